@@ -1,0 +1,1 @@
+//! The edge at the client: batches statsd lines into envelopes and drops visibly when full. A pure machine.

@@ -1,0 +1,1 @@
+//! Groups, history view, notification decisions and the text of the e-mail. A pure machine.

@@ -1,0 +1,1 @@
+//! The only crate that names lapin: consume, publish confirmed, RPC, reconnect, declare.

@@ -1,0 +1,3 @@
+//! Decoders, series, windows, the cluster analytic and its verdicts. A pure machine; the hot path.
+
+pub mod sample;

@@ -1,0 +1,1 @@
+//! Who analyses whom: leases, liveness, the customer map, locate. A pure machine.

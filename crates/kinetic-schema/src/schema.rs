@@ -1,0 +1,412 @@
+//! What a checked schema says. Plain values: whoever holds a `Schema` may rely on every reference in it resolving,
+//! every name being well formed and every number being in its range.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use globset::GlobMatcher;
+use kinetic_wire::{
+    AnalyticName, ClusterName, CustomerName, DataType, Direction, RegionName, ServiceName, SourceName,
+};
+
+/// One revision of an installation's schema repository, checked.
+#[derive(Clone, Debug, Default)]
+pub struct Schema {
+    /// Brokers by region.
+    pub regions: BTreeMap<RegionName, Region>,
+    /// How mail leaves; without it alerts are kept in history only.
+    pub mail: Option<Mail>,
+    /// Customers by name.
+    pub customers: BTreeMap<CustomerName, Customer>,
+}
+
+/// A broker (cluster) and its vhost.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// Name; also the vhost, unless `vhost` says otherwise.
+    pub name: RegionName,
+    /// `amqp://host:port` or `amqps://host:port`, tried in order; empty where the region is served by this
+    /// installation's own broker.
+    pub amqp: Vec<String>,
+    /// Virtual host.
+    pub vhost: String,
+}
+
+/// How the connection to the relay is protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MailTls {
+    /// STARTTLS or no mail (the default, port 587).
+    #[default]
+    StartTls,
+    /// TLS from the first byte (port 465).
+    Implicit,
+    /// None; for a relay on this machine.
+    None,
+}
+
+/// The SMTP relay and who mail comes from.
+#[derive(Clone, Debug)]
+pub struct Mail {
+    /// Host name or address of the relay.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Protection.
+    pub tls: MailTls,
+    /// RFC 5322 mailbox of the sender.
+    pub from: String,
+    /// SMTP AUTH user, with a password file.
+    pub username: Option<String>,
+    /// File on the alert node that holds the password; the secret itself never stands in the repository.
+    pub password_file: Option<PathBuf>,
+}
+
+/// A customer and all that belongs to it.
+#[derive(Clone, Debug)]
+pub struct Customer {
+    /// Name.
+    pub name: CustomerName,
+    /// Where its data arrives.
+    pub region: RegionName,
+    /// Keys that may publish.
+    pub keys: Vec<Key>,
+    /// Networks whose unauthenticated carbon or statsd is this customer's (CIDR text, checked).
+    pub netblocks: Vec<String>,
+    /// Sources by name.
+    pub sources: BTreeMap<SourceName, Source>,
+    /// Services by name.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Analytics by name.
+    pub analytics: BTreeMap<AnalyticName, Analytic>,
+    /// Alerts by name.
+    pub alerts: BTreeMap<String, Alert>,
+}
+
+/// A key: the broker login `<customer>.<name>`, whose password has this hash.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Name within the customer.
+    pub name: String,
+    /// SHA-256 of the secret (keys are random and long, so a plain hash is fit).
+    pub secret_sha256: [u8; 32],
+    /// Last day on which it is good, as `YYYY-MM-DD` turned into the first millisecond after it, Unix epoch UTC.
+    pub expires_ms: Option<i64>,
+    /// It may declare (and so delete) the customer's own exchange, as tools do that insist on declaring.
+    pub may_declare: bool,
+}
+
+/// Which way a statsd gauge with a sign is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GaugeSign {
+    /// Relative, but absolute where the line has a DogStatsD field (`|#`, `|c:`, `|T`).
+    #[default]
+    Auto,
+    /// A sign always means "add" (statsd, Telegraf, Vector, collectd).
+    Relative,
+    /// A sign is part of the number (DogStatsD agent, veneur).
+    Absolute,
+}
+
+/// Unit of an influx line's timestamp.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Nanoseconds, the protocol's default.
+    #[default]
+    Ns,
+    /// Microseconds.
+    Us,
+    /// Milliseconds.
+    Ms,
+    /// Seconds.
+    S,
+}
+
+/// A data source: one queue, bound to the customer's exchange by `routing`.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Name.
+    pub name: SourceName,
+    /// Name of its profile, which clients give to `locate`.
+    pub profile: Option<String>,
+    /// What it carries.
+    pub data_type: DataType,
+    /// Topic patterns.
+    pub routing: Vec<String>,
+    /// How late a sample may come after its window's end and still count.
+    pub lateness: Duration,
+    /// Where in a metric's name the origin stands.
+    pub name_template: Option<NameTemplate>,
+    /// Which tag holds the origin; `host` unless said otherwise.
+    pub origin_tag: String,
+    /// How statsd gauges with a sign are read.
+    pub gauge_sign: GaugeSign,
+    /// Unit of influx timestamps.
+    pub precision: Precision,
+    /// Queue bound in messages; beyond it the oldest go to the dead-letter exchange.
+    pub max_length: u64,
+    /// Queue bound in bytes.
+    pub max_length_bytes: u64,
+}
+
+/// A dotted pattern that takes a metric name apart: literal words, `*` (any one word, dropped), `{origin}` (one word)
+/// and a final `{metric}` (all the rest). `servers.{origin}.{metric}` reads `servers.web-1.cpu.load` as metric
+/// `cpu.load` of `web-1`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameTemplate {
+    /// The parts, in order.
+    pub parts: Vec<NamePart>,
+}
+
+/// One part of a [`NameTemplate`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamePart {
+    /// This very word.
+    Literal(String),
+    /// Any one word, dropped.
+    Any,
+    /// The word that names the origin.
+    Origin,
+    /// All that remains, the metric's name; always last.
+    Metric,
+}
+
+impl NameTemplate {
+    /// `(origin, metric)` of a name, or `None` where the name is not of this shape.
+    #[must_use]
+    pub fn split<'n>(&self, name: &'n str) -> Option<(Option<&'n str>, &'n str)> {
+        let mut rest = name;
+        let mut origin = None;
+        for part in &self.parts {
+            if *part == NamePart::Metric {
+                return if rest.is_empty() { None } else { Some((origin, rest)) };
+            }
+            let (word, after) = rest.split_once('.')?;
+            match part {
+                NamePart::Literal(literal) if literal != word => return None,
+                NamePart::Origin if word.is_empty() => return None,
+                NamePart::Origin => origin = Some(word),
+                _ => {}
+            }
+            rest = after;
+        }
+        None
+    }
+}
+
+/// A service and its place in the topology.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Name.
+    pub name: ServiceName,
+    /// Services whose failure explains this one's; never a cycle.
+    pub depends_on: Vec<ServiceName>,
+    /// Clusters by name.
+    pub clusters: BTreeMap<ClusterName, Cluster>,
+}
+
+/// Feeds that should behave alike.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Name.
+    pub name: ClusterName,
+    /// Where its feeds' samples come from.
+    pub source: SourceName,
+    /// Which origins belong to it: any of these.
+    pub members: Vec<Glob>,
+}
+
+/// A shell-style pattern over origins or metric names, compiled. `*` matches any run of characters, dots included.
+#[derive(Clone, Debug)]
+pub struct Glob {
+    /// As written.
+    pub pattern: String,
+    /// Compiled.
+    pub matcher: GlobMatcher,
+}
+
+impl Glob {
+    /// Whether a name is meant.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        self.matcher.is_match(name)
+    }
+}
+
+/// A cluster by its full name within a customer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClusterPath {
+    /// The service.
+    pub service: ServiceName,
+    /// The cluster within it.
+    pub cluster: ClusterName,
+}
+
+/// What of each feed is compared, out of its samples in one window.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ValueKind {
+    /// Sum of values over their number.
+    #[default]
+    Mean,
+    /// Largest.
+    Max,
+    /// Smallest.
+    Min,
+    /// Sum; for counters, corrected by the sample rate.
+    Sum,
+    /// Number of samples, corrected by the sample rate; for sets, the number of distinct members.
+    Count,
+    /// `Sum` (counters) or `Count` (others) per second.
+    Rate,
+    /// The latest by event time.
+    Last,
+    /// 50th percentile (sketch, 1 % relative error).
+    P50,
+    /// 95th percentile (sketch, 1 % relative error).
+    P95,
+    /// 99th percentile (sketch, 1 % relative error).
+    P99,
+}
+
+impl ValueKind {
+    /// As written in a schema and in alert events.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Max => "max",
+            Self::Min => "min",
+            Self::Sum => "sum",
+            Self::Count => "count",
+            Self::Rate => "rate",
+            Self::Last => "last",
+            Self::P50 => "p50",
+            Self::P95 => "p95",
+            Self::P99 => "p99",
+        }
+    }
+
+    /// All kinds, in the order in which help texts name them.
+    pub const ALL: [Self; 10] = [
+        Self::Mean,
+        Self::P50,
+        Self::P95,
+        Self::P99,
+        Self::Count,
+        Self::Rate,
+        Self::Sum,
+        Self::Last,
+        Self::Min,
+        Self::Max,
+    ];
+}
+
+/// Which standard deviation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deviation {
+    /// Divided by n: the cluster is all there is (the default).
+    #[default]
+    Population,
+    /// Divided by n - 1.
+    Sample,
+}
+
+/// The founding rule: a feed fires when it is more than `deviations` standard deviations from the mean of its cluster.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Deviates {
+    /// The limit k; positive.
+    pub deviations: f64,
+    /// Which side counts.
+    pub direction: Direction,
+    /// Which standard deviation.
+    pub deviation: Deviation,
+    /// Fewer feeds with a value than this give no verdict; at least 2.
+    pub min_feeds: u32,
+    /// The feed must also differ from the mean by this share of the mean's magnitude (0.1 is 10 %); 0 asks nothing.
+    pub min_effect_relative: f64,
+    /// The feed must also differ from the mean by this much, in the metric's own unit; 0 asks nothing.
+    pub min_effect_absolute: f64,
+}
+
+/// The kinds of rule.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// The founding rule.
+    Deviates(Deviates),
+}
+
+/// Hysteresis: `hits` of the last `of` windows must be out of line before an alert fires, and the alert is resolved
+/// once fewer than `hits` of them are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hysteresis {
+    /// m.
+    pub hits: u32,
+    /// n; at most 64.
+    pub of: u32,
+}
+
+/// How bad it is; carried to the mail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// To know.
+    Info,
+    /// To look at.
+    #[default]
+    Warning,
+    /// To get up for.
+    Critical,
+}
+
+impl Severity {
+    /// As written in a schema and in mail.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// A rule over a cluster's feeds.
+#[derive(Clone, Debug)]
+pub struct Analytic {
+    /// Name.
+    pub name: AnalyticName,
+    /// Clusters that are judged, each by itself.
+    pub on: Vec<ClusterPath>,
+    /// Metrics that are judged, each by itself.
+    pub metric: Glob,
+    /// What of each feed is compared.
+    pub value: ValueKind,
+    /// The rule.
+    pub rule: Rule,
+    /// Length of a window; windows are aligned to the Unix epoch.
+    pub window: Duration,
+    /// Hysteresis.
+    pub hysteresis: Hysteresis,
+    /// Severity.
+    pub severity: Severity,
+    /// What to say to the person who is mailed: runbook, contact.
+    pub description: Option<String>,
+}
+
+/// Who is told of what, and how often.
+#[derive(Clone, Debug)]
+pub struct Alert {
+    /// Name.
+    pub name: String,
+    /// What it tells of.
+    pub analytics: Vec<AnalyticName>,
+    /// RFC 5322 mailboxes, checked.
+    pub to: Vec<String>,
+    /// How long a new group waits for company before its first mail.
+    pub group_wait: Duration,
+    /// How long a group that has changed waits after its last mail.
+    pub group_interval: Duration,
+    /// How long until an unchanged, still firing group is mailed again.
+    pub repeat_interval: Duration,
+    /// Whether the end of an alert is mailed.
+    pub send_resolved: bool,
+}

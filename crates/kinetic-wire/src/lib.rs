@@ -1,0 +1,23 @@
+//! The envelope and every message that crosses a process, with ids, names and time types.
+//!
+//! This crate is the compatibility boundary: what is declared here is what other processes, other versions and
+//! other people's tools see. It does no I/O and knows no clock.
+
+mod codec;
+mod envelope;
+mod id;
+mod message;
+pub mod names;
+mod time;
+
+pub use codec::{CodecError, decode, encode};
+pub use envelope::Envelope;
+pub use id::{
+    AlertId, AnalyticName, ClusterName, CustomerName, Epoch, Incarnation, LeaseId, Login, NodeId, RegionName,
+    ServiceName, SourceKey, SourceName, Term, Token,
+};
+pub use message::{
+    AlertEvent, AlertState, DataType, Direction, Drain, Endpoint, Feed, Goodbye, Grant, Heartbeat, Hold, LeaseReply,
+    Limits, Locate, LocateReply, Numbers, Register, Released, Reply, RpcCode, RpcError, SchemaNotice, Serves,
+};
+pub use time::{Mono, Now, Wall};

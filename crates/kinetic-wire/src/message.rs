@@ -1,0 +1,405 @@
+//! The messages that cross processes. `docs/wire.md` explains them; JSON Schemas stand in `schemas/`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    AlertId, AnalyticName, ClusterName, CustomerName, Epoch, Incarnation, LeaseId, NodeId, RegionName, ServiceName,
+    SourceKey, SourceName, Term,
+};
+
+/// Kind of data that a source carries and an analyzer can decode.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum DataType {
+    /// statsd lines with any of the tag dialects.
+    Statsd,
+    /// collectd's Command, JSON or Graphite format.
+    Collectd,
+    /// Graphite plaintext, also with the name in the routing key.
+    Graphite,
+    /// Influx line protocol.
+    Influx,
+    /// Not declared: found out from each message by the detection ladder.
+    #[default]
+    Auto,
+}
+
+/// What an analyzer can serve. An empty list means "any".
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Serves {
+    /// Regions whose broker it can reach.
+    #[serde(default)]
+    pub regions: Vec<RegionName>,
+    /// Data types it decodes.
+    #[serde(default)]
+    pub data_types: Vec<DataType>,
+    /// Customers it is reserved for.
+    #[serde(default)]
+    pub customers: Vec<CustomerName>,
+}
+
+/// A source that an analyzer says it owns.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Hold {
+    /// The source.
+    #[serde(flatten)]
+    pub source: SourceKey,
+    /// The epoch at which it was granted.
+    pub epoch: Epoch,
+}
+
+/// A source that the redirector gives to an analyzer.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Grant {
+    /// The source.
+    #[serde(flatten)]
+    pub source: SourceKey,
+    /// Where its queue is.
+    pub region: RegionName,
+    /// The epoch of this ownership.
+    pub epoch: Epoch,
+}
+
+/// `register`: an analyzer has booted. Answered by [`LeaseReply`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Register {
+    /// Message version, 1.
+    pub v: u32,
+    /// Operator's name of the node.
+    pub node: NodeId,
+    /// This start of it; a newer one displaces an older one of the same name.
+    pub inc: Incarnation,
+    /// What it can serve.
+    #[serde(default)]
+    pub serves: Serves,
+    /// Relative capacity; 100 is an ordinary node.
+    pub capacity: u32,
+    /// Schema revision it runs.
+    #[serde(default)]
+    pub schema: Option<String>,
+    /// What it still owns, when the redirector has forgotten.
+    #[serde(default)]
+    pub holds: Vec<Hold>,
+}
+
+/// `heartbeat`: an analyzer lives. Answered by [`LeaseReply`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Heartbeat {
+    /// Message version, 1.
+    pub v: u32,
+    /// The lease it renews.
+    pub lease: LeaseId,
+    /// Node of the lease.
+    pub node: NodeId,
+    /// Incarnation of the lease.
+    pub inc: Incarnation,
+    /// Strictly increasing within the incarnation; a lower one is a replay.
+    pub seq: u64,
+    /// Share of its capacity in use, 0 to 1.
+    pub load: f64,
+    /// Age of the oldest unsettled delivery, milliseconds.
+    pub lag_ms: u64,
+    /// Schema revision it runs.
+    #[serde(default)]
+    pub schema: Option<String>,
+    /// What it owns.
+    pub holds: Vec<Hold>,
+}
+
+/// `drain`: an analyzer wants its sources moved before it leaves. Answered by [`LeaseReply`], whose `revoke` grows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Drain {
+    /// Message version, 1.
+    pub v: u32,
+    /// The lease.
+    pub lease: LeaseId,
+    /// Node of the lease.
+    pub node: NodeId,
+    /// Incarnation of the lease.
+    pub inc: Incarnation,
+    /// How long it can wait, milliseconds.
+    pub deadline_ms: u64,
+}
+
+/// `goodbye`: an analyzer leaves now and holds nothing any more. Answered by [`Released`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Goodbye {
+    /// Message version, 1.
+    pub v: u32,
+    /// The lease.
+    pub lease: LeaseId,
+    /// Node of the lease.
+    pub node: NodeId,
+    /// Incarnation of the lease.
+    pub inc: Incarnation,
+}
+
+/// Answer to `register`, `heartbeat` and `drain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeaseReply {
+    /// Always true; [`RpcError`] has false.
+    pub ok: bool,
+    /// The lease.
+    pub lease: LeaseId,
+    /// Redirector leadership; the analyzer ignores answers of a lower one than it has seen.
+    pub term: Term,
+    /// Lease length. The analyzer counts it from when it sent the request, the redirector from when it received it.
+    pub ttl_ms: u64,
+    /// Wanted heartbeat interval.
+    pub heartbeat_ms: u64,
+    /// All that the analyzer owns or is to take now: the whole set, so that a lost answer does no harm.
+    pub grant: Vec<Grant>,
+    /// What it must let go: what it said it holds and does not own.
+    pub revoke: Vec<SourceKey>,
+    /// The redirector is busy: add this to the next interval.
+    pub backoff_ms: u64,
+    /// Redirector's wall clock, milliseconds since the Unix epoch, to measure skew with.
+    pub now_ms: i64,
+}
+
+/// Answer to `goodbye`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Released {
+    /// Always true.
+    pub ok: bool,
+    /// What has been let go and can go to another.
+    pub released: Vec<SourceKey>,
+    /// Redirector's wall clock, milliseconds since the Unix epoch.
+    pub now_ms: i64,
+}
+
+/// `locate`: a client asks where to publish. The customer is not in it: it is the verified `user_id`.
+/// Answered by [`LocateReply`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Locate {
+    /// Message version, 1.
+    pub v: u32,
+    /// This client process.
+    pub client: Incarnation,
+    /// The host it runs on.
+    #[serde(default)]
+    pub origin: Option<String>,
+    /// Profile, where the client knows it.
+    #[serde(default)]
+    pub profile: Option<String>,
+    /// What it will publish.
+    #[serde(default)]
+    pub data_types: Vec<DataType>,
+    /// Map version of the answer that the client has.
+    #[serde(default)]
+    pub have_epoch: Option<Epoch>,
+}
+
+/// One address to publish to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Endpoint {
+    /// `amqp://host:port` or `amqps://host:port`, without login or vhost.
+    pub uri: String,
+    /// Virtual host.
+    pub vhost: String,
+    /// Exchange to publish to.
+    pub exchange: String,
+    /// Lower is tried first.
+    pub priority: u32,
+}
+
+/// What a client may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Limits {
+    /// Largest body.
+    pub message_bytes: u64,
+    /// A body should not wait longer than this to be filled.
+    pub batch_ms: u64,
+}
+
+/// Answer to `locate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LocateReply {
+    /// Always true.
+    pub ok: bool,
+    /// Who the broker says is asking.
+    pub customer: CustomerName,
+    /// The customer's region.
+    pub region: RegionName,
+    /// Addresses, best first.
+    pub endpoints: Vec<Endpoint>,
+    /// Map version; a client keeps the higher of two.
+    pub epoch: Epoch,
+    /// The answer is good for this long.
+    pub ttl_s: u64,
+    /// Ask again after this long.
+    pub refresh_s: u64,
+    /// With no redirector to ask, the answer may be used for this long.
+    pub stale_ok_s: u64,
+    /// The redirector is busy: wait this much longer before asking again.
+    pub backoff_s: u64,
+    /// What may be sent.
+    pub limits: Limits,
+    /// Redirector's wall clock, milliseconds since the Unix epoch.
+    pub now_ms: i64,
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RpcCode {
+    /// The body is not the message that the routing key names.
+    Malformed,
+    /// No such customer in the schema.
+    UnknownCustomer,
+    /// The request carries no login that the broker verified (`user_id`).
+    Unauthenticated,
+    /// The lease is unknown or has lapsed: register again.
+    UnknownLease,
+    /// A newer process has this node's name.
+    Superseded,
+    /// A heartbeat older than one already seen.
+    Replayed,
+    /// A table of the redirector is full.
+    Overload,
+    /// This redirector does not lead.
+    NotLeader,
+    /// A message version that this redirector does not know.
+    Version,
+}
+
+/// A refused request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RpcError {
+    /// Always false.
+    pub ok: bool,
+    /// The reason, for code.
+    pub code: RpcCode,
+    /// The reason, for people.
+    pub message: String,
+    /// Try again no sooner than this.
+    pub retry_s: u64,
+}
+
+/// Either answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Reply<T> {
+    /// Granted.
+    Ok(T),
+    /// Refused.
+    Refused(RpcError),
+}
+
+/// On `kin.schema`: the schema repository has a new revision. Whoever follows it fetches now rather than later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SchemaNotice {
+    /// Message version, 1.
+    pub v: u32,
+    /// Commit id, 40 hex digits.
+    pub revision: String,
+}
+
+/// Whether an alert begins or ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AlertState {
+    /// The feed is out of line.
+    Firing,
+    /// It is back, or its analytic is gone.
+    Resolved,
+}
+
+/// Which side of the average counts.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Above the average.
+    #[default]
+    Above,
+    /// Below the average.
+    Below,
+    /// Either side.
+    Both,
+}
+
+/// One member of a cluster: an origin, with the metric that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct Feed {
+    /// Who it is, as it says itself (host name).
+    pub origin: String,
+    /// Metric name, with tags in `;k=v` form where it has any.
+    pub metric: String,
+}
+
+/// The numbers of one verdict, all of one closed window.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Numbers {
+    /// The feed's value.
+    pub value: f64,
+    /// Mean over all feeds of the cluster, this one included.
+    pub mean: f64,
+    /// Standard deviation over all feeds of the cluster, this one included.
+    pub deviation: f64,
+    /// (value - mean) / deviation; 0 where the deviation is 0.
+    pub deviations: f64,
+    /// The rule's limit on `deviations`.
+    pub limit: f64,
+    /// Feeds with a value in the window, this one included.
+    pub feeds: u32,
+    /// Mean over the other feeds.
+    pub peers_mean: f64,
+    /// Smallest value among the other feeds.
+    pub peers_min: f64,
+    /// Largest value among the other feeds.
+    pub peers_max: f64,
+}
+
+/// `kinetic.alert.v1` on `kin.alerts`: one feed begins, goes on or ceases to be out of line with its peers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AlertEvent {
+    /// Message version, 1.
+    pub v: u32,
+    /// Derived id: the same verdict has the same id, whoever reaches it.
+    pub id: AlertId,
+    /// Whose.
+    pub customer: CustomerName,
+    /// From which source.
+    pub source: SourceName,
+    /// By which rule.
+    pub analytic: AnalyticName,
+    /// Of which service.
+    pub service: ServiceName,
+    /// Of which cluster.
+    pub cluster: ClusterName,
+    /// Which feed.
+    pub feed: Feed,
+    /// Begin, continuation or end.
+    pub state: AlertState,
+    /// The closed window's start, milliseconds since the Unix epoch.
+    pub window_start_ms: i64,
+    /// The closed window's end, milliseconds since the Unix epoch.
+    pub window_end_ms: i64,
+    /// End of the window in which this feed began to fire, milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    /// What was computed; absent when the feed's silence ended the alert.
+    pub numbers: Option<Numbers>,
+    /// What of each feed was compared: `mean`, `p95`, `count`, …
+    pub value_kind: String,
+    /// Which side counts.
+    pub direction: Direction,
+    /// Windows out of line among the last `of`.
+    pub hits: u32,
+    /// Windows looked at for the verdict.
+    pub of: u32,
+    /// Owner's epoch; the alert node refuses a lower one than it has seen.
+    pub epoch: Epoch,
+    /// Analyzer that decided.
+    pub node: NodeId,
+    /// Schema revision it ran.
+    #[serde(default)]
+    pub schema: Option<String>,
+    /// W3C trace context of a delivery that fed the window.
+    #[serde(default)]
+    pub traceparent: Option<String>,
+}

@@ -1,0 +1,3 @@
+//! The `kinetic` binary.
+
+fn main() {}

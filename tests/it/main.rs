@@ -1,0 +1,1 @@
+//! Stories across processes, one module each.
