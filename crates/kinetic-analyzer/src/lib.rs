@@ -1,3 +1,4 @@
 //! Decoders, series, windows, the cluster analytic and its verdicts. A pure machine; the hot path.
 
+pub mod machine;
 pub mod sample;

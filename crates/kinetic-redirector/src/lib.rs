@@ -1,1 +1,3 @@
 //! Who analyses whom: leases, liveness, the customer map, locate. A pure machine.
+
+pub mod machine;

@@ -17,7 +17,8 @@ pub use id::{
     ServiceName, SourceKey, SourceName, Term, Token,
 };
 pub use message::{
-    AlertEvent, AlertState, DataType, Direction, Drain, Endpoint, Feed, Goodbye, Grant, Heartbeat, Hold, LeaseReply,
-    Limits, Locate, LocateReply, Numbers, Register, Released, Reply, RpcCode, RpcError, SchemaNotice, Serves,
+    AlertEvent, AlertState, DataType, Direction, Drain, Endpoint, Feed, Goodbye, Grant, Heartbeat, Hold,
+    LeaseReply, Limits, Locate, LocateReply, Numbers, Register, Released, Reply, RpcCode, RpcError,
+    SchemaNotice, Serves,
 };
 pub use time::{Mono, Now, Wall};

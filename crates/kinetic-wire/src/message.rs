@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlertId, AnalyticName, ClusterName, CustomerName, Epoch, Incarnation, LeaseId, NodeId, RegionName, ServiceName,
-    SourceKey, SourceName, Term,
+    AlertId, AnalyticName, ClusterName, CustomerName, Epoch, Incarnation, LeaseId, NodeId, RegionName,
+    ServiceName, SourceKey, SourceName, Term,
 };
 
 /// Kind of data that a source carries and an analyzer can decode.
