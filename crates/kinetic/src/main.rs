@@ -1,3 +1,114 @@
-//! The `kinetic` binary.
+//! The `kinetic` binary: what is typed, to the command that does it, to an exit code that says how it went.
 
-fn main() {}
+mod adapter;
+mod cli;
+mod cmd;
+mod config;
+mod metrics;
+mod node;
+mod schema_files;
+mod shell;
+mod shutdown;
+mod telemetry;
+mod term;
+mod topology;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::cli::{Cli, Command, Hook, Schema};
+
+/// Exit codes, after BSD's sysexits where it has one.
+pub(crate) mod exit {
+    /// What was asked for did not come true: a check found problems, the demo's mail did not come.
+    pub(crate) const NO: u8 = 1;
+    /// The command line is wrong (EX_USAGE).
+    pub(crate) const USAGE: u8 = 64;
+    /// Something failed while running (EX_SOFTWARE).
+    pub(crate) const FAILED: u8 = 70;
+    /// The configuration or the schema is wrong (EX_CONFIG).
+    pub(crate) const CONFIG: u8 = 78;
+}
+
+/// An error in what the operator wrote rather than in what happened; exits with [`exit::CONFIG`].
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration is wrong")]
+pub(crate) struct BadConfig;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { exit::USAGE } else { 0 };
+            // Nothing better can be done about a closed terminal.
+            error.print().ok();
+            return ExitCode::from(code);
+        }
+    };
+    telemetry::init_logs(default_logs(&cli.command));
+    match run(cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let code = if error.is::<BadConfig>() { exit::CONFIG } else { exit::FAILED };
+            term::complain(&error);
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Commands that show something of their own are not talked over.
+fn default_logs(command: &Command) -> &'static str {
+    match command {
+        Command::Up(_)
+        | Command::Redirector(_)
+        | Command::Analyzer(_)
+        | Command::Alert(_)
+        | Command::Broker(_)
+        | Command::Agent(_) => "kinetic=info,warn",
+        _ => "off",
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Check(args) => cmd::check::run(&args),
+        Command::Fmt(args) => cmd::format::run(&args),
+        Command::ClientConfig(args) => cmd::client_config::run(&args),
+        Command::Schema(Schema::Init { dir }) => cmd::schema_repo::init(&dir),
+        Command::Hook(Hook::PreReceive { branch }) => cmd::schema_repo::pre_receive(&branch),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "kinetic", &mut std::io::stdout());
+            Ok(0)
+        }
+        other => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let outcome = runtime.block_on(run_async(other));
+            // A blocking fetch from a dead remote must not keep the process.
+            runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+            outcome
+        }
+    }
+}
+
+async fn run_async(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Demo(args) => cmd::demo::run(args).await,
+        Command::Up(args) => cmd::up::run(args).await.map(|()| 0),
+        Command::Redirector(args) => cmd::roles::redirector(args).await.map(|()| 0),
+        Command::Analyzer(args) => cmd::roles::analyzer(args).await.map(|()| 0),
+        Command::Alert(args) => cmd::roles::alert(args).await.map(|()| 0),
+        Command::Broker(args) => cmd::roles::broker(args).await.map(|()| 0),
+        Command::Agent(args) => cmd::roles::agent(args).await.map(|()| 0),
+        Command::Locate(args) => cmd::locate::run(args).await,
+        Command::Tap(args) => cmd::tap::run(args).await,
+        Command::Bench(args) => cmd::bench::run(args).await,
+        Command::Schema(Schema::Notify { broker, revision }) => cmd::schema_repo::notify(broker, revision).await,
+        Command::Check(_)
+        | Command::Fmt(_)
+        | Command::ClientConfig(_)
+        | Command::Schema(Schema::Init { .. })
+        | Command::Hook(_)
+        | Command::Completions { .. } => unreachable!("run() has done these without a runtime"),
+    }
+}

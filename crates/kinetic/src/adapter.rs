@@ -1,0 +1,8 @@
+//! Where the world is touched: clock, files, sockets, SMTP, SQLite.
+
+pub(crate) mod clock;
+pub(crate) mod file;
+pub(crate) mod history_db;
+pub(crate) mod smtp;
+pub(crate) mod smtp_sink;
+pub(crate) mod statsd_socket;

@@ -1,0 +1,62 @@
+//! Files, with their path in every error.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+/// A whole file as text.
+#[expect(clippy::disallowed_methods, reason = "this is the adapter that the others are sent to")]
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// A secret: first line of a file that only its owner may read.
+pub(crate) fn read_secret(path: &Path) -> Result<String> {
+    let mode = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        bail!("{} holds a secret and others can read it (mode {:03o}): chmod 600 it", path.display(), mode & 0o777);
+    }
+    let text = read_text(path)?;
+    let secret = text.lines().next().unwrap_or_default().trim();
+    if secret.is_empty() {
+        bail!("{} should hold a secret on its first line and is empty", path.display());
+    }
+    Ok(secret.to_owned())
+}
+
+/// Writes a file so that a crash leaves the old content or the new, never a part.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().context("path has no folder")?;
+    let mut file = tempfile::NamedTempFile::new_in(dir).with_context(|| format!("cannot write in {}", dir.display()))?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).with_context(|| cannot_write(path))?;
+    file.persist(path).map_err(|error| error.error).with_context(|| cannot_write(path))?;
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| cannot_write(path))
+}
+
+/// The secret in `path`, made by `make` and stored with mode 600 if the file does not exist yet.
+pub(crate) fn secret_or_new(path: &Path, make: impl FnOnce() -> String) -> Result<String> {
+    if path.exists() {
+        return read_secret(path);
+    }
+    let secret = make();
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| cannot_write(path))?;
+    writeln!(file, "{secret}").and_then(|()| file.sync_all()).with_context(|| cannot_write(path))?;
+    Ok(secret)
+}
+
+/// Makes a folder and those above it.
+pub(crate) fn make_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+fn cannot_write(path: &Path) -> String {
+    format!("cannot write {}", path.display())
+}

@@ -1,0 +1,426 @@
+//! What people type. Flags say how a process runs; what the installation is stands in the schema repository.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Watches fleets: metrics in over AMQP, an e-mail out when one machine stops behaving like its peers.
+#[derive(Debug, Parser)]
+#[command(name = "kinetic", version, propagate_version = true, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kinetic demo                              see it work: a simulated fleet, one slow host, the e-mail
+  kinetic schema init /srv/kinetic/schema   make a schema repository that checks what is pushed
+  kinetic check .                           check a schema folder
+  kinetic up --config /etc/kinetic          run everything on this machine
+  kinetic agent --amqp amqp://acme.laptop@127.0.0.1 --password-file key
+                                            forward this host's statsd (udp 8125) to it
+
+RUST_LOG=kinetic=debug shows more of what a process does.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// See it work on this machine: a simulated fleet with one slow host, up to the e-mail
+    Demo(Demo),
+    /// Run everything in one process, for real use on one machine
+    Up(Up),
+    /// Run the redirector: who analyses whom
+    Redirector(Redirector),
+    /// Run an analyzer: windows, the cluster analytic
+    Analyzer(Analyzer),
+    /// Run the alert node: grouping, history, e-mail
+    Alert(Alert),
+    /// Run the embedded broker
+    Broker(Broker),
+    /// Forward this host's statsd lines over AMQP
+    Agent(Agent),
+    /// Check a schema folder: all problems at once, with what to write instead
+    Check(Check),
+    /// Rewrite schema files in the usual layout
+    Fmt(Fmt),
+    /// Make and serve schema repositories
+    #[command(subcommand)]
+    Schema(Schema),
+    /// Print what a client needs to publish, for our agent and for common tools
+    ClientConfig(ClientConfig),
+    /// Ask the redirector where a customer publishes
+    Locate(Locate),
+    /// Watch the decoded samples of a source, live, without taking them from its analyzer
+    Tap(Tap),
+    /// Measure: the analyzer against a consumer that only acknowledges
+    Bench(Bench),
+    /// Print a shell's completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Called by git
+    #[command(subcommand, hide = true)]
+    Hook(Hook),
+}
+
+/// How to reach a broker.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BrokerAddress {
+    /// Broker, as amqp[s]://LOGIN@HOST[:PORT][/VHOST]
+    #[arg(long, value_name = "URL")]
+    pub(crate) amqp: String,
+    /// File whose first line is the login's password (mode 600); better than a password in the URL, which
+    /// everyone on the machine can read in the process list
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+/// What every long-running role takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Node {
+    /// Schema repository: a path, or anything git can fetch
+    #[arg(long, value_name = "REMOTE")]
+    pub(crate) schema: String,
+    /// Branch of the schema repository
+    #[arg(long, default_value = "main")]
+    pub(crate) branch: String,
+    /// Seconds between fetches of the schema repository (a notice on kin.schema fetches at once)
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) fetch_interval: u64,
+    /// Folder for what must survive a restart
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// Name of this node; the host's name with the role by default
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<String>,
+    /// Where to serve /metrics and /__heartbeat__; port 0 takes a free one and logs it
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) metrics: SocketAddr,
+}
+
+/// `kinetic demo`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kinetic demo                       watch it, Ctrl-C to stop
+  kinetic demo --once --timeout 30   stop when the right e-mail has arrived; exit code 1 if it has not
+  kinetic demo --once --json         the same for a script: one JSON object")]
+pub(crate) struct Demo {
+    /// End once the e-mail about the slow host has arrived and none about a healthy one
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// With --once: give up after this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub(crate) timeout: u64,
+    /// Print one JSON object instead of the show (implies --once)
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Simulated hosts
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(12..=200))]
+    pub(crate) hosts: u32,
+    /// Keep the demo's files here instead of in a temporary folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+}
+
+/// `kinetic up`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  kinetic schema init /srv/kinetic/schema
+  printf 'schema = \"/srv/kinetic/schema\"\\ndata_dir = \"/var/lib/kinetic\"\\n' > kinetic.toml
+  kinetic up --config kinetic.toml")]
+pub(crate) struct Up {
+    /// Configuration file, or a folder that holds kinetic.toml (docs/operations/configuration.md)
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) config: PathBuf,
+    /// Use this RabbitMQ instead of the embedded broker: amqp[s]://LOGIN@HOST[:PORT][/VHOST]
+    #[arg(long, value_name = "URL")]
+    pub(crate) amqp: Option<String>,
+    /// File with the password of --amqp's login
+    #[arg(long, value_name = "FILE", requires = "amqp")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+/// `kinetic redirector`
+#[derive(Debug, Args)]
+pub(crate) struct Redirector {
+    /// How to reach the broker
+    #[command(flatten)]
+    pub(crate) broker: BrokerAddress,
+    /// The node
+    #[command(flatten)]
+    pub(crate) node: Node,
+    /// How to lead
+    #[command(flatten)]
+    pub(crate) lease: Lease,
+}
+
+/// Lease times.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Lease {
+    /// Milliseconds of a lease: an analyzer that is silent for this long, and the grace, loses its sources
+    #[arg(long, value_name = "MS", default_value_t = 15_000, value_parser = clap::value_parser!(u64).range(200..=600_000))]
+    pub(crate) lease_ttl: u64,
+    /// Milliseconds after a lease's end before its sources move
+    #[arg(long, value_name = "MS", default_value_t = 5_000)]
+    pub(crate) lease_grace: u64,
+}
+
+/// `kinetic analyzer`
+#[derive(Debug, Args)]
+pub(crate) struct Analyzer {
+    /// How to reach the broker
+    #[command(flatten)]
+    pub(crate) broker: BrokerAddress,
+    /// The node
+    #[command(flatten)]
+    pub(crate) node: Node,
+    /// Serve only these regions (any by default)
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Vec<String>,
+    /// Serve only these customers (any by default)
+    #[arg(long, value_name = "CUSTOMER")]
+    pub(crate) customer: Vec<String>,
+    /// Relative capacity
+    #[arg(long, default_value_t = 100)]
+    pub(crate) capacity: u32,
+}
+
+/// `kinetic alert`
+#[derive(Debug, Args)]
+pub(crate) struct Alert {
+    /// How to reach the broker
+    #[command(flatten)]
+    pub(crate) broker: BrokerAddress,
+    /// The node
+    #[command(flatten)]
+    pub(crate) node: Node,
+}
+
+/// `kinetic broker`
+#[derive(Debug, Args)]
+pub(crate) struct Broker {
+    /// Where to listen for AMQP
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5672")]
+    pub(crate) listen: SocketAddr,
+    /// The node
+    #[command(flatten)]
+    pub(crate) node: Node,
+}
+
+/// `kinetic agent`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kinetic agent --amqp amqp://acme.laptop@broker.example --password-file key
+  kinetic agent --amqp amqps://acme.web@broker.example --password-file key --statsd 127.0.0.1:8126
+  echo 'checkout.latency:123|ms' | nc -u -w0 127.0.0.1 8125      # then watch: kinetic tap")]
+pub(crate) struct Agent {
+    /// How to reach the broker
+    #[command(flatten)]
+    pub(crate) broker: BrokerAddress,
+    /// Listen here for statsd datagrams
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8125")]
+    pub(crate) statsd: SocketAddr,
+    /// Listen on this Unix datagram socket too
+    #[arg(long, value_name = "PATH")]
+    pub(crate) unixgram: Option<PathBuf>,
+    /// What this host is called; its host name by default
+    #[arg(long, value_name = "NAME")]
+    pub(crate) origin: Option<String>,
+    /// Profile to ask the redirector for
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<String>,
+    /// Routing key of every message; the sources' `routing` patterns look at it
+    #[arg(long, value_name = "KEY", default_value = "statsd")]
+    pub(crate) routing_key: String,
+    /// Bytes of a full message
+    #[arg(long, value_name = "BYTES", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(512..=1_048_576))]
+    pub(crate) body_bytes: u32,
+    /// Milliseconds after which a message goes even if it is not full
+    #[arg(long, value_name = "MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    pub(crate) body_age: u64,
+    /// Mebibytes kept while the broker is away; beyond that new lines are dropped and counted
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    pub(crate) buffer: u32,
+    /// Where to serve /metrics and /__heartbeat__
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    pub(crate) metrics: SocketAddr,
+}
+
+/// `kinetic check`
+#[derive(Debug, Args)]
+pub(crate) struct Check {
+    /// Schema folder
+    #[arg(default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `kinetic fmt`
+#[derive(Debug, Args)]
+pub(crate) struct Fmt {
+    /// Files, or folders to walk
+    #[arg(default_value = ".")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Change nothing; exit code 1 if something would change
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// `kinetic schema`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Schema {
+    /// Make a bare schema repository with a first customer and a hook that checks every push
+    Init {
+        /// Folder to make
+        dir: PathBuf,
+    },
+    /// Tell every node over AMQP that there is a new revision (for a post-receive hook)
+    Notify {
+        /// How to reach the broker
+        #[command(flatten)]
+        broker: BrokerAddress,
+        /// Commit id
+        revision: String,
+    },
+}
+
+/// `kinetic hook`
+#[derive(Debug, Subcommand)]
+pub(crate) enum Hook {
+    /// Reads `old new ref` lines and refuses a push whose schema does not check
+    PreReceive {
+        /// Branch that is checked
+        #[arg(long, default_value = "main")]
+        branch: String,
+    },
+}
+
+/// `kinetic client-config`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kinetic client-config acme --schema /srv/kinetic/schema
+  kinetic client-config acme --schema . --for telegraf")]
+pub(crate) struct ClientConfig {
+    /// Customer
+    pub(crate) customer: String,
+    /// Schema folder or repository
+    #[arg(long, value_name = "DIR|REMOTE", default_value = ".")]
+    pub(crate) schema: String,
+    /// Broker address for regions that name none (host:port of `kinetic up`)
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:5672")]
+    pub(crate) broker: String,
+    /// Only this tool
+    #[arg(long = "for", value_name = "TOOL")]
+    pub(crate) tool: Option<Tool>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Tools that `client-config` knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Tool {
+    /// `kinetic agent`
+    Agent,
+    /// npm statsd with an AMQP backend
+    Statsd,
+    /// collectd's amqp plugin
+    Collectd,
+    /// Telegraf's outputs.amqp
+    Telegraf,
+    /// A Python script
+    Pika,
+}
+
+/// `kinetic locate`
+#[derive(Debug, Args)]
+pub(crate) struct Locate {
+    /// How to reach the broker
+    #[command(flatten)]
+    pub(crate) broker: BrokerAddress,
+}
+
+/// `kinetic tap`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  kinetic tap acme/web --schema /srv/kinetic/schema --amqp amqp://kinetic@127.0.0.1 \\
+      --password-file /var/lib/kinetic/broker-secret")]
+pub(crate) struct Tap {
+    /// CUSTOMER/SOURCE
+    pub(crate) source: String,
+    /// How to reach the broker
+    #[command(flatten)]
+    pub(crate) broker: BrokerAddress,
+    /// Schema folder or repository
+    #[arg(long, value_name = "DIR|REMOTE", default_value = ".")]
+    pub(crate) schema: String,
+    /// Print one JSON object a sample
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// End after this many samples
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Only metrics that this pattern matches
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) metric: Option<String>,
+}
+
+/// `kinetic bench`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kinetic bench                                     embedded broker
+  kinetic bench --amqp amqp://guest:guest@127.0.0.1 RabbitMQ
+  kinetic bench --millions 4 --json --peer          and the script that one would write instead")]
+pub(crate) struct Bench {
+    /// Samples to publish, in millions
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub(crate) millions: u32,
+    /// RabbitMQ instead of the embedded broker
+    #[arg(long, value_name = "URL")]
+    pub(crate) amqp: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Also run a script of pika and numpy that does the same work
+    #[arg(long)]
+    pub(crate) peer: bool,
+    /// Bytes of a message
+    #[arg(long, value_name = "BYTES", default_value_t = 1400, value_parser = clap::value_parser!(u32).range(100..=1_048_576))]
+    pub(crate) body_bytes: u32,
+}
+
+impl Lease {
+    /// Lease length.
+    pub(crate) fn ttl(self) -> Duration {
+        Duration::from_millis(self.lease_ttl)
+    }
+
+    /// Grace after it.
+    pub(crate) fn grace(self) -> Duration {
+        Duration::from_millis(self.lease_grace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,12 @@
+//! One file a command.
+
+pub(crate) mod bench;
+pub(crate) mod check;
+pub(crate) mod client_config;
+pub(crate) mod demo;
+pub(crate) mod format;
+pub(crate) mod locate;
+pub(crate) mod roles;
+pub(crate) mod schema_repo;
+pub(crate) mod tap;
+pub(crate) mod up;

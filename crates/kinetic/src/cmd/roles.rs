@@ -1,0 +1,140 @@
+//! One role a process: `kinetic redirector | analyzer | alert | broker | agent`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kinetic_agent::machine::AgentConfig;
+use kinetic_wire::{DataType, Endpoint, Login, NodeId, Serves, names};
+
+use crate::adapter::statsd_socket::StatsdSocket;
+use crate::cli;
+use crate::node::{self, Roles, Shared};
+use crate::shell;
+use crate::telemetry::Telemetry;
+
+/// Everything that the roles have in common: data directory, schema, metrics.
+struct Common {
+    shared: Shared,
+    roles: Roles,
+    _lock: std::fs::File,
+}
+
+async fn common(node: &cli::Node, broker: &cli::BrokerAddress, role: &'static str) -> Result<Common> {
+    let name = node.node.clone().unwrap_or_else(|| format!("{}-{role}", node::host_name()));
+    let mut control = node::address(&broker.amqp, broker.password_file.as_deref(), &name)?;
+    if control.vhost.is_empty() {
+        names::CONTROL_VHOST.clone_into(&mut control.vhost);
+    }
+    let lock = node::lock_data_dir(&node.data_dir)?;
+    let telemetry = Telemetry::default();
+    let mut roles = Roles::default();
+    let interval = Duration::from_secs(node.fetch_interval.max(1));
+    let (follower, schema) =
+        node::open_schema(&node.schema, &node.branch, interval, &node.data_dir, &telemetry).await?;
+    node::start_metrics(&mut roles, node.metrics, &telemetry).await?;
+    let notices = control.clone();
+    roles.start("schema follower", |shutdown| follower.run(Some(notices), shutdown));
+    let shared = Shared { control, schema, telemetry, data_dir: node.data_dir.clone(), node: NodeId::new(&name) };
+    Ok(Common { shared, roles, _lock: lock })
+}
+
+/// `kinetic redirector`
+pub(crate) async fn redirector(args: cli::Redirector) -> Result<()> {
+    let mut common = common(&args.node, &args.broker, "redirector").await?;
+    let (ttl, grace) = (args.lease.ttl(), args.lease.grace());
+    // Nothing can hold a lease of an installation that has never led: no need to listen first.
+    let first_start = !common.shared.data_dir.join("redirector.json").exists();
+    let listen = if first_start { Duration::ZERO } else { ttl + grace };
+    let advertise = common.shared.control.uris.clone();
+    let setup = common.shared.redirector(ttl, grace, listen, advertise);
+    common.roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
+    common.roles.run_until_interrupted().await
+}
+
+/// `kinetic analyzer`
+pub(crate) async fn analyzer(args: cli::Analyzer) -> Result<()> {
+    let mut common = common(&args.node, &args.broker, "analyzer").await?;
+    let serves = Serves {
+        regions: args.region.iter().map(|region| region.as_str().into()).collect(),
+        data_types: Vec::new(),
+        customers: args.customer.iter().map(|customer| customer.as_str().into()).collect(),
+    };
+    let setup = common.shared.analyzer(serves, args.capacity);
+    common.roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));
+    common.roles.run_until_interrupted().await
+}
+
+/// `kinetic alert`
+pub(crate) async fn alert(args: cli::Alert) -> Result<()> {
+    let mut common = common(&args.node, &args.broker, "alert").await?;
+    let setup = common.shared.alert()?;
+    common.roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
+    common.roles.run_until_interrupted().await
+}
+
+/// `kinetic broker`
+pub(crate) async fn broker(args: cli::Broker) -> Result<()> {
+    let node = &args.node;
+    let _lock = node::lock_data_dir(&node.data_dir)?;
+    let telemetry = Telemetry::default();
+    let mut roles = Roles::default();
+    let interval = Duration::from_secs(node.fetch_interval.max(1));
+    let (follower, schema) =
+        node::open_schema(&node.schema, &node.branch, interval, &node.data_dir, &telemetry).await?;
+    let (embedded, own) = node::embedded_broker(args.listen, &node.data_dir).await?;
+    tracing::info!(
+        address = %embedded.address(),
+        login = own.login,
+        password_file = %node.data_dir.join("broker-secret").display(),
+        "broker listening"
+    );
+    node::start_metrics(&mut roles, node.metrics, &telemetry).await?;
+    roles.start("broker", |shutdown| embedded.run(schema, telemetry, shutdown));
+    roles.start("schema follower", |shutdown| follower.run(Some(own), shutdown));
+    roles.run_until_interrupted().await
+}
+
+/// `kinetic agent`
+pub(crate) async fn agent(args: cli::Agent) -> Result<()> {
+    let origin = args.origin.clone().unwrap_or_else(node::host_name);
+    let broker =
+        node::address(&args.broker.amqp, args.broker.password_file.as_deref(), &format!("agent {origin}"))?;
+    let mut sockets = vec![StatsdSocket::udp(args.statsd).await?];
+    if let Some(path) = &args.unixgram {
+        sockets.push(StatsdSocket::unix(path)?);
+    }
+    for socket in &sockets {
+        match socket.address() {
+            Some(address) => tracing::info!(udp = %address, "listening for statsd"),
+            None => tracing::info!(unixgram = ?args.unixgram, "listening for statsd"),
+        }
+    }
+    let telemetry = Telemetry::default();
+    let mut roles = Roles::default();
+    node::start_metrics(&mut roles, args.metrics, &telemetry).await?;
+    let uri = broker.uris.first().context("--amqp names no host")?.clone();
+    let login = Login::new(&broker.login);
+    let fallback = Endpoint {
+        uri,
+        vhost: broker.vhost.clone(),
+        exchange: names::ingress_exchange(&login.customer()),
+        priority: 0,
+    };
+    let config = AgentConfig {
+        origin,
+        profile: args.profile,
+        routing_key: args.routing_key,
+        login: Some(broker.login.clone()),
+        inc: node::new_incarnation(),
+        data_type: DataType::Statsd,
+        body_bytes: usize::try_from(args.body_bytes)?,
+        body_age: Duration::from_millis(args.body_age),
+        buffer_bytes: usize::try_from(args.buffer)? << 20,
+        in_flight_max: 64,
+        fallback: Some(fallback),
+        seed: rand::random(),
+    };
+    let setup = shell::agent::Setup { config, broker, sockets, telemetry };
+    roles.start("agent", |shutdown| shell::agent::run(setup, shutdown));
+    roles.run_until_interrupted().await
+}

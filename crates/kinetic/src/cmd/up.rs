@@ -1,0 +1,63 @@
+//! `kinetic up`: everything in one process.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use kinetic_wire::{NodeId, Serves, names};
+
+use crate::cli;
+use crate::config::Config;
+use crate::node::{self, Roles, Shared};
+use crate::shell;
+use crate::telemetry::Telemetry;
+
+/// `kinetic up`
+pub(crate) async fn run(args: cli::Up) -> Result<()> {
+    let config = Config::read(&args.config).map_err(|error| anyhow::Error::new(crate::BadConfig).context(format!("{error:#}")))?;
+    let _lock = node::lock_data_dir(&config.data_dir)?;
+    let telemetry = Telemetry::default();
+    let mut roles = Roles::default();
+    let (follower, schema) =
+        node::open_schema(&config.schema, &config.branch, config.fetch_interval, &config.data_dir, &telemetry).await?;
+    let control = match &args.amqp {
+        Some(url) => {
+            let mut control = node::address(url, args.password_file.as_deref(), "kinetic up")?;
+            if control.vhost.is_empty() {
+                names::CONTROL_VHOST.clone_into(&mut control.vhost);
+            }
+            control
+        }
+        None => {
+            let (embedded, own) = node::embedded_broker(config.listen_amqp, &config.data_dir).await?;
+            tracing::info!(address = %embedded.address(), "broker listening");
+            let (schema, telemetry) = (schema.clone(), telemetry.clone());
+            roles.start("broker", |shutdown| embedded.run(schema, telemetry, shutdown));
+            own
+        }
+    };
+    node::start_metrics(&mut roles, config.listen_metrics, &telemetry).await?;
+    let notices = control.clone();
+    roles.start("schema follower", |shutdown| follower.run(Some(notices), shutdown));
+    let shared = Shared {
+        control,
+        schema,
+        telemetry,
+        data_dir: config.data_dir.clone(),
+        node: NodeId::new(&node::host_name()),
+    };
+    start_engine(&mut roles, &shared, config.lease_ttl, config.lease_grace)?;
+    roles.run_until_interrupted().await
+}
+
+/// Redirector, alert node and analyzer of a one-process installation. The analyzer comes last, so that it stops first
+/// and can still say goodbye.
+pub(crate) fn start_engine(roles: &mut Roles, shared: &Shared, ttl: Duration, grace: Duration) -> Result<()> {
+    // The only analyzer that could hold a lease lives and dies with this process: no need to listen first.
+    let setup = shared.redirector(ttl, grace, Duration::ZERO, shared.control.uris.clone());
+    roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
+    let setup = shared.alert()?;
+    roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
+    let setup = shared.analyzer(Serves::default(), 100);
+    roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! `kinetic.toml`, for `kinetic up`: how this installation runs on this machine. What it does stands in the schema.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::adapter::file;
+
+/// Name of the file in a configuration folder.
+pub(crate) const FILE_NAME: &str = "kinetic.toml";
+
+/// As written; unknown fields are refused.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    schema: String,
+    branch: Option<String>,
+    data_dir: PathBuf,
+    fetch_interval_s: Option<u64>,
+    #[serde(default)]
+    listen: RawListen,
+    #[serde(default)]
+    lease: RawLease,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListen {
+    amqp: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLease {
+    ttl_ms: Option<u64>,
+    grace_ms: Option<u64>,
+}
+
+/// Checked, with every default filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// Schema repository.
+    pub(crate) schema: String,
+    /// Its branch.
+    pub(crate) branch: String,
+    /// What must survive a restart.
+    pub(crate) data_dir: PathBuf,
+    /// Time between fetches.
+    pub(crate) fetch_interval: Duration,
+    /// Where the embedded broker listens.
+    pub(crate) listen_amqp: SocketAddr,
+    /// Where `/metrics` and `/__heartbeat__` are.
+    pub(crate) listen_metrics: SocketAddr,
+    /// Lease of the analyzer.
+    pub(crate) lease_ttl: Duration,
+    /// Grace after it.
+    pub(crate) lease_grace: Duration,
+}
+
+impl Config {
+    /// Reads a file, or the `kinetic.toml` of a folder. Relative paths in it count from its folder.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
+        let text = file::read_text(&path).with_context(|| {
+            format!("write one with two lines, schema = \"…\" and data_dir = \"…\" (kinetic up --help shows it): {}", path.display())
+        })?;
+        let raw: RawConfig =
+            toml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        Self::check(raw, folder).with_context(|| format!("{} does not check", path.display()))
+    }
+
+    fn check(raw: RawConfig, folder: &Path) -> Result<Self> {
+        let seconds = raw.fetch_interval_s.unwrap_or(30);
+        ensure!((1..=86_400).contains(&seconds), "fetch_interval_s must be between 1 and 86400, not {seconds}");
+        let ttl = raw.lease.ttl_ms.unwrap_or(15_000);
+        ensure!((200..=600_000).contains(&ttl), "lease.ttl_ms must be between 200 and 600000, not {ttl}");
+        ensure!(!raw.schema.trim().is_empty(), "schema must name a repository: a path, or anything git can fetch");
+        Ok(Self {
+            schema: local_path(&raw.schema, folder),
+            branch: raw.branch.unwrap_or_else(|| "main".into()),
+            data_dir: folder.join(raw.data_dir),
+            fetch_interval: Duration::from_secs(seconds),
+            listen_amqp: raw.listen.amqp.unwrap_or_else(|| ([127, 0, 0, 1], 5672).into()),
+            listen_metrics: raw.listen.metrics.unwrap_or_else(|| ([127, 0, 0, 1], 9464).into()),
+            lease_ttl: Duration::from_millis(ttl),
+            lease_grace: Duration::from_millis(raw.lease.grace_ms.unwrap_or(5_000)),
+        })
+    }
+}
+
+/// A relative path counts from the configuration's folder; an URL or `host:path` stays as it is.
+fn local_path(remote: &str, folder: &Path) -> String {
+    let is_path = !remote.contains(':');
+    if is_path { folder.join(remote).to_string_lossy().into_owned() } else { remote.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config> {
+        Config::check(toml::from_str(text)?, Path::new("/etc/kinetic"))
+    }
+
+    #[test]
+    fn two_lines_are_enough() {
+        let config = parse("schema = \"schema.git\"\ndata_dir = \"/var/lib/kinetic\"").expect("checks");
+        assert_eq!(config.schema, "/etc/kinetic/schema.git");
+        assert_eq!(config.data_dir, Path::new("/var/lib/kinetic"));
+        assert_eq!(config.listen_amqp, ([127, 0, 0, 1], 5672).into());
+    }
+
+    #[test]
+    fn urls_stay_as_they_are() {
+        for remote in ["https://git.example/schema.git", "git@git.example:schema.git"] {
+            assert_eq!(local_path(remote, Path::new("/etc")), remote);
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let error = |text: &str| format!("{:#}", parse(text).expect_err("refused"));
+        assert!(error("schema = \"s\"\ndata_dir = \"d\"\ndata_dri = \"x\"").contains("data_dri"));
+        assert!(error("schema = \"s\"\ndata_dir = \"d\"\nfetch_interval_s = 0").contains("fetch_interval_s"));
+        assert!(error("schema = \" \"\ndata_dir = \"d\"").contains("repository"));
+        assert!(error("schema = \"s\"").contains("data_dir"));
+    }
+}

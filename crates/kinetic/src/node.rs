@@ -1,0 +1,323 @@
+//! Puts roles together into a process: started in the order in which they need each other, stopped in reverse.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use kinetic_alert::machine::AlertConfig;
+use kinetic_amqp::{Address, Secret};
+use kinetic_analyzer::machine::AnalyzerConfig;
+use kinetic_redirector::machine::RedirectorConfig;
+use kinetic_schema::Schema;
+use kinetic_wire::{Incarnation, Limits, NodeId, Serves};
+use tokio::task::JoinSet;
+
+use crate::adapter::file;
+use crate::shell::follow::{self, FollowConfig, Follower, SchemaWatch};
+use crate::shell::{alert, analyzer, broker, redirector};
+use crate::shutdown::{self, Ender, Shutdown};
+use crate::telemetry::Telemetry;
+
+/// How long one role may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// Analyzers that one redirector leads.
+const ANALYZERS_MAX: usize = 10_000;
+/// Alerts remembered per customer.
+const ALERTS_MAX: usize = 100_000;
+/// Mails waiting or in flight.
+const OUTBOX_MAX: usize = 10_000;
+/// Give up on a mail after this long.
+const MAIL_EXPIRY: Duration = Duration::from_secs(24 * 3600);
+/// A firing alert that nobody repeats for this long has ended.
+const ALERT_STALE_AFTER: Duration = Duration::from_secs(15 * 60);
+
+/// A running role.
+#[derive(Debug)]
+struct Role {
+    name: &'static str,
+    ender: Ender,
+}
+
+/// The running roles of a process.
+#[derive(Debug, Default)]
+pub(crate) struct Roles {
+    running: Vec<Role>,
+    tasks: JoinSet<(&'static str, Result<()>)>,
+}
+
+impl Roles {
+    /// Starts a role.
+    pub(crate) fn start<F>(&mut self, name: &'static str, role: impl FnOnce(Shutdown) -> F)
+    where
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let (ender, shutdown) = shutdown::channel();
+        let future = role(shutdown);
+        self.tasks.spawn(async move { (name, future.await) });
+        self.running.push(Role { name, ender });
+    }
+
+    /// Waits for a role to end by itself, which none should.
+    pub(crate) async fn failed(&mut self) -> anyhow::Error {
+        match self.tasks.join_next().await {
+            Some(Ok((name, Ok(())))) => anyhow::anyhow!("the {name} ended"),
+            Some(Ok((name, Err(error)))) => error.context(format!("the {name} failed")),
+            Some(Err(error)) => anyhow::Error::from(error).context("a role panicked"),
+            None => anyhow::anyhow!("nothing runs"),
+        }
+    }
+
+    /// Stops all roles, the last started first.
+    pub(crate) async fn stop(mut self) {
+        while let Some(role) = self.running.pop() {
+            tracing::debug!(role = role.name, "stopping");
+            role.ender.end();
+            let ended = tokio::time::timeout(STOP_TIMEOUT, async {
+                while let Some(ended) = self.tasks.join_next().await {
+                    match ended {
+                        Ok((name, Err(error))) => tracing::warn!(role = name, error = format!("{error:#}"), "ended with an error"),
+                        Ok((name, Ok(()))) if name == role.name => return,
+                        Ok(_) => {}
+                        Err(error) => tracing::warn!(%error, "a role panicked"),
+                    }
+                }
+            })
+            .await;
+            if ended.is_err() {
+                tracing::warn!(role = role.name, "did not stop in time and is cut off");
+            }
+        }
+    }
+
+    /// Runs until Ctrl-C or SIGTERM, or until a role fails; stops everything either way.
+    pub(crate) async fn run_until_interrupted(mut self) -> Result<()> {
+        let outcome = tokio::select! {
+            interrupted = shutdown::interrupted() => interrupted,
+            error = self.failed() => Err(error),
+        };
+        tracing::info!("stopping");
+        self.stop().await;
+        outcome
+    }
+}
+
+/// What all roles of a process share.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    /// The control vhost, and the login for all vhosts.
+    pub(crate) control: Address,
+    /// Schema revisions.
+    pub(crate) schema: SchemaWatch,
+    /// Where numbers go.
+    pub(crate) telemetry: Telemetry,
+    /// What must survive a restart.
+    pub(crate) data_dir: std::path::PathBuf,
+    /// This node.
+    pub(crate) node: NodeId,
+}
+
+impl Shared {
+    /// The redirector's setup.
+    pub(crate) fn redirector(&self, ttl: Duration, grace: Duration, listen: Duration, advertise: Vec<String>) -> redirector::Setup {
+        let config = RedirectorConfig {
+            ttl,
+            grace,
+            listen,
+            analyzers_max: ANALYZERS_MAX,
+            locate_ttl: Duration::from_secs(300),
+            limits: Limits { message_bytes: 1 << 20, batch_ms: 1_000 },
+            seed: rand::random(),
+        };
+        redirector::Setup {
+            config,
+            control: self.control.clone(),
+            advertise,
+            state_file: self.data_dir.join("redirector.json"),
+            schema: self.schema.clone(),
+            telemetry: self.telemetry.clone(),
+        }
+    }
+
+    /// The analyzer's setup.
+    pub(crate) fn analyzer(&self, serves: Serves, capacity: u32) -> analyzer::Setup {
+        let config = AnalyzerConfig {
+            node: self.node.clone(),
+            inc: new_incarnation(),
+            serves,
+            capacity,
+            held_max: analyzer::HELD_MAX,
+            series_max: analyzer::SERIES_MAX,
+            seed: rand::random(),
+        };
+        analyzer::Setup {
+            config,
+            control: self.control.clone(),
+            schema: self.schema.clone(),
+            telemetry: self.telemetry.clone(),
+        }
+    }
+
+    /// The alert node's setup.
+    pub(crate) fn alert(&self) -> Result<alert::Setup> {
+        let key = file::secret_or_new(&self.data_dir.join("mail-id-key"), || hex(&rand::random::<[u8; 32]>()))?;
+        let config = AlertConfig {
+            mail_domain: mail_domain(&self.schema.borrow().schema),
+            id_key: unhex(&key).context("mail-id-key in the data directory is damaged: remove it to have a new one")?,
+            alerts_max: ALERTS_MAX,
+            outbox_max: OUTBOX_MAX,
+            mail_expiry: MAIL_EXPIRY,
+            stale_after: ALERT_STALE_AFTER,
+        };
+        Ok(alert::Setup {
+            config,
+            control: self.control.clone(),
+            history: self.data_dir.join("history.sqlite"),
+            schema: self.schema.clone(),
+            telemetry: self.telemetry.clone(),
+        })
+    }
+}
+
+/// The domain that mail comes from, for Message-IDs.
+fn mail_domain(schema: &Schema) -> String {
+    let from = schema.mail.as_ref().map(|mail| mail.from.as_str()).unwrap_or_default();
+    let domain = from.rsplit_once('@').map(|(_, domain)| domain.trim_end_matches('>').trim());
+    domain.filter(|domain| !domain.is_empty()).map_or_else(host_name, str::to_owned)
+}
+
+/// What this host calls itself.
+pub(crate) fn host_name() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
+}
+
+/// A start of a process.
+pub(crate) fn new_incarnation() -> Incarnation {
+    Incarnation(uuid::Uuid::now_v7())
+}
+
+/// Bytes as lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+    }
+    Some(bytes)
+}
+
+/// A broker that flags name.
+pub(crate) fn address(url: &str, password_file: Option<&Path>, name: &str) -> Result<Address> {
+    let mut address = Address::from_url(url).context("--amqp is not amqp[s]://LOGIN@HOST[:PORT][/VHOST]")?;
+    if let Some(path) = password_file {
+        address.password = Secret::new(file::read_secret(path)?);
+    }
+    Ok(address.named(name))
+}
+
+/// Makes the data directory and takes it for this process alone.
+pub(crate) fn lock_data_dir(dir: &Path) -> Result<std::fs::File> {
+    file::make_dir(dir)?;
+    let path = dir.join("lock");
+    let lock = std::fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    if lock.try_lock().is_err() {
+        bail!("another kinetic process uses the data directory {}: give this one its own with --data-dir", dir.display());
+    }
+    Ok(lock)
+}
+
+/// Opens the schema repository for a process.
+pub(crate) async fn open_schema(
+    remote: &str,
+    branch: &str,
+    interval: Duration,
+    data_dir: &Path,
+    telemetry: &Telemetry,
+) -> Result<(Follower, SchemaWatch)> {
+    let config = FollowConfig {
+        remote: remote.to_owned(),
+        branch: branch.to_owned(),
+        dir: data_dir.join("schema.git"),
+        interval,
+    };
+    follow::open(config, telemetry.clone()).await
+}
+
+/// Starts `/metrics`; the address is logged.
+pub(crate) async fn start_metrics(roles: &mut Roles, listen: SocketAddr, telemetry: &Telemetry) -> Result<SocketAddr> {
+    let (ender, shutdown) = shutdown::channel();
+    let (address, server) = telemetry.serve(listen, shutdown).await?;
+    tracing::info!(%address, "serving /metrics and /__heartbeat__");
+    roles.tasks.spawn(async move { ("metrics server", server.await) });
+    roles.running.push(Role { name: "metrics server", ender });
+    Ok(address)
+}
+
+/// The embedded broker with its own login's address on it.
+pub(crate) async fn embedded_broker(listen: SocketAddr, data_dir: &Path) -> Result<(broker::Embedded, Address)> {
+    let password = file::secret_or_new(&data_dir.join("broker-secret"), || hex(&rand::random::<[u8; 24]>()))?;
+    let embedded = broker::Embedded::bind(listen, password.clone()).await?;
+    let mut address = Address::from_url(&format!("amqp://{}@{}", broker::OWN_LOGIN, loopback(embedded.address())))?;
+    address.vhost = kinetic_wire::names::CONTROL_VHOST.to_owned();
+    address.password = Secret::new(password);
+    Ok((embedded, address))
+}
+
+/// An address on which this process reaches its own listener.
+fn loopback(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    address
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_goes_both_ways_and_refuses_rubbish() {
+        let bytes: [u8; 32] = std::array::from_fn(|index| u8::try_from(index * 7 % 256).expect("fits"));
+        assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        assert_eq!(unhex("zz"), None);
+        assert_eq!(unhex(&"g".repeat(64)), None);
+    }
+
+    #[tokio::test]
+    async fn roles_stop_in_reverse_order() {
+        let order = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let mut roles = Roles::default();
+        for name in ["first", "second", "third"] {
+            let order = order.clone();
+            roles.start(name, |shutdown| async move {
+                shutdown.wait().await;
+                order.lock().expect("lock").push(name);
+                Ok(())
+            });
+        }
+        roles.stop().await;
+        assert_eq!(*order.lock().expect("lock"), ["third", "second", "first"]);
+    }
+
+    #[test]
+    fn a_data_directory_has_one_process() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let held = lock_data_dir(dir.path()).expect("first");
+        let error = lock_data_dir(dir.path()).expect_err("second").to_string();
+        assert!(error.contains("another kinetic process"), "{error}");
+        drop(held);
+        lock_data_dir(dir.path()).expect("free again");
+    }
+}

@@ -1,0 +1,8 @@
+//! One loop per role: the world into inputs, effects into the world.
+
+pub(crate) mod agent;
+pub(crate) mod alert;
+pub(crate) mod analyzer;
+pub(crate) mod broker;
+pub(crate) mod follow;
+pub(crate) mod redirector;

@@ -1,0 +1,219 @@
+//! The agent's loop: datagrams in, confirmed publishes out.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use kinetic_agent::machine::{Agent, AgentConfig, Effect, Input, PublishId};
+use kinetic_amqp::{Address, Outcome, Publisher, RpcClient, Topology};
+use kinetic_wire::{Endpoint, LocateReply, Reply, decode, names};
+use tokio::task::JoinSet;
+
+use crate::adapter::clock;
+use crate::adapter::statsd_socket::{DATAGRAM_BYTES_MAX, StatsdSocket};
+use crate::metrics;
+use crate::shutdown::Shutdown;
+use crate::telemetry::{Health, Telemetry};
+
+/// Datagrams read from one socket before the others and the broker get their turn.
+const DATAGRAMS_BATCH_MAX: usize = 64;
+/// How long a redirector may take to answer.
+const LOCATE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a broker may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the numbers on `/metrics` are renewed.
+const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+/// Name of this part on `/metrics` and `/__heartbeat__`.
+const PART: &str = "agent";
+
+/// What the loop needs.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The machine's configuration.
+    pub(crate) config: AgentConfig,
+    /// The broker that the operator named, and the login.
+    pub(crate) broker: Address,
+    /// Where to listen.
+    pub(crate) sockets: Vec<StatsdSocket>,
+    /// Where numbers go.
+    pub(crate) telemetry: Telemetry,
+}
+
+/// What a finished job says.
+enum Done {
+    Located(Result<LocateReply, String>),
+    Confirmed(PublishId),
+    Failed(PublishId),
+    Unroutable(PublishId),
+    /// The connection of this generation stands, or could not be made.
+    Connected(u64, bool),
+    /// The connection of this generation broke.
+    Broke(u64),
+}
+
+struct Shell {
+    broker: Address,
+    rpc: RpcClient,
+    publisher: Option<Publisher>,
+    /// Counts `Connect` effects, so that news of an old connection is not taken for news of the new one.
+    generation: u64,
+    jobs: JoinSet<Done>,
+}
+
+/// Runs until shutdown has drained the machine.
+pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
+    let Setup { config, broker, sockets, telemetry } = setup;
+    let mut agent = Agent::new(config);
+    let mut shell = Shell {
+        rpc: RpcClient::start(broker.clone()),
+        broker,
+        publisher: None,
+        generation: 0,
+        jobs: JoinSet::new(),
+    };
+    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    let mut effects = Vec::new();
+    let mut metrics_due = tokio::time::interval(METRICS_INTERVAL);
+    let mut stopping = false;
+    agent.handle(clock::now(), Input::Tick, &mut effects);
+    loop {
+        if shell.perform(&mut effects).await {
+            break;
+        }
+        tokio::select! {
+            () = shutdown.wait(), if !stopping => {
+                stopping = true;
+                agent.handle(clock::now(), Input::Shutdown, &mut effects);
+            }
+            (socket, length) = recv(&sockets, &mut buffer), if !stopping => {
+                let now = clock::now();
+                agent.handle(now, Input::Datagram(&buffer[..length]), &mut effects);
+                for _ in 0..DATAGRAMS_BATCH_MAX {
+                    let Some(length) = socket.try_recv(&mut buffer) else { break };
+                    agent.handle(now, Input::Datagram(&buffer[..length]), &mut effects);
+                }
+            }
+            Some(done) = shell.jobs.join_next() => shell.done(&mut agent, done?, &telemetry, &mut effects),
+            () = clock::sleep_until(agent.next_wakeup()) => {
+                agent.handle(clock::now(), Input::Tick, &mut effects);
+            }
+            _ = metrics_due.tick() => telemetry.show(PART, metrics::agent(&agent.stats())),
+        }
+    }
+    if let Some(publisher) = shell.publisher {
+        publisher.close().await;
+    }
+    Ok(())
+}
+
+/// The next datagram of any socket; never, without sockets.
+async fn recv<'s>(sockets: &'s [StatsdSocket], buffer: &mut [u8]) -> (&'s StatsdSocket, usize) {
+    if sockets.is_empty() {
+        return std::future::pending().await;
+    }
+    loop {
+        let ready = futures_util::future::select_all(sockets.iter().map(|socket| Box::pin(socket.readable())));
+        let (readable, index, _) = ready.await;
+        match readable {
+            Ok(()) => {
+                if let Some(length) = sockets[index].try_recv(buffer) {
+                    return (&sockets[index], length);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot receive statsd datagrams"),
+        }
+    }
+}
+
+impl Shell {
+    fn done(&mut self, agent: &mut Agent, done: Done, telemetry: &Telemetry, effects: &mut Vec<Effect>) {
+        let now = clock::now();
+        match done {
+            Done::Located(Ok(reply)) => agent.handle(now, Input::Located(&reply), effects),
+            Done::Located(Err(reason)) => {
+                tracing::debug!(reason, "no answer to locate");
+                agent.handle(now, Input::LocateFailed, effects);
+            }
+            Done::Confirmed(id) => agent.handle(now, Input::Confirmed { id }, effects),
+            Done::Failed(id) => agent.handle(now, Input::Failed { id }, effects),
+            Done::Unroutable(id) => agent.handle(now, Input::Unroutable { id }, effects),
+            Done::Connected(generation, true) if generation == self.generation => {
+                telemetry.health(PART, Health::Ok, now.wall);
+                if let Some(publisher) = self.publisher.clone() {
+                    self.jobs.spawn(async move {
+                        publisher.wait_disconnected().await;
+                        Done::Broke(generation)
+                    });
+                }
+                agent.handle(now, Input::Connected, effects);
+            }
+            Done::Connected(generation, false) | Done::Broke(generation) if generation == self.generation => {
+                telemetry.health(PART, Health::Failing("not connected to a broker".into()), now.wall);
+                agent.handle(now, Input::Disconnected, effects);
+            }
+            Done::Connected(..) | Done::Broke(_) => {}
+        }
+    }
+
+    /// Performs effects in order; true once the machine has stopped.
+    async fn perform(&mut self, effects: &mut Vec<Effect>) -> bool {
+        let mut stopped = false;
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Locate { body } => {
+                    let rpc = self.rpc.clone();
+                    self.jobs.spawn(async move { Done::Located(locate(&rpc, body).await) });
+                }
+                Effect::Connect { endpoint } => self.connect(endpoint).await,
+                Effect::Publish { id, exchange, routing_key, envelope, body } => {
+                    let Some(publisher) = self.publisher.clone() else {
+                        self.jobs.spawn(async move { Done::Failed(id) });
+                        continue;
+                    };
+                    let body = Bytes::from(body);
+                    self.jobs.spawn(async move {
+                        match publisher.publish(&exchange, &routing_key, &envelope, body, true).await {
+                            Ok(Outcome::Confirmed) => Done::Confirmed(id),
+                            Ok(Outcome::Unroutable) => Done::Unroutable(id),
+                            Err(error) => {
+                                tracing::debug!(%error, "a body was not confirmed");
+                                Done::Failed(id)
+                            }
+                        }
+                    });
+                }
+                Effect::Stopped => stopped = true,
+            }
+        }
+        stopped
+    }
+
+    async fn connect(&mut self, endpoint: Endpoint) {
+        if let Some(old) = self.publisher.take() {
+            old.close().await;
+        }
+        tracing::info!(uri = endpoint.uri, vhost = endpoint.vhost, exchange = endpoint.exchange, "publishing to");
+        let mut address = self.broker.clone();
+        address.uris = vec![endpoint.uri];
+        address.vhost = endpoint.vhost;
+        let publisher = Publisher::start(address, Topology::default(), usize::from(u16::MAX));
+        self.publisher = Some(publisher.clone());
+        self.generation += 1;
+        let generation = self.generation;
+        self.jobs.spawn(async move {
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, publisher.wait_connected()).await.is_ok();
+            Done::Connected(generation, connected)
+        });
+    }
+}
+
+/// One question to the redirector; the reason, for people, where it gave no address.
+pub(crate) async fn locate(rpc: &RpcClient, body: Vec<u8>) -> Result<LocateReply, String> {
+    let answer = rpc.request(names::RPC_EXCHANGE, names::rpc::LOCATE, body, LOCATE_TIMEOUT).await;
+    match answer.map(|body| decode::<Reply<LocateReply>>(&body)) {
+        Ok(Ok(Reply::Ok(reply))) => Ok(reply),
+        Ok(Ok(Reply::Refused(refused))) => Err(format!("the redirector refused: {}", refused.message)),
+        Ok(Err(error)) => Err(format!("the redirector's answer makes no sense: {error}")),
+        Err(error) => Err(error.to_string()),
+    }
+}

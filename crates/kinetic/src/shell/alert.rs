@@ -1,0 +1,274 @@
+//! The alert node's loop: alert events in, history on disk, mail out.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kinetic_alert::machine::{Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq};
+use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Publisher, Settle};
+use kinetic_wire::{Envelope, Token, names};
+use tokio::task::JoinSet;
+
+use crate::adapter::clock;
+use crate::adapter::history_db::HistoryDb;
+use crate::adapter::smtp::Relay;
+use crate::shell::follow::{Revision, SchemaWatch};
+use crate::shutdown::Shutdown;
+use crate::telemetry::{Health, Telemetry};
+use crate::{metrics, topology};
+
+/// Alert events in flight from the broker.
+const PREFETCH: u16 = 1_000;
+/// Announcements in flight; more are dropped, since they are best effort.
+const ANNOUNCES_MAX: usize = 64;
+/// How much history is replayed at boot.
+const REPLAY: Duration = Duration::from_secs(48 * 3600);
+/// How long history is kept.
+const KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
+/// Pause before a failed write is tried again.
+const APPEND_RETRY: Duration = Duration::from_secs(1);
+/// How often the numbers on `/metrics` are renewed.
+const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long attempts in flight may take to end at shutdown.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
+/// Name of this part on `/metrics` and `/__heartbeat__`.
+const PART: &str = "alert";
+
+/// What the loop needs.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The machine's configuration.
+    pub(crate) config: AlertConfig,
+    /// The control vhost.
+    pub(crate) control: Address,
+    /// The history database.
+    pub(crate) history: PathBuf,
+    /// Schema revisions.
+    pub(crate) schema: SchemaWatch,
+    /// Where numbers go.
+    pub(crate) telemetry: Telemetry,
+}
+
+/// What a finished job says.
+enum Done {
+    Appended { db: HistoryDb, seq: RecordSeq },
+    Attempted { id: MailId, attempt: Attempt },
+    Announced,
+}
+
+struct Shell {
+    consumer: Consumer,
+    publisher: Publisher,
+    jobs: JoinSet<Done>,
+    /// `None` while a batch is being written.
+    db: Option<HistoryDb>,
+    /// Written next; bounded by the prefetch and by the machine's own bounds.
+    batch: Vec<(RecordSeq, Record)>,
+    relay: Option<Result<Relay, String>>,
+    announcing: usize,
+    telemetry: Telemetry,
+}
+
+/// Runs until shutdown.
+pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
+    let Setup { config, control, history, mut schema, telemetry } = setup;
+    let first = schema.borrow_and_update().clone();
+    let (db, replayed) = tokio::task::spawn_blocking(move || open(&history)).await??;
+    let mut alert = Alert::new(config, first.schema.clone(), replayed);
+    let mut shell = Shell {
+        consumer: Consumer::start(
+            control.clone(),
+            ConsumeOptions {
+                queue: names::ALERTS.into(),
+                topology: topology::alerts(),
+                prefetch: PREFETCH,
+                ..ConsumeOptions::default()
+            },
+        ),
+        publisher: Publisher::start(control, topology::alerts(), ANNOUNCES_MAX),
+        jobs: JoinSet::new(),
+        db: Some(db),
+        batch: Vec::new(),
+        relay: relay(&first),
+        announcing: 0,
+        telemetry,
+    };
+    let mut effects = Vec::new();
+    let mut metrics_due = tokio::time::interval(METRICS_INTERVAL);
+    alert.handle(clock::now(), Input::Tick, &mut effects);
+    loop {
+        shell.perform(&mut effects).await;
+        tokio::select! {
+            () = shutdown.wait() => break,
+            Ok(()) = schema.changed() => {
+                let revision = schema.borrow_and_update().clone();
+                shell.relay = relay(&revision);
+                alert.handle(clock::now(), Input::SchemaChanged { schema: revision.schema.clone() }, &mut effects);
+            }
+            event = shell.consumer.next() => shell.tell(&mut alert, event, &mut effects),
+            Some(done) = shell.jobs.join_next() => shell.done(&mut alert, done?, &mut effects),
+            () = clock::sleep_until(alert.next_wakeup()) => {
+                alert.handle(clock::now(), Input::Tick, &mut effects);
+            }
+            _ = metrics_due.tick() => shell.telemetry.show(PART, metrics::alert(&alert.stats())),
+        }
+    }
+    shell.finish(&mut alert, &mut effects).await;
+    Ok(())
+}
+
+/// The database and what the machine is to remember.
+fn open(path: &std::path::Path) -> Result<(HistoryDb, Vec<(RecordSeq, Record)>)> {
+    let now = clock::now().wall;
+    let mut db = HistoryDb::open(path)?;
+    let pruned = db.prune(now - KEEP).context("cannot prune the alert history")?;
+    let mut replayed = db.since(now - REPLAY)?;
+    tracing::info!(records = replayed.len(), pruned, "alert history opened");
+    if replayed.is_empty()
+        && let Some(last) = db.last()?
+    {
+        // Record numbers go on growing even when all that is known is older than the replay.
+        replayed.push(last);
+    }
+    Ok((db, replayed))
+}
+
+/// The relay of a revision; a revision without one keeps alerts in history only.
+fn relay(revision: &Revision) -> Option<Result<Relay, String>> {
+    let mail = revision.schema.mail.as_ref()?;
+    Some(Relay::new(mail).map_err(|error| format!("{error:#}")))
+}
+
+impl Shell {
+    fn tell(&mut self, alert: &mut Alert, event: Event, effects: &mut Vec<Effect>) {
+        let now = clock::now();
+        let mut next = Some(event);
+        while let Some(event) = next {
+            match event {
+                Event::Delivery(delivery) => {
+                    let input = Input::Delivery { token: Token(delivery.token), body: delivery.body() };
+                    alert.handle(now, input, effects);
+                }
+                Event::Lost { reason } => {
+                    self.telemetry.health(PART, Health::Failing(format!("broker: {reason}")), now.wall);
+                    alert.handle(now, Input::SubscriptionLost, effects);
+                }
+                Event::Subscribed => self.telemetry.health(PART, Health::Ok, now.wall),
+                Event::Cancelled => {}
+            }
+            next = if effects.len() < usize::from(PREFETCH) { self.consumer.try_next() } else { None };
+        }
+    }
+
+    fn done(&mut self, alert: &mut Alert, done: Done, effects: &mut Vec<Effect>) {
+        let now = clock::now();
+        match done {
+            Done::Appended { db, seq } => {
+                self.db = Some(db);
+                self.telemetry.health("history", Health::Ok, now.wall);
+                alert.handle(now, Input::Appended { seq }, effects);
+            }
+            Done::Attempted { id, attempt } => {
+                match &attempt {
+                    Attempt::Accepted { detail } => {
+                        tracing::info!(mail = id.0, detail, "mail accepted");
+                        self.telemetry.health("mail", Health::Ok, now.wall);
+                    }
+                    Attempt::Retry { detail } => {
+                        tracing::warn!(mail = id.0, detail, "mail not taken yet; trying again");
+                        self.telemetry.health("mail", Health::Failing(detail.clone()), now.wall);
+                    }
+                    Attempt::Refused { detail } => tracing::error!(mail = id.0, detail, "mail refused"),
+                }
+                alert.handle(now, Input::MailAttempted { id, attempt }, effects);
+            }
+            Done::Announced => self.announcing -= 1,
+        }
+    }
+
+    /// Performs effects in order; records are gathered and written together.
+    async fn perform(&mut self, effects: &mut Vec<Effect>) {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Append { seq, record } => self.batch.push((seq, record)),
+                Effect::Ack { token } => self.consumer.settle(Settle::Ack(token.0)).await,
+                Effect::Reject { token } => {
+                    self.consumer.settle(Settle::Reject { token: token.0, requeue: false }).await;
+                }
+                Effect::Send { id, email } => self.send(id, *email),
+                Effect::Announce { routing_key, body } => self.announce(routing_key, body),
+            }
+        }
+        self.write();
+    }
+
+    /// Starts writing what has gathered, unless a batch is on its way.
+    fn write(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let Some(mut db) = self.db.take() else { return };
+        let batch = std::mem::take(&mut self.batch);
+        let telemetry = self.telemetry.clone();
+        self.jobs.spawn_blocking(move || {
+            let seq = batch.last().map_or(RecordSeq(0), |(seq, _)| *seq);
+            // Until it is on disk nothing is acknowledged, so the only way on is to try again.
+            while let Err(error) = db.append(&batch) {
+                tracing::error!(error = format!("{error:#}"), "cannot write the alert history; trying again");
+                telemetry.health("history", Health::Failing(format!("{error:#}")), clock::now().wall);
+                std::thread::sleep(APPEND_RETRY);
+            }
+            Done::Appended { db, seq }
+        });
+    }
+
+    fn send(&mut self, id: MailId, email: Email) {
+        let relay = self.relay.clone();
+        self.jobs.spawn(async move {
+            let attempt = match relay {
+                Some(Ok(relay)) => relay.send(&email).await,
+                Some(Err(detail)) => Attempt::Retry { detail },
+                None => Attempt::Retry { detail: "the schema names no mail relay".into() },
+            };
+            Done::Attempted { id, attempt }
+        });
+    }
+
+    fn announce(&mut self, routing_key: String, body: Vec<u8>) {
+        if self.announcing >= ANNOUNCES_MAX {
+            tracing::warn!(routing_key, "too many announcements in flight; this one is dropped");
+            return;
+        }
+        self.announcing += 1;
+        let publisher = self.publisher.clone();
+        self.jobs.spawn(async move {
+            let envelope = Envelope { content_type: Some("application/json".into()), ..Envelope::default() };
+            let published =
+                publisher.publish(names::NOTIFICATIONS_EXCHANGE, &routing_key, &envelope, body.into(), false).await;
+            if let Err(error) = published {
+                tracing::debug!(%error, "an announcement was not published");
+            }
+            Done::Announced
+        });
+    }
+
+    /// Lets writes and attempts in flight end, so that what happened is recorded, then closes.
+    async fn finish(mut self, alert: &mut Alert, effects: &mut Vec<Effect>) {
+        self.consumer.cancel().await;
+        let finishing = async {
+            while let Some(done) = self.jobs.join_next().await {
+                match done {
+                    Ok(done) => self.done(alert, done, effects),
+                    Err(error) => tracing::warn!(%error, "a job failed at shutdown"),
+                }
+                effects.retain(|effect| !matches!(effect, Effect::Send { .. } | Effect::Announce { .. }));
+                self.perform(effects).await;
+            }
+        };
+        if tokio::time::timeout(SHUTDOWN_WAIT, finishing).await.is_err() {
+            tracing::warn!("jobs were still running at shutdown; what they did not record will be done again");
+        }
+        self.publisher.close().await;
+        self.consumer.close().await;
+    }
+}
