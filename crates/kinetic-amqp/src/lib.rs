@@ -1,1 +1,27 @@
 //! The only crate that names lapin: consume, publish confirmed, RPC, reconnect, declare.
+//!
+//! Bytes and envelopes only: what a body means is nobody's business here. lapin's own recovery stays off, because when it
+//! gives up it says nothing; every connection here is opened anew by [`Consumer`], [`Publisher`] or [`RpcClient`], which
+//! declare their [`Topology`] again and go on. Publishing and consuming never share a connection: a broker in need blocks
+//! publishers, and a blocked connection would hold acknowledgements back too.
+
+mod address;
+mod connect;
+mod consume;
+mod declare;
+mod error;
+mod outbox;
+mod properties;
+mod publish;
+mod rpc;
+
+pub use address::{Address, Secret};
+pub use connect::{BACKOFF_FIRST, BACKOFF_MAX, CLOSE_TIMEOUT, CONNECT_TIMEOUT};
+pub use consume::{ConsumeOptions, Consumer, Delivery, Event, Settle};
+pub use declare::{
+    Binding, Exchange, ExchangeKind, Overflow, Queue, QueueArgs, QueueDepth, Topology, declare, delete_queue,
+    queue_depth,
+};
+pub use error::AmqpError;
+pub use publish::{LinkStatus, Outcome, PublishError, Publisher};
+pub use rpc::{Request, RequestHandle, RpcClient, RpcFailed, RpcServer};

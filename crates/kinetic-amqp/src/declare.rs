@@ -1,0 +1,315 @@
+//! Exchanges, queues and bindings as plain values, and the one place that declares them.
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, ExchangeKind as LapinKind};
+
+use crate::connect::Link;
+use crate::properties::short;
+use crate::{Address, AmqpError};
+
+/// What must exist on the broker. Declaring is idempotent; it is done again after every reconnect.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Topology {
+    /// Declared first.
+    pub exchanges: Vec<Exchange>,
+    /// Declared second.
+    pub queues: Vec<Queue>,
+    /// Declared last.
+    pub bindings: Vec<Binding>,
+}
+
+/// How an exchange routes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExchangeKind {
+    /// By equal routing key.
+    #[default]
+    Direct,
+    /// To everything bound.
+    Fanout,
+    /// By pattern over dotted words.
+    Topic,
+    /// By headers.
+    Headers,
+}
+
+/// An exchange.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// Its name.
+    pub name: String,
+    /// How it routes.
+    pub kind: ExchangeKind,
+    /// Survives a restart of the broker.
+    pub durable: bool,
+    /// Goes with its last binding.
+    pub auto_delete: bool,
+    /// Where messages go that match no binding (`alternate-exchange`).
+    pub alternate_exchange: Option<String>,
+}
+
+impl Exchange {
+    /// A durable exchange.
+    #[must_use]
+    pub fn durable(name: impl Into<String>, kind: ExchangeKind) -> Self {
+        Self { name: name.into(), kind, durable: true, auto_delete: false, alternate_exchange: None }
+    }
+}
+
+/// A queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// Its name; empty lets the broker choose (only useful for the queue of a [`crate::Consumer`]).
+    pub name: String,
+    /// Survives a restart of the broker.
+    pub durable: bool,
+    /// Only for the connection that declares it.
+    pub exclusive: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// `x-` arguments.
+    pub args: QueueArgs,
+}
+
+impl Queue {
+    /// A durable queue without limits.
+    #[must_use]
+    pub fn durable(name: impl Into<String>) -> Self {
+        Self { name: name.into(), durable: true, ..Self::default() }
+    }
+
+    /// The same queue with arguments.
+    #[must_use]
+    pub fn with_args(mut self, args: QueueArgs) -> Self {
+        self.args = args;
+        self
+    }
+}
+
+/// What a full queue does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// The oldest message is dropped, or dead-lettered where there is an exchange for that.
+    DropHead,
+    /// The new message is refused: its publisher gets a negative confirm.
+    RejectPublish,
+    /// The same, and the refused message is dead-lettered.
+    RejectPublishDlx,
+}
+
+/// Arguments of a queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueArgs {
+    /// Messages (`x-max-length`).
+    pub max_length: Option<u64>,
+    /// Body bytes (`x-max-length-bytes`).
+    pub max_length_bytes: Option<u64>,
+    /// What happens beyond (`x-overflow`).
+    pub overflow: Option<Overflow>,
+    /// `x-dead-letter-exchange`.
+    pub dead_letter_exchange: Option<String>,
+    /// `x-dead-letter-routing-key`.
+    pub dead_letter_routing_key: Option<String>,
+    /// `x-single-active-consumer`.
+    pub single_active_consumer: bool,
+    /// `x-message-ttl`, in milliseconds.
+    pub message_ttl_ms: Option<u64>,
+    /// `x-expires`, in milliseconds: the queue goes when unused for so long.
+    pub expires_ms: Option<u64>,
+    /// `x-queue-type: quorum`: replicated, where the broker is a cluster.
+    pub quorum: bool,
+}
+
+/// A queue bound to an exchange.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    /// The queue; empty means the server-named queue of a [`crate::Consumer`].
+    pub queue: String,
+    /// The exchange.
+    pub exchange: String,
+    /// Routing key, or pattern on a topic exchange.
+    pub routing_key: String,
+}
+
+impl Binding {
+    /// Binds `queue` to `exchange` under `routing_key`.
+    #[must_use]
+    pub fn new(
+        queue: impl Into<String>,
+        exchange: impl Into<String>,
+        routing_key: impl Into<String>,
+    ) -> Self {
+        Self { queue: queue.into(), exchange: exchange.into(), routing_key: routing_key.into() }
+    }
+}
+
+impl QueueArgs {
+    fn table(&self) -> Result<FieldTable, AmqpError> {
+        let mut table = FieldTable::default();
+        let mut number = |name: &str, value: Option<u64>| {
+            if let Some(value) = value {
+                table.insert(name.into(), AMQPValue::LongLongInt(i64::try_from(value).unwrap_or(i64::MAX)));
+            }
+        };
+        number("x-max-length", self.max_length);
+        number("x-max-length-bytes", self.max_length_bytes);
+        number("x-message-ttl", self.message_ttl_ms);
+        number("x-expires", self.expires_ms);
+        let mut text = |name: &str, value: Option<&str>| {
+            if let Some(value) = value {
+                table.insert(name.into(), AMQPValue::LongString(value.into()));
+            }
+        };
+        text(
+            "x-overflow",
+            self.overflow.map(|overflow| match overflow {
+                Overflow::DropHead => "drop-head",
+                Overflow::RejectPublish => "reject-publish",
+                Overflow::RejectPublishDlx => "reject-publish-dlx",
+            }),
+        );
+        text("x-dead-letter-exchange", self.dead_letter_exchange.as_deref());
+        text("x-dead-letter-routing-key", self.dead_letter_routing_key.as_deref());
+        text("x-queue-type", self.quorum.then_some("quorum"));
+        if self.single_active_consumer {
+            table.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        }
+        Ok(table)
+    }
+}
+
+/// Declares `topology` once, on a connection of its own.
+///
+/// # Errors
+/// What [`AmqpError`] lists; [`AmqpError::Refused`] with code 406 means that something exists with other arguments.
+pub async fn declare(address: &Address, topology: &Topology) -> Result<(), AmqpError> {
+    let link = Link::open(address).await?;
+    let channel = link.channel().await?;
+    let declared = declare_on(&channel, topology).await;
+    link.close(&[channel]).await;
+    declared
+}
+
+/// How full a queue is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueDepth {
+    /// Messages ready for delivery.
+    pub messages: u32,
+    /// Consumers subscribed.
+    pub consumers: u32,
+}
+
+/// Asks for the depth of a queue, on a connection of its own; `None` where there is no such queue.
+///
+/// # Errors
+/// What [`AmqpError`] lists.
+pub async fn queue_depth(address: &Address, queue: &str) -> Result<Option<QueueDepth>, AmqpError> {
+    let link = Link::open(address).await?;
+    let channel = link.channel().await?;
+    let name = short("a queue's name", queue)?;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let asked = channel.queue_declare(name, options, FieldTable::default()).await;
+    link.close(&[channel]).await;
+    match asked {
+        Ok(queue) => {
+            Ok(Some(QueueDepth { messages: queue.message_count(), consumers: queue.consumer_count() }))
+        }
+        Err(error) => match AmqpError::of(&error, &format!("look at queue {queue}")) {
+            AmqpError::Refused { code: 404, .. } => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
+/// Deletes a queue with everything in it, on a connection of its own. A queue that does not exist is no error.
+///
+/// # Errors
+/// What [`AmqpError`] lists.
+pub async fn delete_queue(address: &Address, queue: &str) -> Result<(), AmqpError> {
+    let link = Link::open(address).await?;
+    let channel = link.channel().await?;
+    let name = short("a queue's name", queue)?;
+    let deleted = channel.queue_delete(name, QueueDeleteOptions::default()).await;
+    link.close(&[channel]).await;
+    deleted.map(drop).map_err(|error| AmqpError::of(&error, &format!("delete queue {queue}")))
+}
+
+/// Declares everything but what names the server-named queue (the empty name).
+pub(crate) async fn declare_on(channel: &Channel, topology: &Topology) -> Result<(), AmqpError> {
+    for exchange in &topology.exchanges {
+        declare_exchange(channel, exchange).await?;
+    }
+    for queue in topology.queues.iter().filter(|queue| !queue.name.is_empty()) {
+        declare_queue(channel, queue).await?;
+    }
+    for binding in topology.bindings.iter().filter(|binding| !binding.queue.is_empty()) {
+        bind(channel, binding, &binding.queue).await?;
+    }
+    Ok(())
+}
+
+/// Declares the server-named queue, exclusive to this connection, and binds it; answers its name.
+pub(crate) async fn declare_own_queue(
+    channel: &Channel,
+    topology: &Topology,
+) -> Result<ShortString, AmqpError> {
+    let args = topology.queues.iter().find(|queue| queue.name.is_empty()).map(|queue| queue.args.clone());
+    let own =
+        Queue { exclusive: true, auto_delete: true, args: args.unwrap_or_default(), ..Queue::default() };
+    let name = declare_queue(channel, &own).await?;
+    for binding in topology.bindings.iter().filter(|binding| binding.queue.is_empty()) {
+        bind(channel, binding, name.as_str()).await?;
+    }
+    Ok(name)
+}
+
+async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> Result<(), AmqpError> {
+    let kind = match exchange.kind {
+        ExchangeKind::Direct => LapinKind::Direct,
+        ExchangeKind::Fanout => LapinKind::Fanout,
+        ExchangeKind::Topic => LapinKind::Topic,
+        ExchangeKind::Headers => LapinKind::Headers,
+    };
+    let options = ExchangeDeclareOptions {
+        durable: exchange.durable,
+        auto_delete: exchange.auto_delete,
+        ..ExchangeDeclareOptions::default()
+    };
+    let mut args = FieldTable::default();
+    if let Some(alternate) = &exchange.alternate_exchange {
+        args.insert("alternate-exchange".into(), AMQPValue::LongString(alternate.as_str().into()));
+    }
+    channel
+        .exchange_declare(short("an exchange's name", &exchange.name)?, kind, options, args)
+        .await
+        .map_err(|error| AmqpError::of(&error, &format!("declare exchange {}", exchange.name)))
+}
+
+async fn declare_queue(channel: &Channel, queue: &Queue) -> Result<ShortString, AmqpError> {
+    let options = QueueDeclareOptions {
+        durable: queue.durable,
+        exclusive: queue.exclusive,
+        auto_delete: queue.auto_delete,
+        ..QueueDeclareOptions::default()
+    };
+    let declared = channel
+        .queue_declare(short("a queue's name", &queue.name)?, options, queue.args.table()?)
+        .await
+        .map_err(|error| AmqpError::of(&error, &format!("declare queue {}", queue.name)))?;
+    Ok(declared.name().clone())
+}
+
+async fn bind(channel: &Channel, binding: &Binding, queue: &str) -> Result<(), AmqpError> {
+    channel
+        .queue_bind(
+            short("a queue's name", queue)?,
+            short("an exchange's name", &binding.exchange)?,
+            short("a routing key", &binding.routing_key)?,
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        )
+        .await
+        .map_err(|error| {
+            AmqpError::of(&error, &format!("bind queue {queue} to exchange {}", binding.exchange))
+        })
+}

@@ -1,0 +1,158 @@
+//! Publishing on one channel in confirm mode, with each return attributed to the message that it belongs to.
+//!
+//! lapin hands a returned message to whichever confirm completes first after it, and when one confirm acknowledges many
+//! messages their order is arbitrary; an unawaited confirm is worse still. So one owner keeps all of them, and matches
+//! returns by what was published.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::stream::FuturesUnordered;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::ShortString;
+use lapin::{BasicProperties, Channel, Confirmation};
+
+use crate::{AmqpError, Outcome};
+
+/// A message on its way out.
+pub(crate) struct Outgoing {
+    pub(crate) exchange: ShortString,
+    pub(crate) routing_key: ShortString,
+    pub(crate) properties: BasicProperties,
+    pub(crate) body: Bytes,
+    pub(crate) mandatory: bool,
+}
+
+/// What became of one.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    Done(Outcome),
+    /// The broker said no (a full queue with `reject-publish`, or an internal error).
+    Nacked,
+    /// The channel failed before the confirm came.
+    Failed(AmqpError),
+}
+
+/// By what a return is recognised. Messages with equal keys are interchangeable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    exchange: ShortString,
+    routing_key: ShortString,
+    message_id: Option<ShortString>,
+    correlation_id: Option<ShortString>,
+}
+
+struct Sent<T> {
+    tag: T,
+    /// Only for mandatory messages: no other can come back.
+    key: Option<Key>,
+    result: lapin::Result<Confirmation>,
+}
+
+type InFlight<T> = Pin<Box<dyn Future<Output = Sent<T>> + Send>>;
+
+/// The owner of one confirm-mode channel. `T` says whose message it is.
+pub(crate) struct Outbox<T> {
+    channel: Channel,
+    in_flight: FuturesUnordered<InFlight<T>>,
+    /// Returns that no confirmed message has claimed yet; at most as many as there are mandatory messages in flight.
+    returned: Vec<Key>,
+    /// Decided, not yet handed out.
+    decided: VecDeque<(T, Fate)>,
+}
+
+impl<T: Send + 'static> Outbox<T> {
+    /// Puts the channel into confirm mode.
+    pub(crate) async fn open(channel: Channel) -> Result<Self, AmqpError> {
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await
+            .map_err(|error| AmqpError::of(&error, "confirm what we publish"))?;
+        Ok(Self {
+            channel,
+            in_flight: FuturesUnordered::new(),
+            returned: Vec::new(),
+            decided: VecDeque::new(),
+        })
+    }
+
+    /// Messages whose fate has not been handed out.
+    pub(crate) fn len(&self) -> usize {
+        self.in_flight.len() + self.decided.len()
+    }
+
+    pub(crate) fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Hands a message to the connection. Messages leave in the order of these calls.
+    pub(crate) fn publish(&mut self, tag: T, message: Outgoing) {
+        let channel = self.channel.clone();
+        let Outgoing { exchange, routing_key, properties, body, mandatory } = message;
+        let key = mandatory.then(|| Key {
+            exchange: exchange.clone(),
+            routing_key: routing_key.clone(),
+            message_id: properties.message_id().clone(),
+            correlation_id: properties.correlation_id().clone(),
+        });
+        // The set polls new futures in the order of their arrival, and lapin queues the frames at the first poll.
+        self.in_flight.push(Box::pin(async move {
+            let options = BasicPublishOptions { mandatory, immediate: false };
+            let result = match channel.basic_publish(exchange, routing_key, options, &body, properties).await
+            {
+                Ok(confirm) => confirm.await,
+                Err(error) => Err(error),
+            };
+            Sent { tag, key, result }
+        }));
+    }
+
+    /// The next decided fate; pending as long as none is, also when nothing is in flight.
+    pub(crate) fn poll_fate(&mut self, cx: &mut Context<'_>) -> Poll<(T, Fate)> {
+        if self.decided.is_empty() {
+            self.collect(cx);
+        }
+        self.decided.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Takes in everything that is ready before deciding anything: a return that was sent before a confirm has been handed
+    /// to a confirm that completed no later, so it is among what is ready here.
+    fn collect(&mut self, cx: &mut Context<'_>) {
+        let mut ready = Vec::new();
+        while let Poll::Ready(Some(sent)) = Pin::new(&mut self.in_flight).poll_next(cx) {
+            let Sent { tag, key, result } = sent;
+            let (returned, fate) = match result {
+                Ok(Confirmation::Ack(returned)) => (returned, Fate::Done(Outcome::Confirmed)),
+                Ok(Confirmation::Nack(returned)) => (returned, Fate::Nacked),
+                Ok(Confirmation::NotRequested) => (None, Fate::Done(Outcome::Confirmed)),
+                Err(error) => (None, Fate::Failed(AmqpError::of(&error, "publish"))),
+            };
+            if let Some(message) = returned {
+                self.returned.push(Key {
+                    exchange: message.exchange.clone(),
+                    routing_key: message.routing_key.clone(),
+                    message_id: message.properties.message_id().clone(),
+                    correlation_id: message.properties.correlation_id().clone(),
+                });
+            }
+            ready.push((tag, key, fate));
+        }
+        for (tag, key, fate) in ready {
+            let back = key.and_then(|key| self.returned.iter().position(|returned| *returned == key));
+            let fate = match (back, fate) {
+                (Some(at), fate) => {
+                    self.returned.swap_remove(at);
+                    match fate {
+                        Fate::Failed(_) => fate,
+                        _ => Fate::Done(Outcome::Unroutable),
+                    }
+                }
+                (None, fate) => fate,
+            };
+            self.decided.push_back((tag, fate));
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! A supervised publisher: every message is confirmed by the broker before its caller goes on.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+
+use bytes::Bytes;
+use kinetic_wire::Envelope;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::connect::{Backoff, CLOSE_TIMEOUT, Link, Watchdog, raised};
+use crate::declare::declare_on;
+use crate::outbox::{Fate, Outbox, Outgoing};
+use crate::properties::{short, to_properties};
+use crate::{Address, AmqpError, Topology};
+
+/// What the broker did with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in every queue that it was routed to, on disk where both are durable.
+    Confirmed,
+    /// It was mandatory, and no queue is bound for it. Nobody has it.
+    Unroutable,
+}
+
+/// Why a message is not known to be with the broker.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The connection ended before the confirm came: the message may or may not have arrived. Publish it again.
+    #[error("not confirmed")]
+    Unconfirmed(#[source] AmqpError),
+    /// The broker has no room for it (a full queue that rejects).
+    #[error("the broker refused the message: its queue is full")]
+    Nacked,
+    /// The broker will never take this message.
+    #[error("not published")]
+    Refused(#[source] AmqpError),
+    /// The publisher was closed.
+    #[error("the publisher is closed")]
+    Closed,
+}
+
+impl PublishError {
+    /// Whether publishing the same message again may succeed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unconfirmed(_) | Self::Nacked)
+    }
+}
+
+/// How a supervised connection is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// A connection stands.
+    pub connected: bool,
+    /// The broker accepts no publishes for now (`connection.blocked`).
+    pub blocked: bool,
+    /// Why there is no connection, once an attempt has failed.
+    pub error: Option<String>,
+}
+
+/// A supervised publisher. Clones share one connection.
+#[derive(Clone)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    commands: mpsc::Sender<Publish>,
+    status: watch::Receiver<LinkStatus>,
+    closing: watch::Sender<bool>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+struct Publish {
+    message: Outgoing,
+    reply: Reply,
+}
+
+impl Publisher {
+    /// Starts connecting. At most `in_flight_max` messages await their confirm at once, and as many wait for their turn;
+    /// further callers wait. About 64 saturate a broker on the same network. Must be called inside a tokio runtime.
+    ///
+    /// # Panics
+    /// With `in_flight_max` zero, with which nothing could be published.
+    #[must_use]
+    pub fn start(address: Address, topology: Topology, in_flight_max: usize) -> Self {
+        assert!(in_flight_max > 0, "a publisher that may have nothing in flight publishes nothing");
+        let (commands, queue) = mpsc::channel(in_flight_max);
+        let (said, status) = watch::channel(LinkStatus::default());
+        let (closing, closed) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        let driver = Driver { address, topology, in_flight_max, queue, said, closed, cautious: 0 };
+        tasks.spawn(driver.run());
+        Self { shared: Arc::new(Shared { commands, status, closing, tasks: Mutex::new(tasks) }) }
+    }
+
+    /// Publishes one message and awaits its confirm. Await many at once for throughput; they leave in the order in which
+    /// they were first polled. While there is no connection, or the broker is blocked, this waits; a caller that stops
+    /// waiting takes back what has not left yet.
+    ///
+    /// # Errors
+    /// [`PublishError`]; [`PublishError::is_transient`] says whether to try again.
+    pub async fn publish(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        envelope: &Envelope<'_>,
+        body: impl Into<Bytes>,
+        mandatory: bool,
+    ) -> Result<Outcome, PublishError> {
+        let message = Outgoing {
+            exchange: short("an exchange's name", exchange).map_err(PublishError::Refused)?,
+            routing_key: short("a routing key", routing_key).map_err(PublishError::Refused)?,
+            properties: to_properties(envelope).map_err(PublishError::Refused)?,
+            body: body.into(),
+            mandatory,
+        };
+        let (reply, replied) = oneshot::channel();
+        self.shared.commands.send(Publish { message, reply }).await.map_err(|_| PublishError::Closed)?;
+        replied.await.unwrap_or_else(|_| {
+            if self.shared.commands.is_closed() {
+                return Err(PublishError::Closed);
+            }
+            let reason = "it ended before the confirm came".to_owned();
+            Err(PublishError::Unconfirmed(AmqpError::Lost { reason }))
+        })
+    }
+
+    /// Waits until a connection stands (or the publisher is closed).
+    pub async fn wait_connected(&self) {
+        let mut status = self.shared.status.clone();
+        status.wait_for(|status| status.connected).await.map(drop).ok();
+    }
+
+    /// Whether a connection stands.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.shared.status.borrow().connected
+    }
+
+    /// How the connection is.
+    #[must_use]
+    pub fn status(&self) -> LinkStatus {
+        self.shared.status.borrow().clone()
+    }
+
+    /// Sends what was accepted, awaits its confirms, closes. Gives up after [`CLOSE_TIMEOUT`], and at once where there is
+    /// no connection. Later publishes of other clones fail with [`PublishError::Closed`].
+    pub async fn close(self) {
+        self.shared.closing.send_replace(true);
+        let mut tasks =
+            std::mem::take(&mut *self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(CLOSE_TIMEOUT.saturating_mul(2), ended).await.is_err() {
+            tracing::warn!("publisher did not close in time");
+        }
+    }
+}
+
+/// The task behind a [`Publisher`].
+struct Driver {
+    address: Address,
+    topology: Topology,
+    in_flight_max: usize,
+    queue: mpsc::Receiver<Publish>,
+    said: watch::Sender<LinkStatus>,
+    closed: watch::Receiver<bool>,
+    /// How many more messages go out one at a time. When the broker closes a channel over a message, it does not say
+    /// which; so all that were in flight are retried alone, and only the one that is refused alone is to blame.
+    cautious: usize,
+}
+
+type Outgo = Outbox<Reply>;
+type Reply = oneshot::Sender<Result<Outcome, PublishError>>;
+
+impl Driver {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        loop {
+            let mut closed = self.closed.clone();
+            let opened = tokio::select! {
+                opened = self.open() => opened,
+                () = raised(&mut closed) => return,
+            };
+            let reason = match opened {
+                Ok((link, outbox)) => {
+                    backoff.connected();
+                    self.said.send_replace(LinkStatus { connected: true, blocked: false, error: None });
+                    match self.serve(link, outbox).await {
+                        None => return,
+                        Some(reason) => reason,
+                    }
+                }
+                Err(error) => error.chain(),
+            };
+            let wait = backoff.wait();
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(reason, wait_ms, "not publishing");
+            self.said.send_replace(LinkStatus { connected: false, blocked: false, error: Some(reason) });
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = raised(&mut closed) => return,
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<(Link, Outgo), AmqpError> {
+        let link = Link::open(&self.address).await?;
+        let channel = link.channel().await?;
+        declare_on(&channel, &self.topology).await?;
+        let outbox = Outbox::open(channel).await?;
+        Ok((link, outbox))
+    }
+
+    /// Publishes until the connection fails (the reason) or the publisher is closed (nothing).
+    async fn serve(&mut self, link: Link, mut outbox: Outgo) -> Option<String> {
+        let mut watchdog = Watchdog::new();
+        let mut closed = self.closed.clone();
+        let mut draining = false;
+        loop {
+            if draining && outbox.len() == 0 && self.queue.is_empty() {
+                let channel = outbox.channel().clone();
+                drop(outbox);
+                link.close(&[channel]).await;
+                return None;
+            }
+            let room = if self.cautious > 0 { 1 } else { self.in_flight_max };
+            tokio::select! {
+                biased;
+                (reply, fate) = poll_fn(|cx| outbox.poll_fate(cx)) => {
+                    if let Fate::Failed(error) = fate {
+                        return Some(self.fail(reply, &error, outbox));
+                    }
+                    self.cautious = self.cautious.saturating_sub(1);
+                    answer(reply, fate);
+                }
+                command = self.queue.recv(), if outbox.len() < room => match command {
+                    // Nobody waits for it any more: it is taken back.
+                    Some(Publish { reply, .. }) if reply.is_closed() => {}
+                    Some(Publish { message, reply }) => outbox.publish(reply, message),
+                    None => draining = true,
+                },
+                () = raised(&mut closed), if !draining => {
+                    self.queue.close();
+                    draining = true;
+                }
+                () = watchdog.tick() => {
+                    if !link.alive() {
+                        let error = AmqpError::Lost { reason: "the connection ended silently".to_owned() };
+                        return Some(fail_all(&error, outbox));
+                    }
+                    let blocked = link.blocked();
+                    self.said.send_if_modified(|status| std::mem::replace(&mut status.blocked, blocked) != blocked);
+                }
+            }
+        }
+    }
+
+    /// The channel is gone with everything in flight on it; `reply` belongs to the first of them.
+    fn fail(&mut self, reply: Reply, error: &AmqpError, mut outbox: Outgo) -> String {
+        // lapin fails them all at once; what it has not failed yet fails by being dropped.
+        let others: Vec<_> = std::iter::from_fn(|| ready(&mut outbox)).collect();
+        let alone = others.is_empty() && outbox.len() == 0;
+        if !error.is_transient() && !alone {
+            self.cautious = others.len() + outbox.len() + 1;
+        }
+        let verdict = if error.is_transient() || !alone {
+            PublishError::Unconfirmed(error.clone())
+        } else {
+            PublishError::Refused(error.clone())
+        };
+        reply.send(Err(verdict)).ok();
+        for (reply, fate) in others {
+            answer(reply, fate);
+        }
+        fail_all(error, outbox)
+    }
+}
+
+/// Drops the outbox, with whom the callers' ends go; they hear that nothing is known.
+fn fail_all(error: &AmqpError, mut outbox: Outgo) -> String {
+    while let Some((reply, fate)) = ready(&mut outbox) {
+        answer(reply, fate);
+    }
+    error.chain()
+}
+
+fn ready(outbox: &mut Outgo) -> Option<(Reply, Fate)> {
+    match outbox.poll_fate(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        Poll::Ready(decided) => Some(decided),
+        Poll::Pending => None,
+    }
+}
+
+/// A caller that has gone does not care.
+fn answer(reply: Reply, fate: Fate) {
+    let answer = match fate {
+        Fate::Done(outcome) => Ok(outcome),
+        Fate::Nacked => Err(PublishError::Nacked),
+        Fate::Failed(error) => Err(PublishError::Unconfirmed(error)),
+    };
+    reply.send(answer).ok();
+}

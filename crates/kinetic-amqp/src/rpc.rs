@@ -1,0 +1,385 @@
+//! Requests and replies over direct reply-to: the client keeps one channel, the server answers where it consumes.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use kinetic_wire::Envelope;
+use kinetic_wire::names::REPLY_TO;
+use lapin::BasicProperties;
+use lapin::Consumer as LapinConsumer;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
+use lapin::types::FieldTable;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::connect::{Backoff, CLOSE_TIMEOUT, Link, Watchdog, raised};
+use crate::outbox::{Fate, Outbox, Outgoing};
+use crate::properties::{short, to_properties};
+use crate::{
+    Address, AmqpError, ConsumeOptions, Consumer, Delivery, Event, LinkStatus, Outcome, Settle, Topology,
+};
+
+/// Requests of one client that may await their reply at once; further ones wait.
+const PENDING_MAX: usize = 256;
+/// Requests that wait for their turn.
+const QUEUED_MAX: usize = 64;
+/// Requests that a server holds unanswered.
+const SERVER_PREFETCH: u16 = 256;
+
+/// Why there is no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RpcFailed {
+    /// The request was sent, and nobody answered in time. It may have been carried out.
+    #[error("no reply in time")]
+    Timeout,
+    /// No queue takes such requests: the server has never run here.
+    #[error("nobody serves this request: no queue is bound for it")]
+    Unroutable,
+    /// There is no connection, or it ended before the reply came.
+    #[error("no connection to the broker")]
+    Disconnected,
+}
+
+/// A supervised client of request-reply services. Clones share one connection.
+#[derive(Clone)]
+pub struct RpcClient {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    login: String,
+    calls: mpsc::Sender<Call>,
+    status: watch::Receiver<LinkStatus>,
+    closing: watch::Sender<bool>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+type Reply = oneshot::Sender<Result<Vec<u8>, RpcFailed>>;
+
+struct Call {
+    /// Without its correlation id, which the driver gives.
+    message: Outgoing,
+    reply: Reply,
+}
+
+impl RpcClient {
+    /// Starts connecting. Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn start(address: Address) -> Self {
+        let (calls, queue) = mpsc::channel(QUEUED_MAX);
+        let (said, status) = watch::channel(LinkStatus::default());
+        let (closing, closed) = watch::channel(false);
+        let login = address.login.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Driver { address, queue, said, closed, last_id: 0 }.run());
+        Self { shared: Arc::new(Shared { login, calls, status, closing, tasks: Mutex::new(tasks) }) }
+    }
+
+    /// Sends a request (mandatory, expiring with `timeout`, `user_id` = our login) and awaits the body of its reply. While
+    /// there is no connection, this waits for one as long as `timeout` allows.
+    ///
+    /// # Errors
+    /// [`RpcFailed`].
+    pub async fn request(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Vec<u8>, RpcFailed> {
+        let envelope = Envelope {
+            user_id: Some(self.shared.login.as_str().into()),
+            reply_to: Some(REPLY_TO.into()),
+            expiration_ms: Some(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+            ..Envelope::default()
+        };
+        // A name that AMQP cannot carry routes nowhere.
+        let message = Outgoing {
+            exchange: short("an exchange's name", exchange).map_err(|_| RpcFailed::Unroutable)?,
+            routing_key: short("a routing key", routing_key).map_err(|_| RpcFailed::Unroutable)?,
+            properties: to_properties(&envelope).map_err(|_| RpcFailed::Unroutable)?,
+            body: body.into(),
+            mandatory: true,
+        };
+        let (reply, replied) = oneshot::channel();
+        let call = async {
+            self.shared.calls.send(Call { message, reply }).await.map_err(|_| RpcFailed::Disconnected)?;
+            replied.await.unwrap_or(Err(RpcFailed::Disconnected))
+        };
+        match tokio::time::timeout(timeout, call).await {
+            Ok(answer) => answer,
+            Err(_) if self.connected() => Err(RpcFailed::Timeout),
+            Err(_) => Err(RpcFailed::Disconnected),
+        }
+    }
+
+    /// Waits until a connection stands (or the client is closed).
+    pub async fn wait_connected(&self) {
+        let mut status = self.shared.status.clone();
+        status.wait_for(|status| status.connected).await.map(drop).ok();
+    }
+
+    /// Whether a connection stands.
+    #[must_use]
+    pub fn connected(&self) -> bool {
+        self.shared.status.borrow().connected
+    }
+
+    /// How the connection is.
+    #[must_use]
+    pub fn status(&self) -> LinkStatus {
+        self.shared.status.borrow().clone()
+    }
+
+    /// Closes the connection; requests under way fail with [`RpcFailed::Disconnected`].
+    pub async fn close(self) {
+        self.shared.closing.send_replace(true);
+        let mut tasks =
+            std::mem::take(&mut *self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let ended = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(CLOSE_TIMEOUT.saturating_mul(2), ended).await.is_err() {
+            tracing::warn!("request client did not close in time");
+        }
+    }
+}
+
+/// The task behind an [`RpcClient`].
+struct Driver {
+    address: Address,
+    queue: mpsc::Receiver<Call>,
+    said: watch::Sender<LinkStatus>,
+    closed: watch::Receiver<bool>,
+    last_id: u64,
+}
+
+/// One connection of the driver.
+struct Line {
+    link: Link,
+    outbox: Outbox<u64>,
+    replies: LapinConsumer,
+    pending: BTreeMap<u64, Reply>,
+}
+
+impl Driver {
+    async fn run(mut self) {
+        let mut backoff = Backoff::new();
+        loop {
+            let mut closed = self.closed.clone();
+            let opened = tokio::select! {
+                opened = Line::open(&self.address) => opened,
+                () = raised(&mut closed) => return,
+            };
+            let reason = match opened {
+                Ok(line) => {
+                    backoff.connected();
+                    self.said.send_replace(LinkStatus { connected: true, blocked: false, error: None });
+                    match self.serve(line).await {
+                        None => return,
+                        Some(reason) => reason,
+                    }
+                }
+                Err(error) => error.chain(),
+            };
+            let wait = backoff.wait();
+            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(reason, wait_ms, "no request connection");
+            self.said.send_replace(LinkStatus { connected: false, blocked: false, error: Some(reason) });
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = raised(&mut closed) => return,
+            }
+        }
+    }
+
+    /// Serves requests until the connection fails (the reason) or the client is closed (nothing). Dropping the line fails
+    /// what is pending on it.
+    async fn serve(&mut self, mut line: Line) -> Option<String> {
+        let mut watchdog = Watchdog::new();
+        let mut closed = self.closed.clone();
+        loop {
+            tokio::select! {
+                delivery = line.replies.next() => match delivery {
+                    Some(Ok(delivery)) => line.replied(delivery),
+                    Some(Err(error)) => return Some(AmqpError::of(&error, "await replies").chain()),
+                    None => return Some("the broker cancelled our reply consumer".to_owned()),
+                },
+                (id, fate) = poll_fn(|cx| line.outbox.poll_fate(cx)) => match fate {
+                    Fate::Done(Outcome::Confirmed) => {}
+                    // A nacked request is in no queue either.
+                    Fate::Done(Outcome::Unroutable) | Fate::Nacked => line.answer(id, Err(RpcFailed::Unroutable)),
+                    Fate::Failed(error) => return Some(error.chain()),
+                },
+                call = self.queue.recv(), if line.pending.len() < PENDING_MAX => match call {
+                    Some(call) if call.reply.is_closed() => {}
+                    Some(call) => {
+                        self.last_id += 1;
+                        line.call(self.last_id, call);
+                    }
+                    None => return None,
+                },
+                () = raised(&mut closed) => {
+                    line.close().await;
+                    return None;
+                }
+                () = watchdog.tick() => {
+                    line.pending.retain(|_, reply| !reply.is_closed());
+                    if !line.link.alive() {
+                        return Some("the connection ended silently".to_owned());
+                    }
+                    let blocked = line.link.blocked();
+                    self.said.send_if_modified(|status| std::mem::replace(&mut status.blocked, blocked) != blocked);
+                }
+            }
+        }
+    }
+}
+
+impl Line {
+    async fn open(address: &Address) -> Result<Self, AmqpError> {
+        let link = Link::open(address).await?;
+        let channel = link.channel().await?;
+        // Direct reply-to: consuming without acknowledgements, on the channel that publishes, before the first request.
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let replies = channel
+            .basic_consume(REPLY_TO.into(), "".into(), options, FieldTable::default())
+            .await
+            .map_err(|error| AmqpError::of(&error, "await replies"))?;
+        let outbox = Outbox::open(channel).await?;
+        Ok(Self { link, outbox, replies, pending: BTreeMap::new() })
+    }
+
+    fn call(&mut self, id: u64, call: Call) {
+        let Call { mut message, reply } = call;
+        message.properties = message.properties.with_correlation_id(id.to_string().into());
+        self.pending.insert(id, reply);
+        self.outbox.publish(id, message);
+    }
+
+    fn replied(&mut self, delivery: lapin::message::Delivery) {
+        let id = delivery.properties.correlation_id().as_ref().and_then(|id| id.as_str().parse().ok());
+        match id {
+            Some(id) => self.answer(id, Ok(delivery.data)),
+            None => tracing::debug!("reply without a correlation id of ours"),
+        }
+    }
+
+    fn answer(&mut self, id: u64, answer: Result<Vec<u8>, RpcFailed>) {
+        // A late reply finds nobody, which is what its caller wanted.
+        if let Some(reply) = self.pending.remove(&id) {
+            reply.send(answer).ok();
+        }
+    }
+
+    async fn close(self) {
+        let Self { link, outbox, replies, .. } = self;
+        let channel = outbox.channel().clone();
+        drop((outbox, replies));
+        link.close(&[channel]).await;
+    }
+}
+
+/// A request that awaits its reply.
+#[derive(Debug)]
+pub struct Request {
+    /// The routing key, which says what is asked.
+    pub kind: String,
+    /// The login of who asks, verified by the broker; `None` where the client did not set it.
+    pub user_id: Option<String>,
+    /// What is asked.
+    pub body: Vec<u8>,
+    /// It was delivered before: it may have been carried out.
+    pub redelivered: bool,
+    /// For [`RpcServer::reply`].
+    pub handle: RequestHandle,
+}
+
+/// Names a [`Request`] to its server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestHandle {
+    token: u64,
+    reply_to: Option<String>,
+    correlation_id: Option<String>,
+}
+
+/// A supervised server of requests. Replies leave on the channel of the requests, followed by the acknowledgement, and the
+/// broker handles one channel in order: so a request is settled only after its reply.
+pub struct RpcServer {
+    consumer: Consumer,
+}
+
+impl RpcServer {
+    /// Serves the requests of `queue`, which `topology` should declare and bind. Must be called inside a tokio runtime.
+    #[must_use]
+    pub fn start(address: Address, topology: Topology, queue: impl Into<String>) -> Self {
+        let options = ConsumeOptions {
+            queue: queue.into(),
+            topology,
+            prefetch: SERVER_PREFETCH,
+            ..ConsumeOptions::default()
+        };
+        Self { consumer: Consumer::start(address, options) }
+    }
+
+    /// The next request. Cancel-safe. Reconnects meanwhile; requests that were lost unanswered come again.
+    pub async fn next(&mut self) -> Request {
+        loop {
+            match self.consumer.next().await {
+                Event::Delivery(delivery) => return request(delivery),
+                // The consumer has logged it; replies to older requests find their handle stale.
+                Event::Subscribed | Event::Lost { .. } | Event::Cancelled => {}
+            }
+        }
+    }
+
+    /// Whether a subscription stands.
+    #[must_use]
+    pub fn subscribed(&self) -> bool {
+        self.consumer.subscribed()
+    }
+
+    /// Sends the reply, then acknowledges the request. A request from before the last reconnect is left alone: it comes
+    /// again. A request without `reply_to` is only acknowledged.
+    pub async fn reply(&self, handle: RequestHandle, body: Vec<u8>) {
+        if !self.consumer.current(handle.token) {
+            return;
+        }
+        if let (Some(channel), Some(reply_to)) = (self.consumer.channel(), handle.reply_to) {
+            let mut properties = BasicProperties::default();
+            // Both were read from short strings, so they fit into them.
+            if let Some(id) = handle.correlation_id {
+                properties = properties.with_correlation_id(id.into());
+            }
+            let options = BasicPublishOptions::default();
+            if let Err(error) =
+                channel.basic_publish("".into(), reply_to.into(), options, &body, properties).await
+            {
+                tracing::debug!(%error, "reply not sent");
+                return;
+            }
+        }
+        self.consumer.settle(Settle::Ack(handle.token)).await;
+    }
+
+    /// Closes channel and connection. Unanswered requests go back to the queue.
+    pub async fn close(self) {
+        self.consumer.close().await;
+    }
+}
+
+fn request(delivery: Delivery) -> Request {
+    let (user_id, reply_to, correlation_id) = {
+        let envelope = delivery.envelope();
+        let own = |text: Option<std::borrow::Cow<'_, str>>| text.map(std::borrow::Cow::into_owned);
+        (own(envelope.user_id), own(envelope.reply_to), own(envelope.correlation_id))
+    };
+    Request {
+        kind: delivery.routing_key().to_owned(),
+        user_id,
+        redelivered: delivery.redelivered,
+        handle: RequestHandle { token: delivery.token, reply_to, correlation_id },
+        body: delivery.into_body(),
+    }
+}
