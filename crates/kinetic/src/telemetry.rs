@@ -107,6 +107,12 @@ impl Telemetry {
         self.parts().metrics.insert(part, metrics);
     }
 
+    /// The sum of a number over its labels; 0 while no part shows it.
+    pub(crate) fn value(&self, name: &str) -> f64 {
+        let parts = self.parts();
+        parts.metrics.values().flatten().filter(|metric| metric.name == name).map(|metric| metric.value).sum()
+    }
+
     /// Sets how a part is, and logs when that changes.
     pub(crate) fn health(&self, part: &'static str, health: Health, at: Wall) {
         let mut parts = self.parts();
