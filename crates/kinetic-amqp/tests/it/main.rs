@@ -1,7 +1,8 @@
 //! The stories of `stories.rs` on real brokers, and the ones in which the broker itself comes and goes.
 
-mod rabbit;
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod rabbit;
 mod restarts;
 mod stories;
 
