@@ -42,6 +42,10 @@ pub struct ConsumeOptions {
 
 /// What happened to a [`Consumer`].
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all events are deliveries, and a box each would be an allocation each"
+)]
 pub enum Event {
     /// Consuming has begun, or begun again.
     Subscribed,
