@@ -1,0 +1,5 @@
+//! Decoding figures; `cargo bench -p kinetic-analyzer --bench decode`.
+
+fn main() {
+    divan::main();
+}
