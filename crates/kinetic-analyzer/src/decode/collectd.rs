@@ -95,7 +95,7 @@ impl<'a> Line<'a> {
             }
         };
         let mut options_ignored = 0;
-        // An option's value may be quoted, a value list has no equals sign before its first colon.
+        // A value list holds no equals sign, an option's key (`interval`, `meta:tag`) no quote.
         while let Some(key) = option(rest) {
             let (_, after) = word(rest)?;
             options_ignored += u64::from(key != "interval");
@@ -179,7 +179,7 @@ fn time(token: &str, latest: Wall) -> Result<Option<Wall>, Reject> {
 
 /// The key of an option that `rest` begins with.
 fn option(rest: &str) -> Option<&str> {
-    let end = rest.find(|c: char| c.is_ascii_whitespace() || matches!(c, '=' | ':' | '"'))?;
+    let end = rest.find(|c: char| c.is_ascii_whitespace() || matches!(c, '=' | '"'))?;
     (end > 0 && rest.as_bytes()[end] == b'=').then(|| &rest[..end])
 }
 
@@ -279,8 +279,6 @@ mod tests {
         );
         let context = Context::bare(Wall(0));
         let seen = see(Format::CollectdCommand, &context, br#"PUTVAL a/b/c interval=1 meta:x="y z" N:1"#);
-        assert_eq!(seen.lines(), [r#"!malformed PUTVAL a/b/c interval=1 meta:x="y z" N:1"#]);
-        let seen = see(Format::CollectdCommand, &context, br#"PUTVAL a/b/c interval=1 source="y z" N:1"#);
         assert_eq!((seen.notes.fields_ignored, seen.lines()), (1, vec!["a/b.c=1 gauge".to_owned()]));
     }
 
