@@ -64,7 +64,11 @@ fn statsd_timers(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn statsd_mixed_types(bencher: Bencher<'_, '_>) {
     let kinds = ["c", "g", "ms", "h"];
-    run(bencher, Format::Statsd, &body(|n| format!("web.{n}.requests:{}|{}", value(n), kinds[n as usize * 7 % 4])));
+    run(
+        bencher,
+        Format::Statsd,
+        &body(|n| format!("web.{n}.requests:{}|{}", value(n), kinds[n as usize * 7 % 4])),
+    );
 }
 
 #[divan::bench]
@@ -79,7 +83,11 @@ fn statsd_crlf(bencher: Bencher<'_, '_>) {
 
 #[divan::bench]
 fn dogstatsd_tags(bencher: Bencher<'_, '_>) {
-    run(bencher, Format::Statsd, &body(|n| format!("checkout.latency:{}|ms|#host:web-{n},env:prod", value(n))));
+    run(
+        bencher,
+        Format::Statsd,
+        &body(|n| format!("checkout.latency:{}|ms|#host:web-{n},env:prod", value(n))),
+    );
 }
 
 #[divan::bench]

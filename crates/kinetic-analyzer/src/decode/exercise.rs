@@ -1,11 +1,12 @@
 //! What must hold for every decoder whatever bytes it is given, as plain functions: the fuzz targets call them, and so
 //! does an ordinary test that replays the committed corpora. A broken promise is a panic.
 
+use kinetic_schema::schema::GaugeSign;
 use kinetic_wire::{DataType, Wall};
 
 use crate::decode::{
-    Context, Format, INFLATED_BYTES_MAX, INFLUX_LINE_BYTES_MAX, JSON_VALUES_MAX, LINES_MAX, NAME_BYTES_MAX,
-    TAGS_MAX, detect, inflate, samples, tags,
+    Context, Format, INFLATED_BYTES_MAX, INFLUX_LINE_BYTES_MAX, JSON_VALUES_MAX, LINE_BYTES_MAX, LINES_MAX,
+    NAME_BYTES_MAX, TAGS_MAX, detect, inflate, samples, statsd, tags, text,
 };
 use crate::sample::{Field, Reject, Sample};
 
@@ -17,12 +18,14 @@ pub fn statsd(body: &[u8]) {
     let context = Context::bare(NOW);
     read(Format::StatsdBackendJson, &context, body);
     lines_stand_alone(Format::Statsd, &context, body);
-    // A carriage return at a line's end changes nothing but the way it takes through the decoder.
-    for line in body.split(|b| *b == b'\n').filter(|line| !line.ends_with(b"\r") && !line.is_empty()) {
-        let (bare, returned) = ([line, b"\n"].concat(), [line, b"\r\n"].concat());
-        let (bare, returned) =
-            (read(Format::Statsd, &context, &bare), read(Format::Statsd, &context, &returned));
-        assert_eq!(bare, returned, "the quick way and the slow way disagree");
+    for line in body.split(|b| *b == b'\n').filter_map(text::plain).filter(|line| !line.is_empty()) {
+        for gauge_sign in [GaugeSign::Auto, GaugeSign::Relative, GaugeSign::Absolute] {
+            let (quick, slow) = statsd::both_ways(&Context { gauge_sign, ..context }, line);
+            assert!(
+                quick.is_none() || line.len() > LINE_BYTES_MAX || quick == slow.ok(),
+                "the quick way and the slow way disagree: {line:?}"
+            );
+        }
     }
 }
 

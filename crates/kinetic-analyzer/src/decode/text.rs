@@ -54,6 +54,9 @@ impl<'b> Lines<'b> {
         if let Some(text) = self.text {
             return Ok(&text[from..to]);
         }
+        if let Some(line) = plain(&self.body[from..to]) {
+            return Ok(line);
+        }
         let line = std::str::from_utf8(&self.body[from..to]).map_err(|_| Reject::BadText)?;
         if has_control(line, self.tabs) { Err(Reject::BadText) } else { Ok(line) }
     }
