@@ -49,13 +49,11 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
     let lag_ms = stats.sources.iter().map(|source| source.lag_ms).max().unwrap_or_default();
     metrics.push(Metric::gauge("kinetic_analyzer_lag_seconds", help, lag_ms as f64 / 1000.0));
     metrics.push(Metric::gauge("kinetic_analyzer_sources", "Sources consumed.", stats.sources.len() as f64));
+    // The customer is a label on the few numbers that an operator must be able to trace to one.
     for customer in &stats.customers {
         let name = customer.customer.as_str();
         metrics.extend([
-            Metric::counter("kinetic_analyzer_rejects", "Lines and bodies refused.", customer.rejects.total())
-                .with("customer", name),
-            Metric::gauge("kinetic_analyzer_series", "Series known now.", customer.series as f64)
-                .with("customer", name),
+            Metric::gauge("kinetic_analyzer_series", "Series known now.", customer.series as f64).with("customer", name),
             Metric::counter(
                 "kinetic_analyzer_series_refused",
                 "Samples dropped because their series would have been one too many.",
@@ -69,13 +67,13 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
             )
             .with("customer", name),
         ]);
-    }
-    for reason in kinetic_analyzer::sample::Reject::ALL {
-        let count = stats.customers.iter().map(|customer| customer.rejects.count(reason)).sum();
-        metrics.push(
-            Metric::counter("kinetic_analyzer_rejects_by_reason", "Lines and bodies refused, by reason.", count)
-                .with("reason", reason.name()),
-        );
+        for (reason, count) in customer.rejects.iter() {
+            metrics.push(
+                Metric::counter("kinetic_analyzer_rejects", "Lines and bodies refused.", count)
+                    .with("customer", name)
+                    .with("reason", reason.name()),
+            );
+        }
     }
     metrics
 }
