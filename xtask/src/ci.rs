@@ -1,0 +1,46 @@
+//! `cargo xtask ci`: what CI runs, in the order in which a mistake is found soonest.
+
+use anyhow::Result;
+
+use crate::shell::{call, cargo, command, output, root, say};
+use crate::{stories, tidy};
+
+/// Runs everything; the first failing step ends it.
+pub(crate) fn run_all() -> Result<()> {
+    call(cargo(&["fmt", "--all", "--check"]))?;
+    tidy::run(tidy::Mode::Check)?;
+    call(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    stories::run(&stories::Options {
+        required: vec!["rabbitmq", "collectd", "pika", "git"],
+        args: Vec::new(),
+    })?;
+    deny()?;
+    fuzz_replay()
+}
+
+/// `cargo deny` says the same as tidy does of licences, wrappers and sources, and more; where it is installed, it is
+/// asked as well. Advisories are left out: they need the network and change without us.
+fn deny() -> Result<()> {
+    if output(cargo(&["deny", "--version"])).is_err() {
+        say("cargo-deny is not installed: tidy has checked licences, wrappers and sources\n");
+        return Ok(());
+    }
+    call(cargo(&["deny", "check", "licenses", "bans", "sources"]))
+}
+
+/// Replays the committed corpora through the fuzz targets' own code, on the stable toolchain.
+fn fuzz_replay() -> Result<()> {
+    let script = root().join("fuzz").join("replay");
+    if !script.exists() {
+        say("fuzz/replay is not there: the corpora are replayed by the crates' own tests only\n");
+        return Ok(());
+    }
+    call(command(&script.to_string_lossy(), &[]))
+}
+
+/// `cargo xtask ci`.
+pub(crate) fn run() -> Result<()> {
+    run_all()?;
+    say("\nci: everything passed\n");
+    Ok(())
+}

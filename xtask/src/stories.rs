@@ -1,0 +1,101 @@
+//! `cargo xtask test`: builds the binary, runs every test of the workspace, and says which stories did not run.
+
+use anyhow::{Result, bail};
+
+use crate::shell::{call, cargo, read, root, say};
+
+/// Environment variable that names what must not be missing; read by the stories' harness.
+const REQUIRE: &str = "KINETIC_STORIES_REQUIRE";
+/// Environment variable that names the file into which the harness writes what it skipped.
+const SKIPPED: &str = "KINETIC_STORIES_SKIPPED";
+
+/// How to test.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// What must not be missing.
+    pub(crate) required: Vec<&'static str>,
+    /// For the test binaries.
+    pub(crate) args: Vec<String>,
+}
+
+impl Options {
+    /// Reads the words behind `cargo xtask test`.
+    pub(crate) fn parse(words: &[String]) -> Result<Self> {
+        let mut options = Self::default();
+        let mut rest = words.iter();
+        for word in rest.by_ref() {
+            match word.as_str() {
+                "--require-rabbitmq" => options.required.push("rabbitmq"),
+                "--require-tools" => options.required.extend(["collectd", "pika", "git"]),
+                "--" => break,
+                word if word.starts_with("--require") => bail!("{word} is not known: see cargo xtask"),
+                _ => options.args.push(word.to_owned()),
+            }
+        }
+        options.args.extend(rest.cloned());
+        Ok(options)
+    }
+}
+
+/// Builds and tests.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    // The stories run the binary; with the whole workspace the features are those that the tests are built with.
+    call(cargo(&["build", "--workspace", "--bins"]))?;
+    let skipped = root().join("target").join("skipped-stories.txt");
+    std::fs::remove_file(&skipped).ok();
+    let mut words = vec!["test", "--workspace", "--no-fail-fast"];
+    if !options.args.is_empty() {
+        words.push("--");
+        words.extend(options.args.iter().map(String::as_str));
+    }
+    let mut command = cargo(&words);
+    command.env(SKIPPED, &skipped).env(REQUIRE, options.required.join(","));
+    let outcome = call(command);
+    if skipped.exists() {
+        say(&banner(&read(&skipped)?));
+    }
+    outcome
+}
+
+/// What was skipped, too loud to be overlooked.
+fn banner(skipped: &str) -> String {
+    let mut stories: Vec<&str> = skipped.lines().filter(|line| !line.is_empty()).collect();
+    stories.sort_unstable();
+    stories.dedup();
+    let rule = "!".repeat(100);
+    let mut text = format!(
+        "\n{rule}\n!! {} STORIES WERE SKIPPED: what they need is not on this machine\n",
+        stories.len()
+    );
+    for story in stories {
+        text.push_str(&format!("!!   {story}\n"));
+    }
+    text.push_str(&format!(
+        "!! On Debian: apt-get install rabbitmq-server collectd-core libyajl2 python3-pika\n{rule}\n"
+    ));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Options> {
+        Options::parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn flags_and_arguments_are_told_apart() {
+        let options = parse(&["--require-rabbitmq", "smtp", "--", "--nocapture"]).expect("parses");
+        assert_eq!(options.required, ["rabbitmq"]);
+        assert_eq!(options.args, ["smtp", "--nocapture"]);
+        parse(&["--require-rabbit"]).expect_err("a mistyped requirement must not be ignored");
+    }
+
+    #[test]
+    fn the_banner_names_each_story_once() {
+        let text = banner("b: no RabbitMQ\na: no RabbitMQ\nb: no RabbitMQ\n");
+        assert!(text.contains("2 STORIES"), "{text}");
+        assert_eq!(text.matches("!!   b: no RabbitMQ").count(), 1, "{text}");
+    }
+}
