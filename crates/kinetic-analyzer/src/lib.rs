@@ -15,4 +15,5 @@ pub mod sample;
 mod series;
 pub mod source;
 pub mod stats;
+pub mod tap;
 mod verdict;

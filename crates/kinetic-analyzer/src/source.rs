@@ -27,7 +27,7 @@ use kinetic_wire::{
     AlertEvent, AlertId, Epoch, Mono, NodeId, Now, RegionName, SourceKey, Token, Wall, names,
 };
 
-use crate::decode::{self, Context};
+use crate::decode;
 use crate::group::{Groups, Span, Voice};
 use crate::held::{AT_ONCE, Ack, Held};
 use crate::lane::{Lane, NEVER, WINDOWS_OPEN_MAX};
@@ -37,6 +37,7 @@ use crate::plan::Plan;
 use crate::sample::Reject;
 use crate::series::{Id, Series};
 use crate::stats::{CustomerStats, SourceStats, Stats};
+use crate::tap;
 use crate::verdict::QUIET_WINDOWS_MIN;
 
 /// How far ahead of this node's clock a sample's time may be.
@@ -214,23 +215,10 @@ impl Source {
     /// Decodes a body into the windows.
     fn read(&mut self, now: Now, delivery: &Delivery<'_>, shared: &mut Shared<'_>) -> Result<Tally, Reject> {
         let envelope = &delivery.envelope;
-        let context = Context {
-            content_type: envelope.content_type.as_deref(),
-            content_encoding: envelope.content_encoding.as_deref(),
-            kind: envelope.kind.as_deref(),
-            app_id: envelope.app_id.as_deref(),
-            exchange: delivery.exchange,
-            routing_key: delivery.routing_key,
-            data_type: self.plan.data_type,
-            gauge_sign: self.plan.gauge_sign,
-            precision: self.plan.precision,
-            now: now.wall,
-        };
+        let context = self.plan.context(delivery, now.wall);
         let body = decode::inflate(&context, delivery.body, shared.scratch)?;
         let format = decode::detect(&context, body)?;
-        let stamp = envelope
-            .ts
-            .or_else(|| envelope.timestamp_s.map(|s| Wall::from_secs(i64::try_from(s).unwrap_or(i64::MAX))));
+        let stamp = tap::stamp(delivery);
         let origin = self.series.origin(envelope.origin.as_deref(), shared.series_max);
         let mut pass = Pass {
             plan: &self.plan,
