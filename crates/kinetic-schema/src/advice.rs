@@ -104,7 +104,8 @@ fn rule(sink: &mut Sink<'_>, node: Node<'_>, analytic: &Analytic, customer: &Cus
             // A list that could not be read says nothing about the cluster's size.
             let literal =
                 !cluster.members.is_empty() && cluster.members.iter().all(|glob| is_literal(&glob.pattern));
-            let size = u32::try_from(cluster.members.len()).ok().filter(|_| literal);
+            let distinct: BTreeSet<&str> = cluster.members.iter().map(|glob| glob.pattern.as_str()).collect();
+            let size = u32::try_from(distinct.len()).ok().filter(|_| literal);
             Some(Judged { name: format!("{}.{}", path.service, path.cluster), size, cluster })
         })
         .collect();
@@ -226,8 +227,8 @@ fn false_alerts(
         message.push_str(", for each metric");
     }
     let problem = Problem::warning("false-alerts", at, message).label(format!(
-        "{} of {} windows beyond {}",
-        analytic.hysteresis.hits, analytic.hysteresis.of, deviates.deviations
+        "beyond {} in {} of {} windows",
+        deviates.deviations, analytic.hysteresis.hits, analytic.hysteresis.of
     ));
     sink.push(problem.help(false_alert_help(deviates, &sizes, open, windows_per_day)));
 }

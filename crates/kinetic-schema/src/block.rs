@@ -134,7 +134,7 @@ impl<'a> Node<'a> {
     /// The value of an attribute that must be there; `example` is what to write.
     pub(crate) fn required(&self, sink: &mut Sink<'_>, name: &str, example: &str) -> Option<Value<'a>> {
         let value = self.get(name);
-        if value.is_none() {
+        if value.is_none() && !self.misspells(name) {
             let message = format!("{} has no `{name}`", self.title());
             sink.push(
                 Problem::error("missing-attribute", &self.header(), message)
@@ -143,6 +143,13 @@ impl<'a> Node<'a> {
             );
         }
         value
+    }
+
+    /// Whether an unknown attribute stands here that is taken for this one: that one mistake is reported already.
+    fn misspells(&self, name: &str) -> bool {
+        let known = shape(self.block.ident.as_str()).attributes;
+        let mut keys = self.block.body.attributes().map(|attribute| attribute.key.as_str());
+        keys.any(|key| !known.contains(&key) && closest(key, known.iter().copied()) == Some(name))
     }
 
     /// Inner blocks of one kind.
@@ -195,7 +202,7 @@ fn name<'a>(sink: &mut Sink<'_>, node: Node<'a>, shape: &Shape) -> Option<Named<
     };
     if let Some(problem) = name_problem(rule, label.as_str()) {
         sink.push(Problem::error("bad-name", &node.name_at(), problem).label("not a name for this"));
-        return None;
+        // It is declared all the same: what refers to it need not be reported as well.
     }
     Some(Named { name: label.as_str(), node })
 }

@@ -120,6 +120,19 @@ impl Problem {
     }
 }
 
+/// Problems that a piece of text which could not be read may have caused: with a syntax error about, they wait until
+/// it is mended. Warnings wait too.
+const CONSEQUENTIAL: [&str; 8] = [
+    "unknown-reference",
+    "missing-attribute",
+    "missing-block",
+    "missing-customer",
+    "empty-service",
+    "empty-list",
+    "never-fires",
+    "window-too-long",
+];
+
 /// Collects problems.
 pub(crate) struct Sink<'f> {
     pub(crate) files: Vec<Text<'f>>,
@@ -148,6 +161,10 @@ impl<'f> Sink<'f> {
     }
 
     pub(crate) fn push(&mut self, problem: Problem) {
+        if self.incomplete && (problem.severity == Severity::Warning || CONSEQUENTIAL.contains(&problem.code))
+        {
+            return;
+        }
         self.failed |= problem.severity == Severity::Error;
         // An error must never be lost among warnings: the exit code and the message both rest on it.
         if self.diagnostics.len() >= DIAGNOSTICS_MAX {
@@ -176,7 +193,7 @@ impl<'f> Sink<'f> {
         code: &'static str,
         file: &str,
         message: String,
-        span: Range<usize>,
+        (span, (line, column)): (Range<usize>, (u32, u32)),
         help: &str,
     ) {
         self.failed = true;
@@ -186,8 +203,8 @@ impl<'f> Sink<'f> {
             code,
             message,
             file: file.to_owned(),
-            line: 1,
-            column: 1,
+            line,
+            column,
             span,
             label: "here".to_owned(),
             help: Some(help.to_owned()),

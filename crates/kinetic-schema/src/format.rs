@@ -59,15 +59,27 @@ enum Kind {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Token<'t> {
+pub(crate) struct Token<'t> {
     kind: Kind,
     text: &'t str,
     /// Blanks stood before it.
     spaced: bool,
 }
 
+impl Token<'_> {
+    /// Whether it opens a bracket.
+    pub(crate) fn opens(&self) -> bool {
+        self.kind == Kind::Open
+    }
+
+    /// Whether it closes one.
+    pub(crate) fn closes(&self) -> bool {
+        self.kind == Kind::Close
+    }
+}
+
 /// Takes a text apart; `None` where it does not end as it should.
-fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
+pub(crate) fn tokens(text: &str) -> Option<Vec<Token<'_>>> {
     let mut tokens = Vec::new();
     let mut at = 0;
     while at < text.len() {

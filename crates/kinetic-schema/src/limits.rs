@@ -8,8 +8,9 @@ pub const FILES_MAX: usize = 20_000;
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of all files together, so that a check stays within some seconds and some hundred megabytes.
 pub const REPOSITORY_BYTES_MAX: usize = 64 << 20;
-/// Nesting of brackets, braces, parentheses and templates. The language itself needs five levels.
-pub const NESTING_MAX: usize = 32;
+/// Nesting of brackets, braces, parentheses and templates, as the parser bounds it. The language itself needs five
+/// levels.
+pub const NESTING_MAX: usize = 64;
 /// Syntax errors that are skipped over in one file in search of more.
 pub const SYNTAX_ERRORS_MAX: usize = 20;
 /// Diagnostics kept; the rest are counted in a last one, since nobody reads more.

@@ -6,7 +6,7 @@ use hcl_edit::structure::{Body, Structure};
 use kinetic_wire::Wall;
 
 use crate::block::{Named, Node, OF_CUSTOMER, OF_INSTALLATION, SHAPES, checked};
-use crate::diagnostic::{At, Diagnostic, Problem, Sink};
+use crate::diagnostic::{At, Diagnostic, Problem, Sink, position};
 use crate::limits::{
     BLOCKS_PER_KIND_MAX, CUSTOMERS_MAX, FILE_BYTES_MAX, FILES_MAX, REGIONS_MAX, REPOSITORY_BYTES_MAX,
 };
@@ -66,6 +66,9 @@ pub fn fuzz_bytes(bytes: &[u8]) {
     }
 }
 
+/// The place of a problem that is a whole file, or all of them.
+const WHOLE: (std::ops::Range<usize>, (u32, u32)) = (0..0, (1, 1));
+
 /// Takes in the files that can be text at all.
 fn read<'f>(sink: &mut Sink<'f>, files: &'f Files) {
     let mut total = 0usize;
@@ -73,32 +76,40 @@ fn read<'f>(sink: &mut Sink<'f>, files: &'f Files) {
     for (number, (name, bytes)) in sources.enumerate() {
         if number >= FILES_MAX {
             let message = format!("there are more than {FILES_MAX} files");
-            sink.push_whole("too-many", "", message, 0..0, "files beyond that are not read");
+            sink.push_whole("too-many", "", message, WHOLE, "files beyond that are not read");
             return;
         }
         if bytes.len() > FILE_BYTES_MAX {
             let message = format!("this file has {} bytes; {FILE_BYTES_MAX} are possible", bytes.len());
-            sink.push_whole("too-large", name, message, 0..0, "split it into several files");
+            sink.push_whole("too-large", name, message, WHOLE, "split it into several files");
             continue;
         }
         total += bytes.len();
         if total > REPOSITORY_BYTES_MAX {
             let message = format!("all files together have more than {REPOSITORY_BYTES_MAX} bytes");
-            sink.push_whole("too-large", name, message, 0..0, "this file and those after it are not read");
+            sink.push_whole("too-large", name, message, WHOLE, "this file and those after it are not read");
             return;
         }
         match std::str::from_utf8(bytes) {
             Ok(text) if text.starts_with('\u{feff}') => {
                 let message = "the file starts with a byte order mark".to_owned();
-                sink.push_whole("syntax", name, message, 0..3, "save it as UTF-8 without a byte order mark");
+                sink.push_whole(
+                    "syntax",
+                    name,
+                    message,
+                    (0..3, (1, 1)),
+                    "save it as UTF-8 without a byte order mark",
+                );
             }
             Ok(text) => {
                 sink.add_file(name, text);
             }
             Err(error) => {
                 let start = error.valid_up_to();
+                let valid = std::str::from_utf8(&bytes[..start]).unwrap_or_default();
+                let place = position(valid, start);
                 let message = format!("the file is not UTF-8 from byte {start} on");
-                sink.push_whole("not-utf-8", name, message, start..start + 1, "save it as UTF-8");
+                sink.push_whole("not-utf-8", name, message, (start..start + 1, place), "save it as UTF-8");
             }
         }
     }
@@ -196,9 +207,9 @@ fn top_level<'a>(sink: &mut Sink<'a>, declared: &mut Declared<'a>, folder: Optio
         (kind, None) if OF_CUSTOMER.contains(&kind) => {
             let message = format!("this `{kind}` belongs to no customer");
             sink.push(
-                Problem::error("misplaced-block", &node.header(), message).label("whose is it?").help(
-                    format!("put it inside the customer's block, or in a file under customers/<name>/"),
-                ),
+                Problem::error("misplaced-block", &node.header(), message)
+                    .label("whose is it?")
+                    .help("put it inside the customer's block, or in a file under customers/<name>/"),
             );
         }
         _ => sink.push(unknown_at_top(node)),
@@ -291,7 +302,7 @@ fn duplicate(second: &At, first: &At, message: &str) -> Problem {
 /// Folders whose customer is declared nowhere.
 fn missing_customers(sink: &mut Sink<'_>, declared: &Declared<'_>) {
     for (name, parts) in &declared.customers {
-        let (None, Some(at), false) = (parts.customer, &parts.folder, sink.incomplete) else { continue };
+        let (None, Some(at)) = (parts.customer, &parts.folder) else { continue };
         let message = format!("no `customer` block declares `{name}`, and this folder is its");
         let help = match name_problem(NameRule::Customer, name) {
             Some(problem) => format!("rename the folder: {problem}"),

@@ -1,20 +1,15 @@
 //! Bytes to syntax tree. A syntax error hides only the block it stands in: the rest of the file is read all the same.
 
+use std::ops::Range;
+
 use hcl_edit::structure::Body;
 
 use crate::diagnostic::{At, Problem, Sink};
 use crate::limits::{NESTING_MAX, SYNTAX_ERRORS_MAX};
 
-/// Parses a file, reporting every syntax error; what could be read is returned.
+/// Parses a file, reporting its syntax errors; what could be read is returned.
 pub(crate) fn parse(sink: &mut Sink<'_>, file: usize) -> Body {
     let text = sink.files[file].text;
-    if let Some(offset) = too_deep(text) {
-        sink.incomplete = true;
-        let at = At::new(file, offset..offset + 1);
-        let message = format!("brackets are nested more than {NESTING_MAX} deep");
-        sink.push(Problem::error("too-deep", &at, message).label("one level too many"));
-        return Body::new();
-    }
     let mut remaining = text.to_owned();
     for _ in 0..SYNTAX_ERRORS_MAX {
         let error = match remaining.parse::<Body>() {
@@ -23,9 +18,16 @@ pub(crate) fn parse(sink: &mut Sink<'_>, file: usize) -> Body {
         };
         sink.incomplete = true;
         let offset = error.location().offset();
-        sink.push(syntax_problem(file, text, offset, error.message()));
-        let chunk = enclosing_chunk(&remaining, offset);
-        blank(&mut remaining, chunk);
+        if let Some(header) = unclosed(&remaining, offset) {
+            let at = At::new(file, header.clone());
+            let problem = Problem::error("syntax", &at, "this block is never closed").label("opened here");
+            sink.push(problem.help("a `}` is missing before the next block, or at the end of the file"));
+            let chunk = enclosing_chunk(&remaining, header.start);
+            blank(&mut remaining, chunk);
+        } else {
+            sink.push(syntax_problem(file, text, offset, error.message()));
+            remaining = without(remaining, offset);
+        }
         if remaining.trim().is_empty() {
             break;
         }
@@ -33,26 +35,90 @@ pub(crate) fn parse(sink: &mut Sink<'_>, file: usize) -> Body {
     Body::new()
 }
 
+/// The text without what stands at a syntax error: its line where that is enough to go on, and otherwise the whole
+/// block at the margin, so that one slip is not reported once per line that follows it.
+fn without(mut text: String, offset: usize) -> String {
+    let offset = offset.min(text.len());
+    let chunk = enclosing_chunk(&text, offset);
+    let start = text.as_bytes()[..offset].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let end =
+        text.as_bytes()[offset..].iter().position(|byte| *byte == b'\n').map_or(text.len(), |at| offset + at);
+    let mut attempt = text.clone();
+    blank(&mut attempt, start..end);
+    let goes_on = match attempt.parse::<Body>() {
+        Ok(_) => true,
+        Err(error) => {
+            error.location().offset() >= chunk.end && unclosed(&attempt, error.location().offset()).is_none()
+        }
+    };
+    if goes_on {
+        return attempt;
+    }
+    blank(&mut text, chunk);
+    text
+}
+
+/// Where the file ends inside a block: the first line of the block at the margin that the next one, or the end, finds
+/// open.
+fn unclosed(text: &str, offset: usize) -> Option<Range<usize>> {
+    if !text[floor(text, offset)..].trim().is_empty() && offset + 1 < text.len() {
+        return None;
+    }
+    let mut depth = 0i32;
+    let mut header: Option<Range<usize>> = None;
+    let mut position = 0;
+    for line in text.split_inclusive('\n') {
+        if starts_block(line) {
+            if depth > 0 {
+                return header;
+            }
+            header = Some(position..position + line.trim_end().len());
+        }
+        depth += brackets(line);
+        position += line.len();
+    }
+    header.filter(|_| depth > 0)
+}
+
+/// Brackets that a line leaves open. Those in comments and strings do not count.
+fn brackets(line: &str) -> i32 {
+    let tokens = crate::format::tokens(line).unwrap_or_default();
+    tokens.iter().map(|token| i32::from(token.opens()) - i32::from(token.closes())).sum()
+}
+
 /// The parser's message in the words of the language, with help for the mistakes that HCL invites.
 fn syntax_problem(file: usize, text: &str, offset: usize, message: &str) -> Problem {
-    let mut offset = offset.min(text.len());
-    while !text.is_char_boundary(offset) {
-        offset -= 1;
-    }
-    let end = text[offset..].chars().next().filter(|c| *c != '\n').map_or(offset, |c| offset + c.len_utf8());
-    let at = At::new(file, offset..end);
+    let offset = floor(text, offset);
     let line_start = text[..offset].rfind('\n').map_or(0, |at| at + 1);
     let line = text[line_start..].lines().next().unwrap_or_default();
-    let (code, message) = if message.contains("redefined attribute") {
-        let name = text[offset..].split(|c: char| c == '=' || c.is_whitespace()).next().unwrap_or_default();
-        ("duplicate-attribute", format!("`{name}` is set twice in this block"))
+    let rest = &text[offset..];
+    let one = rest.chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
+    let word = rest.find(|c: char| c == '=' || c.is_whitespace()).unwrap_or(rest.len());
+    let (code, length, message) = if message.contains("redefined attribute") {
+        ("duplicate-attribute", word, format!("`{}` is set twice in this block", &rest[..word]))
+    } else if message.contains("nesting depth") {
+        ("too-deep", one, format!("brackets are nested more than {NESTING_MAX} deep"))
     } else {
-        ("syntax", format!("this is not HCL: {}", message.replace('\n', " ")))
+        ("syntax", one, plain_words(message))
     };
+    let at = At::new(file, offset..offset + length);
     let problem = Problem::error(code, &at, message);
     match syntax_help(line, offset - line_start) {
         Some(help) => problem.help(help),
         None => problem,
+    }
+}
+
+/// The parser lists tokens; its commonest findings have a plainer name.
+fn plain_words(message: &str) -> String {
+    if message.contains("invalid expression") {
+        "a value is expected here".to_owned()
+    } else if message.contains("newline or eof") {
+        "nothing more is expected on this line".to_owned()
+    } else if message.contains("invalid block body") {
+        "a new line or a `}` is expected here".to_owned()
+    } else {
+        format!("this is not HCL: {}", message.replace('\n', " "))
     }
 }
 
@@ -78,7 +144,7 @@ fn syntax_help(line: &str, column: usize) -> Option<&'static str> {
 }
 
 /// The lines from the last one at or before `offset` that starts a block at the margin to the next such line.
-fn enclosing_chunk(text: &str, offset: usize) -> std::ops::Range<usize> {
+fn enclosing_chunk(text: &str, offset: usize) -> Range<usize> {
     let mut start = 0;
     let mut position = 0;
     for line in text.split_inclusive('\n') {
@@ -98,28 +164,17 @@ fn starts_block(line: &str) -> bool {
 }
 
 /// Overwrites a range with blanks, so that all that follows keeps its place.
-fn blank(text: &mut String, range: std::ops::Range<usize>) {
+fn blank(text: &mut String, range: Range<usize>) {
     let blanks: String =
         text[range.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect();
     text.replace_range(range, &blanks);
 }
 
-/// Where brackets are first nested deeper than `NESTING_MAX`. Strings and comments are not told apart from code:
-/// brackets in them count too, which only matters to a file that nobody would write. The parser is recursive and has
-/// a limit of its own; this one comes first so that its time and stack stay small whatever the input.
-fn too_deep(text: &str) -> Option<usize> {
-    let mut depth = 0usize;
-    for (offset, byte) in text.bytes().enumerate() {
-        match byte {
-            b'{' | b'[' | b'(' => {
-                depth += 1;
-                if depth > NESTING_MAX {
-                    return Some(offset);
-                }
-            }
-            b'}' | b']' | b')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
+/// The last character boundary at or before an offset.
+fn floor(text: &str, offset: usize) -> usize {
+    let mut offset = offset.min(text.len());
+    while !text.is_char_boundary(offset) {
+        offset -= 1;
     }
-    None
+    offset
 }

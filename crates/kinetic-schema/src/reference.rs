@@ -107,10 +107,7 @@ pub(crate) fn known(sink: &mut Sink<'_>, step: &Step<'_>, kind: &str, names: &Na
     if names.contains_key(step.name) {
         return true;
     }
-    // Where part of a file could not be read, the block may well be there; the syntax error is the thing to mend.
-    if !sink.incomplete {
-        sink.push(unknown(step, kind, names));
-    }
+    sink.push(unknown(step, kind, names));
     false
 }
 
@@ -118,10 +115,9 @@ fn unknown(step: &Step<'_>, kind: &str, names: &Names<'_>) -> Problem {
     let name = step.name;
     let problem = Problem::error("unknown-reference", &step.at, format!("no {kind} named `{name}`"));
     match closest(name, names.keys().copied()) {
-        Some(near) => problem
-            .label(format!("did you mean `{near}`?"))
-            .help(format!("write {}", written(kind, near)))
-            .related(&names[near].node.name_at(), format!("`{near}` is declared here")),
+        Some(near) => {
+            problem.label(format!("did you mean `{near}`?")).help(format!("write {}", written(kind, near)))
+        }
         None if names.is_empty() => {
             problem.label("not declared").help(format!("declare it: {kind} \"{name}\" {{ … }}"))
         }

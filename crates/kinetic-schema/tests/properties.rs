@@ -149,6 +149,24 @@ fn deep_nesting_is_an_error_and_no_overflow() {
 }
 
 #[test]
+fn nesting_below_the_limit_takes_no_time() {
+    // Alternatives that a parser tries one after the other could double the time at every level.
+    for (open, close) in
+        [("[", "]"), ("(", ")"), ("{a=", "}"), ("\"${", "}\""), ("[{a=(", ")}]"), ("f(", ")"), ("a[", "]")]
+    {
+        for closed in [true, false] {
+            let depth = 60 / open.len().min(3);
+            let mut text = format!("a {{\n  b = {}1", open.repeat(depth));
+            if closed {
+                text.push_str(&close.repeat(depth));
+            }
+            text.push_str("\n}\n");
+            assert!(load(&one(&text)).schema.is_none());
+        }
+    }
+}
+
+#[test]
 fn long_chains_of_operators_are_answered() {
     for link in ["1 + ", "x.", "x ? y : ", "-", "a && "] {
         let text = format!("customer \"a\" {{\n  region = {}1\n}}\n", link.repeat(50_000));

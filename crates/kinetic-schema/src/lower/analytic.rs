@@ -49,7 +49,10 @@ fn analytic(
     let value = node.get("value").and_then(|value| value::choice(sink, value, &kinds)).unwrap_or_default();
     let rule = rule(sink, node);
     let window = window(sink, node, on.as_deref().unwrap_or_default(), customer);
-    let hysteresis = node.get("for").and_then(|value| hysteresis(sink, value));
+    let hysteresis = match node.get("for") {
+        Some(value) => hysteresis(sink, value),
+        None => Some(Hysteresis { hits: 1, of: 1 }),
+    };
     let severities =
         [Severity::Info, Severity::Warning, Severity::Critical].map(|level| (level.as_str(), level));
     let severity =
@@ -63,7 +66,7 @@ fn analytic(
         value,
         rule: rule?,
         window: window?,
-        hysteresis: hysteresis.unwrap_or(Hysteresis { hits: 1, of: 1 }),
+        hysteresis: hysteresis?,
         severity,
         description,
     })
@@ -110,7 +113,7 @@ fn resolved(
     let Some(declared) = customer.services.get(&service.name.into()) else { return Vec::new() };
     let path = |cluster: &str| ClusterPath { service: service.name.into(), cluster: cluster.into() };
     let Some(cluster) = cluster else {
-        if declared.clusters.is_empty() && !sink.incomplete {
+        if declared.clusters.is_empty() {
             let message = format!("service `{}` has no clusters to look at", service.name);
             sink.push(value.problem("empty-service", message).label("nothing to judge"));
         }
@@ -119,16 +122,14 @@ fn resolved(
     if declared.clusters.contains_key(&cluster.name.into()) {
         return vec![path(cluster.name)];
     }
-    if !sink.incomplete {
-        let names: Vec<&str> = declared.clusters.keys().map(kinetic_wire::ClusterName::as_str).collect();
-        let message = format!("service `{}` has no cluster named `{}`", service.name, cluster.name);
-        let problem = Problem::error("unknown-reference", &cluster.at, message);
-        sink.push(match suggest::closest(cluster.name, names.iter().copied()) {
-            Some(near) => problem.label(format!("did you mean `{near}`?")),
-            None if names.is_empty() => problem.label("not declared"),
-            None => problem.label("not declared").help(format!("there is {}", suggest::listed(names))),
-        });
-    }
+    let names: Vec<&str> = declared.clusters.keys().map(kinetic_wire::ClusterName::as_str).collect();
+    let message = format!("service `{}` has no cluster named `{}`", service.name, cluster.name);
+    let problem = Problem::error("unknown-reference", &cluster.at, message);
+    sink.push(match suggest::closest(cluster.name, names.iter().copied()) {
+        Some(near) => problem.label(format!("did you mean `{near}`?")),
+        None if names.is_empty() => problem.label("not declared"),
+        None => problem.label("not declared").help(format!("there is {}", suggest::listed(names))),
+    });
     Vec::new()
 }
 
