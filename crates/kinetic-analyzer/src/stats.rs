@@ -1,31 +1,36 @@
 //! What the analyzer counts. A plain struct; the shell exports it.
 
+use std::collections::BTreeMap;
+
 use kinetic_wire::{CustomerName, SourceKey};
 
+use crate::decode::Notes;
 use crate::sample::Reject;
 
-/// Reasons that are counted apart; the last stands for any that is not known here.
-const REASONS: usize = 32;
-
-/// Refused lines and bodies of one customer, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rejects([u64; REASONS]);
+/// Refused lines and bodies of one customer, by reason; as many entries as there are reasons at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rejects(BTreeMap<Reject, u64>);
 
 impl Rejects {
     /// How often for this reason.
     #[must_use]
     pub fn count(&self, reason: Reject) -> u64 {
-        self.0.get(reason as usize).copied().unwrap_or_default()
+        self.0.get(&reason).copied().unwrap_or_default()
     }
 
     /// Over all reasons.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.0.iter().sum()
+        self.0.values().sum()
+    }
+
+    /// The reasons that have come up, with how often.
+    pub fn iter(&self) -> impl Iterator<Item = (Reject, u64)> {
+        self.0.iter().map(|(reason, count)| (*reason, *count))
     }
 
     pub(crate) fn add(&mut self, reason: Reject) {
-        self.0[(reason as usize).min(REASONS - 1)] += 1;
+        *self.0.entry(reason).or_default() += 1;
     }
 }
 
@@ -64,6 +69,8 @@ pub struct Stats {
     pub deliveries: u64,
     /// Bytes of their bodies.
     pub bytes: u64,
+    /// What the decoders noted besides samples and rejects.
+    pub notes: Notes,
     /// Samples decoded.
     pub samples: u64,
     /// Samples that some analytic looks at.
