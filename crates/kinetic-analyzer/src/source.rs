@@ -34,7 +34,7 @@ use crate::lane::{Lane, NEVER, WINDOWS_OPEN_MAX};
 use crate::machine::{Delivery, Effect, Slot};
 use crate::pass::{Pass, Tally};
 use crate::plan::Plan;
-use crate::sample::Reject;
+use crate::sample::{Reject, Sample};
 use crate::series::{Id, Series};
 use crate::stats::{CustomerStats, SourceStats, Stats};
 use crate::tap;
@@ -235,9 +235,9 @@ impl Source {
             tally: Tally::default(),
         };
         let rejects = &mut shared.customer.rejects;
-        decode::samples(format, &context, body, &mut |sample| pass.take(&sample), &mut |reason, _| {
-            rejects.add(reason);
-        });
+        let mut take = |sample: Sample<'_>| pass.take(&sample);
+        let mut refuse = |reason, _: &[u8]| rejects.add(reason);
+        shared.stats.notes.add(decode::samples(format, &context, body, &mut take, &mut refuse));
         let tally = pass.tally;
         if let Some(traceparent) = envelope.traceparent.as_deref().filter(|_| tally.fed != NEVER) {
             for lane in self.lanes.iter_mut().filter(|lane| lane.is_used) {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use kinetic_wire::{CustomerName, SourceKey};
 
+use crate::decode::Notes;
 use crate::sample::Reject;
 
-/// Refused lines and bodies of one customer, by reason.
+/// Refused lines and bodies of one customer, by reason; as many entries as there are reasons at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rejects(BTreeMap<Reject, u64>);
 
@@ -23,8 +24,8 @@ impl Rejects {
         self.0.values().sum()
     }
 
-    /// Reasons that have occurred, with how often.
-    pub fn iter(&self) -> impl Iterator<Item = (Reject, u64)> + '_ {
+    /// The reasons that have come up, with how often.
+    pub fn iter(&self) -> impl Iterator<Item = (Reject, u64)> {
         self.0.iter().map(|(reason, count)| (*reason, *count))
     }
 
@@ -68,6 +69,8 @@ pub struct Stats {
     pub deliveries: u64,
     /// Bytes of their bodies.
     pub bytes: u64,
+    /// What the decoders noted besides samples and rejects.
+    pub notes: Notes,
     /// Samples decoded.
     pub samples: u64,
     /// Samples that some analytic looks at.

@@ -60,7 +60,7 @@ pub fn schema(analytics: &[Analytic]) -> Schema {
         max_length_bytes: 1 << 30,
     };
     let cluster = Cluster { name: "frontends".into(), source: SOURCE.into(), members: vec![glob("web-*")] };
-    let service = kinetic_schema::schema::Service {
+    let service = Service {
         name: "checkout".into(),
         depends_on: vec![],
         clusters: [(cluster.name.clone(), cluster)].into(),
