@@ -3,7 +3,6 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use globset::GlobBuilder;
 use hcl_edit::Span;
 use hcl_edit::expr::{Expression, UnaryOperator};
 use hcl_edit::template::Element;
@@ -280,8 +279,8 @@ pub(crate) fn glob(sink: &mut Sink<'_>, value: Value<'_>) -> Option<Glob> {
         sink.push(value.problem("bad-glob", message).label("not a glob"));
         return None;
     }
-    match GlobBuilder::new(pattern).literal_separator(false).backslash_escape(true).build() {
-        Ok(glob) => Some(Glob { pattern: pattern.to_owned(), matcher: glob.compile_matcher() }),
+    match Glob::parse(pattern) {
+        Ok(glob) => Some(glob),
         Err(error) => {
             sink.push(
                 value
