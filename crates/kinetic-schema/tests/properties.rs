@@ -66,7 +66,7 @@ fn mangled() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
@@ -134,7 +134,7 @@ fn deep_nesting_is_an_error_and_no_overflow() {
         "a = b ? ",
         "a = [for x in ",
     ] {
-        for count in [40, 64, 65, 1_000, 100_000] {
+        for count in [40, 65, 100_000] {
             let text = format!("a = {}", opening.repeat(count));
             let bare = opening.repeat(count);
             for text in [text, bare] {
