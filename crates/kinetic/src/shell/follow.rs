@@ -82,7 +82,9 @@ pub(crate) async fn open(config: FollowConfig, telemetry: Telemetry) -> Result<(
     match looked {
         Looked::Swapped | Looked::Nothing if !follower.sender.borrow().id.is_empty() => {}
         Looked::Refused(_) | Looked::Failed(_) if has_kept => {}
-        Looked::Refused(report) => bail!("the schema in {remote} does not check:\n{report}"),
+        Looked::Refused(report) => {
+            return Err(crate::BadConfig(format!("the schema in {remote} does not check:\n{report}")).into());
+        }
         Looked::Failed(error) => return Err(error.context(format!("cannot fetch the schema repository {remote}"))),
         Looked::Swapped | Looked::Nothing => bail!("the schema repository {remote} has no revision yet: push one"),
     }
