@@ -17,7 +17,7 @@ const HOSTS: u64 = 7;
 const SECONDS: i64 = 120;
 const STEP: Duration = Duration::from_millis(200);
 /// Lengths that do not divide each other, so that windows straddle windows.
-const WINDOWS: [u64; 3] = [10, 15, 40];
+const WINDOWS: [u64; 3] = [10, 15, 20];
 
 /// splitmix64
 struct Dice(u64);
@@ -41,7 +41,7 @@ struct Message {
     samples: Vec<(&'static str, i64, u64)>,
 }
 
-const METRICS: [&str; 3] = ["m10", "m15", "m40"];
+const METRICS: [&str; 3] = ["m10", "m15", "m20"];
 
 /// Two minutes of seven hosts; each has bad spells. Some bodies come seconds late, some hold samples of
 /// different windows, and not every body holds a sample of every metric.
@@ -236,7 +236,7 @@ impl<'m> Run<'m> {
                 }
             }
             Effect::Publish(event) => {
-                let delay = Duration::from_millis(self.dice.roll(3000));
+                let delay = Duration::from_millis(self.dice.roll(8000));
                 self.outbox.push((self.now.mono + delay, *event));
             }
             other => panic!("unexpected {other:?}"),
