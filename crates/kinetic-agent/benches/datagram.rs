@@ -63,7 +63,7 @@ fn now(datagrams: u64) -> Now {
 }
 
 /// Lines in a datagram, bytes in a body.
-#[divan::bench(args = [(1, 1_400), (1, 16_384), (40, 1_400), (40, 16_384)])]
+#[divan::bench(args = [(1, 1_400), (1, 16_384), (40, 1_400), (40, 16_384)], sample_size = 2_000)]
 fn datagram(bencher: Bencher<'_, '_>, (lines, body_bytes): (usize, usize)) {
     let mut agent = ready(body_bytes);
     let text: String = (0..lines).map(|i| format!("checkout.latency.p{i:02}:320|ms|@0.1\n")).collect();

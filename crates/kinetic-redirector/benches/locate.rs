@@ -51,7 +51,7 @@ fn leading(customers: usize) -> Redirector {
     machine
 }
 
-#[divan::bench(args = [1, 1_000, 1_000_000])]
+#[divan::bench(args = [1, 1_000, 1_000_000], sample_size = 2_000)]
 fn locate(bencher: Bencher<'_, '_>, customers: usize) {
     let mut machine = leading(customers);
     let body = encode(&Locate {

@@ -267,7 +267,7 @@ impl Sim {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn one_holder_at_a_time_and_growing_epochs(ops in prop::collection::vec(op(), 1..250)) {
