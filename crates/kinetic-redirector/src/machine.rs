@@ -168,7 +168,7 @@ impl Redirector {
     pub fn new(config: RedirectorConfig, map: Arc<Map>, stored: Stored) -> Self {
         let mut epochs = Epochs::new(&stored);
         // Map versions come from the same counter as epochs: above anything any earlier leadership has said.
-        let routes = Routes::new(Arc::clone(&map), epochs.take());
+        let routes = Routes::new(Arc::clone(&map), epochs.take(), terms(&config));
         let rng = Rng::new(config.seed ^ epochs.term().0.rotate_left(32));
         let mut placing = Placing::default();
         placing.table.relist(&map);
@@ -307,7 +307,7 @@ impl Redirector {
     fn map_changed(&mut self, now: Now, map: Arc<Map>) {
         let latest = self.routes_next.as_ref().unwrap_or(&self.routes);
         let epoch = if latest.same(&map) { latest.epoch } else { self.epochs.take() };
-        self.routes_next = Some(Routes::new(Arc::clone(&map), epoch));
+        self.routes_next = Some(Routes::new(Arc::clone(&map), epoch, terms(&self.config)));
         self.placing.map_changed(now, &map, &self.leases, &mut self.epochs);
         self.swap_routes();
     }
@@ -360,22 +360,13 @@ impl Redirector {
         check_version(parse::<Question>(body)?.v)?;
         let customer = login.as_str().split('.').next().unwrap_or_default();
         if self.epochs.may_say(self.routes.epoch) {
-            return self.located(now, customer).map(Answer::Body);
+            return self.routes.locate(customer, now.wall.as_ms()).map(Answer::Body);
         }
         if self.parked_locates.len() >= PARKED_MAX {
             return Err(Refusal::PARKED_FULL);
         }
         self.parked_locates.push_back((token, login.customer()));
         Ok(Answer::Parked)
-    }
-
-    fn located(&self, now: Now, customer: &str) -> Result<Vec<u8>, Refusal> {
-        let terms = Terms {
-            ttl_s: self.config.locate_ttl.as_secs().max(1),
-            limits: self.config.limits,
-            now_ms: now.wall.as_ms(),
-        };
-        self.routes.locate(customer, &terms)
     }
 
     fn register(&mut self, now: Now, body: &[u8], effects: &mut Vec<Effect>) -> Result<Answer, Refusal> {
@@ -548,7 +539,7 @@ impl Redirector {
     fn unpark(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.swap_routes();
         for (token, customer) in std::mem::take(&mut self.parked_locates) {
-            match self.located(now, customer.as_str()) {
+            match self.routes.locate(customer.as_str(), now.wall.as_ms()) {
                 Ok(body) => effects.push(Effect::Reply { token, body }),
                 Err(refusal) => self.refuse(token, refusal, effects),
             }
@@ -557,6 +548,11 @@ impl Redirector {
             self.answer_lease(now, token, node, effects);
         }
     }
+}
+
+/// What every `locate` answer has in common.
+fn terms(config: &RedirectorConfig) -> Terms {
+    Terms { ttl_s: config.locate_ttl.as_secs().max(1), limits: config.limits }
 }
 
 /// The message, or why not: a version that we do not know may have any shape.
