@@ -104,7 +104,8 @@ fn git_protocol_is_spoken_by_the_program() {
     });
     let remote = format!("git://127.0.0.1:{port}/schema.git");
     let mut replica = Replica::open(ReplicaConfig::new(remote, world.dir.path().join("replica"))).unwrap();
-    assert!(matches!(replica.fetch(), Err(ReplicaError::Unreachable { .. })));
+    let error = replica.fetch().unwrap_err();
+    assert!(matches!(error, ReplicaError::Unreachable { .. }), "{error:?}");
     assert!(asked.join().unwrap().contains("git-upload-pack /schema.git"));
 }
 
