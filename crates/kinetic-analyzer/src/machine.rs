@@ -27,7 +27,8 @@ pub struct AnalyzerConfig {
     pub serves: Serves,
     /// Relative capacity, 100 for an ordinary node.
     pub capacity: u32,
-    /// Deliveries held unsettled per source before the oldest are acknowledged early (counted).
+    /// Deliveries held unsettled per source before the oldest are acknowledged early (counted). The shell's prefetch
+    /// must be larger, or the broker stops delivering first and windows wait for the wall clock to close them.
     pub held_max: usize,
     /// Series per customer; a sample of one more is dropped (counted).
     pub series_max: usize,
