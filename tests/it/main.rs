@@ -1,1 +1,1 @@
-//! Stories across processes, one module each.
+//! Stories across processes.
