@@ -1,3 +1,28 @@
 //! Groups, history view, notification decisions and the text of the e-mail. A pure machine.
+//!
+//! An event takes this way: `intake` (decode, dedup, epoch) → history (`Append` … `Appended`) → `group` (what fires)
+//! → `reason` (is a mail due, and why) → `notify` (one mail per recipient, recorded) → `outbox` (until the relay
+//! has it). `history` rebuilds all of it from the records alone.
 
+mod agenda;
+mod announce;
+mod clock;
+mod escape;
+mod flush;
+mod format;
+mod group;
+mod history;
+mod html;
+mod id;
+mod intake;
 pub mod machine;
+mod outbox;
+mod reason;
+mod render;
+mod route;
+mod stats;
+mod text;
+
+pub use machine::{Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, Thread};
+pub use reason::NotifyReason;
+pub use stats::Stats;

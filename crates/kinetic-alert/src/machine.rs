@@ -1,11 +1,20 @@
 //! The alert machine: events in, history records, acknowledgements and e-mails out.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_schema::Schema;
-use kinetic_wire::{AlertEvent, Mono, Now, Token, Wall};
+use kinetic_wire::{AlertEvent, CustomerName, Mono, Now, Token, Wall};
 use serde::{Deserialize, Serialize};
+
+use crate::agenda::Agenda;
+use crate::clock::{Clock, Steady};
+use crate::group::Group;
+use crate::id::{AlertKey, GroupKey};
+use crate::intake::Intake;
+use crate::outbox::Outbox;
+use crate::stats::Stats;
 
 /// How this alert node runs.
 #[derive(Clone, Debug)]
@@ -53,6 +62,19 @@ pub struct Email {
     pub html: String,
 }
 
+/// Where a mail stands in the correspondence with its recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    /// Name of the alert block that sends it.
+    pub alert: String,
+    /// When the group went from nothing firing to firing.
+    pub episode: Wall,
+    /// Number of the mail within the episode, from 1.
+    pub seq: u32,
+    /// The part of the subject that stays the same throughout the episode.
+    pub subject: String,
+}
+
 /// What history holds. Append-only; replayed at boot to rebuild the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -80,6 +102,8 @@ pub enum Record {
         firing: Vec<String>,
         /// See `firing`.
         resolved: Vec<String>,
+        /// Its place among the mails about this group to this recipient.
+        thread: Thread,
     },
     /// How an e-mail ended.
     MailEnded {
@@ -91,6 +115,29 @@ pub enum Record {
         outcome: String,
         /// The relay's last words.
         detail: String,
+    },
+    /// Alerts are taken as resolved because their analyzer has not repeated them for `stale_after`.
+    Stale {
+        /// When.
+        at: Wall,
+        /// Their group.
+        group: String,
+        /// Their keys.
+        alerts: Vec<String>,
+    },
+    /// What a recipient is taken to know of a group has changed without a mail: his alert block does not speak of
+    /// ends, or the schema no longer names him.
+    Settled {
+        /// When.
+        at: Wall,
+        /// The group.
+        group: String,
+        /// Name of the alert block.
+        alert: String,
+        /// The recipient.
+        to: String,
+        /// Keys of the alerts that he is taken to know as firing from now on.
+        firing: Vec<String>,
     },
 }
 
@@ -143,8 +190,11 @@ pub enum Input<'a> {
         /// How.
         attempt: Attempt,
     },
-    /// The connection to the broker is gone: unsettled tokens are void, their messages will come again.
+    /// The connection to the broker is gone: unsettled tokens are void, their messages will come again. Until
+    /// `Subscribed` or the next delivery no alert goes stale: nothing could have been heard of it.
     SubscriptionLost,
+    /// The subscription to `kin.alerts` stands (again).
+    Subscribed,
 }
 
 /// What the alert node wants done, in this order.
@@ -186,8 +236,33 @@ pub enum Effect {
 /// The alert node.
 #[derive(Debug)]
 pub struct Alert {
-    config: AlertConfig,
+    pub(crate) config: AlertConfig,
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) clock: Clock,
+    /// Number of the next record.
+    pub(crate) next_seq: RecordSeq,
+    pub(crate) intake: Intake,
+    pub(crate) groups: BTreeMap<Arc<GroupKey>, Group>,
+    /// Alerts followed, by customer.
+    pub(crate) followed: BTreeMap<CustomerName, usize>,
+    pub(crate) outbox: Outbox,
+    /// When a group has something to say.
+    pub(crate) flushes: Agenda<Arc<GroupKey>>,
+    /// Groups that had something to say while the outbox was full.
+    pub(crate) blocked: BTreeSet<Arc<GroupKey>>,
+    /// When an alert may have gone stale.
+    pub(crate) staleness: Agenda<(Arc<GroupKey>, AlertKey)>,
+    /// Nothing can have gone stale by silence before this moment.
+    pub(crate) hearing_since: Steady,
+    /// Whether deliveries can come at all.
+    pub(crate) subscribed: bool,
+    /// No group says anything before this moment: after a restart the queue is read first.
+    pub(crate) quiet_until: Steady,
+    pub(crate) stats: Stats,
 }
+
+/// After a restart with a history, decisions wait this long, so that what happened meanwhile is heard first.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 impl Alert {
     /// An alert node that remembers what `history` says (oldest first; the shell gives the last days).
@@ -197,18 +272,108 @@ impl Alert {
         schema: Arc<Schema>,
         history: impl IntoIterator<Item = (RecordSeq, Record)>,
     ) -> Self {
-        let _ = (schema, history.into_iter().count());
-        Self { config }
+        let mut alert = Self {
+            config,
+            schema,
+            clock: Clock::default(),
+            next_seq: RecordSeq(1),
+            intake: Intake::default(),
+            groups: BTreeMap::new(),
+            followed: BTreeMap::new(),
+            outbox: Outbox::default(),
+            flushes: Agenda::default(),
+            blocked: BTreeSet::new(),
+            staleness: Agenda::default(),
+            hearing_since: Steady::default(),
+            subscribed: true,
+            quiet_until: Steady::default(),
+            stats: Stats::default(),
+        };
+        alert.replay(history);
+        alert
     }
 
     /// Takes one input and appends what is to be done.
     pub fn handle(&mut self, now: Now, input: Input<'_>, effects: &mut Vec<Effect>) {
-        let _ = (now, input, effects, &self.config);
+        let booting = !self.clock.is_set();
+        let at = self.clock.read(now);
+        if booting {
+            self.boot(at, effects);
+        }
+        match input {
+            Input::Tick => {}
+            Input::SchemaChanged { schema } => {
+                self.schema = schema;
+                self.reroute(at, effects);
+            }
+            Input::Delivery { token, body } => {
+                self.hearing(at);
+                self.delivery(at, token, body, effects);
+            }
+            Input::Appended { seq } => self.appended(at, seq, effects),
+            Input::MailAttempted { id, attempt } => self.mail_attempted(at, &id, attempt, effects),
+            Input::SubscriptionLost => {
+                self.subscribed = false;
+                self.intake.void_tokens();
+            }
+            Input::Subscribed => self.hearing(at),
+        }
+        self.take_stale(at, effects);
+        self.flush_due(at, effects);
+        self.mails_due(at, effects);
     }
 
     /// When the shell must send a `Tick` at the latest.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Mono> {
-        None
+        if !self.clock.is_set() {
+            return Some(Mono::default());
+        }
+        let stale = if self.subscribed { self.staleness.next() } else { None };
+        [stale, self.flushes.next(), self.outbox.next_due()]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| self.clock.mono(at))
+    }
+
+    /// Counters since boot, and gauges as of now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            alerts: self.followed.values().sum::<usize>() as u64,
+            alerts_firing: self.groups.values().map(Group::firing).sum::<usize>() as u64,
+            groups: self.groups.len() as u64,
+            outbox: self.outbox.len() as u64,
+            appends_pending: (self.intake.pending() + self.outbox.recording()) as u64,
+            ..self.stats
+        }
+    }
+
+    /// Deliveries can come: what was silent while they could not has its full time again.
+    fn hearing(&mut self, at: Steady) {
+        if !self.subscribed {
+            self.subscribed = true;
+            self.hearing_since = at;
+        }
+    }
+
+    /// The first time that the time is told: history's stamps meet the clock.
+    fn boot(&mut self, at: Steady, effects: &mut Vec<Effect>) {
+        self.hearing_since = at;
+        if self.next_seq > RecordSeq(1) {
+            self.quiet_until = at + CATCH_UP;
+        }
+        self.groups.values_mut().for_each(|group| group.clamp(at));
+        self.outbox.boot(at);
+        self.reroute(at, effects);
+    }
+
+    /// Hands out the number of a record and asks for it to be written.
+    pub(crate) fn append(&mut self, record: Record, effects: &mut Vec<Effect>) -> RecordSeq {
+        let seq = self.next_seq;
+        self.next_seq = RecordSeq(seq.0 + 1);
+        effects.push(Effect::Append { seq, record });
+        seq
     }
 }

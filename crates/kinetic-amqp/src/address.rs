@@ -67,10 +67,9 @@ impl Address {
     /// [`AmqpError::Address`] where it cannot be read. The text never repeats the URL, since a password may be in it.
     pub fn from_url(url: &str) -> Result<Self, AmqpError> {
         let uri = parse(url)?;
-        let host = if uri.authority.host.contains(':') && !uri.authority.host.starts_with('[') {
-            format!("[{}]", uri.authority.host)
-        } else {
-            uri.authority.host.clone()
+        let host = match uri.authority.host.as_str() {
+            ipv6 if ipv6.contains(':') => format!("[{ipv6}]"),
+            host => host.to_owned(),
         };
         Ok(Self {
             uris: vec![format!("{}://{host}:{}", uri.scheme, uri.authority.port)],
@@ -118,11 +117,23 @@ pub(crate) fn wants_tls(uri: &AMQPUri) -> bool {
 }
 
 fn parse(text: &str) -> Result<AMQPUri, AmqpError> {
-    text.parse().map_err(|problem: String| AmqpError::Address {
+    let mut uri: AMQPUri = text.parse().map_err(|problem: String| AmqpError::Address {
         problem: format!(
             "a broker address cannot be read ({problem}): write amqp://host:port or amqps://host:port"
         ),
-    })
+    })?;
+    if let Some(host) = ipv6_host(text) {
+        host.clone_into(&mut uri.authority.host);
+    }
+    Ok(uri)
+}
+
+/// The IPv6 address in brackets, for which lapin's parser would silently put `localhost`.
+fn ipv6_host(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("://")?;
+    let authority = rest.split(['/', '?']).next()?;
+    let host = authority.rsplit('@').next()?.strip_prefix('[')?;
+    host.split(']').next()
 }
 
 #[cfg(test)]
@@ -157,7 +168,8 @@ mod tests {
     #[test]
     fn an_ipv6_host_survives() {
         let address = Address::from_url("amqp://u:p@[::1]:5672/v").unwrap();
-        assert_eq!(address.parsed().unwrap()[0].authority.port, 5672);
-        assert!(address.uris[0].contains("[::1]"), "{:?}", address.uris);
+        assert_eq!(address.uris, ["amqp://[::1]:5672"]);
+        let authority = &address.parsed().unwrap()[0].authority;
+        assert_eq!((authority.host.as_str(), authority.port), ("::1", 5672));
     }
 }

@@ -105,7 +105,7 @@ impl Link {
         let held = guard.0.clone();
         let properties = ConnectionProperties::default().with_connection_name(address.name.as_str().into());
         let dial = async move |uri: AMQPUri, runtime: TokioRuntime| {
-            let host = uri.authority.host.trim_matches(['[', ']']);
+            let host = uri.authority.host.as_str();
             let mut error = io::Error::other("the name has no address");
             for to in tokio::net::lookup_host((host, uri.authority.port)).await? {
                 match runtime.tcp_connect(to).await {

@@ -5,7 +5,6 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use futures_util::Stream;
@@ -42,6 +41,10 @@ pub struct ConsumeOptions {
 
 /// What happened to a [`Consumer`].
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all events are deliveries, and a box each would be an allocation each"
+)]
 pub enum Event {
     /// Consuming has begun, or begun again.
     Subscribed,
@@ -124,7 +127,7 @@ pub struct Consumer {
     /// The last token handed out.
     token: u64,
     /// Everything up to here was settled with [`Settle::AckUpTo`].
-    acked_up_to: AtomicU64,
+    acked_up_to: u64,
     backoff: Backoff,
     reported: Option<String>,
     watchdog: Watchdog,
@@ -166,7 +169,7 @@ impl Consumer {
             state: State::Opening(Box::pin(open(Arc::clone(&config)))),
             config,
             token: 0,
-            acked_up_to: AtomicU64::new(0),
+            acked_up_to: 0,
             backoff: Backoff::new(),
             reported: None,
             watchdog: Watchdog::new(),
@@ -195,7 +198,7 @@ impl Consumer {
 
     /// Settles deliveries. Tokens from before the last [`Event::Lost`], and repeated [`Settle::AckUpTo`], are ignored; any
     /// other token must be settled only once, as AMQP demands. A failure is a lost connection, which `next` reports.
-    pub async fn settle(&self, settle: Settle) {
+    pub async fn settle(&mut self, settle: Settle) {
         let (State::Subscribed(subscription) | State::Cancelled(Some(subscription))) = &self.state else {
             return;
         };
@@ -210,9 +213,10 @@ impl Consumer {
         let channel = &subscription.channel;
         let settled = match settle {
             Settle::AckUpTo(_) => {
-                if self.acked_up_to.fetch_max(token, Ordering::Relaxed) >= token {
+                if self.acked_up_to >= token {
                     return;
                 }
+                self.acked_up_to = token;
                 channel.basic_ack(tag, BasicAckOptions { multiple: true }).await
             }
             Settle::Ack(_) => channel.basic_ack(tag, BasicAckOptions { multiple: false }).await,

@@ -20,7 +20,7 @@ pub struct Topology {
 }
 
 /// How an exchange routes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ExchangeKind {
     /// By equal routing key.
     #[default]
@@ -34,7 +34,7 @@ pub enum ExchangeKind {
 }
 
 /// An exchange.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Exchange {
     /// Its name.
     pub name: String,
@@ -57,7 +57,7 @@ impl Exchange {
 }
 
 /// A queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Queue {
     /// Its name; empty lets the broker choose (only useful for the queue of a [`crate::Consumer`]).
     pub name: String,
@@ -87,7 +87,7 @@ impl Queue {
 }
 
 /// What a full queue does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Overflow {
     /// The oldest message is dropped, or dead-lettered where there is an exchange for that.
     DropHead,
@@ -98,7 +98,7 @@ pub enum Overflow {
 }
 
 /// Arguments of a queue.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QueueArgs {
     /// Messages (`x-max-length`).
     pub max_length: Option<u64>,
@@ -121,7 +121,7 @@ pub struct QueueArgs {
 }
 
 /// A queue bound to an exchange.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Binding {
     /// The queue; empty means the server-named queue of a [`crate::Consumer`].
     pub queue: String,

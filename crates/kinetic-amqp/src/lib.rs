@@ -10,6 +10,7 @@ mod connect;
 mod consume;
 mod declare;
 mod error;
+mod null;
 mod outbox;
 mod properties;
 mod publish;
@@ -23,5 +24,6 @@ pub use declare::{
     queue_depth,
 };
 pub use error::AmqpError;
+pub use null::drain_null;
 pub use publish::{LinkStatus, Outcome, PublishError, Publisher};
 pub use rpc::{Request, RequestHandle, RpcClient, RpcFailed, RpcServer};

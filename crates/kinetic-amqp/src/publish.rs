@@ -134,6 +134,12 @@ impl Publisher {
         status.wait_for(|status| status.connected).await.map(drop).ok();
     }
 
+    /// Waits until no connection stands.
+    pub async fn wait_disconnected(&self) {
+        let mut status = self.shared.status.clone();
+        status.wait_for(|status| !status.connected).await.map(drop).ok();
+    }
+
     /// Whether a connection stands.
     #[must_use]
     pub fn connected(&self) -> bool {

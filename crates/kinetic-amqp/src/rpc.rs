@@ -342,7 +342,7 @@ impl RpcServer {
 
     /// Sends the reply, then acknowledges the request. A request from before the last reconnect is left alone: it comes
     /// again. A request without `reply_to` is only acknowledged.
-    pub async fn reply(&self, handle: RequestHandle, body: Vec<u8>) {
+    pub async fn reply(&mut self, handle: RequestHandle, body: Vec<u8>) {
         if !self.consumer.current(handle.token) {
             return;
         }

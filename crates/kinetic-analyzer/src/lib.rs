@@ -1,4 +1,19 @@
 //! Decoders, series, windows, the cluster analytic and its verdicts. A pure machine; the hot path.
 
+mod cell;
+pub mod decode;
+pub mod deviates;
+mod group;
+mod held;
+mod lane;
+pub mod lease;
 pub mod machine;
+pub mod moments;
+mod pass;
+mod plan;
 pub mod sample;
+mod series;
+pub mod source;
+pub mod stats;
+pub mod tap;
+mod verdict;

@@ -1,14 +1,20 @@
 //! The analyzer machine: control protocol, subscriptions, windows and settlement, told what happens and answering
 //! with effects.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_schema::Schema;
 use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, Epoch, Incarnation, Mono, NodeId, Now, RegionName, Serves, SourceKey,
-    Token,
+    AlertEvent, AlertId, Envelope, Epoch, Grant, Hold, Incarnation, Mono, NodeId, Now, RegionName, Serves,
+    SourceKey, Token,
 };
+
+use crate::lease::{Lease, News, Report};
+use crate::plan::Plan;
+use crate::source::{Shared, Source};
+use crate::stats::{CustomerStats, Rejects, Stats};
 
 /// How this analyzer runs.
 #[derive(Clone, Debug)]
@@ -161,28 +167,360 @@ pub enum Effect {
     Stopped,
 }
 
+/// Longest time that leaving may take; then the shell may end whatever is still open.
+pub const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
+
+/// How far leaving has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Running,
+    /// `drain` is asked.
+    Draining,
+    /// Waiting for confirms of alert events.
+    Confirming,
+    /// Waiting until nothing is delivered any more.
+    Unsubscribing,
+    /// `goodbye` is asked.
+    Leaving,
+    Stopped,
+}
+
 /// The analyzer.
 #[derive(Debug)]
 pub struct Analyzer {
     config: AnalyzerConfig,
+    schema: Arc<Schema>,
+    revision: String,
+    lease: Lease,
+    sources: BTreeMap<Slot, Source>,
+    /// Granted, but not known to the schema yet.
+    waiting: BTreeMap<SourceKey, Grant>,
+    /// Given up; the shell has not said yet that nothing more comes.
+    leaving: BTreeMap<Slot, Hold>,
+    slots: u32,
+    customers: Vec<CustomerStats>,
+    stats: Stats,
+    scratch: Vec<u8>,
+    stage: Stage,
+    /// When leaving ends at the latest.
+    deadline: Mono,
+    /// When a tick is wanted at the latest; may be too early, never too late.
+    wakeup: Option<Mono>,
 }
 
 impl Analyzer {
     /// An analyzer that has not registered yet; its first `Tick` registers.
     #[must_use]
     pub fn new(config: AnalyzerConfig, schema: Arc<Schema>, revision: String) -> Self {
-        let _ = (schema, revision);
-        Self { config }
+        Self {
+            lease: Lease::new(config.seed),
+            config,
+            schema,
+            revision,
+            sources: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            slots: 0,
+            customers: Vec::new(),
+            stats: Stats::default(),
+            scratch: Vec::new(),
+            stage: Stage::Running,
+            deadline: Mono(u64::MAX),
+            wakeup: Some(Mono(0)),
+        }
     }
 
     /// Takes one input and appends what is to be done.
     pub fn handle(&mut self, now: Now, input: Input<'_>, effects: &mut Vec<Effect>) {
-        let _ = (now, input, effects, &self.config);
+        if self.stage == Stage::Stopped {
+            return;
+        }
+        if self.lease.wake(now.mono) {
+            tracing::warn!("this process was suspended past its lease, letting go of all sources");
+            self.fence(effects);
+        }
+        match input {
+            Input::Delivery(delivery) => return self.deliver(now, &delivery, effects),
+            Input::Tick => self.each_source(effects, |source, shared| source.advance(now, shared)),
+            Input::SchemaChanged { schema, revision } => self.adopt(schema, revision, effects),
+            Input::Replied { request, body } => {
+                let news = self.lease.replied(now.mono, request, body, &mut self.stats.replies_ignored);
+                self.hear(news, effects);
+            }
+            Input::RequestFailed { request } => {
+                self.stats.requests_failed += 1;
+                let news = self.lease.failed(now.mono, request);
+                self.hear(news, effects);
+            }
+            Input::SubscriptionLost { slot } => {
+                if let Some(source) = self.sources.get_mut(&slot) {
+                    source.lost();
+                }
+            }
+            Input::Unsubscribed { slot } => {
+                if self.leaving.remove(&slot).is_some() {
+                    self.lease.hurry(now.mono);
+                }
+            }
+            Input::Published { id } => self.confirmed(id, effects),
+            Input::Shutdown => self.shut_down(now, effects),
+        }
+        self.lead_out(now, effects);
+        self.keep_lease(now, effects);
+        self.wakeup = self.earliest(now);
     }
 
     /// When the shell must send a `Tick` at the latest.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Mono> {
-        None
+        self.wakeup
+    }
+
+    /// Counters and gauges as they stand.
+    #[must_use]
+    pub fn stats(&self, now: Now) -> Stats {
+        let mut stats = self.stats.clone();
+        stats.alerts_pending = self.sources.values().map(Source::pending).sum();
+        stats.degraded = self.lease.is_degraded(now.mono);
+        stats.sources = self.sources.values().map(|source| source.stats(now.mono)).collect();
+        stats.customers = self.customers.clone();
+        stats
+    }
+
+    fn deliver(&mut self, now: Now, delivery: &Delivery<'_>, effects: &mut Vec<Effect>) {
+        // A slot that has been given up: the broker delivers it again, to whoever is next.
+        let Some(source) = self.sources.get_mut(&delivery.slot) else { return };
+        let mut shared = Shared {
+            node: &self.config.node,
+            revision: &self.revision,
+            held_max: self.config.held_max,
+            series_max: self.config.series_max,
+            customer: &mut self.customers[source.customer],
+            stats: &mut self.stats,
+            scratch: &mut self.scratch,
+            effects,
+        };
+        source.deliver(now, delivery, &mut shared);
+        let wakeup = source.wakeup(now);
+        self.wakeup = [self.wakeup, wakeup].into_iter().flatten().min();
+    }
+
+    /// Does something with every source.
+    fn each_source(&mut self, effects: &mut Vec<Effect>, mut each: impl FnMut(&mut Source, &mut Shared<'_>)) {
+        for source in self.sources.values_mut() {
+            let mut shared = Shared {
+                node: &self.config.node,
+                revision: &self.revision,
+                held_max: self.config.held_max,
+                series_max: self.config.series_max,
+                customer: &mut self.customers[source.customer],
+                stats: &mut self.stats,
+                scratch: &mut self.scratch,
+                effects,
+            };
+            each(source, &mut shared);
+        }
+    }
+
+    fn confirmed(&mut self, id: AlertId, effects: &mut Vec<Effect>) {
+        let mut found = false;
+        self.each_source(effects, |source, shared| {
+            found = found || source.confirmed(id, shared);
+        });
+    }
+
+    /// Goes over to another revision.
+    fn adopt(&mut self, schema: Arc<Schema>, revision: String, effects: &mut Vec<Effect>) {
+        self.schema = schema;
+        self.revision = revision;
+        let schema = Arc::clone(&self.schema);
+        let mut gone = Vec::new();
+        self.each_source(effects, |source, shared| {
+            if !source.adopt(&schema, shared) {
+                gone.push(source.key.clone());
+            }
+        });
+        for key in gone {
+            if let Some((slot, source)) = self.source(&key) {
+                let grant = Grant { source: key, region: source.region.clone(), epoch: source.epoch };
+                self.let_go(slot, effects);
+                self.waiting.insert(grant.source.clone(), grant);
+            }
+        }
+        for (_, grant) in std::mem::take(&mut self.waiting) {
+            self.take_up(grant, effects);
+        }
+    }
+
+    fn source(&self, key: &SourceKey) -> Option<(Slot, &Source)> {
+        self.sources.iter().find(|(_, source)| source.key == *key).map(|(slot, source)| (*slot, source))
+    }
+
+    /// Does what the redirector's answer, or its absence, asks for.
+    fn hear(&mut self, news: News, effects: &mut Vec<Effect>) {
+        match news {
+            News::Nothing => {}
+            News::Own(grants) => self.own(grants, effects),
+            News::LetGo => {
+                tracing::warn!("the lease is lost, letting go of all sources");
+                self.fence(effects);
+            }
+            News::Drained => {
+                if self.stage == Stage::Draining {
+                    self.stage = Stage::Confirming;
+                }
+            }
+            News::Gone => self.stop(effects),
+        }
+    }
+
+    /// Makes the sources owned be exactly the granted ones.
+    fn own(&mut self, grants: Vec<Grant>, effects: &mut Vec<Effect>) {
+        let stays = |source: &Source| {
+            grants.iter().any(|grant| grant.source == source.key && grant.region == source.region)
+        };
+        let revoked: Vec<Slot> =
+            self.sources.iter().filter(|(_, source)| !stays(source)).map(|(slot, _)| *slot).collect();
+        for slot in revoked {
+            self.let_go(slot, effects);
+        }
+        self.waiting.clear();
+        for grant in grants {
+            self.take_up(grant, effects);
+        }
+    }
+
+    /// Consumes a granted source, or goes on with it under the grant's epoch.
+    fn take_up(&mut self, grant: Grant, effects: &mut Vec<Effect>) {
+        if let Some(source) = self.sources.values_mut().find(|source| source.key == grant.source) {
+            source.epoch = grant.epoch;
+            return;
+        }
+        let Some(plan) = Plan::of(&self.schema, &grant.source) else {
+            tracing::info!(source = %grant.source, "granted a source that this schema revision does not know");
+            self.waiting.insert(grant.source.clone(), grant);
+            return;
+        };
+        let slot = Slot(self.slots);
+        self.slots += 1;
+        let customer = self.customer(&grant.source);
+        let Grant { source: key, region, epoch } = grant;
+        tracing::info!(source = %key, %region, %epoch, "source granted");
+        effects.push(Effect::Subscribe { slot, source: key.clone(), region: region.clone(), epoch });
+        let seed = self.config.seed;
+        self.sources.insert(slot, Source::new(key, region, epoch, slot, customer, plan, seed));
+    }
+
+    /// Index of a customer's counters.
+    fn customer(&mut self, key: &SourceKey) -> usize {
+        if let Some(found) = self.customers.iter().position(|stats| stats.customer == key.customer) {
+            return found;
+        }
+        self.customers.push(CustomerStats {
+            customer: key.customer.clone(),
+            rejects: Rejects::default(),
+            series: 0,
+            series_refused: 0,
+            security_events: 0,
+        });
+        self.customers.len() - 1
+    }
+
+    /// Settles what is closed and gives a source up; the broker delivers the rest to whoever is next.
+    fn let_go(&mut self, slot: Slot, effects: &mut Vec<Effect>) {
+        let Some(mut source) = self.sources.remove(&slot) else { return };
+        source.settle(effects);
+        self.forget(slot, &source, effects);
+    }
+
+    fn forget(&mut self, slot: Slot, source: &Source, effects: &mut Vec<Effect>) {
+        tracing::info!(source = %source.key, "source given up");
+        effects.push(Effect::Unsubscribe { slot });
+        self.customers[source.customer].series -= source.series_len();
+        self.leaving.insert(slot, Hold { source: source.key.clone(), epoch: source.epoch });
+    }
+
+    /// Gives all sources up without settling anything: another may own them already.
+    fn fence(&mut self, effects: &mut Vec<Effect>) {
+        self.stats.fenced += 1;
+        self.waiting.clear();
+        for (slot, source) in std::mem::take(&mut self.sources) {
+            self.forget(slot, &source, effects);
+        }
+    }
+
+    /// Lets go if the lease has run out, and asks what is due.
+    fn keep_lease(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.lease.must_let_go(now.mono) {
+            tracing::warn!("the lease has run out, letting go of all sources");
+            self.fence(effects);
+        }
+        let (sources, waiting, leaving) = (&self.sources, &self.waiting, &self.leaving);
+        let (revision, held_max) = (&*self.revision, self.config.held_max);
+        let report = || report(now, revision, held_max, sources, waiting, leaving);
+        self.lease.ask(now.mono, &self.config, report, effects);
+    }
+
+    fn shut_down(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.stage != Stage::Running {
+            return;
+        }
+        self.deadline = now.mono + SHUTDOWN_MAX;
+        let asked = self.lease.drain(now.mono, &self.config, SHUTDOWN_MAX, effects);
+        self.stage = if asked { Stage::Draining } else { Stage::Confirming };
+    }
+
+    /// Takes the next steps of leaving that are possible.
+    fn lead_out(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.stage == Stage::Confirming && self.sources.values().all(|source| source.pending() == 0) {
+            let slots: Vec<Slot> = self.sources.keys().copied().collect();
+            for slot in slots {
+                self.let_go(slot, effects);
+            }
+            self.stage = Stage::Unsubscribing;
+        }
+        if self.stage == Stage::Unsubscribing && self.leaving.is_empty() {
+            self.stage = Stage::Leaving;
+            if !self.lease.goodbye(now.mono, &self.config, effects) {
+                self.stop(effects);
+            }
+        }
+        if self.stage != Stage::Stopped && now.mono >= self.deadline {
+            tracing::warn!(stage = ?self.stage, "could not leave in good order in time");
+            self.stop(effects);
+        }
+    }
+
+    fn stop(&mut self, effects: &mut Vec<Effect>) {
+        self.stage = Stage::Stopped;
+        effects.push(Effect::Stopped);
+    }
+
+    fn earliest(&self, now: Now) -> Option<Mono> {
+        let sources = self.sources.values().filter_map(|source| source.wakeup(now)).min();
+        let deadline = Some(self.deadline).filter(|at| *at != Mono(u64::MAX));
+        [self.lease.wakeup(), sources, deadline].into_iter().flatten().min()
+    }
+}
+
+/// What the node says of itself: what it owns, until nothing more of it comes.
+fn report<'a>(
+    now: Now,
+    revision: &'a str,
+    held_max: usize,
+    sources: &BTreeMap<Slot, Source>,
+    waiting: &BTreeMap<SourceKey, Grant>,
+    leaving: &BTreeMap<Slot, Hold>,
+) -> Report<'a> {
+    let mut holds: BTreeMap<SourceKey, Epoch> = BTreeMap::new();
+    holds.extend(leaving.values().map(|hold| (hold.source.clone(), hold.epoch)));
+    holds.extend(waiting.values().map(|grant| (grant.source.clone(), grant.epoch)));
+    holds.extend(sources.values().map(|source| (source.key.clone(), source.epoch)));
+    let fullest = sources.values().map(|source| source.held_len()).max().unwrap_or_default();
+    Report {
+        revision,
+        holds: holds.into_iter().map(|(source, epoch)| Hold { source, epoch }).collect(),
+        lag: sources.values().map(|source| source.lag(now.mono)).max().unwrap_or_default(),
+        load: (fullest as f64 / held_max.max(1) as f64).min(1.0),
     }
 }

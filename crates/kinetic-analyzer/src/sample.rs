@@ -13,9 +13,11 @@ pub enum Kind {
     GaugeDelta,
     /// A measured duration or size (statsd `ms`, `h`, `d`): `value` stands for `1 / rate` like it.
     Timer,
-    /// A member of a set: `value` is a 64-bit hash of the member's bytes, as `f64::from_bits`.
+    /// A member of a set: `value` is a hash of the member's bytes, as `f64::from_bits`. One bit is kept clear so that
+    /// it is never NaN or infinite; equal members have equal bits.
     Set,
-    /// A total that only grows (collectd `derive`, `counter`, `absolute`); compared as it is.
+    /// A total that only grows (collectd `derive` and `counter`); compared as it is. collectd's `absolute`, which
+    /// starts anew with every reading, is a `Counter`.
     Total,
 }
 
@@ -51,7 +53,7 @@ pub struct Sample<'a> {
     pub origin: Option<&'a str>,
     /// Kind.
     pub kind: Kind,
-    /// The value; finite (except `Set`, where it is a hash).
+    /// The value; always finite (for `Set` it is a hash and says nothing as a number).
     pub value: f64,
     /// Sample rate, greater than 0 and at most 1.
     pub rate: f64,
@@ -105,6 +107,80 @@ pub enum Reject {
     BadEncoding,
     /// No data type could be told.
     Undetected,
-    /// A format that is known and refused (pickle).
-    Refused,
+    /// A format that is known, and that Kinetic does not read.
+    Refused(Foreign),
+}
+
+/// Formats that are recognised, so that their counter has a name, and not decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Foreign {
+    /// OTLP in protobuf, as the OpenTelemetry collector's exporter sends it.
+    Otlp,
+    /// OTLP in JSON.
+    OtlpJson,
+    /// Telegraf's JSON serializer.
+    TelegrafJson,
+    /// Sensu classic keepalives and check results.
+    Sensu,
+    /// Logstash events.
+    Logstash,
+    /// CloudEvents in structured mode.
+    CloudEvents,
+    /// Graphite's pickle: a program for Python's unpickler, never to be run.
+    Pickle,
+    /// Prometheus remote write (protobuf in a snappy block).
+    RemoteWrite,
+    /// Web server access log lines.
+    AccessLog,
+}
+
+impl Reject {
+    /// Name for the counter's label; it never changes once given.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::EmptyName => "empty_name",
+            Self::NameTooLong => "name_too_long",
+            Self::TooManyTags => "too_many_tags",
+            Self::LineTooLong => "line_too_long",
+            Self::TooManyLines => "too_many_lines",
+            Self::BadValue => "bad_value",
+            Self::BadRate => "bad_rate",
+            Self::BadType => "bad_type",
+            Self::NegativeTimer => "negative_timer",
+            Self::BadTimestamp => "bad_timestamp",
+            Self::BadTags => "bad_tags",
+            Self::BadText => "bad_text",
+            Self::Unknown => "unknown_value",
+            Self::NotAMetric => "not_a_metric",
+            Self::BadEncoding => "bad_encoding",
+            Self::Undetected => "undetected",
+            Self::Refused(foreign) => foreign.name(),
+        }
+    }
+
+    /// It is no fault of anybody: the sender said "unknown", or sent something that is legal and no metric.
+    #[must_use]
+    pub fn is_harmless(self) -> bool {
+        matches!(self, Self::Unknown | Self::NotAMetric)
+    }
+}
+
+impl Foreign {
+    /// Name for the counter's label; it never changes once given.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Otlp => "refused_otlp",
+            Self::OtlpJson => "refused_otlp_json",
+            Self::TelegrafJson => "refused_telegraf_json",
+            Self::Sensu => "refused_sensu",
+            Self::Logstash => "refused_logstash",
+            Self::CloudEvents => "refused_cloudevents",
+            Self::Pickle => "refused_pickle",
+            Self::RemoteWrite => "refused_remote_write",
+            Self::AccessLog => "refused_access_log",
+        }
+    }
 }

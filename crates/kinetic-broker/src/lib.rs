@@ -1,1 +1,32 @@
 //! Embedded AMQP 0-9-1 broker over the amq-protocol codec; knows nothing of metrics.
+//!
+//! RabbitMQ's behaviour is the specification: reply codes, their texts, the order of frames. Everything is held in
+//! memory. Routing tables, queues and permissions are plain structs without I/O; sockets live in `server.rs` and
+//! `connection.rs`.
+
+mod args;
+mod channel;
+mod config;
+mod connection;
+mod content;
+mod encode;
+mod error;
+mod exchange;
+mod frame;
+mod fuzz;
+mod handshake;
+mod message;
+mod outbox;
+mod permission;
+mod queue;
+mod server;
+mod stats;
+mod table;
+mod topic;
+mod vhost;
+
+pub use config::BrokerConfig;
+pub use fuzz::fuzz_frames;
+pub use permission::{Access, Names, Password, Permission, User};
+pub use server::{Broker, BrokerHandle};
+pub use stats::{QueueDepth, Refused, Stats};

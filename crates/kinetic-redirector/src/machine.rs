@@ -1,10 +1,30 @@
 //! The redirector machine: requests and time in, replies out.
+//!
+//! What it promises: two live leases never own one source; a source that is taken from a live owner goes to another
+//! only after a heartbeat no longer holds it; no epoch or term is told to anybody before it is stored; every request
+//! is answered exactly once. What it relies on: an analyzer has one request out at a time, ignores the answer to a
+//! request it has given up, and holds (in its next heartbeat) whatever grant it has taken up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinetic_wire::{CustomerName, DataType, Epoch, Limits, Login, Mono, Now, RegionName, SourceName, Term};
+use kinetic_wire::names::rpc;
+use kinetic_wire::{
+    CustomerName, DataType, Drain, Epoch, Goodbye, Grant, Heartbeat, Incarnation, LeaseId, LeaseReply,
+    Limits, Locate, Login, Mono, NodeId, Now, RegionName, Register, Released, SourceKey, SourceName, Term,
+    decode, encode,
+};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::epochs::Epochs;
+use crate::lease::{self, Lease, Leases};
+use crate::placing::Placing;
+use crate::reply::{self, LocateTerms, Refusal};
+use crate::rng::Rng;
+use crate::stats::Stats;
+use crate::view::{AnalyzerView, OwnerView, SourceView, View};
 
 /// How this redirector runs.
 #[derive(Clone, Debug)]
@@ -103,28 +123,487 @@ pub enum Effect {
     },
 }
 
+/// Largest request body; one with 65,536 holds is smaller.
+pub const REQUEST_BYTES_MAX: usize = 8 << 20;
+/// Most sources that one analyzer may say it holds.
+pub const HOLDS_MAX: usize = 65_536;
+/// `locate` requests that wait for the first write; one more is refused.
+pub const PARKED_MAX: usize = 1024;
+/// Longest node name.
+const NODE_BYTES_MAX: usize = 255;
+/// Message version spoken.
+const VERSION: u32 = 1;
+
+/// What `locate` is answered from.
+#[derive(Clone, Debug)]
+struct Routes {
+    map: Arc<Map>,
+    epoch: Epoch,
+}
+
+/// What remains to be done about a request once sources are settled.
+enum Answer {
+    Body(Vec<u8>),
+    Lease(NodeId),
+    Parked,
+}
+
 /// The redirector.
 #[derive(Debug)]
 pub struct Redirector {
     config: RedirectorConfig,
+    rng: Rng,
+    epochs: Epochs,
+    leases: Leases,
+    placing: Placing,
+    routes: Routes,
+    /// Newer routes, whose epoch is not stored yet.
+    routes_next: Option<Routes>,
+    /// Requests whose answer waits for the disk: one per node, as an analyzer has one out at a time.
+    parked_leases: BTreeMap<NodeId, ReplyToken>,
+    parked_locates: VecDeque<(ReplyToken, CustomerName)>,
+    /// End of the listen period; `None` before the first input.
+    listen_until: Option<Mono>,
+    listening: bool,
+    counted: Stats,
 }
 
 impl Redirector {
     /// A redirector that leads from now on, with a term above the stored one.
     #[must_use]
     pub fn new(config: RedirectorConfig, map: Arc<Map>, stored: Stored) -> Self {
-        let _ = (map, stored);
-        Self { config }
+        let mut epochs = Epochs::new(&stored);
+        // Map versions come from the same counter as epochs: above anything any earlier leadership has said.
+        let routes = Routes { map: Arc::clone(&map), epoch: epochs.take() };
+        let rng = Rng::new(config.seed ^ epochs.term().0.rotate_left(32));
+        let mut placing = Placing::default();
+        placing.table.relist(&map);
+        Self {
+            config,
+            rng,
+            epochs,
+            leases: Leases::default(),
+            placing,
+            routes,
+            routes_next: None,
+            parked_leases: BTreeMap::new(),
+            parked_locates: VecDeque::new(),
+            listen_until: None,
+            listening: true,
+            counted: Stats::default(),
+        }
     }
 
     /// Takes one input and appends what is to be done.
     pub fn handle(&mut self, now: Now, input: Input<'_>, effects: &mut Vec<Effect>) {
-        let _ = (now, input, effects, &self.config);
+        self.pass_time(now, effects);
+        let mut answer = None;
+        match input {
+            Input::Tick => {}
+            Input::MapChanged { map } => self.map_changed(now, map),
+            Input::Stored { stored } => self.epochs.stored(&stored),
+            Input::Request { token, kind, login, body } => {
+                let outcome = self.request(now, token, kind, login, body, effects);
+                answer = Some((token, outcome));
+            }
+        }
+        if !self.listening {
+            self.placing.settle(now, &self.leases, &mut self.epochs);
+        }
+        if let Some(stored) = self.epochs.wanted() {
+            self.counted.stores += 1;
+            effects.push(Effect::Store { stored });
+        }
+        match answer {
+            None => {}
+            Some((token, Ok(Answer::Body(body)))) => effects.push(Effect::Reply { token, body }),
+            Some((token, Ok(Answer::Lease(node)))) => self.answer_lease(now, token, node, effects),
+            Some((_, Ok(Answer::Parked))) => {}
+            Some((token, Err(refusal))) => self.refuse(token, refusal, effects),
+        }
+        if self.epochs.leads() {
+            self.unpark(now, effects);
+        }
     }
 
     /// When the shell must send a `Tick` at the latest.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Mono> {
-        None
+        let Some(listen_until) = self.listen_until else {
+            return Some(Mono(0)); // The term is to be stored before anybody asks.
+        };
+        let listen = self.listening.then_some(listen_until);
+        listen.into_iter().chain(self.leases.earliest()).min()
     }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let table = &self.placing.table;
+        Stats {
+            analyzers: self.leases.len(),
+            sources_owned: table.owned_total(),
+            sources_unowned: table.unowned().len(),
+            sources_moving: table.moving(),
+            replies_parked: self.parked_leases.len() + self.parked_locates.len(),
+            moves: self.placing.moves,
+            grants: self.placing.grants,
+            adopted: self.placing.adopted,
+            claims_incredible: self.placing.claims_incredible,
+            ..self.counted.clone()
+        }
+    }
+
+    /// All that it knows, for people. Costs as much as there is.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let table = &self.placing.table;
+        let analyzers = self.leases.iter().map(|(node, lease)| AnalyzerView {
+            node: node.clone(),
+            inc: lease.inc,
+            lease: lease.id,
+            lapses: lease.lapses,
+            since: lease.since,
+            serves: lease.serves.clone(),
+            capacity: lease.capacity,
+            load: lease.load,
+            lag_ms: lease.lag_ms,
+            schema: lease.schema.clone(),
+            draining: lease.draining,
+            owned: table.owned(node).count(),
+        });
+        let sources = table.iter().map(|(source, slot)| SourceView {
+            source: source.clone(),
+            region: slot.region.clone(),
+            data_type: slot.data_type,
+            owner: slot.owner.as_ref().map(|owner| OwnerView {
+                node: owner.node.clone(),
+                epoch: owner.epoch,
+                since: owner.since,
+                held: owner.held,
+                leaving: table.is_leaving(source),
+            }),
+        });
+        View {
+            term: self.epochs.term(),
+            revision: self.routes.map.revision.clone(),
+            map_epoch: self.routes.epoch,
+            listening: self.listening,
+            analyzers: analyzers.collect(),
+            sources: sources.collect(),
+        }
+    }
+
+    /// Ends what time has ended: the listen period, and leases.
+    fn pass_time(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let listen_until = *self.listen_until.get_or_insert(now.mono + self.config.listen);
+        if self.listening && now.mono >= listen_until {
+            self.listening = false;
+            self.placing.dirty = true;
+        }
+        while let Some(node) = self.leases.pop_lapsed(now.mono) {
+            self.counted.leases_lapsed += 1;
+            self.placing.node_gone(now, &node, &self.leases, &mut self.epochs);
+            if let Some(token) = self.parked_leases.remove(&node) {
+                self.refuse(token, Refusal::UNKNOWN_LEASE, effects);
+            }
+        }
+    }
+
+    fn map_changed(&mut self, now: Now, map: Arc<Map>) {
+        let latest = self.routes_next.as_ref().unwrap_or(&self.routes);
+        let epoch = if same_routes(&latest.map, &map) { latest.epoch } else { self.epochs.take() };
+        self.routes_next = Some(Routes { map: Arc::clone(&map), epoch });
+        self.placing.map_changed(now, &map, &self.leases, &mut self.epochs);
+        self.swap_routes();
+    }
+
+    /// Newer routes stand as soon as their epoch is stored; until then the older ones are answered.
+    fn swap_routes(&mut self) {
+        if let Some(next) = self.routes_next.take_if(|next| self.epochs.may_say(next.epoch)) {
+            self.routes = next;
+        }
+    }
+
+    fn refuse(&mut self, token: ReplyToken, refusal: Refusal, effects: &mut Vec<Effect>) {
+        *self.counted.refusals.entry(refusal.code).or_default() += 1;
+        effects.push(Effect::Reply { token, body: refusal.body() });
+    }
+
+    fn request(
+        &mut self,
+        now: Now,
+        token: ReplyToken,
+        kind: &str,
+        login: Option<&Login>,
+        body: &[u8],
+        effects: &mut Vec<Effect>,
+    ) -> Result<Answer, Refusal> {
+        let known = rpc::ALL.into_iter().find(|known| *known == kind);
+        *self.counted.requests.entry(known.unwrap_or("unknown")).or_default() += 1;
+        let kind = known.ok_or(Refusal::UNKNOWN_KIND)?;
+        if body.len() > REQUEST_BYTES_MAX {
+            return Err(Refusal::TOO_LARGE);
+        }
+        let login = login.ok_or(Refusal::NO_LOGIN)?;
+        if kind == rpc::LOCATE {
+            return self.locate(now, token, login, body);
+        }
+        // A customer may write to `kin.rpc`, with any routing key: the login alone tells it from an analyzer.
+        // Logins of customers' keys hold a dot (`<customer>.<key>`), those of nodes do not.
+        if login.as_str().contains('.') {
+            return Err(Refusal::CUSTOMERS_LOGIN);
+        }
+        match kind {
+            rpc::REGISTER => self.register(now, body, effects),
+            rpc::HEARTBEAT => self.heartbeat(now, body),
+            rpc::DRAIN => self.drain(now, body),
+            _ => self.goodbye(now, body, effects),
+        }
+    }
+
+    fn locate(&mut self, now: Now, token: ReplyToken, login: &Login, body: &[u8]) -> Result<Answer, Refusal> {
+        check_version(parse::<Locate>(body)?.v)?;
+        let customer = login.customer();
+        if self.epochs.may_say(self.routes.epoch) {
+            return self.located(now, &customer).map(Answer::Body);
+        }
+        if self.parked_locates.len() >= PARKED_MAX {
+            return Err(Refusal::PARKED_FULL);
+        }
+        self.parked_locates.push_back((token, customer));
+        Ok(Answer::Parked)
+    }
+
+    fn located(&self, now: Now, customer: &CustomerName) -> Result<Vec<u8>, Refusal> {
+        let terms = LocateTerms {
+            epoch: self.routes.epoch,
+            ttl_s: self.config.locate_ttl.as_secs().max(1),
+            limits: self.config.limits,
+            now_ms: now.wall.as_ms(),
+        };
+        reply::locate(&self.routes.map, customer, &terms)
+    }
+
+    fn register(&mut self, now: Now, body: &[u8], effects: &mut Vec<Effect>) -> Result<Answer, Refusal> {
+        let request: Register = parse(body)?;
+        check_version(request.v)?;
+        check_node(&request.node)?;
+        check_holds(request.holds.len())?;
+        let node = request.node.clone();
+        let mut inherited = Vec::new();
+        match self.leases.get(&node) {
+            Some(lease) if lease.inc > request.inc => return Err(Refusal::SUPERSEDED),
+            Some(lease) if lease.inc == request.inc => {}
+            Some(_) => {
+                // The operator's name says that the older process is gone; if it is not, it is fenced by the epochs.
+                self.leases.remove(&node);
+                self.counted.leases_superseded += 1;
+                inherited = self.placing.table.release_all(&node);
+                if let Some(older) = self.parked_leases.remove(&node) {
+                    self.refuse(older, Refusal::SUPERSEDED, effects);
+                }
+            }
+            None if self.leases.len() >= self.config.analyzers_max => return Err(Refusal::FULL),
+            None => {}
+        }
+        self.take_lease(now, &request);
+        self.renew(now, &node);
+        self.placing.recheck(now, &node, &self.leases, &mut self.epochs);
+        self.placing.hear(now, &node, &request.holds, self.listening, &self.leases, &mut self.epochs);
+        self.placing.inherit(now, &node, inherited, &self.leases, &mut self.epochs);
+        Ok(Answer::Lease(node))
+    }
+
+    /// Enters a registration, or brings the present one of the same process up to date.
+    fn take_lease(&mut self, now: Now, request: &Register) {
+        let said = sources_of(&request.holds);
+        self.placing.dirty = true;
+        if let Some(lease) = self.leases.get_mut(&request.node) {
+            lease.serves = request.serves.clone();
+            lease.capacity = request.capacity;
+            lease.schema.clone_from(&request.schema);
+            lease.said = said;
+            return;
+        }
+        let lease = Lease {
+            id: self.rng.lease(now.wall.as_ms()),
+            inc: request.inc,
+            serves: request.serves.clone(),
+            capacity: request.capacity,
+            schema: request.schema.clone(),
+            load: 0.0,
+            lag_ms: 0,
+            seq: None,
+            ttl: Duration::ZERO,
+            lapses: now.mono,
+            since: now.wall,
+            draining: false,
+            said,
+        };
+        self.leases.insert(request.node.clone(), lease);
+    }
+
+    fn heartbeat(&mut self, now: Now, body: &[u8]) -> Result<Answer, Refusal> {
+        let request: Heartbeat = parse(body)?;
+        check_version(request.v)?;
+        check_holds(request.holds.len())?;
+        let node = request.node;
+        let lease = self.lease_of(&node, request.lease, request.inc)?;
+        if lease.seq.is_some_and(|last| last >= request.seq) {
+            return Err(Refusal::REPLAYED);
+        }
+        lease.seq = Some(request.seq);
+        lease.load = request.load;
+        lease.lag_ms = request.lag_ms;
+        lease.schema = request.schema;
+        lease.said = sources_of(&request.holds);
+        self.renew(now, &node);
+        self.placing.let_go_unheld(now, &node, &self.leases, &mut self.epochs);
+        self.placing.hear(now, &node, &request.holds, self.listening, &self.leases, &mut self.epochs);
+        Ok(Answer::Lease(node))
+    }
+
+    fn drain(&mut self, now: Now, body: &[u8]) -> Result<Answer, Refusal> {
+        let request: Drain = parse(body)?;
+        check_version(request.v)?;
+        self.lease_of(&request.node, request.lease, request.inc)?.draining = true;
+        self.renew(now, &request.node);
+        self.placing.recheck(now, &request.node, &self.leases, &mut self.epochs);
+        Ok(Answer::Lease(request.node))
+    }
+
+    fn goodbye(&mut self, now: Now, body: &[u8], effects: &mut Vec<Effect>) -> Result<Answer, Refusal> {
+        let request: Goodbye = parse(body)?;
+        check_version(request.v)?;
+        self.lease_of(&request.node, request.lease, request.inc)?;
+        self.leases.remove(&request.node);
+        let released = self.placing.node_gone(now, &request.node, &self.leases, &mut self.epochs);
+        if let Some(older) = self.parked_leases.remove(&request.node) {
+            self.refuse(older, Refusal::UNKNOWN_LEASE, effects);
+        }
+        Ok(Answer::Body(encode(&Released { ok: true, released, now_ms: now.wall.as_ms() })))
+    }
+
+    fn lease_of(&mut self, node: &NodeId, id: LeaseId, inc: Incarnation) -> Result<&mut Lease, Refusal> {
+        match self.leases.get_mut(node) {
+            Some(lease) if lease.inc > inc => Err(Refusal::SUPERSEDED),
+            Some(lease) if lease.inc == inc && lease.id == id => Ok(lease),
+            _ => Err(Refusal::UNKNOWN_LEASE),
+        }
+    }
+
+    /// A lease counts anew, with up to 10 % more than the fleet's size asks for, so that heartbeats spread.
+    fn renew(&mut self, now: Now, node: &NodeId) {
+        let ttl = lease::ttl(self.config.ttl, self.leases.len());
+        let jitter_ms = self.rng.up_to(ttl.as_millis() as u64 / 10);
+        let ttl = ttl + Duration::from_millis(jitter_ms);
+        self.leases.renew(node, now.mono, ttl, self.config.grace);
+    }
+
+    /// Answers with the lease as it stands, or waits until all of it may be said.
+    fn answer_lease(&mut self, now: Now, token: ReplyToken, node: NodeId, effects: &mut Vec<Effect>) {
+        if let Some(older) = self.parked_leases.remove(&node) {
+            self.refuse(older, Refusal::REPLAYED, effects);
+        }
+        match self.lease_reply(now, &node) {
+            Some(body) => effects.push(Effect::Reply { token, body }),
+            None => {
+                self.parked_leases.insert(node, token);
+            }
+        }
+    }
+
+    /// The whole set that a node owns, or `None` while part of it may not be said.
+    fn lease_reply(&mut self, now: Now, node: &NodeId) -> Option<Vec<u8>> {
+        let lease = self.leases.get(node)?;
+        let table = &self.placing.table;
+        let mut grant = Vec::new();
+        for source in table.owned(node).filter(|source| !table.is_leaving(source)) {
+            let slot = table.get(source)?;
+            grant.push(Grant { source: source.clone(), region: slot.region.clone(), epoch: slot.epoch });
+        }
+        if !self.epochs.leads() || grant.iter().any(|grant| !self.epochs.may_say(grant.epoch)) {
+            return None;
+        }
+        let granted = |source: &SourceKey| grant.binary_search_by(|grant| grant.source.cmp(source)).is_ok();
+        // What it said that it holds, and what it was given and may hold by now.
+        let leaving = table.owned(node).filter(|source| table.is_leaving(source));
+        let mut revoke: Vec<SourceKey> =
+            lease.said.iter().filter(|source| !granted(source)).chain(leaving).cloned().collect();
+        revoke.sort_unstable();
+        revoke.dedup();
+        let ttl_ms = lease.ttl.as_millis() as u64;
+        let answer = LeaseReply {
+            ok: true,
+            lease: lease.id,
+            term: self.epochs.term(),
+            ttl_ms,
+            heartbeat_ms: (ttl_ms / 3).max(1),
+            grant,
+            revoke,
+            backoff_ms: 0,
+            now_ms: now.wall.as_ms(),
+        };
+        for grant in &answer.grant {
+            self.placing.table.announce(&grant.source);
+        }
+        Some(encode(&answer))
+    }
+
+    /// Answers what waited for the disk, as things stand now.
+    fn unpark(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.swap_routes();
+        for (token, customer) in std::mem::take(&mut self.parked_locates) {
+            match self.located(now, &customer) {
+                Ok(body) => effects.push(Effect::Reply { token, body }),
+                Err(refusal) => self.refuse(token, refusal, effects),
+            }
+        }
+        for (node, token) in std::mem::take(&mut self.parked_leases) {
+            self.answer_lease(now, token, node, effects);
+        }
+    }
+}
+
+/// Whether two maps give every client the same answer.
+fn same_routes(a: &Map, b: &Map) -> bool {
+    let regions = |map: &Map| -> Vec<_> {
+        map.customers.iter().map(|(name, entry)| (name.clone(), entry.region.clone())).collect()
+    };
+    a.regions == b.regions && a.customers.len() == b.customers.len() && regions(a) == regions(b)
+}
+
+/// The message, or why not: a version that we do not know may have any shape.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        v: u32,
+    }
+    decode(body).map_err(|_| match decode::<Versioned>(body) {
+        Ok(Versioned { v }) if v != VERSION => Refusal::VERSION,
+        _ => Refusal::MALFORMED,
+    })
+}
+
+fn check_version(v: u32) -> Result<(), Refusal> {
+    if v == VERSION { Ok(()) } else { Err(Refusal::VERSION) }
+}
+
+fn check_node(node: &NodeId) -> Result<(), Refusal> {
+    let name = node.as_str();
+    let well_formed = !name.is_empty() && name.len() <= NODE_BYTES_MAX && !name.chars().any(char::is_control);
+    if well_formed { Ok(()) } else { Err(Refusal::MALFORMED) }
+}
+
+fn check_holds(count: usize) -> Result<(), Refusal> {
+    if count <= HOLDS_MAX { Ok(()) } else { Err(Refusal::TOO_LARGE) }
+}
+
+/// The sources of holds, sorted, each once.
+fn sources_of(holds: &[kinetic_wire::Hold]) -> Vec<SourceKey> {
+    let mut sources: Vec<SourceKey> = holds.iter().map(|hold| hold.source.clone()).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    sources
 }

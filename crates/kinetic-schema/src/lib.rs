@@ -1,5 +1,29 @@
 //! The HCL schema and topology language: text in, checked values and spanned diagnostics out.
+//!
+//! [`load`] is the whole of `kinetic check`, of the pre-receive hook and of boot; [`format()`] is `kinetic fmt`.
+//! `docs/topology-language.md` describes the language for the people who write it.
 
+mod advice;
+mod block;
+mod diagnostic;
+pub mod expectation;
+mod format;
+mod graph;
+pub mod limits;
+mod load;
+mod lower;
+mod mailbox;
+mod network;
+mod notation;
+mod parse;
+mod reference;
+mod render;
 pub mod schema;
+mod suggest;
+mod value;
 
+pub use diagnostic::{Diagnostic, Related, Severity as DiagnosticSeverity};
+pub use format::format;
+pub use load::{Files, Loaded, fuzz_bytes, load, load_at};
+pub use render::{render, summary};
 pub use schema::Schema;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use globset::GlobMatcher;
+use globset::{GlobBuilder, GlobMatcher};
 use kinetic_wire::{
     AnalyticName, ClusterName, CustomerName, DataType, Direction, RegionName, ServiceName, SourceName,
 };
@@ -226,6 +226,15 @@ pub struct Glob {
 }
 
 impl Glob {
+    /// Compiles a pattern.
+    ///
+    /// # Errors
+    /// When it is not one: an unclosed bracket, for instance.
+    pub fn parse(pattern: &str) -> Result<Self, globset::Error> {
+        let glob = GlobBuilder::new(pattern).literal_separator(false).backslash_escape(true).build()?;
+        Ok(Self { pattern: pattern.to_owned(), matcher: glob.compile_matcher() })
+    }
+
     /// Whether a name is meant.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {

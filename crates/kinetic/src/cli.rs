@@ -58,6 +58,9 @@ pub(crate) enum Command {
     Tap(Tap),
     /// Measure: the analyzer against a consumer that only acknowledges
     Bench(Bench),
+    /// One measured consumer of `bench`
+    #[command(hide = true)]
+    BenchDrain(BenchDrain),
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -283,6 +286,9 @@ pub(crate) enum Schema {
     Init {
         /// Folder to make
         dir: PathBuf,
+        /// Name of the first customer
+        #[arg(long, default_value = "acme")]
+        customer: String,
     },
     /// Tell every node over AMQP that there is a new revision (for a post-receive hook)
     Notify {
@@ -397,9 +403,31 @@ pub(crate) struct Bench {
     /// Also run a script of pika and numpy that does the same work
     #[arg(long)]
     pub(crate) peer: bool,
+    /// Times that everything is measured; the medians are printed
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    pub(crate) rounds: u32,
     /// Bytes of a message
     #[arg(long, value_name = "BYTES", default_value_t = 1400, value_parser = clap::value_parser!(u32).range(100..=1_048_576))]
     pub(crate) body_bytes: u32,
+}
+
+/// `kinetic bench-drain`
+#[derive(Debug, Args)]
+pub(crate) struct BenchDrain {
+    /// null or analyzer
+    pub(crate) what: String,
+    /// How to reach the broker
+    #[command(flatten)]
+    pub(crate) broker: BrokerAddress,
+    /// Schema repository
+    #[arg(long)]
+    pub(crate) schema: String,
+    /// Bodies to drain
+    #[arg(long)]
+    pub(crate) bodies: u64,
+    /// Samples in them
+    #[arg(long)]
+    pub(crate) samples: u64,
 }
 
 impl Lease {

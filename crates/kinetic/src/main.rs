@@ -75,7 +75,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Check(args) => cmd::check::run(&args),
         Command::Fmt(args) => cmd::format::run(&args),
         Command::ClientConfig(args) => cmd::client_config::run(&args),
-        Command::Schema(Schema::Init { dir }) => cmd::schema_repo::init(&dir),
+        Command::Schema(Schema::Init { dir, customer }) => cmd::schema_repo::init(&dir, &customer),
         Command::Hook(Hook::PreReceive { branch }) => cmd::schema_repo::pre_receive(&branch),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "kinetic", &mut std::io::stdout());
@@ -103,6 +103,7 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Locate(args) => cmd::locate::run(args).await,
         Command::Tap(args) => cmd::tap::run(args).await,
         Command::Bench(args) => cmd::bench::run(args).await,
+        Command::BenchDrain(args) => cmd::bench::drain(args).await,
         Command::Schema(Schema::Notify { broker, revision }) => cmd::schema_repo::notify(broker, revision).await,
         Command::Check(_)
         | Command::Fmt(_)

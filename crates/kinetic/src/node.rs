@@ -155,6 +155,7 @@ impl Shared {
             control: self.control.clone(),
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
+            metrics_interval: analyzer::METRICS_INTERVAL,
         }
     }
 

@@ -45,8 +45,8 @@ pub(crate) struct Metric {
     pub(crate) help: &'static str,
     /// Whether it only grows.
     pub(crate) kind: MetricKind,
-    /// A label and its value, where the number is split by one.
-    pub(crate) label: Option<(&'static str, String)>,
+    /// Labels and their values, where the number is split by some.
+    pub(crate) labels: Vec<(&'static str, String)>,
     /// The number.
     pub(crate) value: f64,
 }
@@ -63,17 +63,17 @@ pub(crate) enum MetricKind {
 impl Metric {
     /// A number that only grows.
     pub(crate) fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
-        Self { name, help, kind: MetricKind::Counter, label: None, value: value as f64 }
+        Self { name, help, kind: MetricKind::Counter, labels: Vec::new(), value: value as f64 }
     }
 
     /// A number that goes both ways.
     pub(crate) fn gauge(name: &'static str, help: &'static str, value: f64) -> Self {
-        Self { name, help, kind: MetricKind::Gauge, label: None, value }
+        Self { name, help, kind: MetricKind::Gauge, labels: Vec::new(), value }
     }
 
     /// The same number, for one value of a label.
     pub(crate) fn with(mut self, label: &'static str, value: impl Into<String>) -> Self {
-        self.label = Some((label, value.into()));
+        self.labels.push((label, value.into()));
         self
     }
 }
@@ -105,6 +105,12 @@ impl Telemetry {
     /// Replaces the numbers of a part.
     pub(crate) fn show(&self, part: &'static str, metrics: Vec<Metric>) {
         self.parts().metrics.insert(part, metrics);
+    }
+
+    /// The sum of a number over its labels; 0 while no part shows it.
+    pub(crate) fn value(&self, name: &str) -> f64 {
+        let parts = self.parts();
+        parts.metrics.values().flatten().filter(|metric| metric.name == name).map(|metric| metric.value).sum()
     }
 
     /// Sets how a part is, and logs when that changes.
@@ -200,11 +206,10 @@ impl Collector for Telemetry {
                 MetricKind::Gauge => MetricType::Gauge,
             };
             let mut family = encoder.encode_descriptor(name, first.help, None, kind)?;
-            for metric in &metrics {
-                match &metric.label {
-                    None => encode_one(metric, family.by_ref())?,
-                    Some(label) => encode_one(metric, family.encode_family(&[(label.0, label.1.as_str())])?)?,
-                }
+            for metric in metrics {
+                let labels: Vec<(&str, &str)> =
+                    metric.labels.iter().map(|(label, value)| (*label, value.as_str())).collect();
+                encode_one(metric, family.encode_family(&labels)?)?;
             }
         }
         Ok(())

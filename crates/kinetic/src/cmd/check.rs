@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use anyhow::Result;
-use kinetic_schema::{Loaded, Severity};
+use kinetic_schema::{DiagnosticSeverity, Loaded};
 
 use crate::{cli, exit, schema_files, term};
 
@@ -26,7 +26,7 @@ pub(crate) fn run(args: &cli::Check) -> Result<u8> {
         Some(schema) => {
             let analytics: usize = schema.customers.values().map(|customer| customer.analytics.len()).sum();
             let sources: usize = schema.customers.values().map(|customer| customer.sources.len()).sum();
-            let warnings = diagnostics.iter().filter(|one| one.severity == Severity::Warning).count();
+            let warnings = diagnostics.iter().filter(|one| one.severity == DiagnosticSeverity::Warning).count();
             term::say(&format!(
                 "ok: {} customers, {sources} sources, {analytics} analytics, {warnings} warnings\n",
                 schema.customers.len(),

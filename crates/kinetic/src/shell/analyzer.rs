@@ -34,7 +34,7 @@ const ALERTS_IN_FLIGHT_MAX: usize = 256;
 /// Pause before an alert event is published again.
 const PUBLISH_RETRY: Duration = Duration::from_millis(500);
 /// How often the numbers on `/metrics` are renewed.
-const METRICS_INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const METRICS_INTERVAL: Duration = Duration::from_millis(250);
 /// Name of this part on `/metrics` and `/__heartbeat__`.
 const PART: &str = "analyzer";
 
@@ -49,6 +49,8 @@ pub(crate) struct Setup {
     pub(crate) schema: SchemaWatch,
     /// Where numbers go.
     pub(crate) telemetry: Telemetry,
+    /// How often they are renewed.
+    pub(crate) metrics_interval: Duration,
 }
 
 /// What a finished job says.
@@ -85,7 +87,7 @@ struct Shell {
 
 /// Runs until shutdown has drained the machine.
 pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
-    let Setup { config, control, mut schema, telemetry } = setup;
+    let Setup { config, control, mut schema, telemetry, metrics_interval } = setup;
     let first = schema.borrow_and_update().clone();
     let mut analyzer = Analyzer::new(config, first.schema.clone(), first.id.clone());
     let (from_slots, mut batches) = mpsc::channel(BATCHES_MAX);
@@ -101,7 +103,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
         from_slots,
     };
     let mut effects = Vec::new();
-    let mut metrics_due = tokio::time::interval(METRICS_INTERVAL);
+    let mut metrics_due = tokio::time::interval(metrics_interval);
     let mut stopping = false;
     analyzer.handle(clock::now(), Input::Tick, &mut effects);
     loop {

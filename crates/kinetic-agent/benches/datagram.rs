@@ -1,0 +1,2 @@
+//! Datagrams a second.
+fn main() {}

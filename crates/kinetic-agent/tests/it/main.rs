@@ -1,0 +1,5 @@
+//! The agent from outside: inputs in virtual time, effects as its shell would carry them out.
+
+mod harness;
+mod property;
+mod timeline;

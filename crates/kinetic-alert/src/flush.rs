@@ -1,0 +1,330 @@
+//! What becomes due: alerts that went stale, groups that have something to say, mails to be tried.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::announce;
+use crate::clock::Steady;
+use crate::group::MailEnd;
+use crate::id::{AlertKey, GroupKey, MailNames, StreamKey};
+use crate::machine::{Alert, Attempt, Effect, MailId, Record};
+use crate::outbox::MailDue;
+use crate::reason::{NotifyReason, Step};
+use crate::render::{self, Notification};
+use crate::route;
+
+/// Characters of a relay's words kept in history.
+const DETAIL_KEPT_MAX: usize = 500;
+
+/// Keys as history writes them.
+fn texts(keys: impl IntoIterator<Item = AlertKey>) -> Vec<String> {
+    keys.into_iter().map(|key| key.to_string()).collect()
+}
+
+impl Alert {
+    /// Puts a group on the agenda for what it has to say next, or forgets it when it has nothing to remember.
+    pub(crate) fn schedule(&mut self, key: &GroupKey) {
+        let Some((key, group)) = self.groups.get_key_value(key) else { return };
+        let key = Arc::clone(key);
+        if group.is_idle() {
+            self.flushes.set(&key, None);
+            self.blocked.remove(&key);
+            self.groups.remove(&key);
+            return;
+        }
+        let due = group.due().filter(|_| self.schema.mail.is_some() && !self.blocked.contains(&key));
+        self.flushes.set(&key, due.map(|at| at.max(self.quiet_until)));
+    }
+
+    /// Makes every group follow the schema as it is now.
+    pub(crate) fn reroute(&mut self, at: Steady, effects: &mut Vec<Effect>) {
+        let keys: Vec<Arc<GroupKey>> = self.groups.keys().cloned().collect();
+        for key in &keys {
+            let routes = route::routes(&self.schema, key);
+            if let Some(group) = self.groups.get_mut(key) {
+                group.set_routes(routes, at);
+            }
+            self.drop_unrouted(at, key, effects);
+            self.schedule(key);
+        }
+    }
+
+    /// Takes leave of the recipients that the schema names no more, once no mail to them is on its way.
+    fn drop_unrouted(&mut self, at: Steady, key: &Arc<GroupKey>, effects: &mut Vec<Effect>) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        let before = group.alerts.len();
+        let believers = group.drop_unrouted(at);
+        let after = group.alerts.len();
+        self.count_followed(key, before, after);
+        for stream in believers {
+            self.record_settled(at, key, &stream, Vec::new(), effects);
+        }
+    }
+
+    fn record_settled(
+        &mut self,
+        at: Steady,
+        key: &GroupKey,
+        stream: &StreamKey,
+        firing: Vec<String>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.stats.settled += 1;
+        let record = Record::Settled {
+            at: at.wall(),
+            group: key.to_string(),
+            alert: stream.alert.to_string(),
+            to: stream.to.to_string(),
+            firing,
+        };
+        self.append(record, effects);
+    }
+
+    /// Keeps the customer's count of followed alerts.
+    pub(crate) fn count_followed(&mut self, key: &GroupKey, before: usize, after: usize) {
+        if before == after {
+            return;
+        }
+        let count = self.followed.entry(key.customer.clone()).or_default();
+        *count = *count + after - before;
+        if *count == 0 {
+            self.followed.remove(&key.customer);
+        }
+    }
+
+    /// Alerts of which nothing has been heard for `stale_after` end.
+    pub(crate) fn take_stale(&mut self, now: Steady, effects: &mut Vec<Effect>) {
+        if !self.subscribed {
+            return;
+        }
+        while let Some((group_key, key)) = self.staleness.take_due(now) {
+            let Some(group) = self.groups.get_mut(&group_key) else { continue };
+            let Some(alert) = group.alerts.get(&key).filter(|alert| alert.firing) else { continue };
+            let stale_at = alert.heard_at.max(self.hearing_since) + self.config.stale_after;
+            if stale_at > now {
+                self.staleness.set(&(group_key, key), Some(stale_at));
+                continue;
+            }
+            let before = group.alerts.len();
+            group.apply_stale(key, now);
+            let after = group.alerts.len();
+            self.count_followed(&group_key, before, after);
+            self.stats.alerts_stale += 1;
+            let record = Record::Stale { at: now.wall(), group: group_key.to_string(), alerts: texts([key]) };
+            self.append(record, effects);
+            self.schedule(&group_key);
+        }
+    }
+
+    /// Groups whose moment has come say what they have to say.
+    pub(crate) fn flush_due(&mut self, now: Steady, effects: &mut Vec<Effect>) {
+        while let Some(key) = self.flushes.take_due(now) {
+            self.flush(now, &key, effects);
+            self.schedule(&key);
+        }
+    }
+
+    fn flush(&mut self, now: Steady, key: &Arc<GroupKey>, effects: &mut Vec<Effect>) {
+        let Some(group) = self.groups.get(key) else { return };
+        let steps: Vec<(StreamKey, Step)> = group
+            .streams
+            .iter()
+            .filter_map(|(stream, state)| {
+                Some((stream.clone(), state.next_step().filter(|(at, _)| *at <= now)?.1))
+            })
+            .collect();
+        let mut announced: Vec<(Arc<str>, NotifyReason)> = Vec::new();
+        for (stream, step) in steps {
+            match step {
+                Step::Settle => self.settle(now, key, &stream, effects),
+                Step::Mail(_) if self.outbox.len() >= self.config.outbox_max => {
+                    if self.blocked.insert(Arc::clone(key)) {
+                        self.stats.outbox_full += 1;
+                    }
+                }
+                Step::Mail(reason) => {
+                    let said = (Arc::clone(&stream.alert), reason);
+                    let announce = !announced.contains(&said);
+                    if announce {
+                        announced.push(said);
+                    }
+                    self.notify(now, key, stream, reason, announce.then_some(Announce), effects);
+                }
+            }
+        }
+    }
+
+    fn settle(&mut self, now: Steady, key: &Arc<GroupKey>, stream: &StreamKey, effects: &mut Vec<Effect>) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        let firing: BTreeSet<AlertKey> = group.streams.get(stream).map_or_else(Default::default, |state| {
+            let fires = |key: &AlertKey| group.alerts.get(key).is_some_and(|alert| alert.firing);
+            state.told.iter().copied().filter(fires).collect()
+        });
+        let before = group.alerts.len();
+        group.settle(stream, firing.clone(), now);
+        let after = group.alerts.len();
+        self.count_followed(key, before, after);
+        self.record_settled(now, key, stream, texts(firing), effects);
+    }
+
+    /// Decides upon one mail: it is rendered, recorded, and sent once its record is safe.
+    fn notify(
+        &mut self,
+        now: Steady,
+        key: &Arc<GroupKey>,
+        stream: StreamKey,
+        reason: NotifyReason,
+        announce: Option<Announce>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(mail) = &self.schema.mail else { return };
+        let Some(group) = self.groups.get_mut(key) else { return };
+        let Some(state) = group.streams.get(&stream) else { return };
+        let names = MailNames { key: &self.config.id_key, domain: &self.config.mail_domain };
+        let firing = group.firing_keys();
+        let resolved: Vec<AlertKey> = state.told.difference(&firing).copied().collect();
+        let thread = group.next_thread(&stream, || render::subject(key, group));
+        let notification = Notification::new(key, group, state, reason, &thread, now.wall(), &self.schema);
+        let id = names.mail(key, &thread, &stream.to);
+        let (email, rows_cut) = render::email(&notification, &names, &id, &mail.from, &stream.to);
+        self.stats.rows_cut += rows_cut as u64;
+        if announce.is_some() {
+            effects.push(announce::effect(&notification));
+        }
+        let email = Box::new(email);
+        let record = Record::MailQueued {
+            at: now.wall(),
+            id: id.clone(),
+            group: key.to_string(),
+            reason: reason.to_string(),
+            email: email.clone(),
+            firing: texts(firing.iter().copied()),
+            resolved: texts(resolved),
+            thread: thread.clone(),
+        };
+        group.mail_queued(stream.clone(), id.clone(), thread, firing, now);
+        self.stats.mails_queued += 1;
+        let seq = self.append(record, effects);
+        self.outbox.insert(seq, id, email, Arc::clone(key), stream, now);
+    }
+
+    /// Mails whose moment has come are tried, or given up.
+    pub(crate) fn mails_due(&mut self, now: Steady, effects: &mut Vec<Effect>) {
+        while let Some((id, due)) = self.outbox.take_due(now, self.config.mail_expiry) {
+            match due {
+                MailDue::Expire => self.mail_ended(now, &id, Ending::Expired, effects),
+                MailDue::Try => {
+                    self.stats.mails_tried += 1;
+                    let mail = self.outbox.get(&id).expect("it was just taken from there");
+                    let email = mail.email.clone();
+                    effects.push(Effect::Send { id, email });
+                }
+            }
+        }
+    }
+
+    /// The shell says how an attempt ended.
+    pub(crate) fn mail_attempted(
+        &mut self,
+        now: Steady,
+        id: &MailId,
+        attempt: Attempt,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !self.outbox.in_flight(id) {
+            self.stats.attempts_unknown += 1;
+            return;
+        }
+        match attempt {
+            Attempt::Accepted { detail } => self.mail_ended(now, id, Ending::Accepted(detail), effects),
+            Attempt::Refused { detail } => self.mail_ended(now, id, Ending::Refused(detail), effects),
+            Attempt::Retry { detail } => {
+                self.stats.mails_retried += 1;
+                self.outbox.retry(id, detail, now, self.config.mail_expiry);
+            }
+        }
+    }
+
+    fn mail_ended(&mut self, now: Steady, id: &MailId, ending: Ending, effects: &mut Vec<Effect>) {
+        let Some(mail) = self.outbox.remove(id) else { return };
+        let (outcome, detail) = match ending {
+            Ending::Accepted(detail) => (Outcome::Accepted, detail),
+            Ending::Refused(detail) => (Outcome::Refused, detail),
+            Ending::Expired => (Outcome::Expired, mail.detail.clone()),
+        };
+        *match outcome {
+            Outcome::Accepted => &mut self.stats.mails_accepted,
+            Outcome::Refused => &mut self.stats.mails_refused,
+            Outcome::Expired => &mut self.stats.mails_expired,
+        } += 1;
+        let record = Record::MailEnded {
+            at: now.wall(),
+            id: id.clone(),
+            outcome: outcome.as_str().to_owned(),
+            detail: crate::escape::line(&detail, DETAIL_KEPT_MAX),
+        };
+        self.append(record, effects);
+        self.close_mail(now, &mail.group, &mail.stream, id, outcome.end());
+        self.drop_unrouted(now, &mail.group, effects);
+        self.schedule(&mail.group);
+        for key in std::mem::take(&mut self.blocked) {
+            self.schedule(&key);
+        }
+        self.flush_due(now, effects);
+    }
+
+    /// Tells the group that a mail of its has ended.
+    pub(crate) fn close_mail(
+        &mut self,
+        at: Steady,
+        key: &GroupKey,
+        stream: &StreamKey,
+        id: &MailId,
+        end: MailEnd,
+    ) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        let before = group.alerts.len();
+        group.mail_ended(stream, id, end, at);
+        let after = group.alerts.len();
+        self.count_followed(key, before, after);
+    }
+}
+
+/// Marks the first of several like mails: it is also announced on `kin.notifications`.
+struct Announce;
+
+enum Ending {
+    Accepted(String),
+    Refused(String),
+    Expired,
+}
+
+/// How a mail ended, as history writes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Accepted,
+    Refused,
+    Expired,
+}
+
+impl Outcome {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Accepted, Self::Refused, Self::Expired].into_iter().find(|outcome| outcome.as_str() == text)
+    }
+
+    /// A refused mail counts as told, or the same refusal would be asked for again and again.
+    pub(crate) fn end(self) -> MailEnd {
+        match self {
+            Self::Accepted | Self::Refused => MailEnd::Told,
+            Self::Expired => MailEnd::Expired,
+        }
+    }
+}

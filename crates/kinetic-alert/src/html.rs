@@ -1,0 +1,127 @@
+//! The text/html part: the same words as the text, in small tables that a phone shows without scrolling. It sets no
+//! background and no text colour, so that light and dark mode both read well, and names nothing outside itself.
+
+use crate::escape::html as escaped;
+use crate::group::AlertView;
+use crate::render::{Notification, TABLE_NAME_MAX};
+use crate::{escape, text};
+
+/// Bytes of rows about firing feeds; what does not fit is counted instead.
+const FIRING_BYTES_MAX: usize = 9_000;
+/// Bytes of rows about resolved feeds.
+const RESOLVED_BYTES_MAX: usize = 3_000;
+/// Rows of either kind.
+const ROWS_MAX: usize = 40;
+
+/// How many rows each table of a mail has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shown {
+    pub(crate) firing: usize,
+    pub(crate) resolved: usize,
+}
+
+/// The part, and how much of the tables it shows.
+pub(crate) struct Page {
+    pub(crate) html: String,
+    pub(crate) shown: Shown,
+}
+
+const TABLE: &str = r#"<table cellpadding="4" style="border-collapse:collapse;font-size:14px">"#;
+const RULE: &str = "border-bottom:1px solid #8888";
+const MUTED: &str = "opacity:.75;font-size:12px";
+
+/// The whole part.
+pub(crate) fn page(notification: &Notification<'_>) -> Page {
+    let (firing, firing_shown) = firing(notification);
+    let (resolved, resolved_shown) = resolved(notification);
+    let mark = if notification.firing.is_empty() { "#1a7f37" } else { "#cf222e" };
+    let mut body = format!(
+        r#"<p style="border-left:4px solid {mark};padding-left:10px;font-size:16px"><strong>{}</strong>"#,
+        escaped(&notification.headline())
+    );
+    if let Some(also) = notification.also() {
+        body.push_str(&format!("<br>{}", escaped(&also)));
+    }
+    body.push_str("</p>\n");
+    body.push_str(&firing);
+    body.push_str(&resolved);
+    body.push_str(TABLE);
+    for (label, value) in notification.facts() {
+        body.push_str(&format!(
+            "\n<tr><td style=\"{MUTED};vertical-align:top;white-space:nowrap\">{label}</td><td>{}</td></tr>",
+            escaped(&value)
+        ));
+    }
+    body.push_str("\n</table>\n");
+    let html = format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
+         <meta name=\"color-scheme\" content=\"light dark\"><title>{}</title></head>\n\
+         <body style=\"font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;line-height:1.4;\
+         overflow-wrap:anywhere\">\n{body}</body></html>\n",
+        escaped(&escape::line(&notification.subject(), 300))
+    );
+    Page { html, shown: Shown { firing: firing_shown, resolved: resolved_shown } }
+}
+
+/// As many rows as fit, and their number.
+fn rows(alerts: &[&AlertView], bytes_max: usize, row: impl Fn(&AlertView) -> String) -> (String, usize) {
+    let mut rows = String::new();
+    let mut shown = 0;
+    for alert in alerts.iter().take(ROWS_MAX) {
+        let row = row(alert);
+        if rows.len() + row.len() > bytes_max {
+            break;
+        }
+        rows.push_str(&row);
+        shown += 1;
+    }
+    (rows, shown)
+}
+
+/// Names of a feed: isolated, so that one written from right to left leaves its neighbours in place.
+fn names(alert: &AlertView) -> String {
+    let name = |text: &str| escaped(&escape::line(text, TABLE_NAME_MAX));
+    format!("<bdi>{}</bdi><br><bdi style=\"{MUTED}\">{}</bdi>", name(&alert.origin), name(&alert.metric))
+}
+
+fn section(title: &str, head: &str, rows: &str, left: usize) -> String {
+    let more = if left == 0 { String::new() } else { format!("<p style=\"{MUTED}\">and {left} more</p>\n") };
+    format!("<p><strong>{title}</strong></p>\n{TABLE}{head}{rows}\n</table>\n{more}")
+}
+
+fn firing(notification: &Notification<'_>) -> (String, usize) {
+    let all = notification.firing.len();
+    if all == 0 {
+        return (String::new(), 0);
+    }
+    let heading = |text: &&str| format!("<th style=\"{RULE}\" align=\"left\">{text}</th>");
+    let headings: String =
+        text::HEADINGS.iter().filter(|heading| **heading != "Metric").map(heading).collect();
+    let row = |alert: &AlertView| {
+        let [_, _, value, peers, deviations, since] = text::columns(alert, notification);
+        format!(
+            "\n<tr><td style=\"{RULE}\">{}</td><td style=\"{RULE}\">{value}</td><td style=\"{RULE}\">{peers}</td>\
+             <td style=\"{RULE}\">{deviations}</td><td style=\"{RULE}\">{since}</td></tr>",
+            names(alert)
+        )
+    };
+    let (rows, shown) = rows(&notification.firing, FIRING_BYTES_MAX, row);
+    (section(&format!("Firing ({all})"), &format!("\n<tr>{headings}</tr>"), &rows, all - shown), shown)
+}
+
+fn resolved(notification: &Notification<'_>) -> (String, usize) {
+    let all = notification.resolved.len();
+    if all == 0 {
+        return (String::new(), 0);
+    }
+    let row = |alert: &AlertView| {
+        format!(
+            "\n<tr><td style=\"{RULE}\">{}</td><td style=\"{RULE}\">{}</td></tr>",
+            names(alert),
+            escaped(&text::ending(alert, notification))
+        )
+    };
+    let (rows, shown) = rows(&notification.resolved, RESOLVED_BYTES_MAX, row);
+    (section(&format!("Resolved ({all})"), "", &rows, all - shown), shown)
+}

@@ -1,0 +1,56 @@
+//! What the alert node counts. The shell exports it; no metrics library lives here.
+
+/// Counters since boot, and gauges as of now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Events accepted into history.
+    pub events: u64,
+    /// Deliveries of an event that history or the pending writes already had.
+    pub duplicates: u64,
+    /// Deliveries that are no alert event (dead-lettered).
+    pub malformed: u64,
+    /// Events of a former owner of their source, refused by epoch: acknowledged, not recorded.
+    pub stale_epoch: u64,
+    /// Events older than what is known of their alert: recorded, without effect.
+    pub out_of_order: u64,
+    /// Firing events that found `alerts_max` reached for their customer: recorded, not followed.
+    pub alerts_refused: u64,
+    /// Alerts taken as resolved because nothing was heard of them for `stale_after`.
+    pub alerts_stale: u64,
+    /// Event ids forgotten because the dedup window was full.
+    pub ids_evicted: u64,
+    /// Sources whose epoch is not remembered because that table was full.
+    pub epochs_refused: u64,
+    /// Changes that a recipient is not mailed, by its alert's `send_resolved` or because its route is gone.
+    pub settled: u64,
+    /// Times a group had a mail to send while the outbox was full.
+    pub outbox_full: u64,
+    /// Events accepted while the schema names no relay: history only.
+    pub mail_absent: u64,
+    /// Rows left out of a mail for its size.
+    pub rows_cut: u64,
+    /// Mails decided upon.
+    pub mails_queued: u64,
+    /// Attempts handed to the shell.
+    pub mails_tried: u64,
+    /// Attempts that are to be repeated.
+    pub mails_retried: u64,
+    /// Mails that the relay took.
+    pub mails_accepted: u64,
+    /// Mails refused for good.
+    pub mails_refused: u64,
+    /// Mails given up after `mail_expiry`.
+    pub mails_expired: u64,
+    /// Reports about attempts that were not under way.
+    pub attempts_unknown: u64,
+    /// Gauge: alerts followed.
+    pub alerts: u64,
+    /// Gauge: of these, firing.
+    pub alerts_firing: u64,
+    /// Gauge: groups.
+    pub groups: u64,
+    /// Gauge: mails waiting or in flight.
+    pub outbox: u64,
+    /// Gauge: records handed out and not yet known to be safe.
+    pub appends_pending: u64,
+}

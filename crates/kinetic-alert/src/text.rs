@@ -1,0 +1,119 @@
+//! The text/plain part: the headline, then aligned columns that a terminal shows well.
+
+use std::fmt::Write;
+
+use crate::escape;
+use crate::format;
+use crate::group::AlertView;
+use crate::html::Shown;
+use crate::render::{Notification, TABLE_NAME_MAX};
+
+/// The whole part.
+pub(crate) fn page(notification: &Notification<'_>, shown: &Shown) -> String {
+    let mut page = notification.headline();
+    page.push('\n');
+    if let Some(also) = notification.also() {
+        page.push_str(&also);
+        page.push('\n');
+    }
+    firing(&mut page, notification, shown.firing);
+    resolved(&mut page, notification, shown.resolved);
+    page.push('\n');
+    let facts = notification.facts();
+    let width = facts.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    for (label, value) in facts {
+        line(&mut page, format_args!("{label:<width$}  {value}"));
+    }
+    page
+}
+
+/// Writing to a `String` cannot fail.
+fn line(page: &mut String, args: std::fmt::Arguments<'_>) {
+    page.write_fmt(args).expect("a String takes all that is written");
+    page.push('\n');
+}
+
+/// The columns of one firing feed.
+pub(crate) fn columns(alert: &AlertView, notification: &Notification<'_>) -> [String; 6] {
+    let name = |text: &str| escape::line(text, TABLE_NAME_MAX);
+    let dash = || "-".to_owned();
+    let (value, peers, deviations) = alert.numbers.map_or_else(
+        || (dash(), dash(), dash()),
+        |numbers| {
+            (
+                format::number(numbers.value),
+                format::number(numbers.peers_mean),
+                format::deviations(numbers.deviations),
+            )
+        },
+    );
+    [
+        name(&alert.origin),
+        name(&alert.metric),
+        value,
+        peers,
+        deviations,
+        format::time(alert.since_ms, notification.at),
+    ]
+}
+
+/// Headings of `columns`.
+pub(crate) const HEADINGS: [&str; 6] = ["Feed", "Metric", "Value", "Peers", "Deviations", "Since (UTC)"];
+
+/// How one alert ended.
+pub(crate) fn ending(alert: &AlertView, notification: &Notification<'_>) -> String {
+    let span = format!(
+        "{} to {} UTC",
+        format::time(alert.since_ms, notification.at),
+        format::time(alert.window_end_ms, notification.at)
+    );
+    match alert.numbers {
+        _ if alert.stale => format!("no news of it, {span}"),
+        Some(numbers) => format!("back at {}, {span}", format::number(numbers.value)),
+        None => format!("silent, {span}"),
+    }
+}
+
+fn firing(page: &mut String, notification: &Notification<'_>, shown: usize) {
+    let all = notification.firing.len();
+    if all == 0 {
+        return;
+    }
+    line(page, format_args!("\nFiring ({all})"));
+    let mut rows = vec![HEADINGS.map(str::to_owned)];
+    rows.extend(notification.firing.iter().take(shown).map(|alert| columns(alert, notification)));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..HEADINGS.len()).map(width).collect();
+    for row in &rows {
+        let mut text = String::from(" ");
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            text.push(' ');
+            // Names and times stand at the left, numbers at the right.
+            match column {
+                0 | 1 => text.push_str(&format!("{cell:<width$} ")),
+                5 => text.push_str(cell),
+                _ => text.push_str(&format!("{cell:>width$} ")),
+            }
+        }
+        line(page, format_args!("{}", text.trim_end()));
+    }
+    if all > shown {
+        line(page, format_args!("  and {} more", all - shown));
+    }
+}
+
+fn resolved(page: &mut String, notification: &Notification<'_>, shown: usize) {
+    let all = notification.resolved.len();
+    if all == 0 {
+        return;
+    }
+    line(page, format_args!("\nResolved ({all})"));
+    for alert in notification.resolved.iter().take(shown) {
+        let name = |text: &str| escape::line(text, TABLE_NAME_MAX);
+        let ending = ending(alert, notification);
+        line(page, format_args!("  {}  {}  {ending}", name(&alert.origin), name(&alert.metric)));
+    }
+    if all > shown {
+        line(page, format_args!("  and {} more", all - shown));
+    }
+}

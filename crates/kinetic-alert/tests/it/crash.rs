@@ -1,0 +1,1 @@
+//! Crashes at every effect, and at random moments of random runs.

@@ -1,0 +1,166 @@
+//! The mail as it is read, and the mail as it is attacked.
+
+use std::fmt::Write;
+
+use insta::assert_snapshot;
+use kinetic_alert::Email;
+use kinetic_wire::{AlertState, Direction};
+
+use crate::world::{World, alert_block, event, event_of};
+
+fn world() -> World {
+    World::new(vec![alert_block("team", &["oncall@acme.example"])])
+}
+
+/// Five feeds out of line, one of them back: the second mail of its episode.
+fn busy() -> World {
+    let mut world = world();
+    world.fire(1.0, "web-7");
+    world.fire(1.0, "web-3");
+    world.run_until(5.0);
+    let mut silent = event("web-3", AlertState::Resolved, 8);
+    silent.numbers = None;
+    world.push_at(8.0, &silent);
+    world.fire(9.0, "web-8");
+    let mut below = event("web-9", AlertState::Firing, 9);
+    below.direction = Direction::Both;
+    let numbers = below.numbers.as_mut().unwrap();
+    (numbers.value, numbers.deviations) = (0.000_012_34, -3.204);
+    world.push_at(9.0, &below);
+    world.run_until(30.0);
+    world
+}
+
+fn head(email: &Email) -> String {
+    let Email { message_id, from, to, subject, date, headers, .. } = email;
+    let mut head = format!(
+        "Message-ID: <{message_id}>\nFrom: {from}\nTo: {to}\nSubject: {subject}\nDate: {}\n",
+        date.as_secs()
+    );
+    for (name, value) in headers {
+        writeln!(head, "{name}: {value}").unwrap();
+    }
+    head
+}
+
+#[test]
+fn first_mail() {
+    let mut world = world();
+    world.fire(1.0, "web-7");
+    world.run_until(3.0);
+    let email = &world.inbox[0].1;
+    assert_snapshot!(head(email));
+    assert_snapshot!(email.text);
+    assert_snapshot!(email.html);
+    let (key, body) = &world.announced[0];
+    assert_snapshot!(format!("{key}\n{}", serde_json::to_string_pretty(body).unwrap()));
+}
+
+#[test]
+fn later_mail() {
+    let world = busy();
+    let email = &world.inbox[1].1;
+    assert_snapshot!(head(email));
+    assert_snapshot!(email.text);
+    assert_snapshot!(email.html);
+}
+
+#[test]
+fn last_mail() {
+    let mut world = world();
+    world.fire(1.0, "web-7");
+    world.resolve(100_000.0, "web-7");
+    world.run_until(100_010.0);
+    let email = &world.inbox.last().unwrap().1;
+    assert_snapshot!(head(email));
+    assert_snapshot!(email.text);
+}
+
+fn hostile() -> Vec<(&'static str, String)> {
+    vec![
+        ("crlf", "web\r\nBcc: victim@elsewhere.example\r\n\r\n<p>".to_owned()),
+        ("script", "<script>alert(1)</script>\"'><img src=https://elsewhere.example/x>".to_owned()),
+        ("bidi", "web\u{202e}moc.live\u{2066}\u{200f}\u{feff}".to_owned()),
+        ("hebrew", "שרת-7".to_owned()),
+        ("terminal", "\u{1b}]0;owned\u{7}\u{9b}2J\0".to_owned()),
+        ("lines", "a\u{2028}b\u{2029}c\u{85}d\u{b}e\u{c}f".to_owned()),
+        ("long", "x".repeat(10_000)),
+        ("long and wide", "\"🦀".repeat(5_000)),
+        ("empty", String::new()),
+        ("encoded", "=?utf-8?q?=0d=0aBcc:x?=".to_owned()),
+    ]
+}
+
+fn assert_harmless(email: &Email, what: &str) {
+    let header_values = email.headers.iter().map(|(_, value)| value);
+    for value in header_values.clone().chain([&email.message_id, &email.from, &email.to, &email.subject]) {
+        assert!(!value.chars().any(char::is_control), "{what}: {value:?}");
+        assert!(value.chars().count() <= 300, "{what}: {value:?}");
+    }
+    assert!(header_values.clone().all(|value| value.is_ascii()), "{what}");
+    for body in [&email.text, &email.html] {
+        let bad = |c: char| {
+            c.is_control() && c != '\n'
+                || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}')
+        };
+        assert!(!body.contains(bad), "{what}: {body}");
+        assert!(!body.lines().any(|line| line.starts_with("Bcc")), "{what}");
+    }
+    assert!(email.html.len() < 20_000, "{what}: {} bytes of HTML", email.html.len());
+    assert!(email.text.len() < 20_000, "{what}: {} bytes of text", email.text.len());
+    for tag in ["<script", "<img", "http://", "src="] {
+        assert!(
+            !email.html.contains(tag) || tag == "src=" && email.html.contains("&lt;img src="),
+            "{what}: {tag}"
+        );
+    }
+}
+
+#[test]
+fn hostile_names_stay_inside_their_place() {
+    for (what, name) in hostile() {
+        for (origin, metric) in [(name.as_str(), "checkout.latency"), ("web-7", name.as_str())] {
+            let mut world = world();
+            let fired = event_of("acme", origin, metric, AlertState::Firing, 1);
+            let mut ended = event_of("acme", origin, metric, AlertState::Resolved, 20);
+            ended.value_kind = name.clone();
+            ended.schema = Some(name.clone());
+            world.push_at(1.0, &fired);
+            world.push_at(20.0, &ended);
+            world.run_until(40.0);
+            assert_eq!(world.inbox.len(), 2, "{what}");
+            for (_, email) in &world.inbox {
+                assert_harmless(email, what);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_thousand_feeds_fit_one_mail() {
+    for (what, name) in hostile() {
+        let mut world = world();
+        for feed in 0..1_000 {
+            world.push(&event_of("acme", &format!("{name}{feed}"), &name, AlertState::Firing, 1));
+            world.push(&event_of("acme", &format!("also {feed}{name}"), &name, AlertState::Firing, 1));
+        }
+        world.run_until(5.0);
+        assert_eq!(world.inbox.len(), 1, "{what}");
+        let email = &world.inbox[0].1;
+        assert_harmless(email, what);
+        assert!(
+            email.text.contains("Firing (1000)") && email.text.contains(" more\n"),
+            "{what}: {}",
+            email.text
+        );
+        assert!(world.stats().rows_cut > 900, "{what}");
+        assert_eq!(world.stats().alerts_refused, 1_000, "{what}");
+    }
+}
+
+#[test]
+fn the_subject_keeps_its_words_through_an_episode() {
+    let world = busy();
+    let core = |email: &Email| email.subject.split_once("] ").unwrap().1.to_owned();
+    assert_eq!(core(&world.inbox[0].1), core(&world.inbox[1].1));
+}

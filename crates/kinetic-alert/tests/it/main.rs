@@ -1,0 +1,7 @@
+//! The alert machine in a small world of virtual time: a queue, a disk and a relay that fail as they are told to.
+
+mod crash;
+mod intake;
+mod mail;
+mod timeline;
+mod world;

@@ -1,0 +1,416 @@
+//! Queue, disk, relay and clock around one alert machine. What no run may do is asserted here, at every effect:
+//! acknowledge what is not on disk, send what is not on disk, send two mails under one id.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use globset::Glob as Pattern;
+use kinetic_alert::{Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, Stats};
+use kinetic_schema::Schema;
+use kinetic_schema::schema::{
+    self, Analytic, ClusterPath, Customer, Deviates, Deviation, Glob, Hysteresis, Mail, MailTls, Rule,
+    Severity, ValueKind,
+};
+use kinetic_wire::{
+    AlertEvent, AlertId, AlertState, Direction, Epoch, Feed, Mono, Now, Numbers, Token, Wall, decode, encode,
+};
+use uuid::Uuid;
+
+/// 2026-11-20 12:00:00 UTC.
+pub(crate) const NOON_S: i64 = 1_795_176_000;
+
+pub(crate) fn config() -> AlertConfig {
+    AlertConfig {
+        mail_domain: "mail.example".into(),
+        id_key: [7; 32],
+        alerts_max: 1_000,
+        outbox_max: 100,
+        mail_expiry: Duration::from_secs(24 * 3_600),
+        stale_after: Duration::from_secs(3_600),
+    }
+}
+
+pub(crate) fn alert_block(name: &str, to: &[&str]) -> schema::Alert {
+    schema::Alert {
+        name: name.into(),
+        analytics: vec!["slow-host".into()],
+        to: to.iter().map(|to| (*to).to_owned()).collect(),
+        group_wait: Duration::from_secs(1),
+        group_interval: Duration::from_secs(10),
+        repeat_interval: Duration::from_secs(600),
+        send_resolved: true,
+    }
+}
+
+pub(crate) fn schema(alerts: Vec<schema::Alert>) -> Schema {
+    let metric =
+        Glob { pattern: "checkout.*".into(), matcher: Pattern::new("checkout.*").unwrap().compile_matcher() };
+    let analytic = Analytic {
+        name: "slow-host".into(),
+        on: vec![ClusterPath { service: "checkout".into(), cluster: "frontends".into() }],
+        metric,
+        value: ValueKind::Mean,
+        rule: Rule::Deviates(Deviates {
+            deviations: 3.0,
+            direction: Direction::Above,
+            deviation: Deviation::Population,
+            min_feeds: 5,
+            min_effect_relative: 0.1,
+            min_effect_absolute: 0.0,
+        }),
+        window: Duration::from_secs(10),
+        hysteresis: Hysteresis { hits: 2, of: 3 },
+        severity: Severity::Warning,
+        description: Some("Take the host out of the pool: https://runbook.acme.example/slow-host".into()),
+    };
+    let customer = Customer {
+        name: "acme".into(),
+        region: "local".into(),
+        keys: Vec::new(),
+        netblocks: Vec::new(),
+        sources: BTreeMap::new(),
+        services: BTreeMap::new(),
+        analytics: BTreeMap::from([("slow-host".into(), analytic)]),
+        alerts: alerts.into_iter().map(|alert| (alert.name.clone(), alert)).collect(),
+    };
+    let mail = Mail {
+        host: "127.0.0.1".into(),
+        port: 25,
+        tls: MailTls::None,
+        from: "Kinetic <alerts@mail.example>".into(),
+        username: None,
+        password_file: None,
+    };
+    Schema { mail: Some(mail), customers: BTreeMap::from([("acme".into(), customer)]), ..Schema::default() }
+}
+
+/// An event of `origin` about the window that ends `end_s` seconds after noon.
+pub(crate) fn event(origin: &str, state: AlertState, end_s: i64) -> AlertEvent {
+    event_of("acme", origin, "checkout.latency", state, end_s)
+}
+
+pub(crate) fn event_of(
+    customer: &str,
+    origin: &str,
+    metric: &str,
+    state: AlertState,
+    end_s: i64,
+) -> AlertEvent {
+    let end_ms = (NOON_S + end_s) * 1_000;
+    let firing = state == AlertState::Firing;
+    // The feeds of one event differ in how far out they are, by their names.
+    let value = if firing { 400.0 + f64::from(origin.bytes().last().unwrap_or(0)) / 4.0 } else { 103.4 };
+    let deviations = if firing { value / 125.0 } else { 0.42 };
+    let numbers = Numbers {
+        value,
+        mean: 127.1,
+        deviation: 86.02,
+        deviations,
+        limit: 3.0,
+        feeds: 12,
+        peers_mean: 101.2,
+        peers_min: 98.0,
+        peers_max: 104.9,
+    };
+    let name = format!("{customer} {origin} {metric} {state:?} {end_ms}");
+    AlertEvent {
+        v: 1,
+        id: AlertId(Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes())),
+        customer: customer.into(),
+        source: "web".into(),
+        analytic: "slow-host".into(),
+        service: "checkout".into(),
+        cluster: "frontends".into(),
+        feed: Feed { origin: origin.into(), metric: metric.into() },
+        state,
+        window_start_ms: end_ms - 10_000,
+        window_end_ms: end_ms,
+        since_ms: NOON_S * 1_000 + 5_000,
+        numbers: Some(numbers),
+        value_kind: "mean".into(),
+        direction: Direction::Above,
+        hits: if firing { 2 } else { 1 },
+        of: 3,
+        epoch: Epoch(4),
+        node: "analyzer-1".into(),
+        schema: Some("0f3a9c1".into()),
+        traceparent: None,
+    }
+}
+
+/// What the relay answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relay {
+    Up,
+    Down,
+    Refuses,
+    /// Takes the mail, and the connection is lost before it says so.
+    AcceptsUnheard,
+}
+
+pub(crate) struct World {
+    pub(crate) config: AlertConfig,
+    pub(crate) schema: Arc<Schema>,
+    pub(crate) alert: Alert,
+    pub(crate) now: Now,
+    pub(crate) disk: Vec<(RecordSeq, Record)>,
+    pub(crate) unwritten: Vec<(RecordSeq, Record)>,
+    pub(crate) queue: VecDeque<Vec<u8>>,
+    pub(crate) unacked: BTreeMap<Token, Vec<u8>>,
+    next_token: u64,
+    pub(crate) relay: Relay,
+    pub(crate) in_flight: VecDeque<(MailId, Email)>,
+    /// All mails that the relay took, repeats too.
+    pub(crate) inbox: Vec<(Wall, Email)>,
+    pub(crate) rejected: usize,
+    pub(crate) acked: usize,
+    pub(crate) announced: Vec<(String, serde_json::Value)>,
+    pub(crate) effects_seen: u64,
+    /// Crash once this many effects have been performed.
+    pub(crate) crash_at: Option<u64>,
+    pub(crate) crashes: u32,
+}
+
+impl World {
+    pub(crate) fn new(alerts: Vec<schema::Alert>) -> Self {
+        Self::with(config(), schema(alerts))
+    }
+
+    pub(crate) fn with(config: AlertConfig, schema: Schema) -> Self {
+        let schema = Arc::new(schema);
+        Self {
+            alert: Alert::new(config.clone(), Arc::clone(&schema), []),
+            config,
+            schema,
+            now: Now { mono: Mono(1_000_000_000), wall: Wall::from_secs(NOON_S) },
+            disk: Vec::new(),
+            unwritten: Vec::new(),
+            queue: VecDeque::new(),
+            unacked: BTreeMap::new(),
+            next_token: 0,
+            relay: Relay::Up,
+            in_flight: VecDeque::new(),
+            inbox: Vec::new(),
+            rejected: 0,
+            acked: 0,
+            announced: Vec::new(),
+            effects_seen: 0,
+            crash_at: None,
+            crashes: 0,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.alert.stats()
+    }
+
+    fn on_disk(&self, wanted: impl Fn(&Record) -> bool) -> bool {
+        self.disk.iter().any(|(_, record)| wanted(record))
+    }
+
+    /// Tells the machine one thing and does what it asks. Returns whether the process still lives.
+    pub(crate) fn input(&mut self, input: Input<'_>) -> bool {
+        let mut effects = Vec::new();
+        self.alert.handle(self.now, input, &mut effects);
+        for effect in effects {
+            self.perform(effect);
+            self.effects_seen += 1;
+            if self.crash_at == Some(self.effects_seen) {
+                self.crash(0);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Append { seq, record } => {
+                let last = self.unwritten.last().or(self.disk.last()).map(|(seq, _)| *seq);
+                assert!(last.is_none_or(|last| last < seq), "{seq:?} after {last:?}");
+                self.unwritten.push((seq, record));
+            }
+            Effect::Ack { token } => {
+                let body = self.unacked.remove(&token).expect("a token is settled once");
+                let event: AlertEvent = decode(&body).unwrap();
+                let recorded = |r: &Record| matches!(r, Record::Event { event: e, .. } if e.id == event.id);
+                assert!(
+                    event.epoch < Epoch(4) || self.on_disk(recorded),
+                    "acknowledged, not on disk: {event:?}"
+                );
+                self.acked += 1;
+            }
+            Effect::Reject { token } => {
+                self.unacked.remove(&token).expect("a token is settled once");
+                self.rejected += 1;
+            }
+            Effect::Send { id, email } => {
+                let recorded = |r: &Record| matches!(r, Record::MailQueued { id: i, email: e, .. } if *i == id && *e == email);
+                assert!(self.on_disk(recorded), "sent, not on disk as it is: {id:?}");
+                self.in_flight.push_back((id, *email));
+            }
+            Effect::Announce { routing_key, body } => {
+                self.announced.push((routing_key, serde_json::from_slice(&body).unwrap()));
+            }
+        }
+    }
+
+    /// The process dies; of what it was writing, the first `survive` records have reached the disk. A new one starts.
+    pub(crate) fn crash(&mut self, survive: usize) {
+        self.crashes += 1;
+        let kept = survive.min(self.unwritten.len());
+        self.disk.extend(self.unwritten.drain(..kept));
+        self.unwritten.clear();
+        self.in_flight.clear();
+        for (_, body) in std::mem::take(&mut self.unacked).into_iter().rev() {
+            self.queue.push_front(body);
+        }
+        self.alert = Alert::new(self.config.clone(), Arc::clone(&self.schema), self.disk.iter().cloned());
+        self.now.mono = Mono(self.now.mono.0 % 1_000_000_007);
+    }
+
+    /// The connection to the broker is lost; it comes back when the next delivery does.
+    pub(crate) fn lose_subscription(&mut self) {
+        for (_, body) in std::mem::take(&mut self.unacked).into_iter().rev() {
+            self.queue.push_front(body);
+        }
+        self.input(Input::SubscriptionLost);
+    }
+
+    pub(crate) fn push(&mut self, event: &AlertEvent) {
+        self.queue.push_back(encode(event));
+    }
+
+    pub(crate) fn deliver_one(&mut self) -> bool {
+        let Some(body) = self.queue.pop_front() else { return false };
+        self.next_token += 1;
+        let token = Token(self.next_token);
+        self.unacked.insert(token, body.clone());
+        self.input(Input::Delivery { token, body: &body });
+        true
+    }
+
+    pub(crate) fn write(&mut self, records: usize) -> bool {
+        let count = records.min(self.unwritten.len());
+        if count == 0 {
+            return false;
+        }
+        self.disk.extend(self.unwritten.drain(..count));
+        let seq = self.disk.last().expect("just extended").0;
+        self.input(Input::Appended { seq });
+        true
+    }
+
+    pub(crate) fn attempt_one(&mut self) -> bool {
+        let Some((id, email)) = self.in_flight.pop_front() else { return false };
+        if matches!(self.relay, Relay::Up | Relay::AcceptsUnheard) {
+            self.inbox.push((self.now.wall, email));
+        }
+        let detail = format!("{:?}", self.relay);
+        let attempt = match self.relay {
+            Relay::Up => Attempt::Accepted { detail },
+            Relay::Down | Relay::AcceptsUnheard => Attempt::Retry { detail },
+            Relay::Refuses => Attempt::Refused { detail },
+        };
+        self.input(Input::MailAttempted { id, attempt });
+        true
+    }
+
+    /// All that can happen now happens.
+    pub(crate) fn settle(&mut self) {
+        while self.deliver_one() || self.write(usize::MAX) || self.attempt_one() {}
+    }
+
+    /// Moves time on to `secs` after noon, waking the machine when it asks for it.
+    pub(crate) fn run_until(&mut self, secs: f64) {
+        let target = Wall::from_ms(NOON_S * 1_000 + (secs * 1_000.0) as i64);
+        self.settle();
+        let mut woken_at = (self.now, 0);
+        while let Some(wakeup) = self.alert.next_wakeup() {
+            let pause = wakeup.since(self.now.mono);
+            if self.now.wall + pause > target {
+                break;
+            }
+            self.now = self.now + pause;
+            woken_at = if woken_at.0 == self.now { (self.now, woken_at.1 + 1) } else { (self.now, 0) };
+            assert!(woken_at.1 < 1_000, "the machine spins at {:?}", self.now);
+            self.input(Input::Tick);
+            self.settle();
+        }
+        self.now = self.now + target.since(self.now.wall);
+        self.input(Input::Tick);
+        self.settle();
+    }
+
+    pub(crate) fn push_at(&mut self, secs: f64, event: &AlertEvent) {
+        self.run_until(secs);
+        self.push(event);
+        self.settle();
+    }
+
+    pub(crate) fn fire(&mut self, secs: f64, origin: &str) {
+        self.push_at(secs, &event(origin, AlertState::Firing, secs as i64));
+    }
+
+    pub(crate) fn resolve(&mut self, secs: f64, origin: &str) {
+        self.push_at(secs, &event(origin, AlertState::Resolved, secs as i64));
+    }
+
+    pub(crate) fn secs(wall: Wall) -> f64 {
+        (wall.as_ms() - NOON_S * 1_000) as f64 / 1_000.0
+    }
+
+    /// One line per mail that arrived: when, to whom, why, which feeds fire and which are back.
+    pub(crate) fn mails(&self) -> String {
+        let mut lines = String::new();
+        for (at, email) in &self.inbox {
+            let (reason, firing, resolved) = self.queued(email);
+            writeln!(
+                lines,
+                "{} {} {reason} firing={firing} resolved={resolved} seq={}",
+                Self::secs(*at),
+                email.to.split('@').next().unwrap_or_default(),
+                header(email, "X-Kinetic-Seq"),
+            )
+            .unwrap();
+        }
+        lines
+    }
+
+    fn queued(&self, email: &Email) -> (String, usize, usize) {
+        let found = self.disk.iter().find_map(|(_, record)| match record {
+            Record::MailQueued { email: e, reason, firing, resolved, .. }
+                if e.message_id == email.message_id =>
+            {
+                Some((reason.clone(), firing.len(), resolved.len()))
+            }
+            _ => None,
+        });
+        found.expect("a mail that was sent is on disk")
+    }
+
+    /// Every mail seen under one Message-ID is the same mail.
+    pub(crate) fn assert_ids_name_one_mail(&self) {
+        let mut by_id: BTreeMap<&str, &Email> = BTreeMap::new();
+        for (_, email) in &self.inbox {
+            let first = by_id.entry(&email.message_id).or_insert(email);
+            assert_eq!(*first, email);
+        }
+        let queued: Vec<&MailId> = self
+            .disk
+            .iter()
+            .filter_map(|(_, record)| match record {
+                Record::MailQueued { id, .. } => Some(id),
+                _ => None,
+            })
+            .collect();
+        let distinct: BTreeSet<&&MailId> = queued.iter().collect();
+        assert_eq!(distinct.len(), queued.len(), "two mails were given one id");
+    }
+}
+
+pub(crate) fn header<'e>(email: &'e Email, name: &str) -> &'e str {
+    email.headers.iter().find(|(header, _)| header == name).map_or("", |(_, value)| value)
+}

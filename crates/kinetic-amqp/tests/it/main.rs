@@ -1,0 +1,30 @@
+//! The stories of `stories.rs` on real brokers, and the ones in which the broker itself comes and goes.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod rabbit;
+mod restarts;
+mod stories;
+
+use kinetic_amqp::Address;
+
+/// All stories of `stories.rs`, on one broker: starting one is what takes the time.
+async fn all_stories(address: Address) {
+    stories::settles(address.clone()).await;
+    stories::returns_find_their_message(address.clone()).await;
+    stories::a_bad_message_alone_is_refused(address.clone()).await;
+    stories::prefetch_bounds(address.clone()).await;
+    stories::cancel_drains(address.clone()).await;
+    stories::a_deleted_queue_is_declared_again(address.clone()).await;
+    stories::own_queue_is_bound(address.clone()).await;
+    stories::requests_are_answered(address.clone()).await;
+    stories::a_wrong_password_is_reported(address.clone()).await;
+    stories::refusals_say_what_to_do(address).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stories_on_rabbitmq() {
+    if let Some(rabbit) = rabbit::Rabbit::started().await {
+        all_stories(rabbit.address()).await;
+    }
+}

@@ -1,0 +1,346 @@
+//! What every broker must do for us. Each story gets the address of a broker and uses names of its own.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use kinetic_amqp::{
+    Address, AmqpError, Binding, ConsumeOptions, Consumer, Delivery, Event, Exchange, ExchangeKind, Outcome,
+    PublishError, Publisher, Queue, QueueArgs, RpcClient, RpcFailed, RpcServer, Settle, Topology, declare,
+    delete_queue, queue_depth,
+};
+use kinetic_wire::{Envelope, Wall};
+
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The future's result, or the end of the test.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("still waiting: {what}"))
+}
+
+pub(crate) async fn delivery(consumer: &mut Consumer) -> Delivery {
+    loop {
+        match soon("a delivery", consumer.next()).await {
+            Event::Delivery(delivery) => return delivery,
+            Event::Subscribed => {}
+            other => panic!("wanted a delivery, got {other:?}"),
+        }
+    }
+}
+
+pub(crate) async fn subscribed(consumer: &mut Consumer) {
+    loop {
+        match soon("a subscription", consumer.next()).await {
+            Event::Subscribed => return,
+            Event::Lost { .. } => {}
+            other => panic!("wanted a subscription, got {other:?}"),
+        }
+    }
+}
+
+/// A durable topic exchange `name` with a durable queue `name` behind it, and `name.dead` for what is rejected.
+pub(crate) fn topology(name: &str) -> Topology {
+    let dead = format!("{name}.dead");
+    let args = QueueArgs { dead_letter_exchange: Some(dead.clone()), ..QueueArgs::default() };
+    Topology {
+        exchanges: vec![
+            Exchange::durable(name, ExchangeKind::Topic),
+            Exchange::durable(&dead, ExchangeKind::Fanout),
+        ],
+        queues: vec![Queue::durable(name).with_args(args), Queue::durable(&dead)],
+        bindings: vec![Binding::new(name, name, "web.#"), Binding::new(&dead, &dead, "")],
+    }
+}
+
+pub(crate) fn options(name: &str, prefetch: u16) -> ConsumeOptions {
+    ConsumeOptions { queue: name.to_owned(), topology: topology(name), prefetch, ..ConsumeOptions::default() }
+}
+
+async fn depth_becomes(address: &Address, queue: &str, want: u32) {
+    let reached = async {
+        while queue_depth(address, queue).await.unwrap().map(|depth| depth.messages) != Some(want) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon(&format!("{queue} to hold {want}"), reached).await;
+}
+
+/// Publish, consume, settle in every way, see what is left.
+pub(crate) async fn settles(address: Address) {
+    let publisher = Publisher::start(address.clone(), topology("settles"), 8);
+    let envelope = Envelope {
+        kind: Some("kinetic.data.statsd.v1".into()),
+        origin: Some("web-1".into()),
+        ts: Some(Wall(42)),
+        persistent: true,
+        ..Envelope::default()
+    };
+    for n in 0..6_u8 {
+        let sent = publisher.publish("settles", "web.one", &envelope, vec![n], true);
+        assert_eq!(soon("a confirm", sent).await.unwrap(), Outcome::Confirmed);
+    }
+    let mut consumer = Consumer::start(address.clone(), options("settles", 100));
+    subscribed(&mut consumer).await;
+    for n in 0..6_u8 {
+        let got = delivery(&mut consumer).await;
+        assert_eq!((got.token, got.body(), got.redelivered), (u64::from(n) + 1, &[n][..], false));
+        assert_eq!((got.exchange(), got.routing_key()), ("settles", "web.one"));
+        assert_eq!(got.envelope(), envelope);
+    }
+    assert!(consumer.try_next().is_none());
+    consumer.settle(Settle::AckUpTo(2)).await;
+    consumer.settle(Settle::AckUpTo(1)).await;
+    consumer.settle(Settle::Ack(3)).await;
+    consumer.settle(Settle::Reject { token: 4, requeue: false }).await;
+    consumer.settle(Settle::Reject { token: 5, requeue: true }).await;
+    consumer.settle(Settle::Ack(99)).await;
+    let again = delivery(&mut consumer).await;
+    assert_eq!((again.token, again.body(), again.redelivered), (7, &[4_u8][..], true));
+    consumer.close().await;
+    depth_becomes(&address, "settles", 2).await;
+    depth_becomes(&address, "settles.dead", 1).await;
+    publisher.close().await;
+}
+
+/// Hundreds in flight, every third without a queue: each caller hears about its own message.
+pub(crate) async fn returns_find_their_message(address: Address) {
+    let publisher = Publisher::start(address, topology("returns"), 64);
+    let outcomes = join_all((0..600).map(|n| {
+        let publisher = publisher.clone();
+        async move {
+            let key = if n % 3 == 0 { format!("db.{}", n % 7) } else { format!("web.{}", n % 7) };
+            publisher
+                .publish("returns", &key, &Envelope::default(), vec![b'x'; 100], n % 2 == 0)
+                .await
+                .unwrap()
+        }
+    }));
+    for (n, outcome) in soon("600 confirms", outcomes).await.into_iter().enumerate() {
+        let want = if n % 6 == 0 { Outcome::Unroutable } else { Outcome::Confirmed };
+        assert_eq!(outcome, want, "message {n}");
+    }
+    publisher.close().await;
+}
+
+/// A message for an exchange that does not exist closes the channel under its neighbours: they are confirmed after a retry,
+/// and only it is refused.
+pub(crate) async fn a_bad_message_alone_is_refused(address: Address) {
+    let publisher = Publisher::start(address, topology("poison"), 16);
+    let all = join_all((0..40).map(|n| {
+        let publisher = publisher.clone();
+        async move {
+            let exchange = if n == 20 { "no-such-exchange" } else { "poison" };
+            loop {
+                match publisher.publish(exchange, "web.x", &Envelope::default(), vec![1], true).await {
+                    Err(error) if error.is_transient() => {}
+                    other => return other,
+                }
+            }
+        }
+    }));
+    for (n, result) in soon("40 verdicts", all).await.into_iter().enumerate() {
+        match result {
+            Ok(Outcome::Confirmed) if n != 20 => {}
+            Err(PublishError::Refused(AmqpError::Refused { code: 404, .. })) if n == 20 => {}
+            other => panic!("message {n}: {other:?}"),
+        }
+    }
+    publisher.close().await;
+}
+
+/// No more than the prefetch is handed out unsettled.
+pub(crate) async fn prefetch_bounds(address: Address) {
+    let publisher = Publisher::start(address.clone(), topology("prefetch"), 8);
+    for n in 0..5_u8 {
+        publisher.publish("prefetch", "web", &Envelope::default(), vec![n], true).await.unwrap();
+    }
+    let mut consumer = Consumer::start(address, options("prefetch", 3));
+    for _ in 0..3 {
+        delivery(&mut consumer).await;
+    }
+    let early = tokio::time::timeout(Duration::from_millis(300), consumer.next()).await;
+    assert!(early.is_err(), "a fourth delivery in spite of the prefetch: {early:?}");
+    consumer.settle(Settle::AckUpTo(3)).await;
+    assert_eq!(delivery(&mut consumer).await.body(), [3]);
+    drop(consumer);
+    publisher.close().await;
+}
+
+/// After a cancel: what had arrived is handed out and may be settled, then `Cancelled`, then silence.
+pub(crate) async fn cancel_drains(address: Address) {
+    let publisher = Publisher::start(address.clone(), topology("cancel"), 8);
+    let mut consumer = Consumer::start(address.clone(), options("cancel", 10));
+    subscribed(&mut consumer).await;
+    for n in 0..3_u8 {
+        publisher.publish("cancel", "web", &Envelope::default(), vec![n], true).await.unwrap();
+    }
+    assert_eq!(delivery(&mut consumer).await.body(), [0]);
+    soon("the cancel", consumer.cancel()).await;
+    publisher.publish("cancel", "web", &Envelope::default(), vec![9], true).await.unwrap();
+    let mut last = 1;
+    loop {
+        match soon("the drain", consumer.next()).await {
+            Event::Delivery(delivery) => {
+                assert_ne!(delivery.body(), [9], "delivered after the cancel");
+                last = delivery.token;
+            }
+            Event::Cancelled => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    consumer.settle(Settle::AckUpTo(last)).await;
+    assert!(tokio::time::timeout(Duration::from_millis(100), consumer.next()).await.is_err());
+    consumer.close().await;
+    depth_becomes(&address, "cancel", 4 - u32::try_from(last).unwrap()).await;
+    publisher.close().await;
+}
+
+/// The queue is deleted under the consumer: it declares it again and goes on.
+pub(crate) async fn a_deleted_queue_is_declared_again(address: Address) {
+    let mut consumer = Consumer::start(address.clone(), options("deleted", 10));
+    subscribed(&mut consumer).await;
+    delete_queue(&address, "deleted").await.unwrap();
+    let lost = soon("the loss", consumer.next()).await;
+    assert!(matches!(&lost, Event::Lost { reason } if reason.contains("cancelled")), "{lost:?}");
+    subscribed(&mut consumer).await;
+    let publisher = Publisher::start(address, topology("deleted"), 8);
+    publisher.publish("deleted", "web", &Envelope::default(), vec![7], true).await.unwrap();
+    assert_eq!(delivery(&mut consumer).await.body(), [7]);
+    consumer.close().await;
+    publisher.close().await;
+}
+
+/// An own queue of the consumer, bound to a fanout.
+pub(crate) async fn own_queue_is_bound(address: Address) {
+    let notices = Topology {
+        exchanges: vec![Exchange::durable("notices", ExchangeKind::Fanout)],
+        bindings: vec![Binding::new("", "notices", "")],
+        ..Topology::default()
+    };
+    let options =
+        ConsumeOptions { topology: notices.clone(), prefetch: 5, no_ack: true, ..ConsumeOptions::default() };
+    let mut consumer = Consumer::start(address.clone(), options);
+    subscribed(&mut consumer).await;
+    let publisher = Publisher::start(address, Topology { bindings: vec![], ..notices }, 8);
+    publisher.publish("notices", "", &Envelope::default(), "new", true).await.unwrap();
+    let got = delivery(&mut consumer).await;
+    assert_eq!(got.body(), b"new");
+    consumer.settle(Settle::Ack(got.token)).await;
+    assert!(consumer.subscribed());
+    drop(consumer);
+    publisher.close().await;
+}
+
+pub(crate) fn rpc_topology(name: &str) -> Topology {
+    Topology {
+        exchanges: vec![Exchange::durable(name, ExchangeKind::Direct)],
+        queues: vec![Queue {
+            args: QueueArgs { single_active_consumer: true, ..QueueArgs::default() },
+            ..Queue::durable(name)
+        }],
+        bindings: vec![Binding::new(name, name, "locate")],
+    }
+}
+
+/// A request and its reply; one that nobody serves; one that nobody answers, which the next server gets again.
+pub(crate) async fn requests_are_answered(address: Address) {
+    let client = RpcClient::start(address.clone());
+    soon("the client", client.wait_connected()).await;
+    declare(&address, &rpc_topology("rpc")).await.unwrap();
+    let mut server = RpcServer::start(address.clone(), rpc_topology("rpc"), "rpc");
+    let serve = async {
+        for _ in 0..50 {
+            let request = server.next().await;
+            assert_eq!(
+                (request.kind.as_str(), request.user_id.as_deref()),
+                ("locate", Some(address.login.as_str()))
+            );
+            let mut body = request.body;
+            body.reverse();
+            server.reply(request.handle, body).await;
+        }
+    };
+    let ask = join_all((0..50_u8).map(|n| {
+        let client = client.clone();
+        async move {
+            let reply = client.request("rpc", "locate", vec![n, 1, 2], PATIENCE).await;
+            assert_eq!(reply.unwrap(), [2, 1, n]);
+        }
+    }));
+    soon("50 replies", futures_util::future::join(serve, ask)).await;
+
+    let nobody = client.request("rpc", "no-such-kind", vec![], PATIENCE).await;
+    assert_eq!(nobody, Err(RpcFailed::Unroutable));
+
+    let silent = client.request("rpc", "locate", vec![5], Duration::from_millis(300));
+    let (taken, timed_out) = futures_util::future::join(server.next(), silent).await;
+    assert_eq!((taken.body, timed_out), (vec![5], Err(RpcFailed::Timeout)));
+    // Taken and never answered; the request itself had not expired while it was held.
+    let late = client.request("rpc", "locate", vec![6], PATIENCE);
+    let serve_late = async {
+        assert_eq!(server.next().await.body, [6]);
+        server.close().await;
+        let mut successor = RpcServer::start(address.clone(), rpc_topology("rpc"), "rpc");
+        loop {
+            let request = successor.next().await;
+            let mine = request.body == [6];
+            assert!(request.redelivered);
+            successor.reply(request.handle, vec![66]).await;
+            if mine {
+                return successor;
+            }
+        }
+    };
+    let (successor, late) = soon("the successor's reply", futures_util::future::join(serve_late, late)).await;
+    assert_eq!(late, Ok(vec![66]));
+    successor.close().await;
+    depth_becomes(&address, "rpc", 0).await;
+    client.close().await;
+}
+
+/// The wrong password, on every kind of connection.
+pub(crate) async fn a_wrong_password_is_reported(address: Address) {
+    let wrong = Address { password: "wrong".into(), ..address };
+    let refused = soon("the refusal", declare(&wrong, &Topology::default())).await.unwrap_err();
+    assert!(matches!(refused, AmqpError::LoginRefused { .. }), "{refused:?}");
+    assert!(!refused.is_transient());
+    let text = refused.to_string();
+    assert!(
+        text.contains("check the key") && text.contains("127.0.0.1:") && !text.contains("wrong"),
+        "{text}"
+    );
+
+    let mut consumer = Consumer::start(wrong.clone(), options("wrong", 1));
+    let lost = soon("the report", consumer.next()).await;
+    assert!(matches!(&lost, Event::Lost { reason } if reason.contains("check the key")), "{lost:?}");
+    // The same reason is not reported again, while the attempts go on.
+    assert!(tokio::time::timeout(Duration::from_secs(1), consumer.next()).await.is_err());
+
+    let publisher = Publisher::start(wrong, Topology::default(), 1);
+    let reported = async {
+        while publisher.status().error.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon("the publisher's report", reported).await;
+    assert!(publisher.status().error.unwrap().contains("check the key"));
+    soon("the close", publisher.close()).await;
+}
+
+/// A vhost that is not there, and a queue that is there with other arguments: permanent, and said so.
+pub(crate) async fn refusals_say_what_to_do(address: Address) {
+    let elsewhere = Address { vhost: "no-such-vhost".to_owned(), ..address.clone() };
+    let refused = declare(&elsewhere, &Topology::default()).await.unwrap_err();
+    assert!(matches!(&refused, AmqpError::VhostRefused { .. }), "{refused:?}");
+
+    let one = Topology { queues: vec![Queue::durable("args")], ..Topology::default() };
+    declare(&address, &one).await.unwrap();
+    let args = QueueArgs { max_length: Some(5), ..QueueArgs::default() };
+    let other = Topology { queues: vec![Queue::durable("args").with_args(args)], ..Topology::default() };
+    let refused = declare(&address, &other).await.unwrap_err();
+    assert!(
+        matches!(&refused, AmqpError::Refused { code: 406, .. }) && !refused.is_transient(),
+        "{refused:?}"
+    );
+    assert!(refused.to_string().contains("declare queue args"), "{refused}");
+    assert_eq!(queue_depth(&address, "no-such-queue").await.unwrap(), None);
+}

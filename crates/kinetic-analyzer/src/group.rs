@@ -1,0 +1,328 @@
+//! The feeds of one cluster that are compared in one metric, and what closing a window does to them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kinetic_wire::{AlertEvent, AlertState, Epoch, Feed as WireFeed, NodeId, Numbers, SourceKey, Wall};
+
+use crate::deviates::{self, NoVerdict};
+use crate::lane::{Lane, Window};
+use crate::plan::{Identity, Plan, Watch};
+use crate::series::Target;
+use crate::stats::Stats;
+use crate::verdict::{Change, Standing, alert_id};
+
+/// A standing alert is said again after this long (or one window, if that is longer), so that the alert node can tell
+/// a standing one from one whose analyzer is gone.
+pub(crate) const REFRESH_NS: i64 = 60_000_000_000;
+
+/// One member of a group.
+#[derive(Debug)]
+struct Feed {
+    origin: Box<str>,
+    cell: u32,
+    /// Where its gauge stood at the end of the last closed window.
+    level: Option<f64>,
+    standing: Standing,
+}
+
+/// One metric over one cluster.
+#[derive(Debug, Default)]
+struct Group {
+    /// By origin, so that sums are taken in the same order whoever takes them.
+    feeds: Vec<Feed>,
+    /// Why the last window gave no verdict.
+    silence: Option<NoVerdict>,
+}
+
+/// All groups of a source, by watch and metric.
+#[derive(Debug, Default)]
+pub(crate) struct Groups {
+    groups: BTreeMap<(usize, Arc<str>), Group>,
+    /// Values of the window at hand, and whose they are.
+    values: Vec<f64>,
+    members: Vec<usize>,
+}
+
+/// Who speaks in alert events.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Voice<'a> {
+    pub(crate) node: &'a NodeId,
+    pub(crate) revision: &'a str,
+    pub(crate) source: &'a SourceKey,
+    pub(crate) epoch: Epoch,
+}
+
+/// A window's bounds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    pub(crate) start: i64,
+    pub(crate) end: i64,
+}
+
+impl Groups {
+    /// Finds the cells that a series seen for the first time is to feed, making groups and feeds as needed.
+    pub(crate) fn learn(&mut self, plan: &Plan, lanes: &mut [Lane], identity: &Identity) -> Vec<Target> {
+        let mut targets = Vec::new();
+        for (index, watch) in plan.watches.iter().enumerate().filter(|(_, watch)| watch.wants(identity)) {
+            let group = self.groups.entry((index, Arc::from(&*identity.metric))).or_default();
+            let place = group.feeds.binary_search_by(|feed| (*feed.origin).cmp(&identity.origin));
+            let cell = match place {
+                Ok(found) => group.feeds[found].cell,
+                Err(place) => {
+                    let cell = lanes[usize::from(watch.lane)].new_cell();
+                    let origin = identity.origin.as_str().into();
+                    group
+                        .feeds
+                        .insert(place, Feed { origin, cell, level: None, standing: Standing::default() });
+                    cell
+                }
+            };
+            targets.push(Target { cell, lane: watch.lane, value: watch.analytic.value });
+        }
+        targets
+    }
+
+    /// Judges one closed window of one lane. `window` is `None` where no sample fell into it.
+    pub(crate) fn close(
+        &mut self,
+        plan: &Plan,
+        lane: (usize, &mut Lane),
+        span: Span,
+        window: Option<&Window>,
+        voice: Voice<'_>,
+        stats: &mut Stats,
+        say: &mut impl FnMut(AlertEvent),
+    ) {
+        let (lane_index, lane) = lane;
+        lane.live = 0;
+        for ((watch, metric), group) in &mut self.groups {
+            let watch = &plan.watches[*watch];
+            if usize::from(watch.lane) != lane_index {
+                continue;
+            }
+            let mut closing = Closing {
+                watch,
+                metric,
+                span,
+                window,
+                voice,
+                values: &mut self.values,
+                members: &mut self.members,
+            };
+            closing.judge(group, stats, say);
+            lane.live += group.feeds.iter().filter(|feed| !feed.standing.is_blank()).count();
+        }
+    }
+
+    /// Carries the groups over to another revision's plan. What it does not ask any more is resolved and forgotten.
+    pub(crate) fn adopt(
+        &mut self,
+        old: &Plan,
+        new: &Plan,
+        lanes: &mut [Lane],
+        voice: Voice<'_>,
+        say: &mut impl FnMut(AlertEvent),
+    ) {
+        for ((index, metric), group) in std::mem::take(&mut self.groups) {
+            let watch = &old.watches[index];
+            if let Some(kept) = new.watches.iter().position(|candidate| candidate.is_same(watch)) {
+                self.groups.insert((kept, metric), group);
+                continue;
+            }
+            let lane = &mut lanes[usize::from(watch.lane)];
+            let span = Span { start: lane.closed.saturating_sub(lane.length), end: lane.closed };
+            for feed in group.feeds {
+                if let Some(firing) = feed.standing.firing {
+                    let event = Event { state: AlertState::Resolved, since: firing.since, numbers: None };
+                    say(voice.event(watch, &metric, &feed.origin, 0, span, event));
+                }
+                lane.free_cell(feed.cell);
+            }
+        }
+    }
+
+    /// Forgets the feeds that no known series feeds and that nothing is remembered of.
+    pub(crate) fn sweep(&mut self, plan: &Plan, lanes: &mut [Lane], is_fed: impl Fn(u16, u32) -> bool) {
+        self.groups.retain(|(watch, _), group| {
+            let lane = plan.watches[*watch].lane;
+            group.feeds.retain(|feed| {
+                let keep = is_fed(lane, feed.cell) || !feed.standing.is_blank();
+                if !keep {
+                    lanes[usize::from(lane)].free_cell(feed.cell);
+                }
+                keep
+            });
+            !group.feeds.is_empty()
+        });
+    }
+
+    /// Groups, and feeds over all of them.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> (usize, usize) {
+        (self.groups.len(), self.groups.values().map(|group| group.feeds.len()).sum())
+    }
+}
+
+/// One group in one window.
+struct Closing<'c> {
+    watch: &'c Watch,
+    metric: &'c str,
+    span: Span,
+    window: Option<&'c Window>,
+    voice: Voice<'c>,
+    values: &'c mut Vec<f64>,
+    members: &'c mut Vec<usize>,
+}
+
+impl Closing<'_> {
+    fn judge(&mut self, group: &mut Group, stats: &mut Stats, say: &mut impl FnMut(AlertEvent)) {
+        self.gather(&mut group.feeds);
+        if self.values.is_empty() {
+            for feed in &mut group.feeds {
+                self.pass(feed, say);
+            }
+            return;
+        }
+        let spread = match deviates::spread(&self.watch.rule, self.values) {
+            Ok(spread) => spread,
+            Err(why) => {
+                match why {
+                    NoVerdict::TooFewFeeds => stats.too_few_feeds += 1,
+                    NoVerdict::Unattainable => stats.unattainable += 1,
+                }
+                self.note(group, Some(why));
+                for feed in &mut group.feeds {
+                    self.pass(feed, say);
+                }
+                return;
+            }
+        };
+        stats.judged += 1;
+        self.note(group, None);
+        let mut next = 0;
+        for (index, feed) in group.feeds.iter_mut().enumerate() {
+            if self.members.get(next) != Some(&index) {
+                self.pass(feed, say);
+                continue;
+            }
+            let is_out = spread.is_out(self.values[next]);
+            stats.outliers += u64::from(is_out);
+            let hysteresis = self.watch.analytic.hysteresis;
+            let refresh = REFRESH_NS.max(self.watch.length);
+            let change = feed.standing.judge(hysteresis, is_out, Wall(self.span.end), refresh);
+            self.say(feed, change, || Some(spread.numbers(self.values, next)), say);
+            next += 1;
+        }
+    }
+
+    /// Values of the feeds that have one, in the order of the feeds.
+    fn gather(&mut self, feeds: &mut [Feed]) {
+        self.values.clear();
+        self.members.clear();
+        let Some(window) = self.window else { return };
+        let seconds = self.watch.length as f64 / 1e9;
+        for (index, feed) in feeds.iter_mut().enumerate() {
+            let cell = window.cell(feed.cell);
+            let value = cell.finish(self.watch.analytic.value, seconds, &mut feed.level, &window.sides);
+            if let Some(value) = value {
+                self.values.push(value);
+                self.members.push(index);
+            }
+        }
+    }
+
+    fn pass(&self, feed: &mut Feed, say: &mut impl FnMut(AlertEvent)) {
+        let change = feed.standing.pass(self.watch.analytic.hysteresis);
+        self.say(feed, change, || None, say);
+    }
+
+    fn say(
+        &self,
+        feed: &Feed,
+        change: Change,
+        numbers: impl FnOnce() -> Option<Numbers>,
+        say: &mut impl FnMut(AlertEvent),
+    ) {
+        let (state, since) = match change {
+            Change::Nothing => return,
+            Change::Firing { since } => (AlertState::Firing, since),
+            Change::Resolved { since } => (AlertState::Resolved, since),
+        };
+        let hits = feed.standing.hits(self.watch.analytic.hysteresis);
+        let event = Event { state, since, numbers: numbers() };
+        let mut event = self.voice.event(self.watch, self.metric, &feed.origin, hits, self.span, event);
+        event.traceparent = self.window.and_then(|window| window.traceparent.clone());
+        say(event);
+    }
+
+    /// Says why there is no verdict, once, and that there is one again.
+    fn note(&self, group: &mut Group, why: Option<NoVerdict>) {
+        if group.silence == why {
+            return;
+        }
+        group.silence = why;
+        let (source, analytic) = (self.voice.source, &self.watch.analytic.name);
+        let (cluster, feeds) = (&self.watch.on.cluster, self.values.len());
+        match why {
+            Some(why) => {
+                tracing::info!(%source, %analytic, %cluster, metric = self.metric, feeds, ?why, "no verdict");
+            }
+            None => {
+                tracing::debug!(%source, %analytic, %cluster, metric = self.metric, feeds, "verdicts again")
+            }
+        }
+    }
+}
+
+/// What is to be said of a feed.
+struct Event {
+    state: AlertState,
+    since: Wall,
+    numbers: Option<Numbers>,
+}
+
+impl Voice<'_> {
+    fn event(
+        &self,
+        watch: &Watch,
+        metric: &str,
+        origin: &str,
+        hits: u32,
+        span: Span,
+        event: Event,
+    ) -> AlertEvent {
+        let analytic = &watch.analytic;
+        let names = [
+            self.source.customer.as_str(),
+            analytic.name.as_str(),
+            watch.on.service.as_str(),
+            watch.on.cluster.as_str(),
+            metric,
+            origin,
+        ];
+        AlertEvent {
+            v: 1,
+            id: alert_id(names, Wall(span.start), event.state),
+            customer: self.source.customer.clone(),
+            source: self.source.source.clone(),
+            analytic: analytic.name.clone(),
+            service: watch.on.service.clone(),
+            cluster: watch.on.cluster.clone(),
+            feed: WireFeed { origin: origin.to_owned(), metric: metric.to_owned() },
+            state: event.state,
+            window_start_ms: Wall(span.start).as_ms(),
+            window_end_ms: Wall(span.end).as_ms(),
+            since_ms: event.since.as_ms(),
+            numbers: event.numbers,
+            value_kind: analytic.value.as_str().to_owned(),
+            direction: watch.rule.direction,
+            hits,
+            of: analytic.hysteresis.of,
+            epoch: self.epoch,
+            node: self.node.clone(),
+            schema: Some(self.revision.to_owned()).filter(|revision| !revision.is_empty()),
+            traceparent: None,
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! One body's way into the windows: the hot path. A sample of a known series costs a comparison and a few additions;
+//! nothing is allocated for it, and counters are kept here until the body is done.
+
+use kinetic_wire::Wall;
+
+use crate::cell::Observation;
+use crate::group::Groups;
+use crate::lane::{Fate, Lane, NEVER};
+use crate::plan::Plan;
+use crate::sample::Sample;
+use crate::series::{Id, ORIGIN_REFUSED, Series, Target};
+use crate::source::Shared;
+
+/// What one body held.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tally {
+    samples: u64,
+    grouped: u64,
+    late: u64,
+    windows_refused: u64,
+    future: u64,
+    no_origin: u64,
+    series_refused: u64,
+    /// Latest stamp that was too far ahead.
+    ahead: i64,
+    /// Latest event time, `NEVER` without a sample.
+    pub(crate) latest: i64,
+    /// Latest event time of a sample that some analytic looks at, `NEVER` without one.
+    pub(crate) fed: i64,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            samples: 0,
+            grouped: 0,
+            late: 0,
+            windows_refused: 0,
+            future: 0,
+            no_origin: 0,
+            series_refused: 0,
+            ahead: NEVER,
+            latest: NEVER,
+            fed: NEVER,
+        }
+    }
+}
+
+impl Tally {
+    /// Adds it to the counters.
+    pub(crate) fn count(&self, redelivered: bool, now: Wall, shared: &mut Shared<'_>) {
+        let stats = &mut *shared.stats;
+        stats.samples += self.samples;
+        stats.samples_grouped += self.grouped;
+        stats.windows_refused += self.windows_refused;
+        stats.future += self.future;
+        stats.no_origin += self.no_origin;
+        shared.customer.series_refused += self.series_refused;
+        let dropped = if redelivered { &mut stats.already_counted } else { &mut stats.late };
+        *dropped += self.late;
+        let ahead = u64::try_from(self.ahead.max(self.latest).saturating_sub(now.0)).unwrap_or(0) / 1_000_000;
+        stats.skew_ahead_max_ms = stats.skew_ahead_max_ms.max(ahead);
+    }
+}
+
+/// The parts of a source that a body is read into.
+#[derive(Debug)]
+pub(crate) struct Pass<'p> {
+    pub(crate) plan: &'p Plan,
+    pub(crate) lanes: &'p mut [Lane],
+    pub(crate) groups: &'p mut Groups,
+    pub(crate) series: &'p mut Series,
+    pub(crate) customer_series: &'p mut usize,
+    pub(crate) series_max: usize,
+    /// Number and name of the delivery's origin.
+    pub(crate) origin: u32,
+    pub(crate) envelope_origin: Option<&'p str>,
+    /// Time of samples that carry none.
+    pub(crate) stamp: Wall,
+    pub(crate) latest_allowed: Wall,
+    pub(crate) previous: Id,
+    pub(crate) tally: Tally,
+}
+
+impl Pass<'_> {
+    /// Takes one sample.
+    #[inline]
+    pub(crate) fn take(&mut self, sample: &Sample<'_>) {
+        self.tally.samples += 1;
+        let at = sample.at.unwrap_or(self.stamp).0;
+        if at > self.latest_allowed.0 {
+            self.tally.future += 1;
+            self.tally.ahead = self.tally.ahead.max(at);
+            return;
+        }
+        let id = match self.series.find(self.previous, self.origin, sample) {
+            Some(id) => id,
+            None => match self.learn(sample) {
+                Some(id) => id,
+                None => return,
+            },
+        };
+        self.previous = id;
+        self.tally.latest = self.tally.latest.max(at);
+        let observation = Observation { kind: sample.kind, value: sample.value, rate: sample.rate, at };
+        let targets = self.series.targets(id);
+        for &Target { cell, lane, value } in targets {
+            match self.lanes[usize::from(lane)].observe(cell, value, observation) {
+                Fate::Counted => {}
+                Fate::Late => self.tally.late += 1,
+                Fate::Refused => self.tally.windows_refused += 1,
+            }
+        }
+        if !targets.is_empty() {
+            self.tally.grouped += 1;
+            self.tally.fed = self.tally.fed.max(at);
+        }
+    }
+
+    /// Adds a series that is seen for the first time.
+    #[cold]
+    fn learn(&mut self, sample: &Sample<'_>) -> Option<Id> {
+        let Some(identity) = self.plan.identify(sample, self.envelope_origin) else {
+            self.tally.no_origin += 1;
+            return None;
+        };
+        if *self.customer_series >= self.series_max || self.origin == ORIGIN_REFUSED {
+            self.tally.series_refused += 1;
+            return None;
+        }
+        let targets = self.groups.learn(self.plan, self.lanes, &identity);
+        let id = self.series.insert(self.previous, self.origin, sample, &targets);
+        match id {
+            Some(_) => *self.customer_series += 1,
+            None => self.tally.series_refused += 1,
+        }
+        id
+    }
+}

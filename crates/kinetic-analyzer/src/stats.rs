@@ -1,0 +1,124 @@
+//! What the analyzer counts. A plain struct; the shell exports it.
+
+use std::collections::BTreeMap;
+
+use kinetic_wire::{CustomerName, SourceKey};
+
+use crate::decode::Notes;
+use crate::sample::Reject;
+
+/// Refused lines and bodies of one customer, by reason; as many entries as there are reasons at most.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rejects(BTreeMap<Reject, u64>);
+
+impl Rejects {
+    /// How often for this reason.
+    #[must_use]
+    pub fn count(&self, reason: Reject) -> u64 {
+        self.0.get(&reason).copied().unwrap_or_default()
+    }
+
+    /// Over all reasons.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// The reasons that have come up, with how often.
+    pub fn iter(&self) -> impl Iterator<Item = (Reject, u64)> {
+        self.0.iter().map(|(reason, count)| (*reason, *count))
+    }
+
+    pub(crate) fn add(&mut self, reason: Reject) {
+        *self.0.entry(reason).or_default() += 1;
+    }
+}
+
+/// One customer's part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomerStats {
+    /// Whose.
+    pub customer: CustomerName,
+    /// Lines and bodies refused.
+    pub rejects: Rejects,
+    /// Series known now, over all its sources.
+    pub series: usize,
+    /// Samples dropped because their series would have been one too many.
+    pub series_refused: u64,
+    /// Deliveries refused because exchange, login and claim did not agree.
+    pub security_events: u64,
+}
+
+/// One source's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceStats {
+    /// Which.
+    pub source: SourceKey,
+    /// Deliveries not settled.
+    pub held: usize,
+    /// Age of the oldest of them, milliseconds.
+    pub lag_ms: u64,
+    /// Alert events not confirmed.
+    pub alerts_pending: usize,
+}
+
+/// Counters since the start, and a few gauges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Deliveries taken.
+    pub deliveries: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+    /// What the decoders noted besides samples and rejects.
+    pub notes: Notes,
+    /// Samples decoded.
+    pub samples: u64,
+    /// Samples that some analytic looks at.
+    pub samples_grouped: u64,
+    /// Samples that nothing says the feed of.
+    pub no_origin: u64,
+    /// Samples stamped more than [`crate::source::AHEAD_MAX`] ahead of this node's clock, dropped.
+    pub future: u64,
+    /// How far ahead of this node's clock a publisher's stamp was, at most; milliseconds.
+    pub skew_ahead_max_ms: u64,
+    /// Samples that came after their window was closed, dropped.
+    pub late: u64,
+    /// Samples of deliveries that came again after their window was closed, dropped.
+    pub already_counted: u64,
+    /// Samples dropped because too many windows were open.
+    pub windows_refused: u64,
+    /// Deliveries acknowledged before their windows were closed, because too many were held.
+    pub early_acked: u64,
+    /// Deliveries refused whole.
+    pub rejected: u64,
+    /// Windows closed, empty ones left out.
+    pub windows_closed: u64,
+    /// Windows that a former owner has judged, found by their stragglers, and not judged again.
+    pub windows_inherited: u64,
+    /// Cluster and window pairs that gave a verdict.
+    pub judged: u64,
+    /// Cluster and window pairs with too few feeds for one.
+    pub too_few_feeds: u64,
+    /// Cluster and window pairs in which no feed could have been out of line.
+    pub unattainable: u64,
+    /// Feed and window pairs out of line.
+    pub outliers: u64,
+    /// Alert events published.
+    pub alerts_published: u64,
+    /// Alert events dropped because too many were waiting for the broker.
+    pub alerts_dropped: u64,
+    /// Alert events published and not confirmed yet.
+    pub alerts_pending: usize,
+    /// Times that all sources were let go because the lease could not be trusted any more.
+    pub fenced: u64,
+    /// Requests to the redirector that were not answered.
+    pub requests_failed: u64,
+    /// Answers of the redirector that could not be read or were of an older term.
+    pub replies_ignored: u64,
+    /// The lease has lapsed unanswered, and the node goes on with what it owns.
+    pub degraded: bool,
+    /// Sources consumed.
+    pub sources: Vec<SourceStats>,
+    /// Customers served since the start.
+    pub customers: Vec<CustomerStats>,
+}

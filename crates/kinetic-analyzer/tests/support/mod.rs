@@ -1,0 +1,260 @@
+//! A small installation to test with: a schema made by hand, a redirector that says yes, virtual time.
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use globset::Glob as Pattern;
+use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
+use kinetic_schema::Schema;
+use kinetic_schema::schema::*;
+use kinetic_wire::*;
+use uuid::Uuid;
+
+pub const SOURCE: &str = "web";
+pub const CUSTOMER: &str = "acme";
+/// 2026-01-01T00:00:00Z, a whole number of minutes.
+pub const START: i64 = 1_767_225_600;
+
+pub fn glob(pattern: &str) -> Glob {
+    Glob { pattern: pattern.into(), matcher: Pattern::new(pattern).unwrap().compile_matcher() }
+}
+
+pub fn deviates(k: f64) -> Deviates {
+    Deviates {
+        deviations: k,
+        direction: Direction::Above,
+        deviation: Deviation::Population,
+        min_feeds: 3,
+        min_effect_relative: 0.0,
+        min_effect_absolute: 0.0,
+    }
+}
+
+pub fn analytic(name: &str, metric: &str, k: f64, window_s: u64, hits: u32, of: u32) -> Analytic {
+    Analytic {
+        name: name.into(),
+        on: vec![ClusterPath { service: "checkout".into(), cluster: "frontends".into() }],
+        metric: glob(metric),
+        value: ValueKind::Mean,
+        rule: Rule::Deviates(deviates(k)),
+        window: Duration::from_secs(window_s),
+        hysteresis: Hysteresis { hits, of },
+        severity: Severity::Warning,
+        description: None,
+    }
+}
+
+pub fn schema(analytics: &[Analytic]) -> Schema {
+    let source = Source {
+        name: SOURCE.into(),
+        profile: None,
+        data_type: DataType::Statsd,
+        routing: vec!["web.#".into()],
+        lateness: Duration::from_secs(5),
+        name_template: None,
+        origin_tag: "host".into(),
+        gauge_sign: GaugeSign::Auto,
+        precision: Precision::Ns,
+        max_length: 1_000_000,
+        max_length_bytes: 1 << 30,
+    };
+    let cluster = Cluster { name: "frontends".into(), source: SOURCE.into(), members: vec![glob("web-*")] };
+    let service = Service {
+        name: "checkout".into(),
+        depends_on: vec![],
+        clusters: [(cluster.name.clone(), cluster)].into(),
+    };
+    let customer = Customer {
+        name: CUSTOMER.into(),
+        region: "r1".into(),
+        keys: vec![],
+        netblocks: vec![],
+        sources: [(source.name.clone(), source)].into(),
+        services: [(service.name.clone(), service)].into(),
+        analytics: analytics.iter().map(|a| (a.name.clone(), a.clone())).collect(),
+        alerts: Default::default(),
+    };
+    Schema { regions: Default::default(), mail: None, customers: [(customer.name.clone(), customer)].into() }
+}
+
+pub fn config() -> AnalyzerConfig {
+    AnalyzerConfig {
+        node: "a1".into(),
+        inc: Incarnation(Uuid::from_u128(1)),
+        serves: Serves::default(),
+        capacity: 100,
+        held_max: 10_000,
+        series_max: 100_000,
+        seed: 7,
+    }
+}
+
+pub fn key() -> SourceKey {
+    SourceKey::new(CUSTOMER, SOURCE)
+}
+
+pub fn grant(epoch: u64) -> Grant {
+    Grant { source: key(), region: "r1".into(), epoch: Epoch(epoch) }
+}
+
+pub fn lease(grants: Vec<Grant>) -> LeaseReply {
+    LeaseReply {
+        ok: true,
+        lease: LeaseId(Uuid::from_u128(9)),
+        term: Term(1),
+        ttl_ms: 15_000,
+        heartbeat_ms: 5_000,
+        grant: grants,
+        revoke: vec![],
+        backoff_ms: 0,
+        now_ms: 0,
+    }
+}
+
+pub fn refusal(code: RpcCode) -> RpcError {
+    RpcError { ok: false, code, message: "no".into(), retry_s: 0 }
+}
+
+/// One analyzer in virtual time, with a redirector that grants `grants` as long as `answers` is set.
+pub struct World {
+    pub analyzer: Analyzer,
+    pub now: Now,
+    pub effects: Vec<Effect>,
+    pub answers: bool,
+    pub confirms: bool,
+    pub grants: Vec<Grant>,
+    pub token: u64,
+    pub slot: Option<Slot>,
+}
+
+impl World {
+    pub fn new(schema: Schema) -> Self {
+        Self::with(config(), schema)
+    }
+
+    pub fn with(config: AnalyzerConfig, schema: Schema) -> Self {
+        let now = Now { mono: Mono(1_000_000_000), wall: Wall::from_secs(START) };
+        Self {
+            analyzer: Analyzer::new(config, Arc::new(schema), "rev1".into()),
+            now,
+            effects: Vec::new(),
+            answers: true,
+            confirms: true,
+            grants: vec![grant(1)],
+            token: 0,
+            slot: None,
+        }
+    }
+
+    /// Sends one input and acts on what comes of it as a broker and a redirector would.
+    pub fn send(&mut self, input: Input<'_>) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.analyzer.handle(self.now, input, &mut effects);
+        self.effects.extend(effects.iter().cloned());
+        for effect in effects.clone() {
+            let more = match effect {
+                Effect::Request { request, kind, .. } if self.answers => self.reply(request, kind),
+                Effect::Subscribe { slot, .. } => {
+                    self.slot = Some(slot);
+                    vec![]
+                }
+                Effect::Unsubscribe { slot } => self.send(Input::Unsubscribed { slot }),
+                Effect::Publish(event) if self.confirms => self.send(Input::Published { id: event.id }),
+                _ => vec![],
+            };
+            effects.extend(more);
+        }
+        effects
+    }
+
+    fn reply(&mut self, request: RequestId, kind: &str) -> Vec<Effect> {
+        let body = if kind == "goodbye" {
+            encode(&Released { ok: true, released: vec![], now_ms: 0 })
+        } else {
+            encode(&lease(self.grants.clone()))
+        };
+        self.send(Input::Replied { request, body: &body })
+    }
+
+    pub fn tick(&mut self) -> Vec<Effect> {
+        self.send(Input::Tick)
+    }
+
+    /// Lets time pass, ticking when the machine wants it.
+    pub fn pass(&mut self, duration: Duration) -> Vec<Effect> {
+        let end = self.now + duration;
+        let mut effects = Vec::new();
+        let mut ticks = 0;
+        while let Some(at) = self.analyzer.next_wakeup().filter(|at| *at <= end.mono) {
+            self.now = self.now + at.since(self.now.mono);
+            effects.extend(self.tick());
+            ticks += 1;
+            assert!(ticks < 100_000, "the machine wants to be woken without end");
+        }
+        self.now = end;
+        effects
+    }
+
+    pub fn pass_s(&mut self, seconds: u64) -> Vec<Effect> {
+        self.pass(Duration::from_secs(seconds))
+    }
+
+    /// Delivers a body of one feed, stamped now.
+    pub fn deliver(&mut self, origin: &str, body: &str) -> Vec<Effect> {
+        self.deliver_at(origin, body, self.now.wall, false)
+    }
+
+    pub fn deliver_at(&mut self, origin: &str, body: &str, at: Wall, redelivered: bool) -> Vec<Effect> {
+        let envelope = Envelope { origin: Some(origin.into()), ts: Some(at), ..Envelope::default() };
+        self.deliver_with(envelope, "in.acme", body, redelivered)
+    }
+
+    pub fn deliver_with(
+        &mut self,
+        envelope: Envelope<'_>,
+        exchange: &str,
+        body: &str,
+        redelivered: bool,
+    ) -> Vec<Effect> {
+        self.token += 1;
+        let delivery = Delivery {
+            slot: self.slot.expect("subscribed"),
+            token: Token(self.token),
+            redelivered,
+            exchange,
+            routing_key: "web",
+            envelope,
+            body: body.as_bytes(),
+        };
+        self.send(Input::Delivery(delivery))
+    }
+
+    pub fn events(&self) -> Vec<AlertEvent> {
+        events(&self.effects)
+    }
+
+    pub fn stats(&self) -> kinetic_analyzer::stats::Stats {
+        self.analyzer.stats(self.now)
+    }
+}
+
+pub fn events(effects: &[Effect]) -> Vec<AlertEvent> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Publish(event) => Some((**event).clone()),
+            _ => None,
+        })
+        .collect()
+}
+
+pub fn acks(effects: &[Effect]) -> Vec<Effect> {
+    effects
+        .iter()
+        .filter(|effect| {
+            matches!(effect, Effect::AckUpTo { .. } | Effect::AckRange { .. } | Effect::Reject { .. })
+        })
+        .cloned()
+        .collect()
+}

@@ -1,0 +1,48 @@
+//! How one broker runs: where it listens and the bounds it keeps.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+/// Bounds and address of a broker. Every bound has a counter in [`crate::Stats`].
+#[derive(Debug, Clone)]
+pub struct BrokerConfig {
+    /// Address to listen on; port 0 lets the system choose (see `Broker::local_addr`).
+    pub listen: SocketAddr,
+    /// Open connections in all; one more is closed at once.
+    pub connections_max: usize,
+    /// Channels per connection offered in `connection.tune`.
+    pub channels_max: u16,
+    /// Largest frame in bytes, with its 8 bytes of framing, offered in `connection.tune`.
+    pub frame_max: u32,
+    /// Heartbeat offered in `connection.tune`, in seconds; 0 offers none. The client's answer decides.
+    pub heartbeat_s: u16,
+    /// Largest message body in bytes; a larger one closes its channel with 406.
+    pub message_bytes_max: usize,
+    /// Bytes of messages held in all; while it is reached, publishers are not read from.
+    pub memory_bytes_max: usize,
+    /// Queues per vhost; one more is refused with 406.
+    pub queues_max: usize,
+    /// Exchanges per vhost; one more is refused with 406.
+    pub exchanges_max: usize,
+    /// Bindings per vhost; one more is refused with 406.
+    pub bindings_max: usize,
+    /// Milliseconds that a client has for the whole handshake.
+    pub handshake_ms: u64,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)),
+            connections_max: 4096,
+            channels_max: 2047,
+            frame_max: 131_072,
+            heartbeat_s: 60,
+            message_bytes_max: 16 << 20,
+            memory_bytes_max: 1 << 30,
+            queues_max: 65_536,
+            exchanges_max: 65_536,
+            bindings_max: 1 << 20,
+            handshake_ms: 10_000,
+        }
+    }
+}

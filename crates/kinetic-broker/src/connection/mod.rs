@@ -1,0 +1,479 @@
+//! One client: reads frames in batches under its vhost's lock, writes what its outbox holds in as few writes as it can.
+
+mod basic;
+mod methods;
+mod publish;
+
+use crate::encode;
+use crate::error::{Failure, Outcome, Scope};
+use crate::frame::{Frame, FrameKind, Method, decode_method, method_ids, next_frame};
+use crate::handshake::Settled;
+use crate::outbox::{OUTBOUND_BYTES_STOP, Out, Outbox};
+use crate::permission::{Permission, Right};
+use crate::queue::SessionId;
+use crate::server::{Entrance, Shared, ring};
+use crate::vhost::{Map, VHost};
+use amq_protocol::protocol::{AMQPClass, channel, connection};
+use bytes::{Buf, BytesMut};
+use publish::Assembly;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+/// Read buffer of a quiet connection, and of a busy one.
+const READ_BYTES_MIN: usize = 16 << 10;
+const READ_BYTES_MAX: usize = 256 << 10;
+/// Reads far below the buffer's size before a busy connection counts as quiet again.
+const QUIET_READS: u32 = 64;
+/// Bytes gathered for one write.
+const WRITE_BYTES: usize = 256 << 10;
+/// How long a client may take to answer `connection.close`, and to take what was written before it.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
+
+/// What one channel is in the middle of.
+#[derive(Debug, Default)]
+struct Io {
+    /// We closed it and wait for `channel.close-ok`; everything else on it is ignored.
+    closing: bool,
+    assembly: Assembly,
+}
+
+/// The reading side's state.
+pub(crate) struct Connection {
+    shared: Arc<Shared>,
+    entrance: Entrance,
+    id: SessionId,
+    outbox: Arc<Outbox>,
+    channels: Map<u16, Io>,
+    /// Channels with confirms to tell at the end of the batch.
+    confirming: Vec<u16>,
+    permission: Permission,
+    generation: u64,
+    channel_max: u16,
+    frame_max: u32,
+    heartbeat_s: u16,
+    blocked_notify: bool,
+    /// Something was published in this batch.
+    published: bool,
+    consumer_tags: u64,
+}
+
+/// What the reader does after a batch.
+#[derive(Debug)]
+enum Step {
+    Read,
+    /// The client does not take what it asked for.
+    WaitForWriter,
+    /// Too many bytes are held, and this client publishes.
+    WaitForMemory,
+    /// The client closed the connection, and was answered.
+    Closed,
+    /// The connection is to be closed with this.
+    Close(Failure, (u16, u16)),
+}
+
+/// What one frame leads to.
+enum Flow {
+    Go,
+    Closed,
+}
+
+/// Serves a client that the handshake let in, until it is gone.
+pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, settled: Settled) {
+    let outbox = Arc::new(Outbox::default());
+    let id = SessionId(settled.entrance.control.id);
+    let mut connection = Connection {
+        permission: shared.permission(&settled.entrance.control),
+        generation: shared.generation(),
+        shared,
+        id,
+        outbox: Arc::clone(&outbox),
+        channels: Map::default(),
+        confirming: Vec::new(),
+        channel_max: settled.channel_max,
+        frame_max: settled.frame_max,
+        heartbeat_s: settled.heartbeat_s,
+        blocked_notify: settled.blocked_notify,
+        published: false,
+        consumer_tags: 0,
+        entrance: settled.entrance,
+    };
+    let shared = Arc::clone(&connection.shared);
+    let cell = Arc::clone(&connection.entrance.cell);
+    shared.with(&cell, |vhost| vhost.add_session(id, Arc::clone(&outbox), settled.cancel_notify));
+    let (read, write) = stream.into_split();
+    let resume = || shared.resume(&cell, id);
+    let writer = run_writer(&outbox, write, settled.frame_max, settled.heartbeat_s, resume);
+    tokio::pin!(writer);
+    tokio::select! {
+        () = &mut writer => {}
+        () = connection.run_reader(read, settled.buffer) => {
+            // What is not acknowledged goes back now, not only after the last frames are written.
+            shared.with(&cell, |vhost| vhost.remove_session(id));
+            outbox.push(Out::End);
+            ring(&outbox);
+            if tokio::time::timeout(CLOSE_WAIT, writer).await.is_err() {
+                tracing::debug!("client did not take its last frames");
+            }
+        }
+    }
+}
+
+/// Writes what the outbox holds until its end, or until the socket fails. A client that does not read blocks this
+/// task alone; what waits for it is bounded.
+async fn run_writer(
+    outbox: &Outbox,
+    mut socket: OwnedWriteHalf,
+    frame_max: u32,
+    heartbeat_s: u16,
+    resume: impl Fn(),
+) {
+    let mut waiting = Vec::new();
+    let mut buffer = Vec::with_capacity(READ_BYTES_MIN);
+    let silence = Duration::from_millis(u64::from(heartbeat_s) * 500);
+    loop {
+        outbox.take(&mut waiting);
+        if waiting.is_empty() {
+            let rung = outbox.ready.notified();
+            if heartbeat_s == 0 {
+                rung.await;
+            } else if tokio::time::timeout(silence, rung).await.is_err() {
+                encode::heartbeat(&mut buffer);
+                if socket.write_all(&buffer).await.is_err() {
+                    return;
+                }
+                buffer.clear();
+            }
+            continue;
+        }
+        let (mut bytes, mut last) = (0, false);
+        for out in waiting.drain(..) {
+            bytes += out.size_bytes();
+            last |= !encode::out(&mut buffer, frame_max, out);
+            if buffer.len() >= WRITE_BYTES {
+                if socket.write_all(&buffer).await.is_err() {
+                    return;
+                }
+                buffer.clear();
+                if outbox.written(std::mem::take(&mut bytes)) {
+                    resume();
+                }
+            }
+        }
+        if socket.write_all(&buffer).await.is_err() {
+            return;
+        }
+        buffer.clear();
+        // One large message must not keep its space for the life of the connection.
+        buffer.shrink_to(2 * WRITE_BYTES);
+        waiting.shrink_to(16 << 10);
+        if outbox.written(bytes) {
+            resume();
+        }
+        if last {
+            // The client may be gone already.
+            let _closed = socket.shutdown().await.is_ok();
+            return;
+        }
+    }
+}
+
+impl Connection {
+    async fn run_reader(&mut self, mut socket: OwnedReadHalf, mut buffer: BytesMut) {
+        let mut size = READ_BYTES_MIN;
+        let mut quiet = 0;
+        loop {
+            match self.process(&mut buffer) {
+                Step::Read => {}
+                Step::WaitForWriter => {
+                    if let Some(failure) = self.wait_for_writer().await {
+                        return self.close(failure, (0, 0), &mut socket, buffer).await;
+                    }
+                    continue;
+                }
+                Step::WaitForMemory => {
+                    if let Some(failure) = self.wait_for_memory().await {
+                        return self.close(failure, (0, 0), &mut socket, buffer).await;
+                    }
+                    continue;
+                }
+                Step::Closed => return,
+                Step::Close(failure, ids) => return self.close(failure, ids, &mut socket, buffer).await,
+            }
+            buffer.reserve(size.max(buffer.len() + 1) - buffer.len());
+            match self.read(&mut socket, &mut buffer).await {
+                Ok(0) => return,
+                Ok(count) => {
+                    if count >= size / 2 && size < READ_BYTES_MAX {
+                        size *= 2;
+                    }
+                    quiet = if count < READ_BYTES_MIN / 4 { quiet + 1 } else { 0 };
+                    if quiet > QUIET_READS && size > READ_BYTES_MIN {
+                        (size, quiet) = (READ_BYTES_MIN, 0);
+                        buffer = BytesMut::from(&buffer[..]);
+                    }
+                }
+                Err(Some(failure)) => return self.close(failure, (0, 0), &mut socket, buffer).await,
+                Err(None) => return,
+            }
+        }
+    }
+
+    /// Reads once. `Err(None)` when the socket failed or nothing came for two heartbeats.
+    async fn read(
+        &self,
+        socket: &mut OwnedReadHalf,
+        buffer: &mut BytesMut,
+    ) -> Result<usize, Option<Failure>> {
+        let control = &self.entrance.control;
+        let silence = Duration::from_secs(2 * u64::from(self.heartbeat_s));
+        let reading = async {
+            if self.heartbeat_s == 0 {
+                return socket.read_buf(buffer).await.map_err(|_| None);
+            }
+            match tokio::time::timeout(silence, socket.read_buf(buffer)).await {
+                Ok(read) => read.map_err(|_| None),
+                Err(_) => {
+                    self.shared.count(|stats| stats.heartbeats_missed += 1);
+                    tracing::info!(user = %control.user, "connection closed after two missed heartbeats");
+                    Err(None)
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            () = control.closed.notified() => Err(control.closing()),
+            read = reading => read,
+        }
+    }
+
+    /// Waits until the writer got rid of most; a reason to close, if one comes up meanwhile.
+    async fn wait_for_writer(&self) -> Option<Failure> {
+        let control = &self.entrance.control;
+        while self.outbox.bytes() > OUTBOUND_BYTES_STOP / 2 {
+            tokio::select! {
+                () = self.outbox.drained.notified() => {}
+                () = control.closed.notified() => return control.closing(),
+            }
+        }
+        None
+    }
+
+    /// Waits until fewer bytes are held; tells the client, if it understands.
+    async fn wait_for_memory(&mut self) -> Option<Failure> {
+        self.published = false;
+        self.shared.count(|stats| stats.publishers_blocked += 1);
+        if self.blocked_notify {
+            let blocked = connection::Blocked { reason: "low on memory".into() };
+            self.outbox.method(0, AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked)));
+            ring(&self.outbox);
+        }
+        let control = &self.entrance.control;
+        loop {
+            let freed = self.shared.memory.freed.notified();
+            tokio::pin!(freed);
+            // Listening first: bytes freed between the look and the wait would go unheard.
+            freed.as_mut().enable();
+            if self.shared.memory.has_room() {
+                break;
+            }
+            tokio::select! {
+                () = freed => {}
+                () = control.closed.notified() => return control.closing(),
+            }
+        }
+        if self.blocked_notify {
+            let unblocked = connection::AMQPMethod::Unblocked(connection::Unblocked {});
+            self.outbox.method(0, AMQPClass::Connection(unblocked));
+            ring(&self.outbox);
+        }
+        None
+    }
+
+    /// Tells the client why, and waits a little for its answer.
+    async fn close(
+        &mut self,
+        failure: Failure,
+        ids: (u16, u16),
+        socket: &mut OwnedReadHalf,
+        buffer: BytesMut,
+    ) {
+        tracing::info!(user = %self.entrance.control.user, code = failure.code, text = failure.text, "connection closed");
+        // Nothing more is to be delivered to it.
+        self.shared.with(&self.entrance.cell, |vhost| vhost.remove_session(self.id));
+        let close = connection::Close {
+            reply_code: failure.code,
+            reply_text: failure.text.as_str().into(),
+            class_id: ids.0,
+            method_id: ids.1,
+        };
+        self.outbox.method(0, AMQPClass::Connection(connection::AMQPMethod::Close(close)));
+        ring(&self.outbox);
+        // After a frame that is not AMQP there is nothing to find an answer in; give the client time to read.
+        let deaf = matches!(failure.code, 501 | 502);
+        let answer = async {
+            let mut buffer = buffer;
+            loop {
+                while !deaf && let Ok(Some(frame)) = next_frame(&buffer, self.frame_max) {
+                    let closes = frame.channel == 0 && matches!(method_ids(frame.payload), (10, 50 | 51));
+                    if closes && frame.kind == FrameKind::Method {
+                        return;
+                    }
+                    buffer.advance(frame.size_bytes());
+                }
+                if deaf || buffer.len() > READ_BYTES_MAX {
+                    buffer.clear();
+                }
+                if !matches!(socket.read_buf(&mut buffer).await, Ok(1..)) {
+                    return;
+                }
+            }
+        };
+        let _answered = tokio::time::timeout(CLOSE_WAIT, answer).await.is_ok();
+    }
+
+    /// Handles every whole frame in the buffer, under one lock.
+    fn process(&mut self, buffer: &mut BytesMut) -> Step {
+        if matches!(next_frame(buffer, self.frame_max), Ok(None)) {
+            return Step::Read;
+        }
+        if self.shared.generation() != self.generation {
+            self.generation = self.shared.generation();
+            self.permission = self.shared.permission(&self.entrance.control);
+        }
+        let cell = Arc::clone(&self.entrance.cell);
+        let shared = Arc::clone(&self.shared);
+        let mut guard = shared.enter(&cell);
+        let mut used = 0;
+        let step = loop {
+            let frame = match next_frame(&buffer[used..], self.frame_max) {
+                Ok(None) => break Step::Read,
+                Ok(Some(frame)) => frame,
+                Err(failure) => {
+                    guard.vhost.counters().malformed_frames += 1;
+                    break Step::Close(failure, (0, 0));
+                }
+            };
+            used += frame.size_bytes();
+            match self.frame(&mut guard.vhost, frame) {
+                Ok(Flow::Go) => {}
+                Ok(Flow::Closed) => break Step::Closed,
+                Err(failure) => {
+                    if failure.code == 502 {
+                        guard.vhost.counters().malformed_frames += 1;
+                    } else {
+                        guard.vhost.counters().refused.count(failure.code);
+                    }
+                    let ids =
+                        if frame.kind == FrameKind::Method { method_ids(frame.payload) } else { (0, 0) };
+                    break Step::Close(failure, ids);
+                }
+            }
+            if self.outbox.bytes() > OUTBOUND_BYTES_STOP {
+                break Step::WaitForWriter;
+            }
+            if self.published && self.shared.memory.is_full() {
+                break Step::WaitForMemory;
+            }
+        };
+        self.flush_confirms(&mut guard.vhost);
+        guard.release();
+        if self.outbox.bytes() > 0 {
+            ring(&self.outbox);
+        }
+        buffer.advance(used);
+        step
+    }
+
+    /// One frame. An error that ends only a channel is dealt with here.
+    fn frame(&mut self, vhost: &mut VHost, frame: Frame<'_>) -> Outcome<Flow> {
+        let number = frame.channel;
+        if frame.kind == FrameKind::Heartbeat {
+            return match number {
+                0 => Ok(Flow::Go),
+                _ => Err(Failure::frame("heartbeat on a channel other than 0")),
+            };
+        }
+        if number == 0 {
+            return self.connection_frame(vhost, frame);
+        }
+        let outcome = match frame.kind {
+            FrameKind::Method => self.channel_method(vhost, number, frame.payload),
+            FrameKind::Header => self.content_header(vhost, number, frame.payload),
+            _ => self.content_body(vhost, number, frame.payload),
+        };
+        match outcome {
+            Err(failure) if failure.scope == Scope::Channel => {
+                let ids = if frame.kind == FrameKind::Method { method_ids(frame.payload) } else { (60, 40) };
+                self.close_channel(vhost, number, &failure, ids);
+                Ok(Flow::Go)
+            }
+            Err(failure) => Err(failure),
+            Ok(()) => Ok(Flow::Go),
+        }
+    }
+
+    /// Ends one channel with a reason; the connection goes on.
+    fn close_channel(&mut self, vhost: &mut VHost, number: u16, failure: &Failure, ids: (u16, u16)) {
+        tracing::debug!(user = %self.entrance.control.user, code = failure.code, text = failure.text, "channel closed");
+        vhost.counters().refused.count(failure.code);
+        self.flush_confirms(vhost);
+        vhost.close_channel(self.id, number);
+        self.channels.insert(number, Io { closing: true, ..Io::default() });
+        let close = channel::Close {
+            reply_code: failure.code,
+            reply_text: failure.text.as_str().into(),
+            class_id: ids.0,
+            method_id: ids.1,
+        };
+        self.outbox.method(number, AMQPClass::Channel(channel::AMQPMethod::Close(close)));
+    }
+
+    fn connection_frame(&mut self, vhost: &mut VHost, frame: Frame<'_>) -> Outcome<Flow> {
+        if frame.kind != FrameKind::Method {
+            return Err(Failure::unexpected_frame("content on channel 0"));
+        }
+        let reply = |method| self.outbox.method(0, AMQPClass::Connection(method));
+        let Method::Other(class) = decode_method(frame.payload)? else {
+            return Err(Failure::command_invalid("a method of a channel on channel 0"));
+        };
+        match *class {
+            AMQPClass::Connection(connection::AMQPMethod::Close(_)) => {
+                vhost.remove_session(self.id);
+                reply(connection::AMQPMethod::CloseOk(connection::CloseOk {}));
+                Ok(Flow::Closed)
+            }
+            AMQPClass::Connection(connection::AMQPMethod::CloseOk(_)) => Ok(Flow::Closed),
+            AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(_)) => {
+                // A password has no end to renew; the answer is what tokens would get.
+                reply(connection::AMQPMethod::UpdateSecretOk(connection::UpdateSecretOk {}));
+                Ok(Flow::Go)
+            }
+            _ => Err(Failure::command_invalid("unexpected method on channel 0")),
+        }
+    }
+
+    /// Tells the confirms that have gathered, several at once where that can be.
+    fn flush_confirms(&mut self, vhost: &mut VHost) {
+        for number in self.confirming.drain(..) {
+            let due = vhost.confirms(self.id, number).and_then(crate::channel::Confirms::due);
+            if let Some((tag, multiple)) = due {
+                self.outbox.push(Out::Ack { channel: number, tag, multiple });
+            }
+        }
+    }
+
+    /// 403 unless the user has this right on an exchange or queue.
+    fn check(&self, vhost: &VHost, right: Right, what: &str, name: &str) -> Outcome<()> {
+        if self.permission.allows(right, name) {
+            return Ok(());
+        }
+        let shown = if name.is_empty() { "amq.default" } else { name };
+        Err(Failure::access_refused(&format!(
+            "access to {what} '{shown}' in vhost '{}' refused for user '{}'",
+            vhost.name, self.entrance.control.user
+        )))
+    }
+}

@@ -1,0 +1,252 @@
+//! Publishing: method, header and body of one message put together, checked, routed, confirmed.
+
+use super::Connection;
+use crate::args::{expiration_ms, text};
+use crate::content::{self, Content, decode_content};
+use crate::error::{Failure, Outcome};
+use crate::message::Message;
+use crate::outbox::Out;
+use crate::permission::Right;
+use crate::vhost::VHost;
+use amq_protocol::types::{AMQPValue, FieldTable};
+use std::sync::Arc;
+
+/// Where a channel stands between `basic.publish` and the last byte of its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Stage {
+    #[default]
+    Method,
+    Header,
+    Body {
+        missing: usize,
+    },
+}
+
+/// The message a channel is receiving. Its space for the key is kept between messages.
+#[derive(Debug, Default)]
+pub(super) struct Assembly {
+    stage: Stage,
+    exchange: Option<Arc<str>>,
+    routing_key: Vec<u8>,
+    mandatory: bool,
+    /// Routing key, properties, body.
+    data: Vec<u8>,
+    properties_bytes: usize,
+    headers: Option<FieldTable>,
+    copies: Box<[Box<str>]>,
+    expiration_ms: Option<u64>,
+}
+
+impl Assembly {
+    pub(super) fn is_idle(&self) -> bool {
+        self.stage == Stage::Method
+    }
+}
+
+/// A claimed body size reserves no more than this before bytes have come.
+const RESERVE_BYTES_MAX: u64 = 128 << 10;
+
+impl Connection {
+    /// `basic.publish`: everything that can be refused before the content has come.
+    pub(super) fn publish(
+        &mut self,
+        vhost: &VHost,
+        number: u16,
+        (exchange, routing_key): (&str, &str),
+        mandatory: bool,
+    ) -> Outcome<()> {
+        self.check(vhost, Right::Write, "exchange", exchange)?;
+        let found = vhost.exchanges.lookup(exchange)?;
+        if found.spec.internal {
+            return Err(Failure::access_refused(&format!(
+                "cannot publish to internal exchange '{exchange}' in vhost '{}'",
+                vhost.name
+            )));
+        }
+        let Some(io) = self.channels.get_mut(&number) else { return Ok(()) };
+        let assembly = &mut io.assembly;
+        assembly.stage = Stage::Header;
+        assembly.exchange = Some(Arc::clone(&found.name));
+        assembly.routing_key.clear();
+        assembly.routing_key.extend_from_slice(routing_key.as_bytes());
+        assembly.mandatory = mandatory;
+        Ok(())
+    }
+
+    /// A content header frame.
+    pub(super) fn content_header(&mut self, vhost: &mut VHost, number: u16, payload: &[u8]) -> Outcome<()> {
+        let Some(io) = self.channels.get(&number) else {
+            return Err(Failure::channel_error("expected 'channel.open'"));
+        };
+        if io.closing {
+            return Ok(());
+        }
+        if io.assembly.stage != Stage::Header {
+            return Err(Failure::unexpected_frame("expected a method frame, got a content header"));
+        }
+        let content = decode_content(payload)?;
+        let max = self.shared.config.message_bytes_max;
+        let size = usize::try_from(content.body_bytes).ok().filter(|size| *size <= max).ok_or_else(|| {
+            Failure::precondition(&format!(
+                "message size {} is larger than configured max size {max}",
+                content.body_bytes
+            ))
+        })?;
+        let login = &self.entrance.control.user;
+        if let Some(user) = content.user_id.filter(|user| **user != **login) {
+            return Err(Failure::precondition(&format!(
+                "user_id property set to '{user}' but authenticated user was '{login}'"
+            )));
+        }
+        let expiration_ms = content.expiration.map(expiration_ms).transpose()?;
+        let (rewritten, copies, headers) = self.look_inside(vhost, number, &content)?;
+        let properties = rewritten.as_deref().unwrap_or(content.properties);
+        let Some(io) = self.channels.get_mut(&number) else { return Ok(()) };
+        let assembly = &mut io.assembly;
+        let reserve = usize::try_from(content.body_bytes.min(RESERVE_BYTES_MAX)).unwrap_or(0);
+        let mut data = Vec::with_capacity(assembly.routing_key.len() + properties.len() + reserve);
+        data.extend_from_slice(&assembly.routing_key);
+        data.extend_from_slice(properties);
+        assembly.properties_bytes = properties.len();
+        assembly.data = data;
+        assembly.expiration_ms = expiration_ms;
+        assembly.copies = copies;
+        assembly.headers = headers;
+        assembly.stage = Stage::Body { missing: size };
+        if size == 0 { self.complete(vhost, number) } else { Ok(()) }
+    }
+
+    /// The rare messages whose properties matter to the broker: rewritten properties, more routing keys, and the
+    /// headers where the exchange routes by them.
+    #[expect(clippy::type_complexity, reason = "three results of one look, used once")]
+    fn look_inside(
+        &self,
+        vhost: &mut VHost,
+        number: u16,
+        content: &Content<'_>,
+    ) -> Outcome<(Option<Vec<u8>>, Box<[Box<str>]>, Option<FieldTable>)> {
+        let direct_reply = content.reply_to == Some("amq.rabbitmq.reply-to");
+        if !content.has_headers && !direct_reply {
+            return Ok((None, Box::default(), None));
+        }
+        if content.has_copies && !self.permission.write.is_all() {
+            // RabbitMQ 3.10 checks the exchange only, so these headers would let a user write to routing keys that
+            // the exchange's name was meant to keep it from.
+            return Err(Failure::access_refused(&format!(
+                "CC and BCC headers refused for user '{}'",
+                self.entrance.control.user
+            )));
+        }
+        let mut properties = content::parse(content.properties);
+        let mut rewritten = false;
+        let mut copies = Vec::new();
+        if content.has_copies {
+            let mut headers = properties.headers().clone().unwrap_or_default();
+            for name in ["CC", "BCC"] {
+                copies.extend(copy_keys(name, &headers)?);
+            }
+            if headers.contains_key("BCC") {
+                let mut map = headers.inner().clone();
+                map.remove("BCC");
+                headers = FieldTable::from(map);
+                properties = properties.with_headers(headers);
+                rewritten = true;
+            }
+        }
+        if direct_reply {
+            let reply = vhost.channel(self.id, number).and_then(|channel| channel.reply.as_ref());
+            let Some((key, _)) = reply else {
+                return Err(Failure::precondition("fast reply consumer does not exist"));
+            };
+            properties = properties.with_reply_to((**key).into());
+            rewritten = true;
+        }
+        let bytes = rewritten.then(|| content::write(&properties));
+        let headers = if content.has_headers { properties.headers().clone() } else { None };
+        Ok((bytes, copies.into(), headers))
+    }
+
+    /// A body frame.
+    pub(super) fn content_body(&mut self, vhost: &mut VHost, number: u16, payload: &[u8]) -> Outcome<()> {
+        let Some(io) = self.channels.get_mut(&number) else {
+            return Err(Failure::channel_error("expected 'channel.open'"));
+        };
+        if io.closing {
+            return Ok(());
+        }
+        let Stage::Body { missing } = io.assembly.stage else {
+            return Err(Failure::unexpected_frame("expected no content body"));
+        };
+        let missing = missing.checked_sub(payload.len()).ok_or_else(|| {
+            Failure::frame(&format!(
+                "content body is {} bytes longer than its header said",
+                payload.len() - missing
+            ))
+        })?;
+        io.assembly.data.extend_from_slice(payload);
+        io.assembly.stage = Stage::Body { missing };
+        if missing == 0 { self.complete(vhost, number) } else { Ok(()) }
+    }
+
+    /// The whole message is there.
+    fn complete(&mut self, vhost: &mut VHost, number: u16) -> Outcome<()> {
+        let Some(io) = self.channels.get_mut(&number) else { return Ok(()) };
+        let assembly = &mut io.assembly;
+        assembly.stage = Stage::Method;
+        let Some(exchange) = assembly.exchange.take() else { return Ok(()) };
+        let data = std::mem::take(&mut assembly.data);
+        let mut message = Message::new(
+            exchange,
+            data,
+            assembly.routing_key.len(),
+            assembly.properties_bytes,
+            &self.shared.memory,
+        );
+        message.expiration_ms = assembly.expiration_ms.take();
+        message.copies = std::mem::take(&mut assembly.copies);
+        let headers = assembly.headers.take();
+        let mandatory = assembly.mandatory;
+        self.published = true;
+        let (published, message) = vhost.publish(message, headers.as_ref())?;
+        let returned = mandatory && !published.routed;
+        let seq = vhost.confirms(self.id, number).map(crate::channel::Confirms::publish);
+        if let Some(seq) = seq.filter(|_| returned || published.refused) {
+            // What was before has to be told first: an acknowledgement of several must not run ahead of the return.
+            let due = vhost.confirms(self.id, number).and_then(|confirms| confirms.due_before(seq));
+            if let Some((tag, multiple)) = due {
+                self.outbox.push(Out::Ack { channel: number, tag, multiple });
+            }
+        }
+        if returned {
+            self.outbox.push(Out::Return { channel: number, message });
+        }
+        let Some(seq) = seq else { return Ok(()) };
+        if published.refused || returned {
+            if let Some(confirms) = vhost.confirms(self.id, number) {
+                confirms.tell(seq);
+            }
+            self.outbox.push(match published.refused {
+                true => Out::Nack { channel: number, tag: seq },
+                false => Out::Ack { channel: number, tag: seq, multiple: false },
+            });
+        } else if !self.confirming.contains(&number) {
+            self.confirming.push(number);
+        }
+        Ok(())
+    }
+}
+
+/// The routing keys in a `CC` or `BCC` header: an array of strings, as RabbitMQ demands.
+fn copy_keys(name: &str, headers: &FieldTable) -> Outcome<Vec<Box<str>>> {
+    match headers.inner().get(name) {
+        None => Ok(Vec::new()),
+        Some(AMQPValue::FieldArray(keys)) => Ok(keys
+            .as_slice()
+            .iter()
+            .filter_map(text)
+            .filter(|key| key.len() <= 255)
+            .map(Box::from)
+            .collect()),
+        Some(_) => Err(Failure::precondition(&format!("invalid message: header '{name}' is not an array"))),
+    }
+}

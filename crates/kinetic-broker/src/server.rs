@@ -1,0 +1,439 @@
+//! The listener, the shared state behind all connections, and the handle that others hold.
+
+use crate::config::BrokerConfig;
+use crate::connection;
+use crate::error::{Failure, Outcome};
+use crate::handshake;
+use crate::message::Memory;
+use crate::outbox::Outbox;
+use crate::permission::{Access, Password, Permission, User};
+use crate::queue::SessionId;
+use crate::stats::{QueueDepth, Stats};
+use crate::vhost::{Bounds, VHost};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+/// How long clients have to answer when the broker shuts down.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
+/// How long to wait after an `accept` that failed, such as for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Longest sleep of the timer task.
+const TIMER_SLEEP_MAX: Duration = Duration::from_secs(60);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic is a bug; going on with the state it left is better than taking every connection down.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The broker's only clock.
+#[derive(Debug)]
+struct Clock {
+    start: Instant,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the broker's only clock, read once per batch of frames")]
+impl Clock {
+    fn new() -> Self {
+        Self { start: Instant::now() }
+    }
+    fn mono_ms(&self) -> u64 {
+        u64::try_from(Instant::now().duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
+    }
+    fn wall_s() -> u64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    }
+}
+
+/// A vhost behind its lock.
+#[derive(Debug)]
+pub(crate) struct VHostCell {
+    state: Mutex<VHost>,
+    timer: Arc<Notify>,
+}
+
+/// The lock on a vhost; the writers of everything that was put into outboxes are woken when it is given back.
+pub(crate) struct VHostGuard<'a> {
+    pub(crate) vhost: MutexGuard<'a, VHost>,
+    timer: &'a Notify,
+}
+
+impl VHostGuard<'_> {
+    /// Gives the lock back, then wakes.
+    pub(crate) fn release(mut self) {
+        let mut wake = Vec::new();
+        self.vhost.take_wake(&mut wake);
+        let moved = std::mem::take(&mut self.vhost.timer_moved);
+        drop(self.vhost);
+        for outbox in wake {
+            outbox.ready.notify_one();
+        }
+        if moved {
+            self.timer.notify_one();
+        }
+    }
+}
+
+/// An open connection as the rest of the broker sees it.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) id: u64,
+    pub(crate) user: Arc<str>,
+    vhost: Arc<str>,
+    password: Password,
+    closing: Mutex<Option<Failure>>,
+    pub(crate) closed: Notify,
+}
+
+impl Control {
+    /// Asks the connection to close; the first reason stays.
+    fn close(&self, failure: Failure) {
+        lock(&self.closing).get_or_insert(failure);
+        self.closed.notify_one();
+    }
+    /// Why the connection has to close, if it has to.
+    pub(crate) fn closing(&self) -> Option<Failure> {
+        lock(&self.closing).clone()
+    }
+}
+
+/// A client that was let in. Its drop lets it out again, however its task ends: its session goes from the vhost, and
+/// its place in the list.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    pub(crate) control: Arc<Control>,
+    pub(crate) cell: Arc<VHostCell>,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Entrance {
+    fn drop(&mut self) {
+        let id = SessionId(self.control.id);
+        self.shared.with(&self.cell, |vhost| vhost.remove_session(id));
+        lock(&self.shared.connections).remove(&self.control.id);
+    }
+}
+
+/// What all connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: BrokerConfig,
+    pub(crate) memory: Arc<Memory>,
+    access: RwLock<Arc<Access>>,
+    /// Grows with every change of `access`, so that connections look again.
+    generation: AtomicU64,
+    vhosts: Mutex<BTreeMap<String, Arc<VHostCell>>>,
+    connections: Mutex<BTreeMap<u64, Arc<Control>>>,
+    ids: AtomicU64,
+    counters: Mutex<Stats>,
+    clock: Clock,
+    shutdown: Notify,
+    timer: Arc<Notify>,
+}
+
+impl Shared {
+    pub(crate) fn count(&self, change: impl FnOnce(&mut Stats)) {
+        change(&mut lock(&self.counters));
+    }
+
+    fn access(&self) -> Arc<Access> {
+        Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// What the user of a connection may do now; nothing, when it was just removed.
+    pub(crate) fn permission(&self, control: &Control) -> Permission {
+        let access = self.access();
+        let user = access.users.get(&*control.user);
+        user.and_then(|user| user.permissions.get(&*control.vhost)).cloned().unwrap_or_default()
+    }
+
+    /// The login and what is known of it, if the password is right.
+    pub(crate) fn verify(&self, name: &str, password: &[u8]) -> Option<(String, User)> {
+        let access = self.access();
+        let user = access.users.get(name);
+        // An unknown login takes as long as a wrong password.
+        let nobody = Password::Sha256([0; 32]);
+        let matches = user.map_or(&nobody, |user| &user.password).matches(password);
+        user.filter(|_| matches).map(|user| (name.to_owned(), user.clone()))
+    }
+
+    /// Lets a verified user into a vhost, or refuses with 530.
+    pub(crate) fn admit(self: &Arc<Self>, (name, user): (String, User), vhost: &str) -> Outcome<Entrance> {
+        let mut connections = lock(&self.connections);
+        // Read under the lock: whoever changes access afterwards finds this connection in the list.
+        let access = self.access();
+        if !access.vhosts.contains(vhost) {
+            return Err(Failure::not_allowed(&format!("vhost {vhost} not found")));
+        }
+        let current = access.users.get(&name).filter(|now| now.password.same(&user.password));
+        let Some(current) = current.filter(|user| user.permissions.contains_key(vhost)) else {
+            return Err(Failure::not_allowed(&format!(
+                "access to vhost '{vhost}' refused for user '{name}'"
+            )));
+        };
+        let mine = connections.values().filter(|control| *control.user == *name).count();
+        if let Some(max) = current.connections_max.filter(|max| mine >= *max) {
+            self.count(|stats| stats.refused.connections += 1);
+            return Err(Failure::not_allowed(&format!(
+                "connection refused for user '{name}': user connection limit ({max}) is reached"
+            )));
+        }
+        let control = Arc::new(Control {
+            id: self.ids.fetch_add(1, Ordering::Relaxed),
+            user: name.into(),
+            vhost: vhost.into(),
+            password: user.password,
+            closing: Mutex::new(None),
+            closed: Notify::new(),
+        });
+        connections.insert(control.id, Arc::clone(&control));
+        drop(connections);
+        Ok(Entrance { control, cell: self.cell(vhost), shared: Arc::clone(self) })
+    }
+
+    fn cell(&self, vhost: &str) -> Arc<VHostCell> {
+        let bounds = Bounds {
+            queues_max: self.config.queues_max,
+            exchanges_max: self.config.exchanges_max,
+            bindings_max: self.config.bindings_max,
+        };
+        let create =
+            || VHostCell { state: Mutex::new(VHost::new(vhost, bounds)), timer: Arc::clone(&self.timer) };
+        Arc::clone(lock(&self.vhosts).entry(vhost.to_owned()).or_insert_with(|| Arc::new(create())))
+    }
+
+    /// Locks a vhost and sets its time.
+    pub(crate) fn enter<'a>(&self, cell: &'a VHostCell) -> VHostGuard<'a> {
+        let mut vhost = lock(&cell.state);
+        vhost.set_now(self.clock.mono_ms(), Clock::wall_s());
+        VHostGuard { vhost, timer: &cell.timer }
+    }
+
+    /// Does something under the lock of a vhost.
+    pub(crate) fn with<T>(&self, cell: &VHostCell, act: impl FnOnce(&mut VHost) -> T) -> T {
+        let mut guard = self.enter(cell);
+        let result = act(&mut guard.vhost);
+        guard.release();
+        result
+    }
+
+    /// After a slow reader has caught up.
+    pub(crate) fn resume(&self, cell: &VHostCell, id: SessionId) {
+        self.with(cell, |vhost| vhost.resume(id));
+    }
+
+    fn cells(&self) -> Vec<Arc<VHostCell>> {
+        lock(&self.vhosts).values().cloned().collect()
+    }
+
+    /// Runs what queues do by themselves; when the next of it is due, in milliseconds.
+    fn tick(&self) -> Option<u64> {
+        let tick = |vhost: &mut VHost| {
+            vhost.tick();
+            vhost.next_timer_ms()
+        };
+        self.cells().iter().filter_map(|cell| self.with(cell, tick)).min()
+    }
+}
+
+/// A broker that listens and does not run yet.
+#[derive(Debug)]
+pub struct Broker {
+    listener: TcpListener,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Broker {
+    /// Listens on `config.listen`.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn bind(config: BrokerConfig, access: Access) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(config.listen).await?;
+        let address = listener.local_addr()?;
+        let shared = Shared {
+            memory: Arc::new(Memory::new(config.memory_bytes_max)),
+            config,
+            access: RwLock::new(Arc::new(access)),
+            generation: AtomicU64::new(1),
+            vhosts: Mutex::new(BTreeMap::new()),
+            connections: Mutex::new(BTreeMap::new()),
+            ids: AtomicU64::new(1),
+            counters: Mutex::new(Stats::default()),
+            clock: Clock::new(),
+            shutdown: Notify::new(),
+            timer: Arc::new(Notify::new()),
+        };
+        Ok(Self { listener, address, shared: Arc::new(shared) })
+    }
+
+    /// Where it listens; the port that the system chose when the configuration said 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A handle to control and observe it from elsewhere.
+    pub fn handle(&self) -> BrokerHandle {
+        BrokerHandle { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Serves until [`BrokerHandle::shutdown`]; then closes every connection with 320 and returns when they have left,
+    /// or after three seconds.
+    pub async fn run(self) {
+        let Self { listener, address, shared } = self;
+        tracing::info!(%address, "broker listening");
+        let mut tasks = JoinSet::new();
+        let mut timers = JoinSet::new();
+        timers.spawn(run_timers(Arc::clone(&shared)));
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => accept(&shared, stream, &mut tasks),
+                    Err(error) => {
+                        tracing::warn!(%error, "accept failed");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(ended) = tasks.join_next() => note(ended),
+                () = shared.shutdown.notified() => break,
+            }
+        }
+        drop(listener);
+        for control in lock(&shared.connections).values() {
+            control.close(Failure::forced("broker forced connection closure with reason 'shutdown'"));
+        }
+        let leave = async {
+            while let Some(ended) = tasks.join_next().await {
+                note(ended)
+            }
+        };
+        if tokio::time::timeout(SHUTDOWN_GRACE, leave).await.is_err() {
+            tracing::warn!(connections = tasks.len(), "connections did not leave in time");
+            tasks.shutdown().await;
+        }
+        timers.shutdown().await;
+        tracing::info!("broker stopped");
+    }
+}
+
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection's task panicked");
+    }
+}
+
+fn accept(shared: &Arc<Shared>, stream: TcpStream, tasks: &mut JoinSet<()>) {
+    shared.count(|stats| stats.connections_total += 1);
+    // Connections in the handshake count too: they hold a socket and a task.
+    if tasks.len() >= shared.config.connections_max {
+        shared.count(|stats| stats.refused.connections += 1);
+        return;
+    }
+    let shared = Arc::clone(shared);
+    tasks.spawn(async move {
+        let mut stream = stream;
+        // Writes are batched here; waiting for more would only delay the last of them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "nodelay not set");
+        }
+        if let Some(settled) = handshake::handshake(&shared, &mut stream).await {
+            connection::serve(shared, stream, settled).await;
+        }
+    });
+}
+
+async fn run_timers(shared: Arc<Shared>) {
+    loop {
+        let sleep = match shared.tick() {
+            None => TIMER_SLEEP_MAX,
+            Some(at) => {
+                Duration::from_millis(at.saturating_sub(shared.clock.mono_ms()).max(1)).min(TIMER_SLEEP_MAX)
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(sleep) => {}
+            () = shared.timer.notified() => {}
+        }
+    }
+}
+
+/// Controls and observes a broker; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct BrokerHandle {
+    shared: Arc<Shared>,
+}
+
+impl BrokerHandle {
+    /// Swaps who may do what. Connections whose user or vhost is gone, whose password changed, or whose user lost the
+    /// vhost are closed with 320; for the others new permissions count from the next frame on. A vhost that is gone
+    /// goes with all it holds.
+    pub fn set_access(&self, access: Access) {
+        let shared = &self.shared;
+        let access = Arc::new(access);
+        *shared.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&access);
+        shared.generation.fetch_add(1, Ordering::AcqRel);
+        for control in lock(&shared.connections).values() {
+            let user = access.users.get(&*control.user);
+            let reason = match user {
+                _ if !access.vhosts.contains(&*control.vhost) => {
+                    format!("vhost '{}' is deleted", control.vhost)
+                }
+                None => format!("user '{}' is deleted", control.user),
+                Some(user) if !user.password.same(&control.password) => {
+                    format!("the password of user '{}' has changed", control.user)
+                }
+                Some(user) if !user.permissions.contains_key(&*control.vhost) => {
+                    format!("user '{}' has no access to vhost '{}' any more", control.user, control.vhost)
+                }
+                Some(_) => continue,
+            };
+            control.close(Failure::forced(&reason));
+        }
+        lock(&shared.vhosts).retain(|name, _| access.vhosts.contains(name));
+    }
+
+    /// Counters and gauges.
+    pub fn stats(&self) -> Stats {
+        let mut stats = lock(&self.shared.counters).clone();
+        for cell in self.shared.cells() {
+            stats.add(&lock(&cell.state).stats());
+        }
+        stats.connections = lock(&self.shared.connections).len() as u64;
+        stats.bytes_held = self.shared.memory.held() as u64;
+        stats
+    }
+
+    /// What each queue holds, by vhost and queue name.
+    pub fn queue_depths(&self) -> BTreeMap<(String, String), QueueDepth> {
+        let mut depths = BTreeMap::new();
+        let cells: Vec<_> =
+            lock(&self.shared.vhosts).iter().map(|(name, cell)| (name.clone(), Arc::clone(cell))).collect();
+        for (vhost, cell) in cells {
+            let queues = lock(&cell.state).depths();
+            depths.extend(queues.into_iter().map(|(queue, depth)| ((vhost.clone(), queue), depth)));
+        }
+        depths
+    }
+
+    /// Asks [`Broker::run`] to close all connections and return.
+    pub fn shutdown(&self) {
+        self.shared.shutdown.notify_one();
+    }
+}
+
+/// Rings the writer of a connection's own outbox.
+pub(crate) fn ring(outbox: &Outbox) {
+    outbox.ready.notify_one();
+}

@@ -1,0 +1,2 @@
+//! `locate` answers in process.
+fn main() {}

@@ -1,0 +1,79 @@
+//! What the redirector knows, as plain values for people: `kinetic map`, the board, `/metrics`.
+
+use kinetic_wire::{
+    DataType, Epoch, Incarnation, LeaseId, Mono, NodeId, RegionName, Serves, SourceKey, Term, Wall,
+};
+
+/// Everything at once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct View {
+    /// Leadership.
+    pub term: Term,
+    /// Schema commit of the map.
+    pub revision: String,
+    /// Map version that `locate` answers carry.
+    pub map_epoch: Epoch,
+    /// Still hearing what owners hold; nothing is placed.
+    pub listening: bool,
+    /// Analyzers by name.
+    pub analyzers: Vec<AnalyzerView>,
+    /// Sources by customer and name.
+    pub sources: Vec<SourceView>,
+}
+
+/// One analyzer and its lease.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnalyzerView {
+    /// Its name.
+    pub node: NodeId,
+    /// This start of it.
+    pub inc: Incarnation,
+    /// Its lease.
+    pub lease: LeaseId,
+    /// When the lease lapses unless renewed, on the redirector's monotonic clock.
+    pub lapses: Mono,
+    /// When it registered.
+    pub since: Wall,
+    /// What it can serve.
+    pub serves: Serves,
+    /// Relative capacity.
+    pub capacity: u32,
+    /// Share of its capacity in use, as it says.
+    pub load: f64,
+    /// Age of its oldest unsettled delivery in milliseconds, as it says.
+    pub lag_ms: u64,
+    /// Schema revision it runs.
+    pub schema: Option<String>,
+    /// It wants to leave.
+    pub draining: bool,
+    /// Sources it owns.
+    pub owned: usize,
+}
+
+/// One source and its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceView {
+    /// The source.
+    pub source: SourceKey,
+    /// Where its queue is.
+    pub region: RegionName,
+    /// What it carries.
+    pub data_type: DataType,
+    /// Who owns it.
+    pub owner: Option<OwnerView>,
+}
+
+/// An ownership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerView {
+    /// The analyzer.
+    pub node: NodeId,
+    /// Epoch of the ownership.
+    pub epoch: Epoch,
+    /// Since when.
+    pub since: Wall,
+    /// The analyzer says itself that it holds the source.
+    pub held: bool,
+    /// It has been told to let go.
+    pub leaving: bool,
+}

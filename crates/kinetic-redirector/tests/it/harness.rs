@@ -1,0 +1,255 @@
+//! A redirector with a disk that confirms at once, unless a test holds it back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinetic_redirector::machine::{
+    CustomerEntry, Effect, Input, Map, Redirector, RedirectorConfig, ReplyToken, Stored,
+};
+use kinetic_wire::names::rpc;
+use kinetic_wire::{
+    DataType, Drain, Goodbye, Heartbeat, Hold, Incarnation, LeaseReply, Limits, Locate, LocateReply, Login,
+    Mono, Now, Register, Released, RpcCode, RpcError, Serves, SourceKey, Wall, decode, encode,
+};
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+pub(crate) const TTL: Duration = Duration::from_secs(15);
+pub(crate) const GRACE: Duration = Duration::from_secs(5);
+pub(crate) const START: Now = Now { mono: Mono(1_000_000_000), wall: Wall(1_795_000_000_000_000_000) };
+
+pub(crate) fn config(listen: Duration) -> RedirectorConfig {
+    RedirectorConfig {
+        ttl: TTL,
+        grace: GRACE,
+        listen,
+        analyzers_max: 8,
+        locate_ttl: Duration::from_secs(300),
+        limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
+        seed: 7,
+    }
+}
+
+/// A map of `customer/source,source …` in region `eu`.
+pub(crate) fn map(revision: &str, customers: &[(&str, &[&str])]) -> Map {
+    let entry = |sources: &[&str]| CustomerEntry {
+        region: "eu".into(),
+        sources: sources.iter().map(|source| ((*source).into(), DataType::Statsd)).collect(),
+    };
+    let address = |region: &str| vec![(format!("amqp://{region}.example:5672"), region.to_owned())];
+    Map {
+        revision: revision.to_owned(),
+        regions: ["eu", "us"].into_iter().map(|region| (region.into(), address(region))).collect(),
+        customers: customers.iter().map(|(name, sources)| ((*name).into(), entry(sources))).collect(),
+    }
+}
+
+/// One customer with this many sources, `s00`, `s01` …
+pub(crate) fn wide_map(sources: usize) -> Map {
+    let names: Vec<String> = (0..sources).map(|i| format!("s{i:02}")).collect();
+    map("r1", &[("acme", &names.iter().map(String::as_str).collect::<Vec<_>>())])
+}
+
+/// What an analyzer remembers.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) name: String,
+    pub(crate) inc: Incarnation,
+    pub(crate) lease: kinetic_wire::LeaseId,
+    pub(crate) seq: u64,
+    pub(crate) serves: Serves,
+    pub(crate) holds: BTreeMap<SourceKey, kinetic_wire::Epoch>,
+}
+
+impl Peer {
+    pub(crate) fn new(name: &str, inc: u128) -> Self {
+        Self {
+            name: name.to_owned(),
+            inc: Incarnation(Uuid::from_u128(inc)),
+            lease: kinetic_wire::LeaseId::default(),
+            seq: 0,
+            serves: Serves::default(),
+            holds: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn holding(mut self, source: &SourceKey, epoch: u64) -> Self {
+        self.holds.insert(source.clone(), kinetic_wire::Epoch(epoch));
+        self
+    }
+
+    fn holds(&self) -> Vec<Hold> {
+        self.holds.iter().map(|(source, epoch)| Hold { source: source.clone(), epoch: *epoch }).collect()
+    }
+
+    pub(crate) fn register_body(&self) -> Vec<u8> {
+        encode(&Register {
+            v: 1,
+            node: self.name.as_str().into(),
+            inc: self.inc,
+            serves: self.serves.clone(),
+            capacity: 100,
+            schema: None,
+            holds: self.holds(),
+        })
+    }
+
+    pub(crate) fn heartbeat_body(&mut self) -> Vec<u8> {
+        self.seq += 1;
+        encode(&Heartbeat {
+            v: 1,
+            lease: self.lease,
+            node: self.name.as_str().into(),
+            inc: self.inc,
+            seq: self.seq,
+            load: 0.25,
+            lag_ms: 40,
+            schema: Some("r1".to_owned()),
+            holds: self.holds(),
+        })
+    }
+
+    /// Does what the answer says, as an analyzer with nothing to settle would.
+    pub(crate) fn obey(&mut self, reply: &LeaseReply) {
+        self.lease = reply.lease;
+        self.holds =
+            reply.grant.iter().map(|grant| (grant.source.clone(), grant.epoch)).collect::<BTreeMap<_, _>>();
+    }
+
+    pub(crate) fn sources(&self) -> Vec<String> {
+        self.holds.keys().map(|source| source.source.to_string()).collect()
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) machine: Redirector,
+    pub(crate) now: Now,
+    pub(crate) disk: Stored,
+    /// The disk does not answer: writes are kept here.
+    pub(crate) stalled: Option<Vec<Stored>>,
+    pub(crate) replies: BTreeMap<u64, Vec<u8>>,
+    config: RedirectorConfig,
+    tokens: u64,
+}
+
+impl World {
+    pub(crate) fn new(config: RedirectorConfig, map: Map) -> Self {
+        Self::after(config, map, Stored::default())
+    }
+
+    pub(crate) fn after(config: RedirectorConfig, map: Map, disk: Stored) -> Self {
+        Self {
+            machine: Redirector::new(config.clone(), Arc::new(map), disk.clone()),
+            now: START,
+            disk,
+            stalled: None,
+            replies: BTreeMap::new(),
+            config,
+            tokens: 0,
+        }
+    }
+
+    /// The process dies; another one starts from what is on disk.
+    pub(crate) fn restart(&mut self, map: Map) {
+        self.machine = Redirector::new(self.config.clone(), Arc::new(map), self.disk.clone());
+        self.stalled = self.stalled.take().map(|_| Vec::new());
+    }
+
+    pub(crate) fn handle(&mut self, input: Input<'_>) {
+        let mut effects = Vec::new();
+        self.machine.handle(self.now, input, &mut effects);
+        for effect in effects {
+            match effect {
+                Effect::Store { stored } => match &mut self.stalled {
+                    Some(waiting) => waiting.push(stored),
+                    None => self.confirm(stored),
+                },
+                Effect::Reply { token, body } => {
+                    assert!(self.replies.insert(token.0, body).is_none(), "answered twice");
+                }
+            }
+        }
+    }
+
+    fn confirm(&mut self, stored: Stored) {
+        assert!(stored.epoch_max >= self.disk.epoch_max && stored.term >= self.disk.term);
+        self.disk = stored.clone();
+        self.handle(Input::Stored { stored });
+    }
+
+    /// The disk answers again.
+    pub(crate) fn disk_back(&mut self) {
+        for stored in self.stalled.take().unwrap_or_default() {
+            self.confirm(stored);
+        }
+    }
+
+    pub(crate) fn sleep(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+        self.handle(Input::Tick);
+    }
+
+    pub(crate) fn send(&mut self, kind: &str, login: Option<&str>, body: &[u8]) -> u64 {
+        self.tokens += 1;
+        let token = ReplyToken(self.tokens);
+        let login = login.map(Login::new);
+        self.handle(Input::Request { token, kind, login: login.as_ref(), body });
+        self.tokens
+    }
+
+    pub(crate) fn answer<T: DeserializeOwned>(&self, token: u64) -> Result<T, RpcCode> {
+        let body = self.replies.get(&token).expect("an answer");
+        decode::<T>(body).map_err(|_| {
+            let refused = decode::<RpcError>(body).expect("a refusal");
+            assert!(!refused.ok);
+            refused.code
+        })
+    }
+
+    pub(crate) fn call<T: DeserializeOwned>(&mut self, kind: &str, body: &[u8]) -> Result<T, RpcCode> {
+        let token = self.send(kind, Some("kinetic"), body);
+        self.answer(token)
+    }
+
+    pub(crate) fn register(&mut self, peer: &mut Peer) -> Result<LeaseReply, RpcCode> {
+        let reply: LeaseReply = self.call(rpc::REGISTER, &peer.register_body())?;
+        peer.obey(&reply);
+        Ok(reply)
+    }
+
+    pub(crate) fn beat(&mut self, peer: &mut Peer) -> Result<LeaseReply, RpcCode> {
+        let body = peer.heartbeat_body();
+        let reply: LeaseReply = self.call(rpc::HEARTBEAT, &body)?;
+        peer.obey(&reply);
+        Ok(reply)
+    }
+
+    pub(crate) fn drain(&mut self, peer: &Peer) -> Result<LeaseReply, RpcCode> {
+        let node = peer.name.as_str().into();
+        let body = encode(&Drain { v: 1, lease: peer.lease, node, inc: peer.inc, deadline_ms: 60_000 });
+        self.call(rpc::DRAIN, &body)
+    }
+
+    pub(crate) fn goodbye(&mut self, peer: &Peer) -> Result<Released, RpcCode> {
+        let node = peer.name.as_str().into();
+        let body = encode(&Goodbye { v: 1, lease: peer.lease, node, inc: peer.inc });
+        self.call(rpc::GOODBYE, &body)
+    }
+
+    pub(crate) fn locate(&mut self, login: Option<&str>) -> Result<LocateReply, RpcCode> {
+        let token = self.send(rpc::LOCATE, login, &locate_body());
+        self.answer(token)
+    }
+}
+
+pub(crate) fn locate_body() -> Vec<u8> {
+    encode(&Locate {
+        v: 1,
+        client: Incarnation(Uuid::from_u128(9)),
+        origin: Some("web-1".to_owned()),
+        profile: None,
+        data_types: vec![DataType::Statsd],
+        have_epoch: None,
+    })
+}

@@ -1,0 +1,146 @@
+//! `customer` and its `key` blocks, and what holds between customers.
+
+use kinetic_wire::Wall;
+
+use super::{alert, analytic, service, source};
+use crate::advice;
+use crate::block::{Named, Node, checked};
+use crate::diagnostic::{At, Problem, Sink};
+use crate::limits::{KEYS_MAX, LIST_MAX};
+use crate::load::{Declared, declare};
+use crate::network::{self, Netblock};
+use crate::notation;
+use crate::reference::{self, Names};
+use crate::schema::{Customer, Key, Schema};
+use crate::value;
+
+/// All customers.
+pub(super) fn all(sink: &mut Sink<'_>, declared: &Declared<'_>, schema: &mut Schema, today: Option<Wall>) {
+    let mut networks = Vec::new();
+    for (name, parts) in &declared.customers {
+        let mut customer = Customer {
+            name: (*name).into(),
+            region: "".into(),
+            keys: Vec::new(),
+            netblocks: Vec::new(),
+            sources: source::all(sink, parts),
+            services: service::all(sink, parts),
+            analytics: Default::default(),
+            alerts: alert::all(sink, parts),
+        };
+        customer.analytics = analytic::all(sink, parts, &customer);
+        if let Some(named) = parts.customer {
+            own(sink, named, declared, &mut customer, &mut networks, today);
+        }
+        advice::customer(sink, parts, &customer);
+        schema.customers.insert(customer.name.clone(), customer);
+    }
+    overlaps(sink, networks);
+    advice::installation(sink, declared);
+}
+
+/// The attributes and keys of the `customer` block itself.
+fn own<'a>(
+    sink: &mut Sink<'_>,
+    named: Named<'a>,
+    declared: &Declared<'_>,
+    customer: &mut Customer,
+    networks: &mut Vec<(Netblock, &'a str, At)>,
+    today: Option<Wall>,
+) {
+    let node = named.node;
+    let example = reference::written("region", declared.regions.keys().next().copied().unwrap_or("local"));
+    if let Some(region) = node.required(sink, "region", &example)
+        && let Some(name) = reference::resolve(sink, region, "region", &declared.regions)
+    {
+        customer.region = name.into();
+    }
+    if let Some(list) = node.get("netblocks") {
+        for block in value::list(sink, list, LIST_MAX) {
+            let Some(written) = value::text(sink, block, "a network such as \"203.0.113.0/24\"") else {
+                continue;
+            };
+            match network::netblock(written) {
+                Ok(netblock) => networks.push((netblock, named.name, block.at())),
+                Err(problem) => sink.push(block.problem("bad-netblock", problem).label("not a network")),
+            }
+            customer.netblocks.push(written.to_owned());
+        }
+    }
+    let mut names = Names::new();
+    for inner in node.blocks("key") {
+        if let Some(named) = checked(sink, inner) {
+            declare(sink, &mut names, "key", named, KEYS_MAX);
+        }
+    }
+    customer.keys = names.values().filter_map(|named| key(sink, *named, today)).collect();
+}
+
+fn key(sink: &mut Sink<'_>, named: Named<'_>, today: Option<Wall>) -> Option<Key> {
+    let Named { name, node } = named;
+    let secret =
+        node.required(sink, "secret_sha256", "\"…\" (printf %s SECRET | sha256sum)").and_then(|secret| {
+            let hash = value::text(sink, secret, "a SHA-256 hash as a string").map(notation::sha256)?;
+            if hash.is_none() {
+                let message = "`secret_sha256` must be 64 hexadecimal digits";
+                let help =
+                    "it is the hash of the secret, never the secret itself: printf %s SECRET | sha256sum";
+                sink.push(secret.problem("bad-hash", message).label("not a SHA-256 hash").help(help));
+            }
+            hash
+        });
+    let expires_ms = expiry(sink, node, name, today);
+    let may_declare = node.get("may_declare").and_then(|value| value::boolean(sink, value)).unwrap_or(false);
+    Some(Key { name: name.to_owned(), secret_sha256: secret?, expires_ms, may_declare })
+}
+
+fn expiry(sink: &mut Sink<'_>, node: Node<'_>, name: &str, today: Option<Wall>) -> Option<i64> {
+    let expires = node.get("expires")?;
+    let written = value::text(sink, expires, "a date such as \"2027-03-01\"")?;
+    let Some(end) = notation::end_of_day_ms(written) else {
+        let message = "`expires` must be a date such as \"2027-03-01\"";
+        sink.push(expires.problem("bad-date", message).label("not a date"));
+        return None;
+    };
+    if today.is_some_and(|today| today.as_ms() >= end) {
+        let message = format!("key `{name}` has expired: {written} was its last day");
+        sink.push(
+            Problem::warning("expired-key", &expires.at(), message)
+                .label("in the past")
+                .help("whoever publishes with it is refused; remove the block, or set a later date"),
+        );
+    }
+    Some(end)
+}
+
+/// Networks that two customers claim: nobody could tell whose a datagram from there is.
+fn overlaps(sink: &mut Sink<'_>, mut networks: Vec<(Netblock, &str, At)>) {
+    networks.sort_by_key(|(block, customer, _)| (*block, *customer));
+    // The network that reaches furthest so far, and the furthest of any other customer: enough to find, for each
+    // network, one that overlaps it if there is any.
+    let mut reach: Vec<&(Netblock, &str, At)> = Vec::new();
+    let mut family = None;
+    for network in &networks {
+        let (block, customer, at) = network;
+        if family.replace(block.v6) != Some(block.v6) {
+            reach.clear();
+        }
+        if let Some((_, other, first)) =
+            reach.iter().find(|(held, other, _)| other != customer && held.overlaps(block))
+        {
+            let message = format!("this network is claimed by `{other}` and by `{customer}`");
+            let problem =
+                Problem::error("overlapping-netblock", at, message).label(format!("`{customer}` here"));
+            sink.push(problem.related(first, format!("`{other}` here")).help(
+                "a netblock says whose unauthenticated traffic is, so that each address has one owner",
+            ));
+        }
+        match reach.iter_mut().find(|(_, other, _)| other == customer) {
+            Some(held) if held.0.last >= block.last => {}
+            Some(held) => *held = network,
+            None => reach.push(network),
+        }
+        reach.sort_by_key(|(held, _, _)| std::cmp::Reverse(held.last));
+        reach.truncate(2);
+    }
+}

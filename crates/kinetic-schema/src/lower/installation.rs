@@ -1,0 +1,95 @@
+//! `region` and `mail`.
+
+use std::path::PathBuf;
+
+use crate::block::{Named, Node};
+use crate::diagnostic::Sink;
+use crate::limits::REGION_NAME_BYTES_MAX;
+use crate::schema::{Mail, MailTls, Region};
+use crate::value::{self, Value};
+use crate::{mailbox, network};
+
+pub(super) fn region(sink: &mut Sink<'_>, named: Named<'_>) -> Region {
+    let mut amqp = Vec::new();
+    if let Some(list) = named.node.get("amqp") {
+        for url in value::list(sink, list, 16) {
+            let Some(written) = value::text(sink, url, "an address such as \"amqps://broker.example:5671\"")
+            else {
+                continue;
+            };
+            match network::amqp_url(written) {
+                Ok(()) => amqp.push(written.to_owned()),
+                Err(problem) => {
+                    sink.push(url.problem("bad-address", problem).label("not a broker's address"))
+                }
+            }
+        }
+    }
+    let vhost = named.node.get("vhost").and_then(|vhost| vhost_name(sink, vhost));
+    Region { name: named.name.into(), amqp, vhost: vhost.unwrap_or_else(|| named.name.to_owned()) }
+}
+
+fn vhost_name(sink: &mut Sink<'_>, vhost: Value<'_>) -> Option<String> {
+    let written = value::text(sink, vhost, "a string")?;
+    if written.is_empty() || written.len() > REGION_NAME_BYTES_MAX || written.chars().any(char::is_control) {
+        let message =
+            format!("a vhost's name has 1 to {REGION_NAME_BYTES_MAX} bytes and no control characters");
+        sink.push(vhost.problem("bad-name", message));
+        return None;
+    }
+    Some(written.to_owned())
+}
+
+pub(super) fn mail(sink: &mut Sink<'_>, node: Node<'_>) -> Option<Mail> {
+    let relay = node.required(sink, "relay", "\"smtp.example:587\"").and_then(|relay| {
+        let written = value::text(sink, relay, "host:port as a string")?;
+        match network::host_port(written) {
+            Ok(relay) => Some(relay),
+            Err(problem) => {
+                let problem = relay.problem("bad-address", problem).label("not host:port");
+                sink.push(problem.help("write for example \"smtp.example:587\""));
+                None
+            }
+        }
+    });
+    let from = node.required(sink, "from", "\"alerts@example.org\"").and_then(|from| address(sink, from));
+    let port = relay.as_ref().map_or(587, |(_, port)| *port);
+    let default_tls = if port == 465 { MailTls::Implicit } else { MailTls::StartTls };
+    let choices = [("starttls", MailTls::StartTls), ("implicit", MailTls::Implicit), ("none", MailTls::None)];
+    let tls = node.get("tls").and_then(|tls| value::choice(sink, tls, &choices)).unwrap_or(default_tls);
+    let mut login = |name: &'static str| node.get(name).and_then(|value| line(sink, value));
+    let (username, password_file) = (login("username"), login("password_file").map(PathBuf::from));
+    for (given, missing, example) in [
+        (node.get("username"), "password_file", "\"/etc/kinetic/smtp-password\""),
+        (node.get("password_file"), "username", "\"kinetic\""),
+    ] {
+        if given.is_some() {
+            node.required(sink, missing, example);
+        }
+    }
+    let (host, port) = relay?;
+    Some(Mail { host, port, tls, from: from?, username, password_file })
+}
+
+/// A string of one line, not empty.
+fn line(sink: &mut Sink<'_>, value: Value<'_>) -> Option<String> {
+    let written = value::text(sink, value, "a string")?;
+    if written.is_empty() || written.len() > 1_024 || written.chars().any(char::is_control) {
+        sink.push(value.problem("bad-text", format!("`{}` must be one line of text", value.attribute)));
+        return None;
+    }
+    Some(written.to_owned())
+}
+
+/// An RFC 5322 mailbox.
+pub(super) fn address(sink: &mut Sink<'_>, value: Value<'_>) -> Option<String> {
+    let written = value::text(sink, value, "an e-mail address as a string")?;
+    match mailbox::problem(written) {
+        None => Some(written.trim().to_owned()),
+        Some(problem) => {
+            let problem = value.problem("bad-address", format!("this is not an e-mail address: {problem}"));
+            sink.push(problem.label("not an address"));
+            None
+        }
+    }
+}

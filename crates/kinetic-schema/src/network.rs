@@ -1,0 +1,125 @@
+//! Broker addresses, relays and netblocks.
+
+use std::net::IpAddr;
+
+/// A network as the range of addresses that it holds; IPv4 addresses are compared with IPv4 addresses only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Netblock {
+    pub(crate) v6: bool,
+    pub(crate) first: u128,
+    pub(crate) last: u128,
+}
+
+impl Netblock {
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.v6 == other.v6 && self.first <= other.last && other.first <= self.last
+    }
+}
+
+/// `203.0.113.0/24`; the error says what is wrong with it.
+pub(crate) fn netblock(written: &str) -> Result<Netblock, String> {
+    let (address, prefix) = match written.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (written, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| format!("`{address}` is not an IP address"))?;
+    let (bits, value, v6) = match address {
+        IpAddr::V4(v4) => (32, u128::from(v4.to_bits()), false),
+        IpAddr::V6(v6) => (128, v6.to_bits(), true),
+    };
+    let prefix: u32 = match prefix {
+        None => bits,
+        Some(prefix) => prefix
+            .parse()
+            .ok()
+            .filter(|length| *length <= bits && prefix.bytes().all(|digit| digit.is_ascii_digit()))
+            .ok_or_else(|| format!("`/{prefix}` is not a prefix length from 0 to {bits}"))?,
+    };
+    let host = 1u128.checked_shl(bits - prefix).map_or(u128::MAX, |size| size - 1);
+    if value & host != 0 {
+        let network = value & !host;
+        let network = if v6 {
+            IpAddr::V6(network.into())
+        } else {
+            IpAddr::V4(u32::try_from(network).expect("an IPv4 network has 32 bits").into())
+        };
+        return Err(format!("host bits are set; the network is \"{network}/{prefix}\""));
+    }
+    Ok(Netblock { v6, first: value, last: value | host })
+}
+
+/// `host:port`, also `[::1]:587`; the error says what is wrong with it.
+pub(crate) fn host_port(written: &str) -> Result<(String, u16), String> {
+    let Some((host, port)) = written.rsplit_once(':') else {
+        return Err("a relay is written as host:port".to_owned());
+    };
+    let port: u16 = port
+        .parse()
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(|| format!("`{port}` is not a port from 1 to 65535"))?;
+    host_problem(host).map_or_else(|| Ok((host.trim_matches(['[', ']']).to_owned(), port)), Err)
+}
+
+fn host_problem(host: &str) -> Option<String> {
+    if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return inner
+            .parse::<std::net::Ipv6Addr>()
+            .err()
+            .map(|_| format!("`{inner}` is not an IPv6 address"));
+    }
+    let label = |label: &str| {
+        !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    };
+    let name = host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(label);
+    (!name).then(|| format!("`{host}` is not a host name or address (IPv6 stands in square brackets)"))
+}
+
+/// `amqps://host:port`; the error says what is wrong with it.
+pub(crate) fn amqp_url(written: &str) -> Result<(), String> {
+    let Some(rest) = written.strip_prefix("amqp://").or_else(|| written.strip_prefix("amqps://")) else {
+        return Err("a broker is written as amqp://host:port or amqps://host:port".to_owned());
+    };
+    if rest.contains('@') {
+        return Err("logins do not belong in the repository; nodes read theirs from a file".to_owned());
+    }
+    if rest.contains(['/', '?', '#']) {
+        return Err("nothing follows the port: the vhost is the region's name, or its `vhost`".to_owned());
+    }
+    let has_port = rest.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    if has_port { host_port(rest).map(|_| ()) } else { host_problem(rest).map_or(Ok(()), Err) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn netblocks_overlap_by_address() {
+        let block = |written| netblock(written).expect("well formed");
+        assert!(block("10.0.0.0/8").overlaps(&block("10.1.0.0/16")));
+        assert!(!block("10.0.0.0/9").overlaps(&block("10.128.0.0/9")));
+        assert!(block("0.0.0.0/0").overlaps(&block("203.0.113.7")));
+        assert!(!block("::/0").overlaps(&block("0.0.0.0/0")));
+        assert!(block("2001:db8::/32").overlaps(&block("2001:db8:1::/48")));
+        for wrong in ["10.0.0.1/8", "10.0.0.0/33", "10.0.0/8", "::/129", "::/+1", "host/8", ""] {
+            assert!(netblock(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(host_port("smtp.example:587"), Ok(("smtp.example".to_owned(), 587)));
+        assert_eq!(host_port("[::1]:25"), Ok(("::1".to_owned(), 25)));
+        for wrong in ["smtp.example", "smtp.example:0", "smtp.example:x", ":25", "a b:25", "::1:25"] {
+            assert!(host_port(wrong).is_err(), "{wrong}");
+        }
+        for right in ["amqp://localhost", "amqps://broker.example:5671", "amqp://[::1]:5672", "amqp://[::1]"]
+        {
+            assert_eq!(amqp_url(right), Ok(()), "{right}");
+        }
+        for wrong in ["http://x", "amqp://u:p@x", "amqp://x/vhost", "amqp://", "amqp://x:0"] {
+            assert!(amqp_url(wrong).is_err(), "{wrong}");
+        }
+    }
+}

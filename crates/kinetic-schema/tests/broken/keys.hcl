@@ -1,0 +1,15 @@
+region "local" {}
+
+mail {
+  relay = "localhost:25"
+  from  = "kinetic@example.org"
+}
+
+customer "acme" {
+  region = region.local
+
+  key "a" {
+    secret_sha256 = "change-me"
+    expires       = "2027-02-30"
+  }
+}

@@ -1,0 +1,15 @@
+region "local" {}
+
+mail {
+  relay = "localhost:25"
+}
+
+customer "acme" {
+  key "a" {}
+  source "web" {}
+  service "s" {
+    cluster "c" {}
+  }
+  analytic "x" {}
+  alert "y" {}
+}

@@ -1,0 +1,4 @@
+source "web" {
+  data_type = "statsd"
+  routing   = ["web.#"]
+}

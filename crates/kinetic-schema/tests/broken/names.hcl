@@ -1,0 +1,15 @@
+region "us west" {}
+
+customer "Acme_Corp" {}
+
+customer "acme" {
+  region = region["us west"]
+
+  source "web.front" {
+    routing = ["#"]
+  }
+  source {
+    routing = ["#"]
+  }
+  service "a" "b" {}
+}

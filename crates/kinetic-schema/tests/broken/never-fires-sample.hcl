@@ -1,0 +1,39 @@
+region "local" {}
+
+mail {
+  relay = "localhost:25"
+  from  = "kinetic@example.org"
+}
+
+customer "acme" {
+  region = region.local
+
+  source "web" {
+    data_type = "statsd"
+    routing   = ["web.#"]
+  }
+
+  service "checkout" {
+    cluster "frontends" {
+      source  = source.web
+      members = ["web-1", "web-2", "web-3", "web-4", "web-5"]
+    }
+  }
+
+  analytic "slow-host" {
+    on     = service.checkout.cluster.frontends
+    metric = "latency"
+    window = "10s"
+    for    = "3 of 5"
+
+    rule "deviates" {
+      deviations = 1.9
+      deviation = "sample"
+    }
+  }
+
+  alert "team" {
+    analytics = [analytic.slow-host]
+    to        = ["oncall@acme.example"]
+  }
+}

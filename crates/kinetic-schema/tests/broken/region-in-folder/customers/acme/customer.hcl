@@ -1,0 +1,5 @@
+customer "acme" {
+  region = region.local
+}
+
+region "mine" {}

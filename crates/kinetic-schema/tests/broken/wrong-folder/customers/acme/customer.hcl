@@ -1,0 +1,3 @@
+customer "globex" {
+  region = region.local
+}

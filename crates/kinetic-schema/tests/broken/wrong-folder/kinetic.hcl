@@ -1,0 +1,7 @@
+region "local" {}
+
+mail {
+  relay = "localhost:25"
+  from  = "kinetic@example.org"
+}
+

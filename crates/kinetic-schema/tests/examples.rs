@@ -1,0 +1,33 @@
+//! Every folder of `topology-examples` passes the check without a word, and stands in canonical form.
+
+mod common;
+
+use std::path::Path;
+
+use kinetic_schema::{Files, load, render};
+
+fn examples() -> Vec<(String, Files)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../topology-examples");
+    let found = common::folders(&root);
+    assert!(found.len() >= 5, "the examples are where this test looks");
+    found
+}
+
+#[test]
+fn every_example_passes_the_check_without_a_word() {
+    for (name, files) in examples() {
+        let loaded = load(&files);
+        let said = render(&loaded.diagnostics, &files, false, 120);
+        assert!(loaded.schema.is_some() && loaded.diagnostics.is_empty(), "{name}:\n{said}");
+    }
+}
+
+#[test]
+fn every_example_is_in_canonical_form() {
+    for (name, files) in examples() {
+        for (path, bytes) in files.iter().filter(|(path, _)| path.ends_with(".hcl")) {
+            let text = std::str::from_utf8(bytes).expect("UTF-8");
+            assert_eq!(kinetic_schema::format(text).expect("well formed"), text, "{name}/{path}");
+        }
+    }
+}

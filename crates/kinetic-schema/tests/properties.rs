@@ -1,0 +1,185 @@
+//! No bytes make the language panic, and formatting changes no meaning.
+
+use kinetic_schema::{Files, format, fuzz_bytes, load, render};
+use proptest::prelude::*;
+
+const EXAMPLE: &str = include_str!("../../../topology-examples/one-file/kinetic.hcl");
+const WHOLE: &str = include_str!("../../../topology-examples/telegraf-influx/customers/factory/factory.hcl");
+
+fn one(text: &str) -> Files {
+    Files::from([("kinetic.hcl".to_owned(), text.as_bytes().to_vec())])
+}
+
+/// A well-formed file with some of its pieces taken out, doubled, swapped or overwritten.
+fn mangled() -> impl Strategy<Value = String> {
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), 0usize..40, 0usize..20), 1..6);
+    let scraps = prop::sample::select(vec![
+        "{",
+        "}",
+        "[",
+        "]",
+        "(",
+        ")",
+        "\"",
+        "=",
+        ",",
+        "\n",
+        "${",
+        "%{",
+        "<<X\n",
+        "<<-X\n",
+        "X\n",
+        "/*",
+        "*/",
+        "#",
+        "//",
+        "é",
+        "null",
+        "-1",
+        "1e999",
+        "\"\"",
+        "\"*\"",
+        "source.",
+        "customer \"home\" {}\n",
+        "\t",
+        "\r\n",
+        "deviations = 1\n",
+        "\u{0}",
+    ]);
+    (prop::sample::select(vec![EXAMPLE, WHOLE]), edits, prop::collection::vec(scraps, 6)).prop_map(
+        |(text, edits, scraps)| {
+            let mut text = text.to_owned();
+            for ((index, cut, _), scrap) in edits.into_iter().zip(scraps) {
+                let mut start = index.index(text.len() + 1);
+                while !text.is_char_boundary(start) {
+                    start -= 1;
+                }
+                let mut end = (start + cut).min(text.len());
+                while !text.is_char_boundary(end) {
+                    end -= 1;
+                }
+                text.replace_range(start..end.max(start), scrap);
+            }
+            text
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn any_bytes_are_answered(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        fuzz_bytes(&bytes);
+    }
+
+    #[test]
+    fn any_text_is_answered(text in "[a-z{}\\[\\]()\"=$%#/*<>\\\\\n .,é-]{0,200}") {
+        fuzz_bytes(text.as_bytes());
+    }
+
+    #[test]
+    fn mangled_files_are_answered(text in mangled()) {
+        fuzz_bytes(text.as_bytes());
+    }
+
+    #[test]
+    fn formatting_keeps_the_meaning(text in mangled()) {
+        if let Ok(formatted) = format(&text) {
+            let (before, after) = (load(&one(&text)), load(&one(&formatted)));
+            prop_assert_eq!(format!("{:?}", before.schema), format!("{:?}", after.schema));
+            let told = |loaded: &kinetic_schema::Loaded| -> Vec<(&str, String)> {
+                let mut told: Vec<_> =
+                    loaded.diagnostics.iter().map(|told| (told.code, told.message.clone())).collect();
+                told.sort();
+                told
+            };
+            prop_assert_eq!(told(&before), told(&after));
+        }
+    }
+
+    #[test]
+    fn blanks_do_not_matter_to_the_formatter(blanks in prop::collection::vec(0usize..4, 60)) {
+        // Every run of blanks at a line's start or around `=` becomes another one: the canonical form is the same.
+        let mut blanks = blanks.into_iter().cycle();
+        let mut spread = |text: &str| text.lines().map(|line| {
+            let more = " ".repeat(blanks.next().unwrap_or(0));
+            let line = line.trim_start();
+            let key = line.split(' ').next().unwrap_or_default();
+            match line[key.len()..].trim_start().strip_prefix("= ") {
+                Some(value) => format!("{more}{key}{more} ={more}{value}\n"),
+                None => format!("{more}{line}\n"),
+            }
+        }).collect::<String>();
+        let wide = spread(EXAMPLE);
+        prop_assert_eq!(format(&wide).unwrap(), EXAMPLE);
+    }
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_no_overflow() {
+    for opening in [
+        "[",
+        "{",
+        "(",
+        "a {\n",
+        "a = [",
+        "a = {b=",
+        "a = (",
+        "a = \"${",
+        "a = f(",
+        "x = -",
+        "x = !",
+        "a = b[",
+        "a = b ? ",
+        "a = [for x in ",
+    ] {
+        for count in [40, 64, 65, 1_000, 100_000] {
+            let text = format!("a = {}", opening.repeat(count));
+            let bare = opening.repeat(count);
+            for text in [text, bare] {
+                let files = one(&text);
+                let loaded = load(&files);
+                assert!(loaded.schema.is_none(), "{opening:?} times {count}");
+                assert!(!render(&loaded.diagnostics, &files, false, 80).is_empty());
+                assert!(format(&text).is_err());
+            }
+        }
+    }
+}
+
+#[test]
+fn nesting_below_the_limit_takes_no_time() {
+    // Alternatives that a parser tries one after the other could double the time at every level.
+    for (open, close) in
+        [("[", "]"), ("(", ")"), ("{a=", "}"), ("\"${", "}\""), ("[{a=(", ")}]"), ("f(", ")"), ("a[", "]")]
+    {
+        for closed in [true, false] {
+            let depth = 60 / open.len().min(3);
+            let mut text = format!("a {{\n  b = {}1", open.repeat(depth));
+            if closed {
+                text.push_str(&close.repeat(depth));
+            }
+            text.push_str("\n}\n");
+            assert!(load(&one(&text)).schema.is_none());
+        }
+    }
+}
+
+#[test]
+fn long_chains_of_operators_are_answered() {
+    for link in ["1 + ", "x.", "x ? y : ", "-", "a && "] {
+        let text = format!("customer \"a\" {{\n  region = {}1\n}}\n", link.repeat(50_000));
+        assert!(load(&one(&text)).schema.is_none());
+    }
+}
+
+#[test]
+fn large_files_are_refused_by_name_of_the_limit() {
+    let mut files = one(EXAMPLE);
+    files.insert("big.hcl".to_owned(), vec![b'#'; kinetic_schema::limits::FILE_BYTES_MAX + 1]);
+    files.insert("big.txt".to_owned(), vec![0xff; 10]);
+    let loaded = load(&files);
+    assert!(loaded.schema.is_none());
+    assert_eq!(loaded.diagnostics.iter().map(|told| told.code).collect::<Vec<_>>(), ["too-large"]);
+}

@@ -1,0 +1,211 @@
+//! `kinetic schema init|notify` and the hook that checks every push.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use kinetic_amqp::Publisher;
+use kinetic_replica::{Author, Files};
+use kinetic_schema::Loaded;
+use kinetic_wire::{Envelope, SchemaNotice, encode, names};
+use sha2::{Digest, Sha256};
+
+use crate::{cli, exit, node, term, topology};
+
+/// How long the broker may take to confirm a notice.
+const NOTIFY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+/// What git writes for "no commit".
+const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
+
+/// A key's secret: 192 random bits. Only its hash goes into the schema.
+pub(crate) fn new_secret() -> String {
+    node::hex(&rand::random::<[u8; 24]>())
+}
+
+/// The hash that stands in the schema for a secret.
+pub(crate) fn secret_sha256(secret: &str) -> String {
+    node::hex(&Sha256::digest(secret.as_bytes()))
+}
+
+/// What a new repository holds: one region on this machine's broker, one customer, one rule worth having.
+pub(crate) fn starter(customer: &str, secret_sha256: &str) -> Files {
+    let installation = "\
+# The installation: regions (a broker and its vhost each) and how mail leaves.
+# A region without `amqp` is served by this installation's own broker.
+region \"local\" {}
+
+# Until there is a mail block, alerts are kept in history and not mailed.
+# mail {
+#   relay         = \"smtp.example.com:587\"
+#   from          = \"Kinetic <alerts@example.com>\"
+#   username      = \"alerts@example.com\"
+#   password_file = \"/etc/kinetic/mail-password\"
+# }
+";
+    let owner = format!(
+        "\
+customer \"{customer}\" {{
+  region = region.local
+
+  # The login is {customer}.first; its secret was shown once, when this repository was made.
+  key \"first\" {{
+    secret_sha256 = \"{secret_sha256}\"
+  }}
+}}
+"
+    );
+    let topology = "\
+# What kind of data there is, and which messages carry it.
+source \"statsd\" {
+  data_type = \"statsd\"
+  routing   = [\"statsd.#\"]
+}
+
+# Hosts that should behave alike, by the name that each gives itself.
+service \"web\" {
+  cluster \"frontends\" {
+    source  = source.statsd
+    members = [\"web-*\"]
+  }
+}
+";
+    let alerts = "\
+# One host's mean latency against its peers', every 10 seconds.
+analytic \"slow-host\" {
+  on     = service.web.cluster.frontends
+  metric = \"*.latency\"
+  value  = \"mean\"
+  window = \"10s\"
+  for    = \"3 of 5\"
+
+  rule \"deviates\" {
+    deviations = 3
+    direction  = \"above\"
+    min_feeds  = 11
+    min_effect = \"20%\"
+  }
+}
+
+alert \"on-call\" {
+  analytics = [analytic.slow-host]
+  to        = [\"oncall@example.com\"]
+}
+";
+    let folder = format!("customers/{customer}");
+    Files::from([
+        ("kinetic.hcl".to_owned(), installation.as_bytes().to_vec()),
+        (format!("{folder}/customer.hcl"), owner.into_bytes()),
+        (format!("{folder}/topology.hcl"), topology.as_bytes().to_vec()),
+        (format!("{folder}/alerts.hcl"), alerts.as_bytes().to_vec()),
+    ])
+}
+
+/// The hook: this binary checks what is pushed.
+pub(crate) fn hook_text() -> Result<String> {
+    let binary = std::env::current_exe().context("cannot tell where this binary is")?;
+    let quoted = binary.display().to_string().replace('\'', "'\\''");
+    Ok(format!(
+        "#!/bin/sh\n# Refuses a push whose schema does not check. Point it at another binary after an upgrade.\n\
+         exec '{quoted}' hook pre-receive\n"
+    ))
+}
+
+/// Who commits what this program writes.
+pub(crate) fn author() -> Author {
+    Author { name: "Kinetic".into(), email: "kinetic@localhost".into() }
+}
+
+/// `kinetic schema init DIR`
+pub(crate) fn init(dir: &Path, customer: &str) -> Result<u8> {
+    let secret = new_secret();
+    let files = starter(customer, &secret_sha256(&secret));
+    let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
+    if schema.is_none() {
+        bail!("`{customer}` cannot be a customer:\n{}", kinetic_schema::render(&diagnostics, &files, false, 100));
+    }
+    kinetic_replica::init(dir, &files, &hook_text()?, &author())
+        .with_context(|| format!("cannot make a schema repository in {}", dir.display()))?;
+    let dir = dir.display();
+    let style = term::Style::stdout();
+    term::say(&format!(
+        "{} {dir}: a bare git repository; what is pushed to it is checked first\n\n\
+         Login of the first key:  {}\n\
+         Its secret, shown once:  {}\n\n\
+         Next:\n\
+         \x20 git clone {dir} my-schema          # edit, kinetic check, commit, push\n\
+         \x20 kinetic client-config {customer} --schema {dir}\n\
+         \x20 kinetic up --config kinetic.toml     # with: schema = \"{dir}\"\n",
+        style.green("made"),
+        style.bold(&format!("{customer}.first")),
+        style.bold(&secret),
+    ));
+    Ok(0)
+}
+
+/// `kinetic hook pre-receive`: standard input has a line `old new ref` for each ref that a push wants to change.
+pub(crate) fn pre_receive(branch: &str) -> Result<u8> {
+    let wanted = format!("refs/heads/{branch}");
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let mut words = line.split(' ');
+        let (Some(_), Some(new), Some(name)) = (words.next(), words.next(), words.next()) else {
+            bail!("git gave this hook `{line}` instead of `old new ref`");
+        };
+        if name != wanted {
+            continue;
+        }
+        let mut stderr = std::io::stderr().lock();
+        if new == NO_COMMIT {
+            writeln!(stderr, "kinetic: {branch} is what every node follows and cannot be deleted")?;
+            return Ok(exit::NO);
+        }
+        let files = kinetic_replica::read_pushed(new)?;
+        let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
+        stderr.write_all(kinetic_schema::render(&diagnostics, &files, false, super::check::WIDTH).as_bytes())?;
+        if schema.is_none() {
+            writeln!(stderr, "kinetic: refused, nothing has changed; mend it, commit and push again")?;
+            return Ok(exit::NO);
+        }
+    }
+    Ok(0)
+}
+
+/// `kinetic schema notify`
+pub(crate) async fn notify(broker: cli::BrokerAddress, revision: String) -> Result<u8> {
+    let mut address = node::address(&broker.amqp, broker.password_file.as_deref(), "kinetic schema notify")?;
+    if address.vhost.is_empty() {
+        names::CONTROL_VHOST.clone_into(&mut address.vhost);
+    }
+    let publisher = Publisher::start(address, topology::schema_notices(), 1);
+    let envelope = Envelope { kind: Some(names::TYPE_SCHEMA_NOTICE.into()), ..Envelope::default() };
+    let body = encode(&SchemaNotice { v: 1, revision });
+    let publishing = publisher.publish(names::SCHEMA_EXCHANGE, "", &envelope, body, false);
+    tokio::time::timeout(NOTIFY_TIMEOUT, publishing).await.context("the broker did not take the notice in time")??;
+    publisher.close().await;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_starter_checks_without_a_warning() {
+        let files = starter("acme", &secret_sha256("secret"));
+        let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
+        assert!(schema.is_some() && diagnostics.is_empty(), "{}", kinetic_schema::render(&diagnostics, &files, false, 100));
+    }
+
+    #[test]
+    fn the_starter_is_formatted() {
+        for (name, text) in starter("acme", &secret_sha256("secret")) {
+            let text = String::from_utf8(text).expect("utf-8");
+            assert_eq!(kinetic_schema::format(&text).expect("parses"), text, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_secret_is_hashed_as_sha256sum_does() {
+        assert_eq!(secret_sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

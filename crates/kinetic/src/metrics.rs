@@ -1,0 +1,203 @@
+//! The machines' counters as numbers on `/metrics`, each with its sentence.
+
+use kinetic_analyzer::stats::Stats as AnalyzerStats;
+
+use crate::telemetry::Metric;
+
+/// One number a field of a stats struct: `counter field: "sentence",`.
+macro_rules! numbers {
+    ($stats:expr, $prefix:literal, { $($kind:ident $field:ident: $help:literal,)* }) => {
+        vec![$(Metric::$kind(concat!($prefix, "_", stringify!($field)), $help, $stats.$field as _)),*]
+    };
+}
+
+/// The analyzer's numbers.
+pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
+    let mut metrics = numbers!(stats, "kinetic_analyzer", {
+        counter deliveries: "Deliveries taken.",
+        counter bytes: "Bytes of their bodies.",
+        counter samples: "Samples decoded.",
+        counter samples_grouped: "Samples that some analytic looks at.",
+        counter no_origin: "Samples that nothing says the feed of.",
+        counter future: "Samples stamped too far ahead of this node's clock, dropped.",
+        gauge skew_ahead_max_ms: "How far ahead of this node's clock a publisher's stamp was, at most.",
+        counter late: "Samples that came after their window was closed, dropped.",
+        counter already_counted: "Samples delivered again after their window was closed, dropped.",
+        counter windows_refused: "Samples dropped because too many windows were open.",
+        counter early_acked: "Deliveries acknowledged before their windows were closed, because too many were held.",
+        counter rejected: "Deliveries refused whole and dead-lettered.",
+        counter windows_closed: "Windows closed, empty ones left out.",
+        counter windows_inherited: "Windows that a former owner has judged and that were not judged again.",
+        counter judged: "Cluster and window pairs that gave a verdict.",
+        counter too_few_feeds: "Cluster and window pairs with too few feeds for a verdict.",
+        counter unattainable: "Cluster and window pairs in which no feed could have been out of line.",
+        counter outliers: "Feed and window pairs out of line.",
+        counter alerts_published: "Alert events published.",
+        counter alerts_dropped: "Alert events dropped because too many were waiting for the broker.",
+        gauge alerts_pending: "Alert events published and not confirmed yet.",
+        counter fenced: "Times that all sources were let go because the lease could not be trusted any more.",
+        counter requests_failed: "Requests to the redirector that were not answered.",
+        counter replies_ignored: "Answers of the redirector that made no sense or came from an older term.",
+    });
+    let degraded = if stats.degraded { 1.0 } else { 0.0 };
+    let help = "1 while the lease has lapsed unanswered and the node goes on with what it owns.";
+    metrics.push(Metric::gauge("kinetic_analyzer_degraded", help, degraded));
+    let help = "Deliveries held unsettled until their windows are closed.";
+    let held: usize = stats.sources.iter().map(|source| source.held).sum();
+    metrics.push(Metric::gauge("kinetic_analyzer_deliveries_held", help, held as f64));
+    let help = "Age of the oldest unsettled delivery.";
+    let lag_ms = stats.sources.iter().map(|source| source.lag_ms).max().unwrap_or_default();
+    metrics.push(Metric::gauge("kinetic_analyzer_lag_seconds", help, lag_ms as f64 / 1000.0));
+    metrics.push(Metric::gauge("kinetic_analyzer_sources", "Sources consumed.", stats.sources.len() as f64));
+    // The customer is a label on the few numbers that an operator must be able to trace to one.
+    for customer in &stats.customers {
+        let name = customer.customer.as_str();
+        metrics.extend([
+            Metric::gauge("kinetic_analyzer_series", "Series known now.", customer.series as f64).with("customer", name),
+            Metric::counter(
+                "kinetic_analyzer_series_refused",
+                "Samples dropped because their series would have been one too many.",
+                customer.series_refused,
+            )
+            .with("customer", name),
+            Metric::counter(
+                "kinetic_analyzer_security_events",
+                "Deliveries refused because exchange, login and claim did not agree.",
+                customer.security_events,
+            )
+            .with("customer", name),
+        ]);
+        for (reason, count) in customer.rejects.iter() {
+            metrics.push(
+                Metric::counter("kinetic_analyzer_rejects", "Lines and bodies refused.", count)
+                    .with("customer", name)
+                    .with("reason", reason.name()),
+            );
+        }
+    }
+    metrics
+}
+
+/// The alert node's numbers.
+pub(crate) fn alert(stats: &kinetic_alert::stats::Stats) -> Vec<Metric> {
+    numbers!(stats, "kinetic_alert", {
+        counter events: "Alert events accepted into history.",
+        counter duplicates: "Deliveries of an event that was known already.",
+        counter malformed: "Deliveries that are no alert event, dead-lettered.",
+        counter stale_epoch: "Events of a former owner of their source, refused.",
+        counter out_of_order: "Events older than what is known of their alert: recorded, without effect.",
+        counter alerts_refused: "Firing events that found too many alerts followed: recorded, not followed.",
+        counter alerts_stale: "Alerts taken as resolved because nothing was heard of them any more.",
+        counter ids_evicted: "Event ids forgotten because the table was full.",
+        counter epochs_refused: "Sources whose epoch is not remembered because the table was full.",
+        counter settled: "Changes that a recipient is not mailed.",
+        counter outbox_full: "Times a group had a mail to send while the outbox was full.",
+        counter mail_absent: "Events accepted while the schema names no relay: history only.",
+        counter rows_cut: "Rows left out of a mail for its size.",
+        counter mails_queued: "Mails decided upon.",
+        counter mails_tried: "Attempts to hand over a mail.",
+        counter mails_retried: "Attempts that are to be repeated.",
+        counter mails_accepted: "Mails that the relay took.",
+        counter mails_refused: "Mails refused for good.",
+        counter mails_expired: "Mails given up.",
+        counter attempts_unknown: "Reports about attempts that were not under way.",
+        gauge alerts: "Alerts followed.",
+        gauge alerts_firing: "Alerts firing.",
+        gauge groups: "Groups of alerts.",
+        gauge outbox: "Mails waiting or in flight.",
+        gauge appends_pending: "Records handed out and not yet known to be on disk.",
+    })
+}
+
+/// The redirector's numbers.
+pub(crate) fn redirector(stats: &kinetic_redirector::stats::Stats) -> Vec<Metric> {
+    let mut metrics = numbers!(stats, "kinetic_redirector", {
+        gauge analyzers: "Analyzers with a lease.",
+        gauge sources_owned: "Sources with an owner.",
+        gauge sources_unowned: "Sources without one.",
+        gauge sources_moving: "Sources whose owner has been told to let go.",
+        gauge replies_parked: "Answers that wait for the disk.",
+        counter moves: "Sources that went from one analyzer to another.",
+        counter grants: "Ownerships that began.",
+        counter adopted: "Sources taken over from what an analyzer said it holds.",
+        counter claims_incredible: "Claims with an epoch that nobody can have.",
+        counter leases_lapsed: "Leases that were not renewed in time.",
+        counter leases_superseded: "Leases that ended because a newer process has the node's name.",
+        counter stores: "Blocks of epochs written.",
+    });
+    for (kind, count) in &stats.requests {
+        metrics.push(Metric::counter("kinetic_redirector_requests", "Requests.", *count).with("kind", *kind));
+    }
+    for (code, count) in &stats.refusals {
+        let code = format!("{code:?}").to_lowercase();
+        metrics.push(Metric::counter("kinetic_redirector_refusals", "Requests refused.", *count).with("code", code));
+    }
+    metrics
+}
+
+/// The agent's numbers.
+pub(crate) fn agent(stats: &kinetic_agent::stats::Stats) -> Vec<Metric> {
+    numbers!(stats, "kinetic_agent", {
+        counter datagrams: "Datagrams received.",
+        counter lines: "Lines taken from them into bodies.",
+        counter line_bytes: "Bytes of those lines.",
+        counter datagrams_dropped: "Datagrams dropped because the buffer was full or the agent was stopping.",
+        counter bytes_dropped: "Bytes of those datagrams.",
+        counter lines_too_long: "Lines dropped because no body takes one so long.",
+        counter bodies: "Bodies closed.",
+        counter published: "Publishes, repeats included.",
+        counter confirmed: "Bodies that the broker has taken.",
+        counter failed: "Publishes that failed and are repeated.",
+        counter unroutable: "Publishes that the broker had nowhere to put, and that are repeated.",
+        counter locates: "Times the redirector was asked.",
+        counter locate_failures: "Times it did not answer, or refused.",
+        counter locate_stale: "Answers ignored because they were older than the one in use.",
+        counter connects: "Connections asked for.",
+        counter disconnects: "Connections that broke or could not be made.",
+        counter bodies_abandoned: "Bodies given up because the agent had to stop.",
+        gauge bodies_buffered: "Bodies that wait for a connection or a confirm.",
+        gauge bytes_buffered: "What they and the open body occupy.",
+        gauge in_flight: "Publishes in flight.",
+    })
+}
+
+/// The embedded broker's numbers.
+pub(crate) fn broker(stats: &kinetic_broker::Stats) -> Vec<Metric> {
+    let mut metrics = numbers!(stats, "kinetic_broker", {
+        gauge connections: "Open connections.",
+        gauge channels: "Open channels.",
+        gauge queues: "Queues.",
+        gauge consumers: "Consumers.",
+        gauge messages_ready: "Messages ready in queues.",
+        gauge messages_unacked: "Messages delivered and not yet acknowledged.",
+        gauge bytes_held: "Bytes of messages held.",
+        counter published: "Messages published.",
+        counter routed: "Copies put into queues.",
+        counter unroutable: "Messages that no queue took.",
+        counter delivered: "Messages handed to consumers.",
+        counter acked: "Messages acknowledged.",
+        counter redelivered: "Deliveries that had been made before.",
+        counter dead_lettered: "Messages sent on to a dead-letter exchange.",
+        counter dropped_overflow: "Messages dropped from the head of a full queue.",
+        counter rejected_overflow: "Messages refused by a full queue.",
+        counter expired: "Messages whose time to live ended.",
+        counter malformed_frames: "Connections ended by frames that are not AMQP.",
+        counter heartbeats_missed: "Connections ended because nothing was heard for two heartbeats.",
+        counter slow_readers: "Times that dispatching stopped because a connection reads too slowly.",
+        counter publishers_blocked: "Times that a publisher was stopped because too many bytes are held.",
+    });
+    let refused = &stats.refused;
+    for (reason, count) in [
+        ("login", refused.login),
+        ("connections", refused.connections),
+        ("handshake", refused.handshake),
+        ("access", refused.access),
+        ("not_found", refused.not_found),
+        ("locked", refused.locked),
+        ("precondition", refused.precondition),
+        ("other", refused.other),
+    ] {
+        metrics.push(Metric::counter("kinetic_broker_refused", "Operations refused.", count).with("reason", reason));
+    }
+    metrics
+}

@@ -1,0 +1,12 @@
+customer "hosting" {
+  region = region.fra1
+
+  # Carbon senders that cannot log in are recognised by where they come from.
+  netblocks = ["198.51.100.0/25", "2001:db8:5::/48"]
+
+  # collectd insists on declaring the exchange it publishes to.
+  key "collectd" {
+    secret_sha256 = "bbf4da31e1086c86c12669eaaf03b951e88ac8040d1f824ab15dbd1b87c69e8f"
+    may_declare   = true
+  }
+}
