@@ -89,7 +89,6 @@ impl Launch {
 ///
 /// # Panics
 /// If it fails, with what it printed.
-#[must_use]
 pub fn run(launch: Launch) -> String {
     let shown = format!("{launch:?}");
     let output = launch.output();
@@ -178,7 +177,7 @@ impl Process {
     pub fn signal(&mut self, signal: &str) {
         assert!(self.ended().is_none(), "{} has ended: {}", self.name, self.log());
         let kill = Launch::new("/bin/sh").args(["-c".to_owned(), format!("kill -s {signal} {}", self.id())]);
-        let _ = run(kill);
+        run(kill);
     }
 
     /// SIGTERM, and the status with which it ends.

@@ -18,11 +18,11 @@ const ADMIN: (&str, &str) = ("harness", "harness-of-the-stories");
 /// A node.
 #[derive(Debug)]
 pub struct Rabbit {
-    dir: TempDir,
-    ports: Ports,
-    epmd: Process,
     server: Option<Process>,
+    epmd: Process,
+    ports: Ports,
     vhosts: Mutex<u32>,
+    dir: TempDir,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +62,7 @@ impl Rabbit {
         let epmd = Launch::new("epmd")
             .args(["-port".to_owned(), ports.epmd.to_string(), "-address".to_owned(), "127.0.0.1".to_owned()])
             .start("epmd", &dir.path().join("epmd.log"));
-        let mut node = Self { dir, ports, epmd, server: None, vhosts: Mutex::new(0) };
+        let mut node = Self { server: None, epmd, ports, vhosts: Mutex::new(0), dir };
         node.start_server();
         node
     }
@@ -187,4 +187,29 @@ fn launch(dir: &Path, ports: Ports) -> Launch {
             "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +sbwt none",
         )
         .env("LANG", "C.UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use kinetic_amqp::{Address, Secret};
+
+    use super::*;
+    use crate::needs::{Need, all_here};
+
+    #[test]
+    fn a_node_serves_and_comes_back_after_a_kill() {
+        if !all_here("rabbit::a_node_serves_and_comes_back_after_a_kill", &[Need::RabbitMq]) {
+            return;
+        }
+        let mut node = Rabbit::start();
+        let vhost = node.vhost("test");
+        node.user(&vhost, "someone", "secret", [".*", ".*", ".*"]);
+        let mut address = Address::from_url(&format!("amqp://someone@{}", node.amqp())).expect("address");
+        address.vhost = vhost;
+        address.password = Secret::new("secret");
+        assert_eq!(crate::amqp::queue_depth(&address, "none"), None);
+        node.kill();
+        node.start_again();
+        assert_eq!(crate::amqp::queue_depth(&address, "none"), None, "the login is still there");
+    }
 }

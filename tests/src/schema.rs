@@ -138,8 +138,8 @@ impl SchemaRepo {
     #[must_use]
     pub fn init(dir: &Path) -> Self {
         let repo = Self { bare: dir.join("schema.git"), clone: dir.join("schema") };
-        let _ = run(Launch::new(kinetic()).args(["schema", "init", &text(&repo.bare)]));
-        let _ = run(git().args(["clone", "--quiet", &text(&repo.bare), &text(&repo.clone)]));
+        run(Launch::new(kinetic()).args(["schema", "init", &text(&repo.bare)]));
+        run(git().args(["clone", "--quiet", &text(&repo.bare), &text(&repo.clone)]));
         repo
     }
 
@@ -160,7 +160,7 @@ impl SchemaRepo {
     /// # Panics
     /// If that does not work.
     pub fn clear(&self) {
-        let _ = run(self.git(&["rm", "-r", "--quiet", "."]));
+        run(self.git(&["rm", "-r", "--quiet", "."]));
     }
 
     /// Writes a file in the clone.
@@ -179,8 +179,8 @@ impl SchemaRepo {
     /// If the commit does not work.
     #[must_use]
     pub fn try_push(&self) -> Output {
-        let _ = run(self.git(&["add", "--all"]));
-        let _ = run(self.git(&["commit", "--quiet", "--message", "A change of the schema"]));
+        run(self.git(&["add", "--all"]));
+        run(self.git(&["commit", "--quiet", "--message", "A change of the schema"]));
         self.git(&["push", "origin", "HEAD:main"]).output()
     }
 

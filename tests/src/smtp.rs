@@ -50,7 +50,8 @@ impl Mail {
                 rest.trim_start_matches('"').split(['"', ';']).next().unwrap_or_default().to_owned()
             });
         let boundary = boundary.unwrap_or_else(|| panic!("no multipart: {self:?}"));
-        let mut parts = self.body.split(&format!("--{boundary}")).filter_map(split_message);
+        let delimiter = format!("--{boundary}");
+        let mut parts = self.body.split(delimiter.as_str()).filter_map(split_message);
         let wanted = parts.find(|(headers, _)| {
             header_of(headers, "content-type").is_some_and(|t| t.starts_with(media_type))
         });
@@ -214,7 +215,6 @@ impl SmtpCatcher {
     }
 
     /// Waits for a mail that is meant.
-    #[must_use]
     pub fn wait_for(&self, what: &str, is_meant: impl Fn(&Mail) -> bool) -> Mail {
         eventually(what, || {
             let mails = self.mails();
@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(ids(relay.inbox()), ["<1>", "<3>"]);
         let first = relay.mails().remove(0);
         assert_eq!(
-            (first.to, first.header("subject"), first.body.as_str()),
+            (first.to.clone(), first.header("subject"), first.body.as_str()),
             (vec!["c@d".into()], Some("a b"), ".x\r\n")
         );
     }

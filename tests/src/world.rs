@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use kinetic_amqp::{Address, Secret};
+use kinetic_wire::names;
 use tempfile::TempDir;
 
 use crate::eventually;
@@ -34,7 +35,7 @@ pub enum BrokerKind {
 
 #[derive(Debug)]
 enum Broker {
-    Embedded(Box<Node>, SocketAddr),
+    Embedded { address: SocketAddr, _owner: Box<Node> },
     Shared(&'static Rabbit),
     Own(Box<Rabbit>),
 }
@@ -80,7 +81,7 @@ impl World {
         let own_password_file = dir.path().join("own-password");
         let broker = rabbit.unwrap_or_else(|| embedded(dir.path(), &schema));
         match &broker {
-            Broker::Embedded(..) => {
+            Broker::Embedded { .. } => {
                 let secret = dir.path().join("broker").join("broker-secret");
                 write_secret(
                     &own_password_file,
@@ -101,7 +102,7 @@ impl World {
 
     fn rabbit(&self) -> Option<&Rabbit> {
         match &self.broker {
-            Broker::Embedded(..) => None,
+            Broker::Embedded { .. } => None,
             Broker::Shared(rabbit) => Some(rabbit),
             Broker::Own(rabbit) => Some(rabbit),
         }
@@ -130,7 +131,7 @@ impl World {
     #[must_use]
     pub fn amqp(&self) -> SocketAddr {
         match &self.broker {
-            Broker::Embedded(_, address) => *address,
+            Broker::Embedded { address, .. } => *address,
             Broker::Shared(rabbit) => rabbit.amqp(),
             Broker::Own(rabbit) => rabbit.amqp(),
         }
@@ -146,7 +147,7 @@ impl World {
     #[must_use]
     pub fn control_vhost(&self) -> &str {
         match self.broker {
-            Broker::Embedded(..) => kinetic_wire::names::CONTROL_VHOST,
+            Broker::Embedded { .. } => names::CONTROL_VHOST,
             _ => &self.vhost,
         }
     }
@@ -215,6 +216,10 @@ impl World {
     pub fn redirector(&self) -> Node {
         let node = self.role("redirector", "redirector", &["--lease-ttl", "1500", "--lease-grace", "500"]);
         node.wait_healthy();
+        eventually("the customers' queues are declared", || {
+            let declared = crate::amqp::queue_depth(&self.region_address(), names::DEAD_QUEUE).is_some();
+            if declared { Ok(()) } else { Err("not yet") }
+        });
         node
     }
 
@@ -267,7 +272,7 @@ fn embedded(dir: &Path, schema: &SchemaRepo) -> Broker {
     let node = Node::start(launch, "broker", dir);
     let address = node.logged("broker listening", "address");
     node.wait_healthy();
-    Broker::Embedded(Box::new(node), address)
+    Broker::Embedded { address, _owner: Box::new(node) }
 }
 
 fn write_secret(path: &Path, secret: &str) {
