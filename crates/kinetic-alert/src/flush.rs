@@ -28,7 +28,7 @@ impl Alert {
         let key = Arc::clone(key);
         if group.is_idle() {
             self.flushes.set(&key, None);
-            self.blocked.remove(&key);
+            self.blocked.set(&key, None);
             self.groups.remove(&key);
             return;
         }
@@ -76,6 +76,7 @@ impl Alert {
             alert: stream.alert.to_string(),
             to: stream.to.to_string(),
             firing,
+            seen: self.intake.applied,
         };
         self.append(record, effects);
     }
@@ -110,7 +111,12 @@ impl Alert {
             let after = group.alerts.len();
             self.count_followed(&group_key, before, after);
             self.stats.alerts_stale += 1;
-            let record = Record::Stale { at: now.wall(), group: group_key.to_string(), alerts: texts([key]) };
+            let record = Record::Stale {
+                at: now.wall(),
+                group: group_key.to_string(),
+                alerts: texts([key]),
+                seen: self.intake.applied,
+            };
             self.append(record, effects);
             self.schedule(&group_key);
         }
@@ -138,8 +144,9 @@ impl Alert {
             match step {
                 Step::Settle => self.settle(now, key, &stream, effects),
                 Step::Mail(_) if self.outbox.len() >= self.config.outbox_max => {
-                    if self.blocked.insert(Arc::clone(key)) {
+                    if !self.blocked.contains(key) {
                         self.stats.outbox_full += 1;
+                        self.blocked.set(key, Some(now));
                     }
                 }
                 Step::Mail(reason) => {
@@ -201,6 +208,7 @@ impl Alert {
             firing: texts(firing.iter().copied()),
             resolved: texts(resolved),
             thread: thread.clone(),
+            seen: self.intake.applied,
         };
         group.mail_queued(stream.clone(), id.clone(), thread, firing, now);
         self.stats.mails_queued += 1;
@@ -267,10 +275,13 @@ impl Alert {
         self.close_mail(now, &mail.group, &mail.stream, id, outcome.end());
         self.drop_unrouted(now, &mail.group, effects);
         self.schedule(&mail.group);
-        for key in std::mem::take(&mut self.blocked) {
-            self.schedule(&key);
-        }
         self.flush_due(now, effects);
+        while self.outbox.len() < self.config.outbox_max
+            && let Some(key) = self.blocked.take_due(now)
+        {
+            self.schedule(&key);
+            self.flush_due(now, effects);
+        }
     }
 
     /// Tells the group that a mail of its has ended.

@@ -1,9 +1,13 @@
 //! Replay: the records alone rebuild alerts, groups, what each recipient was told, and the mails still to be sent.
+//!
+//! An event gets its number before it is on disk and enters its group after. A decision made in between has a higher
+//! number but did not know of the event. Replay therefore holds events back until a decision says that it had seen
+//! them, or until there is nothing more to come.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use kinetic_wire::Wall;
+use kinetic_wire::{AlertEvent, Wall};
 
 use crate::clock::Steady;
 use crate::flush::Outcome;
@@ -12,6 +16,12 @@ use crate::id::{AlertKey, GroupKey, StreamKey};
 use crate::machine::{Alert, Email, MailId, Record, RecordSeq, Thread};
 use crate::route;
 
+/// Events held back at most: more than any shell lets wait for the disk at once.
+const HELD_MAX: usize = 100_000;
+
+/// Events in the order of their numbers, waiting to enter their groups.
+type Held = VecDeque<(RecordSeq, Wall, Box<AlertEvent>)>;
+
 fn keys(texts: &[String]) -> BTreeSet<AlertKey> {
     texts.iter().filter_map(|text| AlertKey::parse(text)).collect()
 }
@@ -19,10 +29,17 @@ fn keys(texts: &[String]) -> BTreeSet<AlertKey> {
 impl Alert {
     /// Takes history in, oldest first. Time is told only afterwards, so all stamps are history's own.
     pub(crate) fn replay(&mut self, history: impl IntoIterator<Item = (RecordSeq, Record)>) {
+        let mut held = Held::new();
         for (seq, record) in history {
             self.next_seq = self.next_seq.max(RecordSeq(seq.0 + 1));
-            self.replay_record(seq, record);
+            self.replay_record(seq, record, &mut held);
+            if held.len() > HELD_MAX
+                && let Some((oldest, ..)) = held.front()
+            {
+                self.replay_events(*oldest, &mut held);
+            }
         }
+        self.replay_events(RecordSeq(u64::MAX), &mut held);
         for group in self.groups.values_mut() {
             group.after_replay();
         }
@@ -30,20 +47,30 @@ impl Alert {
         self.stats = crate::stats::Stats::default();
     }
 
-    fn replay_record(&mut self, seq: RecordSeq, record: Record) {
+    /// Events up to `seen` enter their groups.
+    fn replay_events(&mut self, seen: RecordSeq, held: &mut Held) {
+        while let Some((seq, at, event)) = held.pop_front_if(|(seq, ..)| *seq <= seen) {
+            self.intake.applied = seq;
+            self.apply(at.into(), &event);
+        }
+    }
+
+    fn replay_record(&mut self, seq: RecordSeq, record: Record, held: &mut Held) {
         match record {
             Record::Event { at, event } => {
                 self.remember(event.id);
                 self.owner_is_current(&event);
-                self.apply(at.into(), &event);
+                held.push_back((seq, at, event));
             }
-            Record::Stale { at, group, alerts } => {
+            Record::Stale { at, group, alerts, seen } => {
+                self.replay_events(seen, held);
                 let Some(key) = GroupKey::parse(&group) else { return };
                 for alert in keys(&alerts) {
                     self.replay_stale(at.into(), &key, alert);
                 }
             }
-            Record::MailQueued { at, id, group, email, firing, thread, .. } => {
+            Record::MailQueued { at, id, group, email, firing, thread, seen, .. } => {
+                self.replay_events(seen, held);
                 let Some(key) = GroupKey::parse(&group) else { return };
                 self.replay_queued(seq, at, id, key, email, keys(&firing), thread);
             }
@@ -53,7 +80,8 @@ impl Alert {
                     self.close_mail(at.into(), &mail.group, &mail.stream, &id, end);
                 }
             }
-            Record::Settled { at, group, alert, to, firing } => {
+            Record::Settled { at, group, alert, to, firing, seen } => {
+                self.replay_events(seen, held);
                 let Some(key) = GroupKey::parse(&group) else { return };
                 let stream = StreamKey { alert: alert.into(), to: to.into() };
                 let Some(group) = self.groups.get_mut(&key) else { return };

@@ -37,6 +37,8 @@ pub(crate) struct Intake {
     pending: BTreeMap<RecordSeq, Pending>,
     pending_ids: BTreeMap<AlertId, RecordSeq>,
     epochs: BTreeMap<SourceKey, Epoch>,
+    /// The last event that has entered its group.
+    pub(crate) applied: RecordSeq,
 }
 
 /// What the dedup window did.
@@ -127,6 +129,7 @@ impl Alert {
     /// All records up to `seq` are safe: events enter their groups and are acknowledged, mails may go.
     pub(crate) fn appended(&mut self, at: Steady, seq: RecordSeq, effects: &mut Vec<Effect>) {
         while let Some(first) = self.intake.pending.first_entry().filter(|first| *first.key() <= seq) {
+            self.intake.applied = *first.key();
             let Pending { event, at: heard_at, tokens } = first.remove();
             self.intake.pending_ids.remove(&event.id);
             self.apply(heard_at, &event);

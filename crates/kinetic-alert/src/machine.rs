@@ -1,6 +1,6 @@
 //! The alert machine: events in, history records, acknowledgements and e-mails out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -104,6 +104,9 @@ pub enum Record {
         resolved: Vec<String>,
         /// Its place among the mails about this group to this recipient.
         thread: Thread,
+        /// The last event that had entered its group when this was decided. Later ones, though their numbers are
+        /// lower than this record's, were still on their way to the disk, and replay must not know them either.
+        seen: RecordSeq,
     },
     /// How an e-mail ended.
     MailEnded {
@@ -124,6 +127,8 @@ pub enum Record {
         group: String,
         /// Their keys.
         alerts: Vec<String>,
+        /// As in `MailQueued`.
+        seen: RecordSeq,
     },
     /// What a recipient is taken to know of a group has changed without a mail: his alert block does not speak of
     /// ends, or the schema no longer names him.
@@ -138,6 +143,8 @@ pub enum Record {
         to: String,
         /// Keys of the alerts that he is taken to know as firing from now on.
         firing: Vec<String>,
+        /// As in `MailQueued`.
+        seen: RecordSeq,
     },
 }
 
@@ -248,8 +255,8 @@ pub struct Alert {
     pub(crate) outbox: Outbox,
     /// When a group has something to say.
     pub(crate) flushes: Agenda<Arc<GroupKey>>,
-    /// Groups that had something to say while the outbox was full.
-    pub(crate) blocked: BTreeSet<Arc<GroupKey>>,
+    /// Groups that had something to say while the outbox was full, by when that was.
+    pub(crate) blocked: Agenda<Arc<GroupKey>>,
     /// When an alert may have gone stale.
     pub(crate) staleness: Agenda<(Arc<GroupKey>, AlertKey)>,
     /// Nothing can have gone stale by silence before this moment.
@@ -265,7 +272,8 @@ pub struct Alert {
 const CATCH_UP: Duration = Duration::from_secs(2);
 
 impl Alert {
-    /// An alert node that remembers what `history` says (oldest first; the shell gives the last days).
+    /// An alert node that remembers what `history` says, oldest first. The shell gives the last days: no less than
+    /// `stale_after`, `mail_expiry` and the longest `repeat_interval`.
     #[must_use]
     pub fn new(
         config: AlertConfig,
@@ -282,7 +290,7 @@ impl Alert {
             followed: BTreeMap::new(),
             outbox: Outbox::default(),
             flushes: Agenda::default(),
-            blocked: BTreeSet::new(),
+            blocked: Agenda::default(),
             staleness: Agenda::default(),
             hearing_since: Steady::default(),
             subscribed: true,

@@ -175,14 +175,19 @@ impl<'a> Notification<'a> {
         };
         match self.reason {
             NotifyReason::FirstFiring => {
-                format!("the first mail of this episode: {}", is_are(self.firing.len(), "feed"))
-                    + " out of line"
+                format!(
+                    "something is out of line that you were not told of: {}",
+                    format::count(self.fresh, "feed")
+                )
             }
             NotifyReason::MoreFiring => {
-                format!("more fires than you were told: {} new", format::count(self.fresh, "feed"))
+                format!(
+                    "more is out of line than you were told of: {}",
+                    format::count(self.fresh, "new feed")
+                )
             }
             NotifyReason::FewerFiring => format!(
-                "less fires than you were told: {} back, {} still out of line",
+                "less is out of line than you were told of: {} back, {} left",
                 format::count(self.resolved.len(), "feed"),
                 self.firing.len()
             ),
@@ -240,7 +245,8 @@ impl<'a> Notification<'a> {
     pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = Vec::new();
         if let Some(description) = self.analytic.and_then(|analytic| analytic.description.as_deref()) {
-            facts.push(("What to do", escape::line(description, DESCRIPTION_MAX)));
+            let words: Vec<&str> = description.split_whitespace().collect();
+            facts.push(("What to do", escape::line(&words.join(" "), DESCRIPTION_MAX)));
         }
         facts.push(("Rule", self.rule()));
         if let Some(analytic) = self.analytic {

@@ -181,3 +181,6 @@ pub fn samples(
         Format::Influx => influx::decode(context, body, each, reject),
     }
 }
+
+#[cfg(test)]
+mod tests;

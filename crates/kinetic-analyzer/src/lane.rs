@@ -152,6 +152,11 @@ impl Lane {
         }
     }
 
+    /// From which moment on there is something to close.
+    pub(crate) fn next_close(&self) -> i64 {
+        self.closed.saturating_add(self.length)
+    }
+
     /// Takes the oldest open window out if it starts there. Give it back with [`Lane::put_back`].
     pub(crate) fn take(&mut self, start: i64) -> Option<(usize, Window)> {
         let (_, index) = self.open.first().copied().filter(|(first, _)| *first == start)?;

@@ -119,6 +119,11 @@ impl Lease {
         }
     }
 
+    /// A redirector has granted a lease.
+    pub(crate) fn is_granted(&self) -> bool {
+        self.granted.is_some()
+    }
+
     /// The lease has lapsed unanswered, and nobody says that the node must let go.
     pub(crate) fn is_degraded(&self, now: Mono) -> bool {
         self.granted.is_some_and(|granted| self.failures > 0 && now >= granted.fence())

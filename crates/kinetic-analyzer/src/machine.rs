@@ -276,6 +276,12 @@ impl Analyzer {
         self.wakeup
     }
 
+    /// Whether a redirector has granted a lease that still stands.
+    #[must_use]
+    pub fn is_registered(&self) -> bool {
+        self.lease.is_granted()
+    }
+
     /// Counters and gauges as they stand.
     #[must_use]
     pub fn stats(&self, now: Now) -> Stats {

@@ -24,7 +24,7 @@ pub(crate) struct Tally {
     /// Latest stamp that was too far ahead.
     ahead: i64,
     /// Latest event time, `NEVER` without a sample.
-    pub(crate) latest: i64,
+    latest: i64,
     /// Latest event time of a sample that some analytic looks at, `NEVER` without one.
     pub(crate) fed: i64,
 }

@@ -4,7 +4,7 @@
 //! more than [`AHEAD_MAX`] ahead of this node's clock is dropped, not clamped: the same sample would fall into another
 //! window when it is delivered again.
 //!
-//! **The watermark** is the latest event time seen, but never ahead of the wall clock. A window `[start, end)` closes when it has
+//! **The watermark** is the latest event time seen of a sample that some analytic looks at, but never ahead of the wall clock. A window `[start, end)` closes when it has
 //! reached `end + lateness`, so that a backlog closes its windows at its own pace. Where nothing is delivered for a while
 //! ([`idle_after`]), the wall clock stands in, so that a silent source closes its windows too.
 //!
@@ -13,13 +13,17 @@
 //! event of those windows is confirmed. Nothing of an open window is ever acknowledged, so after a crash the
 //! successor sees each of them whole.
 //!
-//! What it may see in part are windows that were judged before: a delivery with samples on both sides of a window's
-//! end, or windows whose length does not divide a longer one's. It tells them so: all deliveries with a release time above
-//! some C were unsettled, and nothing below; let m be the lowest release time among the redelivered. A window whose
-//! first moment has a release time below m has lost deliveries, hence was closed, and is not judged again. If the
-//! release time of its first moment is m or more, nothing of it was acknowledged.
+//! What it may see in part are windows that were judged before: through a delivery with samples on both sides of a
+//! window's end, or where the length of one lane does not divide another's. It can tell. Deliveries with a release
+//! time above some moment C were unsettled and those up to C were not; m, the lowest release time among the redelivered,
+//! is the first above C. If the first moment of a window has a release time of m or more, nothing of the
+//! window was acknowledged. Otherwise some of it may have been; it was if the window was closed, and closed it was if the former
+//! owner had seen event times past its end and lateness, which are among the redelivered too, being the latest.
+//! Such a window is not judged again. (Two cases stay open: a window of which every delivery reaches into the next one can
+//! go unjudged if its owner dies just before it closes; and one that was closed by silence can be
+//! judged again from a straggler, if that is all that comes before the owner dies.)
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kinetic_schema::Schema;
@@ -95,17 +99,20 @@ pub(crate) struct Source {
     latest: i64,
     /// Lowest release time among what a former owner left unsettled.
     inherited: Option<Wall>,
+    /// Latest event time among the same.
+    inherited_latest: i64,
     /// Whether redelivered samples can be a former owner's.
     is_heir: bool,
     settled_in: Option<Mono>,
-    last_delivery: Option<Mono>,
+    /// When the last delivery came with a sample that some analytic looks at.
+    last_fed: Option<Mono>,
     /// Deliveries that wait only for company to be acknowledged, and since when.
     due: usize,
     due_since: Mono,
     /// All deliveries with a release time up to here may be acknowledged.
     through: Wall,
     /// Alert events that the broker has not confirmed, with the lowest release time that they hold back.
-    unconfirmed: BTreeMap<AlertId, Wall>,
+    unconfirmed: Unconfirmed,
     sweep_at: Option<Mono>,
     acks: Vec<Ack>,
 }
@@ -134,13 +141,14 @@ impl Source {
             held: Held::default(),
             latest: NEVER,
             inherited: None,
+            inherited_latest: NEVER,
             is_heir: true,
             settled_in: None,
-            last_delivery: None,
+            last_fed: None,
             due: 0,
             due_since: Mono(0),
             through: AT_ONCE,
-            unconfirmed: BTreeMap::new(),
+            unconfirmed: Unconfirmed::default(),
             sweep_at: None,
             acks: Vec::new(),
         };
@@ -175,7 +183,6 @@ impl Source {
     pub(crate) fn deliver(&mut self, now: Now, delivery: &Delivery<'_>, shared: &mut Shared<'_>) {
         shared.stats.deliveries += 1;
         shared.stats.bytes += delivery.body.len() as u64;
-        self.last_delivery = Some(now.mono);
         self.settled_in.get_or_insert(now.mono + SETTLE_IN);
         self.sweep_at.get_or_insert(now.mono + SERIES_IDLE);
         if !self.is_of_its_customer(delivery) {
@@ -252,10 +259,15 @@ impl Source {
     /// Counts what a delivery held and puts it into the list of unsettled ones.
     fn hold(&mut self, now: Now, delivery: &Delivery<'_>, tally: Tally, shared: &mut Shared<'_>) {
         tally.count(delivery.redelivered, now.wall, shared);
-        self.latest = self.latest.max(tally.latest);
-        let release = if tally.fed == NEVER { AT_ONCE } else { self.release_time(tally.fed) };
+        let mut release = AT_ONCE;
+        if tally.fed != NEVER {
+            release = self.release_time(tally.fed);
+            self.latest = self.latest.max(tally.fed);
+            self.last_fed = Some(now.mono);
+        }
         if delivery.redelivered && self.is_heir && release > AT_ONCE {
             self.inherited = Some(self.inherited.map_or(release, |lowest| lowest.min(release)));
+            self.inherited_latest = self.inherited_latest.max(tally.fed);
         }
         self.held.push(delivery.token, release, now.mono);
         if release <= self.through {
@@ -278,16 +290,21 @@ impl Source {
         let crowded = self.lanes.iter().any(|lane| lane.open_len() > WINDOWS_OPEN_MAX / 2);
         if self.settled_in.is_some_and(|at| now.mono >= at || crowded) {
             let watermark = self.latest.min(now.wall.0);
+            let mut has_moved = false;
             for index in 0..self.lanes.len() {
                 let mut through = if self.latest == NEVER { NEVER } else { watermark };
                 if self.is_idle(now, self.lanes[index].length) {
                     through = through.max(now.wall.0);
                 }
-                if through != NEVER {
-                    self.close_through(index, through.saturating_sub(self.plan.lateness), shared);
+                let through = through.saturating_sub(self.plan.lateness);
+                if through >= self.lanes[index].next_close() {
+                    self.close_through(index, through, shared);
+                    has_moved = true;
                 }
             }
-            self.move_on(shared);
+            if has_moved {
+                self.move_on(shared);
+            }
         }
         if self.due >= ACK_BATCH || (self.due > 0 && now.mono >= self.due_since + ACK_DELAY) {
             self.settle(shared.effects);
@@ -296,7 +313,7 @@ impl Source {
     }
 
     fn is_idle(&self, now: Now, length: i64) -> bool {
-        let silent = self.last_delivery.map(|last| now.mono.since(last));
+        let silent = self.last_fed.map(|last| now.mono.since(last));
         silent.is_some_and(|silent| silent >= idle_after(self.plan.lateness, length))
     }
 
@@ -323,7 +340,7 @@ impl Source {
     fn close(&mut self, index: usize, span: Span, shared: &mut Shared<'_>) -> bool {
         let first_moment = self.release_time(span.start);
         let taken = self.lanes[index].take(span.start);
-        if taken.is_some() && self.inherited.is_some_and(|lowest| first_moment < lowest) {
+        if taken.is_some() && self.was_judged(first_moment, span.end) {
             shared.stats.windows_inherited += 1;
         } else {
             shared.stats.windows_closed += u64::from(taken.is_some());
@@ -331,7 +348,7 @@ impl Source {
                 Voice { node: shared.node, revision: shared.revision, source: &self.key, epoch: self.epoch };
             let (unconfirmed, effects) = (&mut self.unconfirmed, &mut *shared.effects);
             let (mut published, mut dropped) = (0, 0);
-            let mut say = |event| match publish(unconfirmed, first_moment, event) {
+            let mut say = |event| match unconfirmed.publish(first_moment, event) {
                 Some(effect) => {
                     effects.push(effect);
                     published += 1;
@@ -351,10 +368,16 @@ impl Source {
         had_samples
     }
 
+    /// Whether a former owner has closed this window, so that its deliveries are not whole any more.
+    fn was_judged(&self, first_moment: Wall, end: i64) -> bool {
+        self.inherited.is_some_and(|lowest| first_moment < lowest)
+            && self.inherited_latest >= end.saturating_add(self.plan.lateness)
+    }
+
     /// Works out anew through which time deliveries may be acknowledged, and acknowledges them if it has moved.
     fn move_on(&mut self, shared: &mut Shared<'_>) {
         let closed = self.lanes.iter().filter(|lane| lane.is_used).map(|lane| lane.closed).min();
-        let pending = self.unconfirmed.values().min().map_or(i64::MAX, |from| from.0.saturating_sub(1));
+        let pending = self.unconfirmed.lowest().map_or(i64::MAX, |from| from.0.saturating_sub(1));
         let through = Wall(closed.unwrap_or(i64::MAX).min(pending));
         if through > self.through {
             self.through = through;
@@ -372,7 +395,7 @@ impl Source {
 
     /// The broker has an alert event. Returns whether it was one of this source's.
     pub(crate) fn confirmed(&mut self, id: AlertId, shared: &mut Shared<'_>) -> bool {
-        let was_ours = self.unconfirmed.remove(&id).is_some();
+        let was_ours = self.unconfirmed.confirm(id);
         if was_ours {
             self.move_on(shared);
         }
@@ -384,7 +407,7 @@ impl Source {
         self.held.clear();
         self.due = 0;
         self.lanes.iter_mut().for_each(Lane::discard);
-        (self.latest, self.last_delivery, self.settled_in) = (NEVER, None, None);
+        (self.latest, self.last_fed, self.settled_in) = (NEVER, None, None);
         self.is_heir = false;
     }
 
@@ -398,7 +421,7 @@ impl Source {
         let (unconfirmed, effects) = (&mut self.unconfirmed, &mut *shared.effects);
         let mut published = 0;
         self.groups.adopt(&old, &self.plan, &mut self.lanes, voice, &mut |event| {
-            if let Some(effect) = publish(unconfirmed, Wall(i64::MAX), event) {
+            if let Some(effect) = unconfirmed.publish(Wall(i64::MAX), event) {
                 effects.push(effect);
                 published += 1;
             }
@@ -455,7 +478,7 @@ impl Source {
 
     /// Alert events not confirmed.
     pub(crate) fn pending(&self) -> usize {
-        self.unconfirmed.len()
+        self.unconfirmed.by_id.len()
     }
 
     /// Age of the oldest unsettled delivery.
@@ -468,7 +491,7 @@ impl Source {
             source: self.key.clone(),
             held: self.held.len(),
             lag_ms: u64::try_from(self.lag(now).as_millis()).unwrap_or(u64::MAX),
-            alerts_pending: self.unconfirmed.len(),
+            alerts_pending: self.unconfirmed.by_id.len(),
         }
     }
 
@@ -481,7 +504,7 @@ impl Source {
 
     /// When the next window that matters will close if nothing more is delivered.
     fn next_close(&self, now: Now) -> Option<Mono> {
-        let last = self.last_delivery?;
+        let last = self.last_fed?;
         let lanes = self.lanes.iter().filter(|lane| {
             lane.is_used && (self.held.len() > self.due || lane.live > 0 || lane.open_len() > 0)
         });
@@ -497,11 +520,32 @@ impl Source {
     }
 }
 
-/// Notes an event as unconfirmed, holding back deliveries from a release time on. `None` where too many wait already.
-fn publish(unconfirmed: &mut BTreeMap<AlertId, Wall>, from: Wall, event: AlertEvent) -> Option<Effect> {
-    if unconfirmed.len() >= ALERTS_PENDING_MAX {
-        return None;
+/// Alert events that the broker has not confirmed, and from which release time on each holds deliveries back.
+#[derive(Debug, Default)]
+struct Unconfirmed {
+    by_id: BTreeMap<AlertId, Wall>,
+    by_time: BTreeSet<(Wall, AlertId)>,
+}
+
+impl Unconfirmed {
+    /// Notes an event and says how to publish it; `None` where too many wait already.
+    fn publish(&mut self, from: Wall, event: AlertEvent) -> Option<Effect> {
+        if self.by_id.len() >= ALERTS_PENDING_MAX {
+            return None;
+        }
+        self.confirm(event.id);
+        self.by_id.insert(event.id, from);
+        self.by_time.insert((from, event.id));
+        Some(Effect::Publish(Box::new(event)))
     }
-    unconfirmed.insert(event.id, from);
-    Some(Effect::Publish(Box::new(event)))
+
+    /// Returns whether it was waited for.
+    fn confirm(&mut self, id: AlertId) -> bool {
+        let from = self.by_id.remove(&id);
+        from.is_some_and(|from| self.by_time.remove(&(from, id)))
+    }
+
+    fn lowest(&self) -> Option<Wall> {
+        self.by_time.first().map(|(from, _)| *from)
+    }
 }

@@ -1,2 +1,94 @@
-//! `locate` answers in process.
-fn main() {}
+//! `locate` answers in process, with a small and a large map; and placing after the loss of one analyzer.
+//! `cargo bench -p kinetic-redirector`
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use kinetic_redirector::machine::{
+    CustomerEntry, Effect, Input, Map, Redirector, RedirectorConfig, ReplyToken, Stored,
+};
+use kinetic_redirector::map::{Candidate, Demand, place};
+use kinetic_wire::{
+    DataType, Incarnation, Limits, Locate, Login, Mono, NodeId, Now, RegionName, Serves, SourceKey, Wall,
+    encode,
+};
+use uuid::Uuid;
+
+fn main() {
+    divan::main();
+}
+
+const NOW: Now = Now { mono: Mono(1), wall: Wall(1_795_000_000_000_000_000) };
+
+fn leading(customers: usize) -> Redirector {
+    let entry = |_| CustomerEntry {
+        region: "us-west.aws".into(),
+        sources: [("web".into(), DataType::Statsd)].into_iter().collect(),
+    };
+    let address = ("amqps://broker.us-west.aws.example:5671".to_owned(), "us-west.aws".to_owned());
+    let map = Map {
+        revision: "r1".to_owned(),
+        regions: [(RegionName::new("us-west.aws"), vec![address.clone(), address])].into_iter().collect(),
+        customers: (0..customers).map(|i| (format!("customer-{i}").as_str().into(), entry(i))).collect(),
+    };
+    let config = RedirectorConfig {
+        ttl: Duration::from_secs(15),
+        grace: Duration::from_secs(5),
+        listen: Duration::ZERO,
+        analyzers_max: 1000,
+        locate_ttl: Duration::from_secs(300),
+        limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
+        seed: 1,
+    };
+    let mut machine = Redirector::new(config, Arc::new(map), Stored::default());
+    let mut effects = Vec::new();
+    machine.handle(NOW, Input::Tick, &mut effects);
+    if let Some(Effect::Store { stored }) = effects.pop() {
+        machine.handle(NOW, Input::Stored { stored }, &mut effects);
+    }
+    machine
+}
+
+#[divan::bench(args = [1, 1_000, 1_000_000], sample_size = 2_000)]
+fn locate(bencher: Bencher<'_, '_>, customers: usize) {
+    let mut machine = leading(customers);
+    let body = encode(&Locate {
+        v: 1,
+        client: Incarnation(Uuid::from_u128(9)),
+        origin: Some("web-1.example".to_owned()),
+        profile: Some("web".to_owned()),
+        data_types: vec![DataType::Statsd],
+        have_epoch: None,
+    });
+    let logins: Vec<Login> =
+        (0..1024).map(|i| format!("customer-{}.2026-a", i * 7919 % customers).as_str().into()).collect();
+    let mut effects = Vec::new();
+    let mut asked = 0;
+    bencher.counter(ItemsCount::new(1_usize)).bench_local(|| {
+        effects.clear();
+        asked += 1;
+        let login = Some(&logins[asked % 1024]);
+        let request = Input::Request { token: ReplyToken(asked as u64), kind: "locate", login, body: &body };
+        machine.handle(NOW, request, &mut effects);
+        divan::black_box(&effects);
+    });
+}
+
+#[divan::bench(args = [100, 1_000])]
+fn place_what_one_analyzer_had(bencher: Bencher<'_, '_>, analyzers: usize) {
+    let nodes: Vec<NodeId> = (0..analyzers).map(|i| NodeId::new(&format!("analyzer-{i}"))).collect();
+    let (serves, region) = (Serves::default(), RegionName::new("us-west.aws"));
+    let sources: Vec<SourceKey> =
+        (0..1000).map(|i| SourceKey::new(&format!("customer-{i}"), "web")).collect();
+    let demands: Vec<Demand<'_>> = sources
+        .iter()
+        .map(|source| Demand { source, region: &region, data_type: DataType::Statsd })
+        .collect();
+    bencher.bench_local(|| {
+        let mut candidates: Vec<Candidate<'_>> =
+            nodes.iter().map(|node| Candidate { node, serves: &serves, capacity: 100, load: 1000 }).collect();
+        place(&demands, &mut candidates, 1000 * (analyzers + 1))
+    });
+}

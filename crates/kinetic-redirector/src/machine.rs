@@ -12,8 +12,8 @@ use std::time::Duration;
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
     CustomerName, DataType, Drain, Epoch, Goodbye, Grant, Heartbeat, Incarnation, LeaseId, LeaseReply,
-    Limits, Locate, Login, Mono, NodeId, Now, RegionName, Register, Released, SourceKey, SourceName, Term,
-    decode, encode,
+    Limits, Login, Mono, NodeId, Now, RegionName, Register, Released, SourceKey, SourceName, Term, decode,
+    encode,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -21,8 +21,9 @@ use serde::de::DeserializeOwned;
 use crate::epochs::Epochs;
 use crate::lease::{self, Lease, Leases};
 use crate::placing::Placing;
-use crate::reply::{self, LocateTerms, Refusal};
+use crate::refusal::Refusal;
 use crate::rng::Rng;
+use crate::routes::{Question, Routes, Terms};
 use crate::stats::Stats;
 use crate::view::{AnalyzerView, OwnerView, SourceView, View};
 
@@ -134,13 +135,6 @@ const NODE_BYTES_MAX: usize = 255;
 /// Message version spoken.
 const VERSION: u32 = 1;
 
-/// What `locate` is answered from.
-#[derive(Clone, Debug)]
-struct Routes {
-    map: Arc<Map>,
-    epoch: Epoch,
-}
-
 /// What remains to be done about a request once sources are settled.
 enum Answer {
     Body(Vec<u8>),
@@ -174,7 +168,7 @@ impl Redirector {
     pub fn new(config: RedirectorConfig, map: Arc<Map>, stored: Stored) -> Self {
         let mut epochs = Epochs::new(&stored);
         // Map versions come from the same counter as epochs: above anything any earlier leadership has said.
-        let routes = Routes { map: Arc::clone(&map), epoch: epochs.take() };
+        let routes = Routes::new(Arc::clone(&map), epochs.take());
         let rng = Rng::new(config.seed ^ epochs.term().0.rotate_left(32));
         let mut placing = Placing::default();
         placing.table.relist(&map);
@@ -312,8 +306,8 @@ impl Redirector {
 
     fn map_changed(&mut self, now: Now, map: Arc<Map>) {
         let latest = self.routes_next.as_ref().unwrap_or(&self.routes);
-        let epoch = if same_routes(&latest.map, &map) { latest.epoch } else { self.epochs.take() };
-        self.routes_next = Some(Routes { map: Arc::clone(&map), epoch });
+        let epoch = if latest.same(&map) { latest.epoch } else { self.epochs.take() };
+        self.routes_next = Some(Routes::new(Arc::clone(&map), epoch));
         self.placing.map_changed(now, &map, &self.leases, &mut self.epochs);
         self.swap_routes();
     }
@@ -363,26 +357,25 @@ impl Redirector {
     }
 
     fn locate(&mut self, now: Now, token: ReplyToken, login: &Login, body: &[u8]) -> Result<Answer, Refusal> {
-        check_version(parse::<Locate>(body)?.v)?;
-        let customer = login.customer();
+        check_version(parse::<Question>(body)?.v)?;
+        let customer = login.as_str().split('.').next().unwrap_or_default();
         if self.epochs.may_say(self.routes.epoch) {
-            return self.located(now, &customer).map(Answer::Body);
+            return self.located(now, customer).map(Answer::Body);
         }
         if self.parked_locates.len() >= PARKED_MAX {
             return Err(Refusal::PARKED_FULL);
         }
-        self.parked_locates.push_back((token, customer));
+        self.parked_locates.push_back((token, login.customer()));
         Ok(Answer::Parked)
     }
 
-    fn located(&self, now: Now, customer: &CustomerName) -> Result<Vec<u8>, Refusal> {
-        let terms = LocateTerms {
-            epoch: self.routes.epoch,
+    fn located(&self, now: Now, customer: &str) -> Result<Vec<u8>, Refusal> {
+        let terms = Terms {
             ttl_s: self.config.locate_ttl.as_secs().max(1),
             limits: self.config.limits,
             now_ms: now.wall.as_ms(),
         };
-        reply::locate(&self.routes.map, customer, &terms)
+        self.routes.locate(customer, &terms)
     }
 
     fn register(&mut self, now: Now, body: &[u8], effects: &mut Vec<Effect>) -> Result<Answer, Refusal> {
@@ -555,7 +548,7 @@ impl Redirector {
     fn unpark(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.swap_routes();
         for (token, customer) in std::mem::take(&mut self.parked_locates) {
-            match self.located(now, &customer) {
+            match self.located(now, customer.as_str()) {
                 Ok(body) => effects.push(Effect::Reply { token, body }),
                 Err(refusal) => self.refuse(token, refusal, effects),
             }
@@ -564,14 +557,6 @@ impl Redirector {
             self.answer_lease(now, token, node, effects);
         }
     }
-}
-
-/// Whether two maps give every client the same answer.
-fn same_routes(a: &Map, b: &Map) -> bool {
-    let regions = |map: &Map| -> Vec<_> {
-        map.customers.iter().map(|(name, entry)| (name.clone(), entry.region.clone())).collect()
-    };
-    a.regions == b.regions && a.customers.len() == b.customers.len() && regions(a) == regions(b)
 }
 
 /// The message, or why not: a version that we do not know may have any shape.

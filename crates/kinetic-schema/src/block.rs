@@ -264,3 +264,34 @@ fn unknown_block(at: &At, kind: &str, shape: &Shape) -> Problem {
         None => problem.help(format!("it holds {}", listed(shape.blocks.iter().copied()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guide_documents_every_block_and_attribute() {
+        let guide = include_str!("../../../docs/topology-language.md");
+        for shape in &SHAPES {
+            let heading = guide.lines().position(|line| {
+                line.starts_with("### ") && line.split(['`', ' ', '"']).any(|word| word == shape.kind)
+            });
+            let start = heading.unwrap_or_else(|| panic!("no section for `{}`", shape.kind));
+            let section: Vec<&str> =
+                guide.lines().skip(start + 1).take_while(|line| !line.starts_with('#')).collect();
+            for attribute in shape.attributes {
+                let row = format!("| `{attribute}` |");
+                assert!(section.iter().any(|line| line.starts_with(&row)), "{}.{attribute}", shape.kind);
+            }
+            let rows = section.iter().filter(|line| line.starts_with("| `")).count();
+            assert_eq!(rows, shape.attributes.len(), "rows of `{}`", shape.kind);
+        }
+    }
+
+    #[test]
+    fn every_inner_block_has_a_shape() {
+        for inner in SHAPES.iter().flat_map(|shape| shape.blocks) {
+            assert_eq!(shape(inner).kind, *inner);
+        }
+    }
+}

@@ -147,6 +147,19 @@ mod tests {
     }
 
     #[test]
+    fn the_guides_table_of_smallest_clusters_is_right() {
+        let smallest = |deviation| {
+            [1.0, 1.5, 2.0, 2.5, 3.0, 4.0].map(|k| smallest_cluster(&Deviates { deviation, ..rule(k) }))
+        };
+        let guide = include_str!("../../../docs/topology-language.md");
+        for (name, deviation) in [("population", Deviation::Population), ("sample", Deviation::Sample)] {
+            let row = guide.lines().find(|line| line.starts_with(&format!("| feeds needed, `{name}`")));
+            let cells: Vec<String> = smallest(deviation).iter().map(u32::to_string).collect();
+            assert!(row.is_some_and(|row| row.ends_with(&format!("| {} |", cells.join(" | ")))), "{cells:?}");
+        }
+    }
+
+    #[test]
     fn seeded_normal_clusters_agree_with_the_formula() {
         // Sum of 12 uniform numbers minus 6: normal enough out to two deviations, and needs no dependency.
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;

@@ -1,5 +1,6 @@
 //! Diagnostics for a terminal: file, line, caret, help, and a last line that counts them.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use miette::{
@@ -57,10 +58,28 @@ pub fn summary(diagnostics: &[Diagnostic]) -> String {
     }
 }
 
+/// Text without control characters, which would steer the reader's terminal; each becomes as many `?` as it has bytes,
+/// so that spans still fit.
+fn printable(text: Cow<'_, str>) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+    if !text.contains(steers) {
+        return text;
+    }
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if steers(c) {
+            safe.extend(std::iter::repeat_n('?', c.len_utf8()));
+        } else {
+            safe.push(c);
+        }
+    }
+    Cow::Owned(safe)
+}
+
 /// A file's text under its name, without copying it.
 struct Source<'f> {
     name: &'f str,
-    text: std::borrow::Cow<'f, str>,
+    text: Cow<'f, str>,
 }
 
 impl SourceCode for Source<'_> {
@@ -86,7 +105,7 @@ struct Report<'f> {
     severity: miette::Severity,
     code: Option<&'static str>,
     message: String,
-    help: Option<&'f str>,
+    help: Option<Cow<'f, str>>,
     source: Option<Source<'f>>,
     labels: Vec<LabeledSpan>,
     elsewhere: Vec<Self>,
@@ -97,7 +116,7 @@ impl<'f> Report<'f> {
         let source = source(files, &diagnostic.file, diagnostic.span.start);
         let mut labels = Vec::new();
         let mut elsewhere = Vec::new();
-        let mut message = diagnostic.message.clone();
+        let mut message = printable(Cow::Borrowed(&diagnostic.message)).into_owned();
         if let Some(source) = &source {
             labels.push(label(&source.text, &diagnostic.label, &diagnostic.span));
         } else if !diagnostic.file.is_empty() {
@@ -114,7 +133,7 @@ impl<'f> Report<'f> {
                     elsewhere.push(Self {
                         severity: miette::Severity::Advice,
                         code: None,
-                        message: related.message.clone(),
+                        message: printable(Cow::Borrowed(&related.message)).into_owned(),
                         help: None,
                         source,
                         labels,
@@ -127,7 +146,7 @@ impl<'f> Report<'f> {
             Severity::Error => miette::Severity::Error,
             Severity::Warning => miette::Severity::Warning,
         };
-        let help = diagnostic.help.as_deref();
+        let help = diagnostic.help.as_deref().map(|help| printable(Cow::Borrowed(help)));
         Self { severity, code: Some(diagnostic.code), message, help, source, labels, elsewhere }
     }
 }
@@ -135,7 +154,7 @@ impl<'f> Report<'f> {
 /// The text of a file, unless there is none or the line in question is too long to show.
 fn source<'f>(files: &'f Files, name: &str, offset: usize) -> Option<Source<'f>> {
     let (name, bytes) = files.get_key_value(name)?;
-    let text = String::from_utf8_lossy(bytes);
+    let text = printable(String::from_utf8_lossy(bytes));
     let offset = offset.min(text.len());
     let around = &text.as_bytes()[offset.saturating_sub(LINE_BYTES_SHOWN_MAX)..];
     let longest = around
@@ -161,7 +180,8 @@ fn label(text: &str, words: &str, span: &std::ops::Range<usize>) -> LabeledSpan 
     // A span over several lines is shown by its first.
     let end = floor(span.end.max(start));
     let end = text[start..end].find('\n').map_or(end, |newline| start + newline);
-    LabeledSpan::new((!words.is_empty()).then(|| words.to_owned()), start, end - start)
+    let words = printable(Cow::Borrowed(words)).into_owned();
+    LabeledSpan::new((!words.is_empty()).then_some(words), start, end - start)
 }
 
 impl fmt::Debug for Report<'_> {
@@ -188,7 +208,7 @@ impl miette::Diagnostic for Report<'_> {
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help.map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {

@@ -47,3 +47,17 @@ fn diagnostics_are_sorted_and_serialise() {
         }
     }
 }
+
+#[test]
+fn the_guide_explains_every_code() {
+    let guide = include_str!("../../../docs/topology-language.md");
+    for (name, files) in cases() {
+        for told in load(&files).diagnostics {
+            assert!(
+                guide.contains(&format!("`{}`", told.code)),
+                "{name}: `{}` is not in the guide",
+                told.code
+            );
+        }
+    }
+}

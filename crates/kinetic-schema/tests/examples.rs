@@ -31,3 +31,16 @@ fn every_example_is_in_canonical_form() {
         }
     }
 }
+
+#[test]
+fn the_guide_begins_with_a_file_that_works() {
+    let guide = include_str!("../../../docs/topology-language.md");
+    let start = guide.find("```hcl\n").expect("a first example") + "```hcl\n".len();
+    let end = start + guide[start..].find("```").expect("its end");
+    let text = &guide[start..end];
+    let files = Files::from([("kinetic.hcl".to_owned(), text.as_bytes().to_vec())]);
+    let loaded = load(&files);
+    let said = render(&loaded.diagnostics, &files, false, 120);
+    assert!(loaded.schema.is_some() && loaded.diagnostics.is_empty(), "{said}");
+    assert_eq!(kinetic_schema::format(text).as_deref(), Ok(text));
+}

@@ -38,7 +38,8 @@ pub struct Envelope<'a> {
     pub origin: Option<Cow<'a, str>>,
     /// `kin-profile`: the profile that the publisher believes it has.
     pub profile: Option<Cow<'a, str>>,
-    /// `kin-ts-ns`: when the body was closed, by the publisher's clock.
+    /// `kin-ts-ns`: when the body's first line arrived, by the publisher's clock. The agent closes a body when the
+    /// second changes, so this stamp puts all its lines into the window (of whole seconds) that they arrived in.
     pub ts: Option<Wall>,
     /// `kin-seq`: grows by one per body of one incarnation.
     pub seq: Option<u64>,

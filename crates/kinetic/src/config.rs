@@ -65,9 +65,8 @@ impl Config {
     /// Reads a file, or the `kinetic.toml` of a folder. Relative paths in it count from its folder.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let path = if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() };
-        let text = file::read_text(&path).with_context(|| {
-            format!("write one with two lines, schema = \"…\" and data_dir = \"…\" (kinetic up --help shows it): {}", path.display())
-        })?;
+        let text = file::read_text(&path)
+            .context("no configuration; two lines are enough, `kinetic up --help` shows them")?;
         let raw: RawConfig =
             toml::from_str(&text).with_context(|| format!("{} is not a configuration", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new("."));

@@ -33,8 +33,8 @@ pub(crate) mod exit {
 
 /// An error in what the operator wrote rather than in what happened; exits with [`exit::CONFIG`].
 #[derive(Debug, thiserror::Error)]
-#[error("the configuration is wrong")]
-pub(crate) struct BadConfig;
+#[error("{0}")]
+pub(crate) struct BadConfig(pub(crate) String);
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -65,7 +65,8 @@ fn default_logs(command: &Command) -> &'static str {
         | Command::Analyzer(_)
         | Command::Alert(_)
         | Command::Broker(_)
-        | Command::Agent(_) => "kinetic=info,warn",
+        // Our own client says what lapin would say, in the terms of the operator.
+        | Command::Agent(_) => "kinetic=info,warn,lapin=off",
         _ => "off",
     }
 }

@@ -79,7 +79,7 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
 }
 
 /// The alert node's numbers.
-pub(crate) fn alert(stats: &kinetic_alert::stats::Stats) -> Vec<Metric> {
+pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
     numbers!(stats, "kinetic_alert", {
         counter events: "Alert events accepted into history.",
         counter duplicates: "Deliveries of an event that was known already.",

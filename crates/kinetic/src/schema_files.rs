@@ -23,7 +23,7 @@ pub(crate) fn read(place: &str) -> Result<Files> {
     }
     let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
     let config =
-        kinetic_replica::ReplicaConfig::new(place.to_owned(), "main".to_owned(), dir.path().join("schema.git"));
+        kinetic_replica::ReplicaConfig::new(place, dir.path().join("schema.git"));
     let mut replica = kinetic_replica::Replica::open(config)?;
     let candidate = replica.fetch()?.with_context(|| format!("{place} has no revision on main"))?;
     Ok(candidate.files)

@@ -206,6 +206,12 @@ impl Collector for Telemetry {
                 MetricKind::Gauge => MetricType::Gauge,
             };
             let mut family = encoder.encode_descriptor(name, first.help, None, kind)?;
+            if let [metric] = metrics[..]
+                && metric.labels.is_empty()
+            {
+                encode_one(metric, family)?;
+                continue;
+            }
             for metric in metrics {
                 let labels: Vec<(&str, &str)> =
                     metric.labels.iter().map(|(label, value)| (*label, value.as_str())).collect();

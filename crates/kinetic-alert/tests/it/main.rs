@@ -1,5 +1,7 @@
 //! The alert machine in a small world of virtual time: a queue, a disk and a relay that fail as they are told to.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails panics")]
+
 mod crash;
 mod intake;
 mod mail;

@@ -363,6 +363,25 @@ fn a_full_outbox_makes_groups_wait() {
 }
 
 #[test]
+fn a_full_outbox_lets_the_longest_waiting_go_first() {
+    let config = kinetic_alert::AlertConfig { outbox_max: 1, ..config() };
+    let mut world = World::with(config, schema(vec![alert_block("team", &["a@acme.example"])]));
+    world.relay = Relay::Down;
+    for (second, cluster) in [(1, "one"), (2, "three"), (3, "two")] {
+        let mut event = event(cluster, AlertState::Firing, second as i64);
+        event.cluster = cluster.into();
+        world.push_at(f64::from(second), &event);
+    }
+    world.run_until(20.0);
+    world.relay = Relay::Up;
+    world.run_until(60.0);
+    let feeds: Vec<&str> =
+        world.inbox.iter().map(|(_, email)| email.text.split(' ').next().unwrap_or_default()).collect();
+    assert_eq!(feeds, ["one", "three", "two"]);
+    assert_eq!(world.stats().outbox_full, 2);
+}
+
+#[test]
 fn a_new_schema_takes_over_routes_and_leaves_groups() {
     let mut world = world();
     world.fire(1.0, "web-7");

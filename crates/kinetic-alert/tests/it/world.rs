@@ -127,7 +127,7 @@ pub(crate) fn event_of(
         state,
         window_start_ms: end_ms - 10_000,
         window_end_ms: end_ms,
-        since_ms: NOON_S * 1_000 + 5_000,
+        since_ms: NOON_S * 1_000 + 1_000,
         numbers: Some(numbers),
         value_kind: "mean".into(),
         direction: Direction::Above,
@@ -156,6 +156,9 @@ pub(crate) struct World {
     pub(crate) alert: Alert,
     pub(crate) now: Now,
     pub(crate) disk: Vec<(RecordSeq, Record)>,
+    /// Events and mails among what is on disk.
+    events_on_disk: BTreeSet<AlertId>,
+    mails_on_disk: BTreeMap<MailId, Email>,
     pub(crate) unwritten: Vec<(RecordSeq, Record)>,
     pub(crate) queue: VecDeque<Vec<u8>>,
     pub(crate) unacked: BTreeMap<Token, Vec<u8>>,
@@ -170,6 +173,8 @@ pub(crate) struct World {
     pub(crate) effects_seen: u64,
     /// Crash once this many effects have been performed.
     pub(crate) crash_at: Option<u64>,
+    /// How many of the records on their way to the disk get there at that crash.
+    pub(crate) crash_survive: usize,
     pub(crate) crashes: u32,
 }
 
@@ -186,6 +191,8 @@ impl World {
             schema,
             now: Now { mono: Mono(1_000_000_000), wall: Wall::from_secs(NOON_S) },
             disk: Vec::new(),
+            events_on_disk: BTreeSet::new(),
+            mails_on_disk: BTreeMap::new(),
             unwritten: Vec::new(),
             queue: VecDeque::new(),
             unacked: BTreeMap::new(),
@@ -198,6 +205,7 @@ impl World {
             announced: Vec::new(),
             effects_seen: 0,
             crash_at: None,
+            crash_survive: 0,
             crashes: 0,
         }
     }
@@ -206,8 +214,20 @@ impl World {
         self.alert.stats()
     }
 
-    fn on_disk(&self, wanted: impl Fn(&Record) -> bool) -> bool {
-        self.disk.iter().any(|(_, record)| wanted(record))
+    fn write_down(&mut self, count: usize) {
+        for (seq, record) in self.unwritten.drain(..count) {
+            match &record {
+                Record::Event { event, .. } => {
+                    assert!(self.events_on_disk.insert(event.id), "recorded twice: {event:?}");
+                }
+                Record::MailQueued { id, email, .. } => {
+                    let before = self.mails_on_disk.insert(id.clone(), Email::clone(email));
+                    assert_eq!(before, None, "two mails were given one id");
+                }
+                _ => {}
+            }
+            self.disk.push((seq, record));
+        }
     }
 
     /// Tells the machine one thing and does what it asks. Returns whether the process still lives.
@@ -218,7 +238,7 @@ impl World {
             self.perform(effect);
             self.effects_seen += 1;
             if self.crash_at == Some(self.effects_seen) {
-                self.crash(0);
+                self.crash(self.crash_survive);
                 return false;
             }
         }
@@ -235,11 +255,8 @@ impl World {
             Effect::Ack { token } => {
                 let body = self.unacked.remove(&token).expect("a token is settled once");
                 let event: AlertEvent = decode(&body).unwrap();
-                let recorded = |r: &Record| matches!(r, Record::Event { event: e, .. } if e.id == event.id);
-                assert!(
-                    event.epoch < Epoch(4) || self.on_disk(recorded),
-                    "acknowledged, not on disk: {event:?}"
-                );
+                let recorded = self.events_on_disk.contains(&event.id);
+                assert!(event.epoch < Epoch(4) || recorded, "acknowledged, not on disk: {event:?}");
                 self.acked += 1;
             }
             Effect::Reject { token } => {
@@ -247,8 +264,7 @@ impl World {
                 self.rejected += 1;
             }
             Effect::Send { id, email } => {
-                let recorded = |r: &Record| matches!(r, Record::MailQueued { id: i, email: e, .. } if *i == id && *e == email);
-                assert!(self.on_disk(recorded), "sent, not on disk as it is: {id:?}");
+                assert_eq!(self.mails_on_disk.get(&id), Some(&*email), "sent, not on disk as it is: {id:?}");
                 self.in_flight.push_back((id, *email));
             }
             Effect::Announce { routing_key, body } => {
@@ -261,7 +277,7 @@ impl World {
     pub(crate) fn crash(&mut self, survive: usize) {
         self.crashes += 1;
         let kept = survive.min(self.unwritten.len());
-        self.disk.extend(self.unwritten.drain(..kept));
+        self.write_down(kept);
         self.unwritten.clear();
         self.in_flight.clear();
         for (_, body) in std::mem::take(&mut self.unacked).into_iter().rev() {
@@ -297,7 +313,7 @@ impl World {
         if count == 0 {
             return false;
         }
-        self.disk.extend(self.unwritten.drain(..count));
+        self.write_down(count);
         let seq = self.disk.last().expect("just extended").0;
         self.input(Input::Appended { seq });
         true
@@ -379,6 +395,33 @@ impl World {
         lines
     }
 
+    /// What the disk holds, one line per record: for the message of a failed assertion.
+    pub(crate) fn story(&self) -> String {
+        let short = |key: &String| key[..4].to_owned();
+        let mut lines = String::new();
+        for (seq, record) in &self.disk {
+            let line = match record {
+                Record::Event { at, event } => {
+                    format!("{} event {} {:?}", Self::secs(*at), event.feed.origin, event.state)
+                }
+                Record::MailQueued { at, id, reason, firing, .. } => {
+                    let firing: Vec<String> = firing.iter().map(short).collect();
+                    format!("{} queued {} {reason} {firing:?}", Self::secs(*at), id.0)
+                }
+                Record::MailEnded { at, id, outcome, .. } => {
+                    format!("{} ended {} {outcome}", Self::secs(*at), id.0)
+                }
+                Record::Stale { at, alerts, .. } => format!("{} stale {alerts:?}", Self::secs(*at)),
+                Record::Settled { at, to, firing, .. } => {
+                    let firing: Vec<String> = firing.iter().map(short).collect();
+                    format!("{} settled {to} {firing:?}", Self::secs(*at))
+                }
+            };
+            writeln!(lines, "{} {line}", seq.0).unwrap();
+        }
+        lines
+    }
+
     fn queued(&self, email: &Email) -> (String, usize, usize) {
         let found = self.disk.iter().find_map(|(_, record)| match record {
             Record::MailQueued { email: e, reason, firing, resolved, .. }
@@ -398,16 +441,6 @@ impl World {
             let first = by_id.entry(&email.message_id).or_insert(email);
             assert_eq!(*first, email);
         }
-        let queued: Vec<&MailId> = self
-            .disk
-            .iter()
-            .filter_map(|(_, record)| match record {
-                Record::MailQueued { id, .. } => Some(id),
-                _ => None,
-            })
-            .collect();
-        let distinct: BTreeSet<&&MailId> = queued.iter().collect();
-        assert_eq!(distinct.len(), queued.len(), "two mails were given one id");
     }
 }
 

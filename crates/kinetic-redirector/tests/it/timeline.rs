@@ -406,3 +406,15 @@ fn the_view_shows_owners_and_who_is_on_the_way_out() {
     let owner = view.sources[0].owner.as_ref().expect("an owner");
     assert!(owner.held && owner.leaving && owner.node.as_str() == "a");
 }
+
+#[test]
+fn a_claim_does_not_stop_a_move() {
+    let (mut world, mut a) = (world(), Peer::new("a", 1));
+    world.register(&mut a).expect("a lease");
+    world.drain(&a).expect("a lease");
+    a = a.holding(&web(), 900);
+    assert_eq!(world.beat(&mut a).expect("alive").grant, [], "whatever it says, it is to let go");
+    world.beat(&mut a).expect("let go");
+    let mut b = Peer::new("b", 2);
+    assert!(world.register(&mut b).expect("a lease").grant[0].epoch > Epoch(900));
+}

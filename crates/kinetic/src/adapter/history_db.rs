@@ -103,6 +103,8 @@ fn columns(record: &Record) -> (Wall, &'static str, Option<&str>) {
         Record::Event { at, event } => (*at, "event", Some(event.customer.as_str())),
         Record::MailQueued { at, .. } => (*at, "mail_queued", None),
         Record::MailEnded { at, .. } => (*at, "mail_ended", None),
+        Record::Stale { at, .. } => (*at, "stale", None),
+        Record::Settled { at, .. } => (*at, "settled", None),
     }
 }
 

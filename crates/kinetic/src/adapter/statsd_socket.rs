@@ -15,7 +15,7 @@ pub(crate) enum StatsdSocket {
     /// UDP.
     Udp(UdpSocket),
     /// Unix datagrams; the socket file goes when this does.
-    Unix(UnixDatagram, SocketFile),
+    Unix(UnixDatagram, #[expect(dead_code, reason = "it is there to be dropped")] SocketFile),
 }
 
 /// A socket file, removed on drop.

@@ -272,11 +272,11 @@ async fn relay(
             () = shutdown.wait() => break,
             event = consumer.next() => event,
         };
+        // What nobody has time to look at is not worth waiting for.
         if let Event::Delivery(delivery) = event
             && let Some(sight) = understand(&delivery)
-            && seen.send(sight).await.is_err()
         {
-            break;
+            seen.try_send(sight).ok();
         }
     }
     consumer.close().await;

@@ -103,16 +103,12 @@ alert \"on-call\" {
 /// The hook: this binary checks what is pushed.
 pub(crate) fn hook_text() -> Result<String> {
     let binary = std::env::current_exe().context("cannot tell where this binary is")?;
-    let quoted = binary.display().to_string().replace('\'', "'\\''");
-    Ok(format!(
-        "#!/bin/sh\n# Refuses a push whose schema does not check. Point it at another binary after an upgrade.\n\
-         exec '{quoted}' hook pre-receive\n"
-    ))
+    Ok(kinetic_replica::pre_receive_hook(&binary))
 }
 
 /// Who commits what this program writes.
 pub(crate) fn author() -> Author {
-    Author { name: "Kinetic".into(), email: "kinetic@localhost".into() }
+    Author::new("Kinetic", "kinetic@localhost")
 }
 
 /// `kinetic schema init DIR`
@@ -159,7 +155,7 @@ pub(crate) fn pre_receive(branch: &str) -> Result<u8> {
             writeln!(stderr, "kinetic: {branch} is what every node follows and cannot be deleted")?;
             return Ok(exit::NO);
         }
-        let files = kinetic_replica::read_pushed(new)?;
+        let files = kinetic_replica::read_revision(Path::new("."), new)?;
         let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
         stderr.write_all(kinetic_schema::render(&diagnostics, &files, false, super::check::WIDTH).as_bytes())?;
         if schema.is_none() {

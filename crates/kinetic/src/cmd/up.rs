@@ -13,7 +13,7 @@ use crate::telemetry::Telemetry;
 
 /// `kinetic up`
 pub(crate) async fn run(args: cli::Up) -> Result<()> {
-    let config = Config::read(&args.config).map_err(|error| anyhow::Error::new(crate::BadConfig).context(format!("{error:#}")))?;
+    let config = Config::read(&args.config).map_err(|error| crate::BadConfig(format!("{error:#}")))?;
     let _lock = node::lock_data_dir(&config.data_dir)?;
     let telemetry = Telemetry::default();
     let mut roles = Roles::default();

@@ -244,7 +244,7 @@ impl Shell {
         self.jobs.spawn(async move {
             let envelope = Envelope { content_type: Some("application/json".into()), ..Envelope::default() };
             let published =
-                publisher.publish(names::NOTIFICATIONS_EXCHANGE, &routing_key, &envelope, body.into(), false).await;
+                publisher.publish(names::NOTIFICATIONS_EXCHANGE, &routing_key, &envelope, body, false).await;
             if let Err(error) = published {
                 tracing::debug!(%error, "an announcement was not published");
             }

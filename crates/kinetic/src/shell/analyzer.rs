@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
+use bytes::Bytes;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Outcome, Publisher, RpcClient, Settle};
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
 use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, SourceKey, Token, encode, names};
@@ -134,7 +135,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 analyzer.handle(clock::now(), Input::Tick, &mut effects);
             }
             _ = metrics_due.tick() => {
-                telemetry.show(PART, metrics::analyzer(&analyzer.stats()));
+                telemetry.show(PART, metrics::analyzer(&analyzer.stats(clock::now())));
                 telemetry.health(PART, health(&analyzer), clock::now().wall);
             }
         }
@@ -144,7 +145,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
 }
 
 fn health(analyzer: &Analyzer) -> Health {
-    if analyzer.stats().registered { Health::Ok } else { Health::Failing("not registered with a redirector".into()) }
+    if analyzer.is_registered() { Health::Ok } else { Health::Failing("no lease from a redirector".into()) }
 }
 
 /// Tells the machine what a subscription's task said; the clock is read once per batch.
@@ -227,10 +228,10 @@ impl Shell {
         let publishes = self.publishes.clone();
         self.jobs.spawn(async move {
             let permit = publishes.acquire().await;
-            let body = encode(&event);
+            let body = Bytes::from(encode(&event));
             loop {
                 let envelope = alert_envelope(&event);
-                match publisher.publish(names::ALERTS, names::ALERTS, &envelope, body.clone().into(), true).await {
+                match publisher.publish(names::ALERTS, names::ALERTS, &envelope, body.clone(), true).await {
                     Ok(Outcome::Confirmed) => break,
                     Ok(Outcome::Unroutable) => tracing::error!("the queue kin.alerts is gone; trying again"),
                     Err(error) => tracing::warn!(%error, "an alert event was not confirmed; trying again"),

@@ -98,9 +98,9 @@ fn access(schema: &Schema, own_password: &str, now: Wall) -> Access {
                 continue;
             }
             let ingress = names::ingress_exchange(&customer.name);
-            let configure = if key.may_declare { Names::list([ingress.as_str()]) } else { Names::None };
+            let configure = if key.may_declare { Names::Some(vec![ingress.clone()]) } else { Names::None };
             let permission =
-                Permission { configure, write: Names::list([ingress.as_str(), names::RPC_EXCHANGE]), read: Names::None };
+                Permission { configure, write: Names::Some(vec![ingress, names::RPC_EXCHANGE.to_owned()]), read: Names::None };
             let user = User {
                 password: Password::Sha256(key.secret_sha256),
                 permissions: BTreeMap::from([(region.vhost.clone(), permission)]),

@@ -46,7 +46,6 @@ pub(crate) struct FollowConfig {
 }
 
 /// A follower whose first revision is in force.
-#[derive(Debug)]
 pub(crate) struct Follower {
     replica: Option<Replica>,
     sender: watch::Sender<Arc<Revision>>,
@@ -60,17 +59,13 @@ pub(crate) struct Follower {
 /// Opens the local clone, fetches once and puts the newest good revision in force. Fails only if there is none.
 pub(crate) async fn open(config: FollowConfig, telemetry: Telemetry) -> Result<(Follower, SchemaWatch)> {
     let remote = config.remote.clone();
-    let opening = ReplicaConfig::new(config.remote, config.branch, config.dir);
+    let opening = ReplicaConfig { branch: config.branch, ..ReplicaConfig::new(config.remote, config.dir) };
     let replica = tokio::task::spawn_blocking(move || Replica::open(opening))
         .await?
         .with_context(|| format!("cannot follow the schema repository {remote}"))?;
-    let first = replica.current().context("cannot read the revision in force from the local clone")?;
-    let kept = match first {
-        Some(candidate) => Some(check(&candidate).map_err(|report| {
-            anyhow::anyhow!("the revision in force, {}, no longer checks with this version:\n{report}", candidate.revision)
-        })?),
-        None => None,
-    };
+    let kept = replica.current().map(check).transpose().map_err(|report| {
+        anyhow::anyhow!("the revision in force before no longer checks with this version of Kinetic:\n{report}")
+    })?;
     let has_kept = kept.is_some();
     let empty = || Arc::new(Revision { id: String::new(), schema: Arc::default() });
     let (sender, receiver) = watch::channel(kept.map_or_else(empty, Arc::new));
@@ -87,7 +82,9 @@ pub(crate) async fn open(config: FollowConfig, telemetry: Telemetry) -> Result<(
     match looked {
         Looked::Swapped | Looked::Nothing if !follower.sender.borrow().id.is_empty() => {}
         Looked::Refused(_) | Looked::Failed(_) if has_kept => {}
-        Looked::Refused(report) => bail!("the schema in {remote} does not check:\n{report}"),
+        Looked::Refused(report) => {
+            return Err(crate::BadConfig(format!("the schema in {remote} does not check:\n{report}")).into());
+        }
         Looked::Failed(error) => return Err(error.context(format!("cannot fetch the schema repository {remote}"))),
         Looked::Swapped | Looked::Nothing => bail!("the schema repository {remote} has no revision yet: push one"),
     }

@@ -187,7 +187,7 @@ impl Shell {
         let body = encode(&SchemaNotice { v: 1, revision: revision.id.clone() });
         self.serving.spawn(async move {
             let envelope = Envelope { kind: Some(names::TYPE_SCHEMA_NOTICE.into()), ..Envelope::default() };
-            if let Err(error) = notices.publish(names::SCHEMA_EXCHANGE, "", &envelope, body.into(), false).await {
+            if let Err(error) = notices.publish(names::SCHEMA_EXCHANGE, "", &envelope, body, false).await {
                 tracing::debug!(%error, "the schema notice was not published");
             }
         });

@@ -1,0 +1,95 @@
+//! The analyzer's two costs: taking deliveries into the windows, and closing a window of a cluster.
+//!
+//! `observe` is a delivery of 50 statsd timers of one of 200 hosts, through the machine's door: decode, series lookup,
+//! window, settlement. `close` closes one window of 50 metrics on 200 feeds.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use kinetic_analyzer::machine::{Delivery, Effect, Input, Slot};
+use kinetic_wire::{Envelope, Token, Wall};
+use support::{World, analytic, schema};
+
+const HOSTS: usize = 200;
+const METRICS: usize = 50;
+
+fn main() {
+    divan::main();
+}
+
+fn bodies() -> Vec<(String, String)> {
+    (0..HOSTS)
+        .map(|host| {
+            let lines: String = (0..METRICS)
+                .map(|metric| format!("checkout.frontend.latency.{metric}:{}.5|ms\n", 20 + (host * 7 + metric) % 13))
+                .collect();
+            (format!("web-{host}"), lines)
+        })
+        .collect()
+}
+
+fn world() -> World {
+    let mut world = World::new(schema(&[analytic("slow", "checkout.*", 3.0, 10, 1, 1)]));
+    world.tick();
+    world
+}
+
+/// Feeds every host's body once; time stands still.
+fn round(world: &mut World, bodies: &[(String, String)], effects: &mut Vec<Effect>) {
+    for (host, body) in bodies {
+        world.token += 1;
+        let envelope = Envelope {
+            origin: Some(host.as_str().into()),
+            ts: Some(world.now.wall),
+            ..Envelope::default()
+        };
+        let delivery = Delivery {
+            slot: Slot(0),
+            token: Token(world.token),
+            redelivered: false,
+            exchange: "in.acme",
+            routing_key: "web",
+            envelope,
+            body: body.as_bytes(),
+        };
+        world.analyzer.handle(world.now, Input::Delivery(delivery), effects);
+    }
+}
+
+#[divan::bench]
+fn observe(bencher: Bencher<'_, '_>) {
+    let (mut world, bodies, mut effects) = (world(), bodies(), Vec::new());
+    round(&mut world, &bodies, &mut effects);
+    bencher.counter(ItemsCount::new(HOSTS * METRICS)).bench_local(|| {
+        effects.clear();
+        round(&mut world, &bodies, &mut effects);
+        world.now = world.now + Duration::from_millis(100);
+    });
+}
+
+#[divan::bench]
+fn close(bencher: Bencher<'_, '_>) {
+    let bodies = bodies();
+    bencher
+        .counter(ItemsCount::new(HOSTS * METRICS))
+        .with_inputs(|| {
+            let mut world = world();
+            round(&mut world, &bodies, &mut Vec::new());
+            world.now = world.now + Duration::from_secs(1);
+            world.analyzer.handle(world.now, Input::Tick, &mut Vec::new());
+            world.now.wall = world.now.wall + Duration::from_secs(15);
+            world.now.mono = world.now.mono + Duration::from_secs(8);
+            assert!(world.now.wall > Wall(0));
+            world
+        })
+        .bench_local_values(|mut world| {
+            world.analyzer.handle(world.now, Input::Tick, &mut Vec::new());
+            assert_eq!(world.stats().windows_closed, 1);
+            world
+        });
+}

@@ -1,0 +1,193 @@
+//! Every message survives its encoding, and no body makes the decoder do anything but say no.
+
+use kinetic_wire::{
+    AlertEvent, AlertId, AlertState, DataType, Direction, Drain, Endpoint, Epoch, Feed, Goodbye, Grant,
+    Heartbeat, Hold, Incarnation, LeaseId, LeaseReply, Limits, Locate, LocateReply, NodeId, Numbers,
+    Register, Released, Reply, RpcCode, RpcError, SchemaNotice, Serves, SourceKey, Term, decode, encode,
+};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use uuid::Uuid;
+
+fn uuid() -> impl Strategy<Value = Uuid> {
+    any::<u128>().prop_map(Uuid::from_u128)
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z0-9-]{0,12}", any::<String>()]
+}
+
+fn source() -> impl Strategy<Value = SourceKey> {
+    (text(), text()).prop_map(|(customer, source)| SourceKey::new(&customer, &source))
+}
+
+/// Eighths: the JSON reader is exact to the last bit for these, and within one unit of it for the rest.
+fn number() -> impl Strategy<Value = f64> {
+    any::<i32>().prop_map(|eighths| f64::from(eighths) / 8.0)
+}
+
+const DATA_TYPES: [DataType; 5] =
+    [DataType::Statsd, DataType::Collectd, DataType::Graphite, DataType::Influx, DataType::Auto];
+const DIRECTIONS: [Direction; 3] = [Direction::Above, Direction::Below, Direction::Both];
+const CODES: [RpcCode; 9] = [
+    RpcCode::Malformed,
+    RpcCode::UnknownCustomer,
+    RpcCode::Unauthenticated,
+    RpcCode::UnknownLease,
+    RpcCode::Superseded,
+    RpcCode::Replayed,
+    RpcCode::Overload,
+    RpcCode::NotLeader,
+    RpcCode::Version,
+];
+
+fn serves() -> impl Strategy<Value = Serves> {
+    (vec(text(), 0..3), vec(select(&DATA_TYPES), 0..3), vec(text(), 0..3)).prop_map(
+        |(regions, data_types, customers)| Serves {
+            regions: regions.iter().map(|name| name.as_str().into()).collect(),
+            data_types,
+            customers: customers.iter().map(|name| name.as_str().into()).collect(),
+        },
+    )
+}
+
+fn holds() -> impl Strategy<Value = Vec<Hold>> {
+    vec((source(), any::<u64>()).prop_map(|(source, epoch)| Hold { source, epoch: Epoch(epoch) }), 0..4)
+}
+
+fn grants() -> impl Strategy<Value = Vec<Grant>> {
+    let grant = |(source, region, epoch): (_, String, _)| Grant {
+        source,
+        region: region.as_str().into(),
+        epoch: Epoch(epoch),
+    };
+    vec((source(), text(), any::<u64>()).prop_map(grant), 0..4)
+}
+
+/// Encoded, decoded and the same; also through [`Reply`], as a requester reads it.
+fn check<T>(message: &T)
+where
+    T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+{
+    let body = encode(message);
+    assert_eq!(&decode::<T>(&body).expect("its own encoding"), message);
+    let Reply::Ok(reply) = decode::<Reply<T>>(&body).expect("its own encoding") else {
+        panic!("an answer was read as a refusal");
+    };
+    assert_eq!(&reply, message);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn requests(
+        (node, schema, origin, profile) in (text(), option::of(text()), option::of(text()), option::of(text())),
+        (inc, lease, holds, serves) in (uuid(), uuid(), holds(), serves()),
+        (seq, load, lag_ms, deadline_ms) in (any::<u64>(), number(), any::<u64>(), any::<u64>()),
+        (v, capacity, epoch) in (any::<u32>(), any::<u32>(), option::of(any::<u64>())),
+        data_types in vec(select(&DATA_TYPES), 0..4),
+    ) {
+        let (node, inc, lease) = (NodeId::new(&node), Incarnation(inc), LeaseId(lease));
+        check(&Drain { v, lease, node: node.clone(), inc, deadline_ms });
+        check(&Goodbye { v, lease, node: node.clone(), inc });
+        check(&Heartbeat {
+            v, lease, node: node.clone(), inc, seq, load, lag_ms, schema: schema.clone(), holds: holds.clone(),
+        });
+        check(&Register { v, node, inc, serves, capacity, schema, holds });
+        check(&Locate { v, client: inc, origin, profile, data_types, have_epoch: epoch.map(Epoch) });
+    }
+
+    #[test]
+    fn answers(
+        (lease, term, grant, revoke) in (uuid(), any::<u64>(), grants(), vec(source(), 0..4)),
+        (ttl_ms, heartbeat_ms, backoff_ms, now_ms) in (any::<u64>(), any::<u64>(), any::<u64>(), any::<i64>()),
+        (customer, region, uri, message) in (text(), text(), text(), text()),
+        (priority, message_bytes, batch_ms) in (any::<u32>(), any::<u64>(), any::<u64>()),
+        code in select(&CODES),
+    ) {
+        let (lease, term) = (LeaseId(lease), Term(term));
+        check(&LeaseReply {
+            ok: true, lease, term, ttl_ms, heartbeat_ms, grant, revoke: revoke.clone(), backoff_ms, now_ms,
+        });
+        check(&Released { ok: true, released: revoke, now_ms });
+        check(&LocateReply {
+            ok: true,
+            customer: customer.as_str().into(),
+            region: region.as_str().into(),
+            endpoints: vec![Endpoint { uri, vhost: region.clone(), exchange: customer, priority }],
+            epoch: Epoch(ttl_ms),
+            ttl_s: heartbeat_ms,
+            refresh_s: backoff_ms,
+            stale_ok_s: message_bytes,
+            backoff_s: batch_ms,
+            limits: Limits { message_bytes, batch_ms },
+            now_ms,
+        });
+        let refusal = RpcError { ok: false, code, message, retry_s: batch_ms };
+        prop_assert_eq!(&decode::<RpcError>(&encode(&refusal)).expect("its own encoding"), &refusal);
+        let read: Reply<LeaseReply> = decode(&encode(&refusal)).expect("a refusal");
+        prop_assert_eq!(read, Reply::Refused(refusal));
+    }
+
+    #[test]
+    fn events(
+        (names, feed, kind) in ([text(), text(), text(), text(), text()], (text(), text()), text()),
+        (firing, numbers) in (any::<bool>(), option::of([number(), number(), number(), number()])),
+        (window, hits, of) in ([any::<i64>(), any::<i64>(), any::<i64>()], any::<u32>(), any::<u32>()),
+        (id, epoch, schema, traceparent) in (uuid(), any::<u64>(), option::of(text()), option::of(text())),
+        direction in select(&DIRECTIONS),
+    ) {
+        let [customer, source, analytic, service, cluster] = &names;
+        check(&SchemaNotice { v: 1, revision: kind.clone() });
+        check(&AlertEvent {
+            v: 1,
+            id: AlertId(id),
+            customer: customer.as_str().into(),
+            source: source.as_str().into(),
+            analytic: analytic.as_str().into(),
+            service: service.as_str().into(),
+            cluster: cluster.as_str().into(),
+            feed: Feed { origin: feed.0, metric: feed.1 },
+            state: if firing { AlertState::Firing } else { AlertState::Resolved },
+            window_start_ms: window[0],
+            window_end_ms: window[1],
+            since_ms: window[2],
+            numbers: numbers.map(|[value, mean, deviation, limit]| Numbers {
+                value,
+                mean,
+                deviation,
+                deviations: value,
+                limit,
+                feeds: hits,
+                peers_mean: mean,
+                peers_min: deviation,
+                peers_max: limit,
+            }),
+            value_kind: kind,
+            direction,
+            hits,
+            of,
+            epoch: Epoch(epoch),
+            node: "a1".into(),
+            schema,
+            traceparent,
+        });
+    }
+
+    #[test]
+    fn any_bytes(body in vec(any::<u8>(), 0..200)) {
+        prop_assert!(decode::<Register>(&body).is_err());
+        prop_assert!(decode::<AlertEvent>(&body).is_err());
+        prop_assert!(decode::<Reply<LeaseReply>>(&body).is_err());
+    }
+}
+
+#[test]
+fn unknown_fields_are_a_newer_peers_and_do_no_harm() {
+    let mut value = serde_json::json!({"v": 1, "lease": Uuid::nil(), "node": "a", "inc": Uuid::nil()});
+    value["new"] = serde_json::json!({"deep": [1, 2, 3]});
+    assert!(decode::<Goodbye>(&encode(&value)).is_ok());
+}
