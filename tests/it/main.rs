@@ -1,1 +1,43 @@
-//! Stories across processes, one module each.
+//! Stories across processes: the real binary, a real broker, a real mail relay, real tools. Each story that involves a
+//! broker is told twice, on the embedded one and on RabbitMQ.
+
+/// Makes two tests of a story: `<story>::embedded` and `<story>::rabbitmq`. Names after the story are further needs.
+macro_rules! on_both_brokers {
+    ($story:ident $(, $need:ident)*) => {
+        mod $story {
+            use kinetic_tests::BrokerKind;
+            use kinetic_tests::needs::{Need, all_here};
+
+            #[test]
+            fn embedded() {
+                let story = concat!(module_path!(), "::embedded");
+                if all_here(story, &[Need::Git $(, Need::$need)*]) {
+                    super::$story(BrokerKind::Embedded);
+                }
+            }
+
+            #[test]
+            fn rabbitmq() {
+                let story = concat!(module_path!(), "::rabbitmq");
+                if all_here(story, &[Need::Git, Need::RabbitMq $(, Need::$need)*]) {
+                    super::$story(BrokerKind::RabbitMq);
+                }
+            }
+        }
+    };
+}
+
+mod analyzer_killed;
+mod bad_body;
+mod broker_restarted;
+mod collectd;
+mod common;
+mod demo;
+mod pika;
+mod redirector_restarted;
+mod schema_push;
+mod schema_repository;
+mod smtp_down;
+mod statsd_backends;
+mod statsd_to_mail;
+mod up;

@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 
-use crate::shell::{call, cargo, command, output, root, say};
+use crate::shell::{call, cargo, output, say};
 use crate::{stories, tidy};
 
-/// Runs everything; the first failing step ends it.
+/// Runs everything; the first failing step ends it. The seeds of the fuzz targets, and mutations of them, are replayed by
+/// the crates' own tests.
 pub(crate) fn run_all() -> Result<()> {
     call(cargo(&["fmt", "--all", "--check"]))?;
     tidy::run(tidy::Mode::Check)?;
@@ -14,8 +15,7 @@ pub(crate) fn run_all() -> Result<()> {
         required: vec!["rabbitmq", "collectd", "pika", "git"],
         args: Vec::new(),
     })?;
-    deny()?;
-    fuzz_replay()
+    deny()
 }
 
 /// `cargo deny` says the same as tidy does of licences, wrappers and sources, and more; where it is installed, it is
@@ -26,16 +26,6 @@ fn deny() -> Result<()> {
         return Ok(());
     }
     call(cargo(&["deny", "check", "licenses", "bans", "sources"]))
-}
-
-/// Replays the committed corpora through the fuzz targets' own code, on the stable toolchain.
-fn fuzz_replay() -> Result<()> {
-    let script = root().join("fuzz").join("replay");
-    if !script.exists() {
-        say("fuzz/replay is not there: the corpora are replayed by the crates' own tests only\n");
-        return Ok(());
-    }
-    call(command(&script.to_string_lossy(), &[]))
 }
 
 /// `cargo xtask ci`.

@@ -12,7 +12,7 @@ cargo xtask tidy [--write]      check what compilers do not: crate edges, licenc
 cargo xtask test [--require-rabbitmq] [--require-tools] [ARGS]
                                 build everything and run all tests, stories across processes included;
                                 ARGS go to the test binaries (a name to filter by, --nocapture)
-cargo xtask ci                  what CI runs: formatting, lints, all tests, tidy, licences, fuzz replay
+cargo xtask ci                  what CI runs: formatting, tidy, lints, all tests, licences
 ";
 
 fn main() -> ExitCode {

@@ -64,6 +64,16 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// A text file that may be deliberately broken, as inputs of tests are.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where chores read files; the path is in the error"
+)]
+pub(crate) fn read_lossy(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Writes a text file.
 #[expect(
     clippy::disallowed_methods,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::shell::{command, output, read};
+use crate::shell::{command, output, read_lossy};
 
 /// Lines of a file before someone asks why.
 const LINES_MAX: usize = 600;
@@ -43,7 +43,7 @@ pub(crate) fn files(root: &Path) -> Result<Vec<File>> {
     for path in listed.split('\0').filter(|path| !path.is_empty()) {
         let full: PathBuf = root.join(path);
         if full.is_file() && is_text(path) {
-            files.push(File { path: path.to_owned(), text: read(&full)? });
+            files.push(File { path: path.to_owned(), text: read_lossy(&full)? });
         }
     }
     Ok(files)
@@ -52,10 +52,10 @@ pub(crate) fn files(root: &Path) -> Result<Vec<File>> {
 fn is_text(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     // Inputs kept for the fuzz targets are data, whatever they are called.
-    !path.starts_with("fuzz/corpus/")
+    !path.starts_with("fuzz/seeds/")
         && match name.rsplit_once('.') {
             Some((_, ending)) => ending == "rs" || TEXT_ENDINGS.contains(&ending),
-            None => name == "run" || name == "replay",
+            None => name == "run",
         }
 }
 

@@ -31,11 +31,10 @@ fn check_text(text: &str, index: &Index) -> Vec<String> {
     };
     let mut problems = Vec::new();
     let mut names = 0;
-    let mut machine: Option<String> = None;
     for stanza in stanzas(&block) {
-        // `X::handle` says whose Input and Effect the stanza means; one without it goes on with the machine before.
-        let found = stanza.iter().flat_map(|(_, line)| paths(line)).find_map(|path| machine_of(&path, index));
-        machine = found.or(machine);
+        // `X::handle` says whose Input and Effect the stanza means; without it, they may be any machine's.
+        let machine =
+            stanza.iter().flat_map(|(_, line)| paths(line)).find_map(|path| machine_of(&path, index));
         for (number, line) in stanza {
             for path in paths(line) {
                 names += 1;
@@ -88,7 +87,7 @@ fn paths(line: &str) -> Vec<Vec<&str>> {
     line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
         .map(|word| word.trim_matches(':'))
         .filter(|word| word.contains("::"))
-        .map(|word| word.split("::").collect())
+        .map(|word| word.strip_prefix("kinetic_").unwrap_or(word).split("::").collect())
         .collect()
 }
 
@@ -135,7 +134,7 @@ mod tests {
     #[test]
     fn names_that_exist_pass() {
         let block = "edge   Input::Datagram ─▶ Agent::handle\n\
-                     alert  Input::Appended{seq} ─▶ Alert::handle(&Schema)\nshell  ─▶ Input::Appended";
+                     alert  Input::Appended{seq} ─▶ Alert::handle(&Schema)\nshell  ─▶ Input::Datagram kinetic_agent::machine";
         assert_eq!(problems(block), Vec::<String>::new());
     }
 

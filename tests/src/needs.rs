@@ -1,0 +1,78 @@
+//! What a story needs that may not be on this machine. A lack is said loudly, and is a failure where it was required.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::process::Launch;
+
+/// Names what must not be missing, separated by commas; `cargo xtask test --require-…` sets it.
+const REQUIRE: &str = "KINETIC_STORIES_REQUIRE";
+/// Names the file into which skipped stories are written, for a summary at the end.
+const SKIPPED: &str = "KINETIC_STORIES_SKIPPED";
+
+/// Something that is installed or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Debian's `rabbitmq-server`.
+    RabbitMq,
+    /// Debian's `collectd-core` with its amqp plugin.
+    Collectd,
+    /// Python 3 with pika.
+    Pika,
+    /// The git program.
+    Git,
+}
+
+impl Need {
+    fn name(self) -> &'static str {
+        match self {
+            Self::RabbitMq => "rabbitmq",
+            Self::Collectd => "collectd",
+            Self::Pika => "pika",
+            Self::Git => "git",
+        }
+    }
+
+    fn is_here(self) -> bool {
+        match self {
+            Self::RabbitMq => Path::new(crate::rabbit::SERVER).exists(),
+            Self::Collectd => crate::tool::collectd_is_here(),
+            Self::Pika => crate::tool::python_with_pika().is_some(),
+            Self::Git => Launch::new("/bin/sh").args(["-c", "git --version"]).output().status.success(),
+        }
+    }
+}
+
+/// Whether a story can run; if it cannot, says so where it will be seen.
+///
+/// # Panics
+/// If something is missing that was required.
+#[must_use]
+pub fn all_here(story: &str, needs: &[Need]) -> bool {
+    let required = std::env::var(REQUIRE).unwrap_or_default();
+    let mut here = true;
+    for need in needs {
+        if need.is_here() {
+            continue;
+        }
+        let name = need.name();
+        assert!(
+            !required.split(',').any(|one| one == name),
+            "{story} needs {name}, which is required and not here"
+        );
+        skip(&format!("{story}: {name} is not on this machine"));
+        here = false;
+    }
+    here
+}
+
+fn skip(line: &str) {
+    // Written past libtest's capture, which hides what passing tests print.
+    let mut stderr = std::io::stderr().lock();
+    writeln!(stderr, "SKIPPED {line}").ok();
+    if let Ok(path) = std::env::var(SKIPPED)
+        && let Ok(mut file) = std::fs::File::options().create(true).append(true).open(path)
+    {
+        writeln!(file, "{line}").ok();
+    }
+}

@@ -1,0 +1,221 @@
+//! Schema repositories, made by `kinetic schema init` and pushed to with the git program, as people do it.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use crate::process::{Launch, kinetic, run};
+
+/// The secret of every key in the stories.
+pub const SECRET: &str = "the-secret-of-all-stories";
+/// Its SHA-256: `printf %s the-secret-of-all-stories | sha256sum`.
+const SECRET_SHA256: &str = "3afbbf9f7261b18e5de6af1b7243608f9b7347d9d8037cb9c007498ebb258095";
+/// Where alerts of all stories go.
+pub const RECIPIENT: &str = "oncall@acme.example";
+
+/// A source, a cluster on it, a rule over the cluster and an alert: one thing to watch.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Name of all four.
+    pub name: &'static str,
+    /// `data_type` of the source.
+    pub data_type: &'static str,
+    /// Routing pattern of the source.
+    pub routing: &'static str,
+    /// Where the origin stands in metric names.
+    pub name_template: Option<&'static str>,
+    /// Which origins belong together.
+    pub members: &'static str,
+    /// Which metrics are judged.
+    pub metric: &'static str,
+    /// What of them.
+    pub value: &'static str,
+    /// Length of a window.
+    pub window: &'static str,
+}
+
+impl Default for Watch {
+    /// statsd lines of `web-*`, judged by the mean of each second.
+    fn default() -> Self {
+        Self {
+            name: "web",
+            data_type: "statsd",
+            routing: "#",
+            name_template: None,
+            members: "web-*",
+            metric: "*",
+            value: "mean",
+            window: "1s",
+        }
+    }
+}
+
+impl Watch {
+    fn source(&self) -> String {
+        let Self { name, data_type, routing, members, .. } = self;
+        let template =
+            self.name_template.map_or_else(String::new, |name| format!("  name      = \"{name}\"\n"));
+        format!(
+            "source \"{name}\" {{\n  data_type = \"{data_type}\"\n  routing   = [\"{routing}\"]\n  lateness  = \"500ms\"\n\
+             {template}}}\n\nservice \"{name}\" {{\n  cluster \"hosts\" {{\n    source  = source.{name}\n    \
+             members = [\"{members}\"]\n  }}\n}}\n\n"
+        )
+    }
+
+    fn rule(&self) -> String {
+        let Self { name, metric, value, window, .. } = self;
+        // Eight feeds can reach 2.6 deviations, so that 2 is within reach of one slow host; healthy ones are all alike.
+        format!(
+            "analytic \"{name}\" {{\n  on     = service.{name}.cluster.hosts\n  metric = \"{metric}\"\n  \
+             value  = \"{value}\"\n  window = \"{window}\"\n  for    = \"1 of 5\"\n\n  rule \"deviates\" {{\n    \
+             deviations = 2\n    direction  = \"above\"\n    min_feeds  = 6\n    min_effect = \"20%\"\n  }}\n}}\n\n\
+             alert \"{name}\" {{\n  analytics       = [analytic.{name}]\n  to              = [\"{RECIPIENT}\"]\n  \
+             group_wait      = \"0s\"\n  group_interval  = \"1s\"\n  repeat_interval = \"1h\"\n  send_resolved   = false\n}}\n\n"
+        )
+    }
+}
+
+/// A customer with the key `<name>.web`.
+#[derive(Clone, Debug)]
+pub struct Customer {
+    /// Name.
+    pub name: &'static str,
+    /// What is watched.
+    pub watches: Vec<Watch>,
+}
+
+impl Customer {
+    /// The customer of most stories.
+    #[must_use]
+    pub fn acme(watches: &[Watch]) -> Self {
+        Self { name: "acme", watches: watches.to_vec() }
+    }
+
+    /// The login of its key.
+    #[must_use]
+    pub fn login(&self) -> String {
+        format!("{}.web", self.name)
+    }
+
+    /// Its files, by path.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, String)> {
+        let name = self.name;
+        let folder = format!("customers/{name}");
+        let own = format!(
+            "customer \"{name}\" {{\n  region = region.local\n\n  key \"web\" {{\n    secret_sha256 = \
+             \"{SECRET_SHA256}\"\n  }}\n}}\n"
+        );
+        vec![
+            (format!("{folder}/customer.hcl"), own),
+            (format!("{folder}/topology.hcl"), self.watches.iter().map(Watch::source).collect()),
+            (format!("{folder}/alerts.hcl"), self.watches.iter().map(Watch::rule).collect()),
+        ]
+    }
+}
+
+/// The file that describes the installation: one region, and a relay on loopback.
+#[must_use]
+pub fn installation(vhost: &str, relay: std::net::SocketAddr) -> (String, String) {
+    let text = format!(
+        "region \"local\" {{\n  vhost = \"{vhost}\"\n}}\n\nmail {{\n  relay = \"{relay}\"\n  from  = \
+         \"Kinetic <alerts@kinetic.example>\"\n  tls   = \"none\"\n}}\n"
+    );
+    ("kinetic.hcl".to_owned(), text)
+}
+
+/// A bare repository with the hook in it, and a clone to work in.
+#[derive(Debug)]
+pub struct SchemaRepo {
+    bare: PathBuf,
+    clone: PathBuf,
+}
+
+impl SchemaRepo {
+    /// Makes both inside a folder.
+    ///
+    /// # Panics
+    /// If that does not work.
+    #[must_use]
+    pub fn init(dir: &Path) -> Self {
+        let repo = Self { bare: dir.join("schema.git"), clone: dir.join("schema") };
+        run(Launch::new(kinetic()).args(["schema", "init", &text(&repo.bare)]));
+        run(git().args(["clone", "--quiet", &text(&repo.bare), &text(&repo.clone)]));
+        repo
+    }
+
+    /// The bare repository, for `--schema`.
+    #[must_use]
+    pub fn remote(&self) -> String {
+        text(&self.bare)
+    }
+
+    /// The clone.
+    #[must_use]
+    pub fn clone_dir(&self) -> &Path {
+        &self.clone
+    }
+
+    /// Removes what `schema init` wrote for a beginner.
+    ///
+    /// # Panics
+    /// If that does not work.
+    pub fn clear(&self) {
+        run(self.git(&["rm", "-r", "--quiet", "."]));
+    }
+
+    /// Writes a file in the clone.
+    ///
+    /// # Panics
+    /// If that does not work.
+    pub fn write(&self, (path, text): &(String, String)) {
+        let path = self.clone.join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("make a folder");
+        std::fs::write(path, text).expect("write");
+    }
+
+    /// Commits everything and pushes; the push may be refused.
+    ///
+    /// # Panics
+    /// If the commit does not work.
+    #[must_use]
+    pub fn try_push(&self) -> Output {
+        run(self.git(&["add", "--all"]));
+        run(self.git(&["commit", "--quiet", "--message", "A change of the schema"]));
+        self.git(&["push", "origin", "HEAD:main"]).output()
+    }
+
+    /// Commits everything and pushes.
+    ///
+    /// # Panics
+    /// If the push is refused.
+    pub fn push(&self) {
+        let output = self.try_push();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// The commit that the bare repository is at.
+    #[must_use]
+    pub fn head(&self) -> String {
+        let bare = text(&self.bare);
+        run(git().args(["--git-dir", &bare, "rev-parse", "main"])).trim().to_owned()
+    }
+
+    /// The git program in the clone.
+    fn git(&self, words: &[&str]) -> Launch {
+        git().args(["-C".to_owned(), text(&self.clone)]).args(words.iter().copied())
+    }
+}
+
+/// The git program, away from anybody's own configuration.
+fn git() -> Launch {
+    Launch::new("git").env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null").args([
+        "-c",
+        "user.name=Stories",
+        "-c",
+        "user.email=stories@localhost",
+    ])
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}

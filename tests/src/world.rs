@@ -1,0 +1,406 @@
+//! An installation for one story: a broker, a schema repository, a mail relay, and the roles that the story starts.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use kinetic_amqp::{Address, Secret};
+use kinetic_wire::names;
+use tempfile::TempDir;
+
+use crate::eventually;
+use crate::http::{self, Response};
+use crate::process::{Launch, Process, kinetic};
+use crate::rabbit::Rabbit;
+use crate::schema::{Customer, SECRET, SchemaRepo, installation};
+use crate::smtp::SmtpCatcher;
+
+/// Login of Kinetic's own roles, on both brokers.
+const OWN_LOGIN: &str = "kinetic";
+/// Its password on RabbitMQ; the embedded broker makes one of its own.
+const OWN_PASSWORD: &str = "own-password-of-the-stories";
+/// Vhost of the region on the embedded broker.
+const EMBEDDED_VHOST: &str = "local";
+
+/// Which broker a story runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BrokerKind {
+    /// Our own, as `kinetic broker`.
+    Embedded,
+    /// The RabbitMQ node that all stories share.
+    RabbitMq,
+    /// A RabbitMQ node for this story alone, which it may kill.
+    OwnRabbitMq,
+}
+
+#[derive(Debug)]
+enum Broker {
+    Embedded { address: SocketAddr, _owner: Box<Node> },
+    Shared(&'static Rabbit),
+    Own(Box<Rabbit>),
+}
+
+/// The installation. Everything it started ends when it is dropped.
+#[derive(Debug)]
+pub struct World {
+    /// The relay.
+    pub smtp: SmtpCatcher,
+    /// The schema repository.
+    pub schema: SchemaRepo,
+    broker: Broker,
+    vhost: String,
+    own_password_file: PathBuf,
+    key_file: PathBuf,
+    dir: TempDir,
+}
+
+impl World {
+    /// A broker that serves a schema with the given customers. No role runs yet.
+    ///
+    /// # Panics
+    /// If something does not come up.
+    #[must_use]
+    pub fn start(kind: BrokerKind, customers: &[Customer]) -> Self {
+        let dir = tempfile::Builder::new().prefix("kinetic-story-").tempdir().expect("tempdir");
+        let smtp = SmtpCatcher::start();
+        let schema = SchemaRepo::init(dir.path());
+        let rabbit = match kind {
+            BrokerKind::Embedded => None,
+            BrokerKind::RabbitMq => Some(Broker::Shared(Rabbit::shared())),
+            BrokerKind::OwnRabbitMq => Some(Broker::Own(Box::new(Rabbit::start()))),
+        };
+        let vhost = match &rabbit {
+            Some(Broker::Own(rabbit)) => rabbit.vhost("story"),
+            Some(Broker::Shared(rabbit)) => rabbit.vhost("story"),
+            _ => EMBEDDED_VHOST.to_owned(),
+        };
+        schema.clear();
+        schema.write(&installation(&vhost, smtp.address()));
+        customers.iter().flat_map(Customer::files).for_each(|file| schema.write(&file));
+        schema.push();
+        let own_password_file = dir.path().join("own-password");
+        let broker = rabbit.unwrap_or_else(|| embedded(dir.path(), &schema));
+        match &broker {
+            Broker::Embedded { .. } => {
+                let secret = dir.path().join("broker").join("broker-secret");
+                write_secret(
+                    &own_password_file,
+                    std::fs::read_to_string(secret).expect("the broker's secret").trim(),
+                );
+            }
+            _ => write_secret(&own_password_file, OWN_PASSWORD),
+        }
+        let key_file = dir.path().join("key");
+        write_secret(&key_file, SECRET);
+        let world = Self { smtp, schema, broker, vhost, own_password_file, key_file, dir };
+        if let Some(rabbit) = world.rabbit() {
+            rabbit.user(&world.vhost, OWN_LOGIN, OWN_PASSWORD, [".*", ".*", ".*"]);
+        }
+        customers.iter().for_each(|customer| world.admit(customer));
+        world
+    }
+
+    fn rabbit(&self) -> Option<&Rabbit> {
+        match &self.broker {
+            Broker::Embedded { .. } => None,
+            Broker::Shared(rabbit) => Some(rabbit),
+            Broker::Own(rabbit) => Some(rabbit),
+        }
+    }
+
+    /// The story's own RabbitMQ node.
+    ///
+    /// # Panics
+    /// If it has none.
+    pub fn own_rabbit(&mut self) -> &mut Rabbit {
+        match &mut self.broker {
+            Broker::Own(rabbit) => rabbit,
+            other => panic!("{other:?} is not this story's alone"),
+        }
+    }
+
+    /// Gives a customer's key its login where the broker does not follow the schema by itself.
+    pub fn admit(&self, customer: &Customer) {
+        if let Some(rabbit) = self.rabbit() {
+            let write = format!("^(in\\.{}|kin\\.rpc)$", customer.name);
+            rabbit.user(&self.vhost, &customer.login(), SECRET, ["^$", &write, "^$"]);
+        }
+    }
+
+    /// Where the broker serves AMQP.
+    #[must_use]
+    pub fn amqp(&self) -> SocketAddr {
+        match &self.broker {
+            Broker::Embedded { address, .. } => *address,
+            Broker::Shared(rabbit) => rabbit.amqp(),
+            Broker::Own(rabbit) => rabbit.amqp(),
+        }
+    }
+
+    /// The vhost of the region.
+    #[must_use]
+    pub fn vhost(&self) -> &str {
+        &self.vhost
+    }
+
+    /// The vhost in which the roles talk to each other: the same on RabbitMQ, one of its own on the embedded broker.
+    #[must_use]
+    pub fn control_vhost(&self) -> &str {
+        match self.broker {
+            Broker::Embedded { .. } => names::CONTROL_VHOST,
+            _ => &self.vhost,
+        }
+    }
+
+    /// A folder for whatever the story writes.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Address of a customer's key.
+    #[must_use]
+    pub fn customer_address(&self, customer: &Customer) -> Address {
+        self.address(&customer.login(), SECRET, &self.vhost)
+    }
+
+    /// Address with all rights in the region's vhost.
+    #[must_use]
+    pub fn region_address(&self) -> Address {
+        self.address(OWN_LOGIN, &self.own_password(), &self.vhost)
+    }
+
+    /// Address with all rights in the control vhost.
+    #[must_use]
+    pub fn control_address(&self) -> Address {
+        self.address(OWN_LOGIN, &self.own_password(), self.control_vhost())
+    }
+
+    fn own_password(&self) -> String {
+        std::fs::read_to_string(&self.own_password_file).expect("the password").trim().to_owned()
+    }
+
+    fn address(&self, login: &str, password: &str, vhost: &str) -> Address {
+        let mut address = Address::from_url(&format!("amqp://{}", self.amqp())).expect("an address");
+        login.clone_into(&mut address.login);
+        vhost.clone_into(&mut address.vhost);
+        address.password = Secret::new(password);
+        address.named("story")
+    }
+
+    /// Words that tell a role where the broker is.
+    #[must_use]
+    pub fn broker_words(&self) -> Vec<String> {
+        vec![
+            "--amqp".into(),
+            format!("amqp://{OWN_LOGIN}@{}/{}", self.amqp(), self.control_vhost()),
+            "--password-file".into(),
+            text(&self.own_password_file),
+        ]
+    }
+
+    /// Starts a role that follows the schema. A later start of the same `node` finds what the first left on disk.
+    #[must_use]
+    pub fn role(&self, role: &str, node: &str, more: &[&str]) -> Node {
+        let launch = Launch::new(kinetic())
+            .args([role])
+            .args(self.broker_words())
+            .args(["--schema", &self.schema.remote(), "--fetch-interval", "1", "--node", node])
+            .args(["--data-dir", &text(&self.dir.path().join(node))])
+            .args(more.iter().copied());
+        Node::start(launch, node, self.dir.path())
+    }
+
+    /// A redirector with short leases, ready to answer.
+    #[must_use]
+    pub fn redirector(&self) -> Node {
+        let node = self.role("redirector", "redirector", &["--lease-ttl", "1500", "--lease-grace", "500"]);
+        node.wait_healthy();
+        eventually("the customers' queues are declared", || {
+            let declared = crate::amqp::queue_depth(&self.region_address(), names::DEAD_QUEUE).is_some();
+            if declared { Ok(()) } else { Err("not yet") }
+        });
+        node
+    }
+
+    /// An analyzer that has registered.
+    #[must_use]
+    pub fn analyzer(&self, name: &str) -> Node {
+        let node = self.role("analyzer", name, &[]);
+        node.wait_healthy();
+        node
+    }
+
+    /// An alert node that is subscribed.
+    #[must_use]
+    pub fn alert(&self) -> Node {
+        let node = self.role("alert", "alert", &[]);
+        node.wait_healthy();
+        node
+    }
+
+    /// Redirector, alert node and one analyzer.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        let redirector = self.redirector();
+        Engine { alert: self.alert(), analyzer: self.analyzer("analyzer"), redirector }
+    }
+
+    /// A customer's agent that listens on a free UDP port.
+    #[must_use]
+    pub fn agent(&self, customer: &Customer, name: &str, more: &[&str]) -> Agent {
+        let launch = Launch::new(kinetic())
+            .args(["agent", "--amqp", &format!("amqp://{}@{}/{}", customer.login(), self.amqp(), self.vhost)])
+            .args(["--password-file", &text(&self.key_file), "--statsd", "127.0.0.1:0", "--body-age", "50"])
+            .args(more.iter().copied());
+        let node = Node::start(launch, name, self.dir.path());
+        let udp = node.logged("listening for statsd", "udp");
+        Agent { node, udp }
+    }
+
+    /// The file that holds the secret of every key.
+    #[must_use]
+    pub fn key_file(&self) -> &Path {
+        &self.key_file
+    }
+}
+
+fn embedded(dir: &Path, schema: &SchemaRepo) -> Broker {
+    let launch = Launch::new(kinetic())
+        .args(["broker", "--listen", "127.0.0.1:0", "--schema", &schema.remote(), "--fetch-interval", "1"])
+        .args(["--data-dir", &text(&dir.join("broker"))]);
+    let node = Node::start(launch, "broker", dir);
+    let address = node.logged("broker listening", "address");
+    node.wait_healthy();
+    Broker::Embedded { address, _owner: Box::new(node) }
+}
+
+fn write_secret(path: &Path, secret: &str) {
+    let mut file = std::fs::File::options()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .expect("open");
+    std::io::Write::write_all(&mut file, secret.as_bytes()).expect("write");
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The three roles of an ordinary installation.
+#[derive(Debug)]
+pub struct Engine {
+    /// The analyzer.
+    pub analyzer: Node,
+    /// The alert node.
+    pub alert: Node,
+    /// The redirector.
+    pub redirector: Node,
+}
+
+/// A running role.
+#[derive(Debug)]
+pub struct Node {
+    /// The process.
+    pub process: Process,
+    metrics: SocketAddr,
+}
+
+impl Node {
+    /// Starts a role and waits until it serves `/metrics`.
+    #[must_use]
+    pub fn start(launch: Launch, name: &str, dir: &Path) -> Self {
+        let mut process =
+            launch.env("RUST_LOG", "kinetic=debug,info").start(name, &dir.join(format!("{name}.log")));
+        let metrics = eventually(&format!("{name} serves /metrics"), || {
+            assert!(process.ended().is_none(), "{name} ended: {}", process.log());
+            logged(&process.log(), "serving /metrics and /__heartbeat__", "address")
+                .ok_or_else(|| process.log())
+        });
+        Self { process, metrics }
+    }
+
+    /// An address that stands in a log line with a message.
+    #[must_use]
+    pub fn logged(&self, message: &str, field: &str) -> SocketAddr {
+        eventually(message, || logged(&self.process.log(), message, field).ok_or_else(|| self.process.log()))
+    }
+
+    /// Log lines with a message.
+    #[must_use]
+    pub fn log_count(&self, message: &str) -> usize {
+        let log = self.process.log();
+        log.lines().filter_map(fields).filter(|fields| fields["message"] == message).count()
+    }
+
+    /// `/__heartbeat__`.
+    ///
+    /// # Errors
+    /// Where nobody answers.
+    pub fn heartbeat(&self) -> std::io::Result<Response> {
+        http::get(self.metrics, "/__heartbeat__")
+    }
+
+    /// Waits for a 200.
+    pub fn wait_healthy(&self) {
+        eventually("the heartbeat is good", || match self.heartbeat() {
+            Ok(response) if response.status == 200 && response.body.contains("\"ok\":true,\"reason\"") => {
+                Ok(())
+            }
+            other => Err(other),
+        });
+    }
+
+    /// Waits for a 503 that names a part, and returns the body.
+    #[must_use]
+    pub fn wait_failing(&self, part: &str) -> String {
+        let failing = format!("\"{part}\":{{\"ok\":false");
+        eventually(&format!("the heartbeat says that {part} fails"), || match self.heartbeat() {
+            Ok(response) if response.status == 503 && response.body.contains(&failing) => Ok(response.body),
+            other => Err(other),
+        })
+    }
+
+    /// `/metrics`.
+    ///
+    /// # Panics
+    /// If nobody answers.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let response = http::get(self.metrics, "/metrics").expect("/metrics answers");
+        assert_eq!(response.status, 200, "{}", response.body);
+        response.body
+    }
+
+    /// One number of `/metrics`, summed over its labels; 0 where it is not there yet.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> u64 {
+        let value = http::sum(&self.metrics(), name);
+        format!("{value:.0}").parse().expect("a count")
+    }
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// The process.
+    pub node: Node,
+    /// Where it listens for statsd.
+    pub udp: SocketAddr,
+}
+
+fn fields(line: &str) -> Option<serde_json::Value> {
+    let mut line: serde_json::Value = serde_json::from_str(line).ok()?;
+    Some(line["fields"].take())
+}
+
+fn logged(log: &str, message: &str, field: &str) -> Option<SocketAddr> {
+    let fields = log
+        .lines()
+        .filter_map(fields)
+        .find(|fields| fields["message"] == message && fields[field].is_string())?;
+    fields[field].as_str()?.parse().ok()
+}
