@@ -199,6 +199,11 @@ mod tests {
                 assert_eq!(run(None, &packed[..cut]), Err(Reject::BadEncoding), "cut at {cut}");
             }
             assert_eq!(run(None, &[&packed[..], b"junk"].concat()), Err(Reject::BadEncoding));
+            // Both end with a check of what came out (gzip with its length after it).
+            let mut wrong = packed.clone();
+            let last = wrong.len() - if packed.starts_with(GZIP_MAGIC) { 5 } else { 1 };
+            wrong[last] ^= 1;
+            assert_eq!(run(None, &wrong), Err(Reject::BadEncoding), "checksum");
         }
     }
 
