@@ -277,6 +277,20 @@ fn a_relay_that_was_down_loses_nothing_and_doubles_nothing() {
 }
 
 #[test]
+fn a_repeat_is_counted_from_what_the_relay_took() {
+    let mut world = world();
+    world.relay = Relay::Down;
+    world.fire(1.0, "web-7");
+    world.run_until(200.0);
+    world.relay = Relay::Up;
+    world.run_until(900.0);
+    assert_snapshot!(world.mails(), @r#"
+    242 oncall first_firing firing=1 resolved=0 seq=1
+    842 oncall repeat_interval_elapsed firing=1 resolved=0 seq=2
+    "#);
+}
+
+#[test]
 fn retries_back_off_as_scheduled() {
     let mut world = world();
     world.relay = Relay::Down;
