@@ -169,3 +169,6 @@ pub(super) mod testing {
         text
     }
 }
+
+#[cfg(test)]
+mod corpus;
