@@ -237,13 +237,19 @@ fn is_at(entry: &Entry, bytes: &[u8], origin: u32, shape: u8, parts: [&[u8]; 4])
     if entry.origin != origin || entry.shape != shape {
         return false;
     }
-    let mut at = entry.bytes as usize;
+    let mut rest = &bytes[entry.bytes as usize..];
     for (part, length) in parts.into_iter().zip(entry.lengths) {
-        let end = at + length as usize;
-        if part.len() != length as usize || bytes[at..end] != *part {
+        if part.len() != length as usize {
             return false;
         }
-        at = end;
+        // Most series have a name and nothing else; comparing nothing would cost a call too.
+        if !part.is_empty() {
+            let Some((stored, after)) = rest.split_at_checked(part.len()) else { return false };
+            if stored != part {
+                return false;
+            }
+            rest = after;
+        }
     }
     true
 }
