@@ -26,7 +26,9 @@ fn bodies() -> Vec<(String, String)> {
     (0..HOSTS)
         .map(|host| {
             let lines: String = (0..METRICS)
-                .map(|metric| format!("checkout.frontend.latency.{metric}:{}.5|ms\n", 20 + (host * 7 + metric) % 13))
+                .map(|metric| {
+                    format!("checkout.frontend.latency.{metric}:{}.5|ms\n", 20 + (host * 7 + metric) % 13)
+                })
                 .collect();
             (format!("web-{host}"), lines)
         })
@@ -43,11 +45,8 @@ fn world() -> World {
 fn round(world: &mut World, bodies: &[(String, String)], effects: &mut Vec<Effect>) {
     for (host, body) in bodies {
         world.token += 1;
-        let envelope = Envelope {
-            origin: Some(host.as_str().into()),
-            ts: Some(world.now.wall),
-            ..Envelope::default()
-        };
+        let envelope =
+            Envelope { origin: Some(host.as_str().into()), ts: Some(world.now.wall), ..Envelope::default() };
         let delivery = Delivery {
             slot: Slot(0),
             token: Token(world.token),

@@ -60,6 +60,13 @@ pub(crate) struct Span {
     pub(crate) end: i64,
 }
 
+/// A window that closes; `window` is `None` where no sample fell into it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Closed<'w> {
+    pub(crate) span: Span,
+    pub(crate) window: Option<&'w Window>,
+}
+
 impl Groups {
     /// Finds the cells that a series seen for the first time is to feed, making groups and feeds as needed.
     pub(crate) fn learn(&mut self, plan: &Plan, lanes: &mut [Lane], identity: &Identity) -> Vec<Target> {
@@ -83,18 +90,18 @@ impl Groups {
         targets
     }
 
-    /// Judges one closed window of one lane. `window` is `None` where no sample fell into it.
+    /// Judges one closed window of one lane.
     pub(crate) fn close(
         &mut self,
         plan: &Plan,
         lane: (usize, &mut Lane),
-        span: Span,
-        window: Option<&Window>,
+        closed: Closed<'_>,
         voice: Voice<'_>,
         stats: &mut Stats,
         say: &mut impl FnMut(AlertEvent),
     ) {
         let (lane_index, lane) = lane;
+        let Closed { span, window } = closed;
         lane.live = 0;
         for ((watch, metric), group) in &mut self.groups {
             let watch = &plan.watches[*watch];
@@ -155,12 +162,6 @@ impl Groups {
             });
             !group.feeds.is_empty()
         });
-    }
-
-    /// Groups, and feeds over all of them.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> (usize, usize) {
-        (self.groups.len(), self.groups.values().map(|group| group.feeds.len()).sum())
     }
 }
 

@@ -157,7 +157,7 @@ impl Lease {
 
     /// Asks at the next opportunity rather than at the next heartbeat.
     pub(crate) fn hurry(&mut self, now: Mono) {
-        if self.failures == 0 {
+        if self.failures == 0 && self.granted.is_some() {
             self.next = self.next.min(now);
         }
     }

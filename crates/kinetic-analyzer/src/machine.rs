@@ -27,7 +27,8 @@ pub struct AnalyzerConfig {
     pub serves: Serves,
     /// Relative capacity, 100 for an ordinary node.
     pub capacity: u32,
-    /// Deliveries held unsettled per source before the oldest are acknowledged early (counted).
+    /// Deliveries held unsettled per source before the oldest are acknowledged early (counted). The shell's prefetch
+    /// must be larger, or the broker stops delivering first and windows wait for the wall clock to close them.
     pub held_max: usize,
     /// Series per customer; a sample of one more is dropped (counted).
     pub series_max: usize,
@@ -64,6 +65,10 @@ pub struct Delivery<'a> {
 
 /// What the analyzer is told.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made and used up at once; a box would allocate for each delivery"
+)]
 pub enum Input<'a> {
     /// Time has passed.
     Tick,
@@ -240,8 +245,15 @@ impl Analyzer {
             self.fence(effects);
         }
         match input {
-            Input::Delivery(delivery) => return self.deliver(now, &delivery, effects),
-            Input::Tick => self.each_source(effects, |source, shared| source.advance(now, shared)),
+            Input::Delivery(delivery) => {
+                self.deliver(now, &delivery, effects);
+                // Deliveries may come so fast that the shell hardly gets round to a tick.
+                if self.wakeup.is_none_or(|at| now.mono < at) {
+                    return;
+                }
+                self.advance(now, effects);
+            }
+            Input::Tick => self.advance(now, effects),
             Input::SchemaChanged { schema, revision } => self.adopt(schema, revision, effects),
             Input::Replied { request, body } => {
                 let news = self.lease.replied(now.mono, request, body, &mut self.stats.replies_ignored);
@@ -326,6 +338,10 @@ impl Analyzer {
             };
             each(source, &mut shared);
         }
+    }
+
+    fn advance(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.each_source(effects, |source, shared| source.advance(now, shared));
     }
 
     fn confirmed(&mut self, id: AlertId, effects: &mut Vec<Effect>) {
@@ -503,6 +519,9 @@ impl Analyzer {
     }
 
     fn earliest(&self, now: Now) -> Option<Mono> {
+        if self.stage == Stage::Stopped {
+            return None;
+        }
         let sources = self.sources.values().filter_map(|source| source.wakeup(now)).min();
         let deadline = Some(self.deadline).filter(|at| *at != Mono(u64::MAX));
         [self.lease.wakeup(), sources, deadline].into_iter().flatten().min()

@@ -32,7 +32,7 @@ use kinetic_wire::{
 };
 
 use crate::decode;
-use crate::group::{Groups, Span, Voice};
+use crate::group::{Closed, Groups, Span, Voice};
 use crate::held::{AT_ONCE, Ack, Held};
 use crate::lane::{Lane, NEVER, WINDOWS_OPEN_MAX};
 use crate::machine::{Delivery, Effect, Slot};
@@ -355,9 +355,9 @@ impl Source {
                 }
                 None => dropped += 1,
             };
-            let window = taken.as_ref().map(|(_, window)| window);
+            let closed = Closed { span, window: taken.as_ref().map(|(_, window)| window) };
             let lane = (index, &mut self.lanes[index]);
-            self.groups.close(&self.plan, lane, span, window, voice, shared.stats, &mut say);
+            self.groups.close(&self.plan, lane, closed, voice, shared.stats, &mut say);
             shared.stats.alerts_published += published;
             shared.stats.alerts_dropped += dropped;
         }

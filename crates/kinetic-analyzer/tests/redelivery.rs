@@ -137,7 +137,8 @@ fn oracle(messages: &[Message]) -> (BTreeSet<Verdict>, BTreeSet<Verdict>) {
 /// Windows in which a feed begins to be out of line.
 fn begins(out: &BTreeSet<Verdict>, seen: &BTreeSet<Verdict>) -> BTreeSet<Verdict> {
     let was_out = |(analytic, feed, start): &Verdict| {
-        let before = seen.range((analytic.clone(), feed.clone(), i64::MIN)..(analytic.clone(), feed.clone(), *start));
+        let before =
+            seen.range((analytic.clone(), feed.clone(), i64::MIN)..(analytic.clone(), feed.clone(), *start));
         before.last().is_some_and(|verdict| out.contains(verdict))
     };
     out.iter().filter(|verdict| !was_out(verdict)).cloned().collect()
@@ -232,7 +233,8 @@ impl<'m> Run<'m> {
             }
             Effect::AckRange { first, last, .. } => {
                 for token in first.0..=last.0 {
-                    self.settled.insert(self.unsettled.remove(&token).expect("AckRange names a settled token"));
+                    self.settled
+                        .insert(self.unsettled.remove(&token).expect("AckRange names a settled token"));
                 }
             }
             Effect::Publish(event) => {
@@ -331,7 +333,8 @@ impl<'m> Run<'m> {
 
     fn said(&self, state: AlertState) -> BTreeSet<Verdict> {
         let said = self.alerts.iter().filter(|event| event.state == state);
-        said.map(|event| (event.analytic.to_string(), event.feed.origin.clone(), event.window_start_ms)).collect()
+        said.map(|event| (event.analytic.to_string(), event.feed.origin.clone(), event.window_start_ms))
+            .collect()
     }
 }
 

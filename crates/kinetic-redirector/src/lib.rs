@@ -6,6 +6,7 @@ pub mod machine;
 pub mod map;
 mod placing;
 mod refusal;
+mod request;
 mod rng;
 mod routes;
 pub mod stats;

@@ -12,20 +12,18 @@ use std::time::Duration;
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
     CustomerName, DataType, Drain, Epoch, Goodbye, Grant, Heartbeat, Incarnation, LeaseId, LeaseReply,
-    Limits, Login, Mono, NodeId, Now, RegionName, Register, Released, SourceKey, SourceName, Term, decode,
-    encode,
+    Limits, Login, Mono, NodeId, Now, RegionName, Register, Released, SourceKey, SourceName, Term, encode,
 };
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use crate::epochs::Epochs;
 use crate::lease::{self, Lease, Leases};
 use crate::placing::Placing;
 use crate::refusal::Refusal;
+use crate::request::{check_holds, check_node, check_version, parse, sources_of};
 use crate::rng::Rng;
 use crate::routes::{Question, Routes, Terms};
 use crate::stats::Stats;
-use crate::view::{AnalyzerView, OwnerView, SourceView, View};
+use crate::view::{self, View};
 
 /// How this redirector runs.
 #[derive(Clone, Debug)]
@@ -130,10 +128,6 @@ pub const REQUEST_BYTES_MAX: usize = 8 << 20;
 pub const HOLDS_MAX: usize = 65_536;
 /// `locate` requests that wait for the first write; one more is refused.
 pub const PARKED_MAX: usize = 1024;
-/// Longest node name.
-const NODE_BYTES_MAX: usize = 255;
-/// Message version spoken.
-const VERSION: u32 = 1;
 
 /// What remains to be done about a request once sources are settled.
 enum Answer {
@@ -168,7 +162,7 @@ impl Redirector {
     pub fn new(config: RedirectorConfig, map: Arc<Map>, stored: Stored) -> Self {
         let mut epochs = Epochs::new(&stored);
         // Map versions come from the same counter as epochs: above anything any earlier leadership has said.
-        let routes = Routes::new(Arc::clone(&map), epochs.take());
+        let routes = Routes::new(Arc::clone(&map), epochs.take(), terms(&config));
         let rng = Rng::new(config.seed ^ epochs.term().0.rotate_left(32));
         let mut placing = Placing::default();
         placing.table.relist(&map);
@@ -251,40 +245,13 @@ impl Redirector {
     /// All that it knows, for people. Costs as much as there is.
     #[must_use]
     pub fn view(&self) -> View {
-        let table = &self.placing.table;
-        let analyzers = self.leases.iter().map(|(node, lease)| AnalyzerView {
-            node: node.clone(),
-            inc: lease.inc,
-            lease: lease.id,
-            lapses: lease.lapses,
-            since: lease.since,
-            serves: lease.serves.clone(),
-            capacity: lease.capacity,
-            load: lease.load,
-            lag_ms: lease.lag_ms,
-            schema: lease.schema.clone(),
-            draining: lease.draining,
-            owned: table.owned(node).count(),
-        });
-        let sources = table.iter().map(|(source, slot)| SourceView {
-            source: source.clone(),
-            region: slot.region.clone(),
-            data_type: slot.data_type,
-            owner: slot.owner.as_ref().map(|owner| OwnerView {
-                node: owner.node.clone(),
-                epoch: owner.epoch,
-                since: owner.since,
-                held: owner.held,
-                leaving: table.is_leaving(source),
-            }),
-        });
         View {
             term: self.epochs.term(),
             revision: self.routes.map.revision.clone(),
             map_epoch: self.routes.epoch,
             listening: self.listening,
-            analyzers: analyzers.collect(),
-            sources: sources.collect(),
+            analyzers: view::analyzers(&self.leases, &self.placing.table),
+            sources: view::sources(&self.placing.table),
         }
     }
 
@@ -307,7 +274,7 @@ impl Redirector {
     fn map_changed(&mut self, now: Now, map: Arc<Map>) {
         let latest = self.routes_next.as_ref().unwrap_or(&self.routes);
         let epoch = if latest.same(&map) { latest.epoch } else { self.epochs.take() };
-        self.routes_next = Some(Routes::new(Arc::clone(&map), epoch));
+        self.routes_next = Some(Routes::new(Arc::clone(&map), epoch, terms(&self.config)));
         self.placing.map_changed(now, &map, &self.leases, &mut self.epochs);
         self.swap_routes();
     }
@@ -360,22 +327,13 @@ impl Redirector {
         check_version(parse::<Question>(body)?.v)?;
         let customer = login.as_str().split('.').next().unwrap_or_default();
         if self.epochs.may_say(self.routes.epoch) {
-            return self.located(now, customer).map(Answer::Body);
+            return self.routes.locate(customer, now.wall.as_ms()).map(Answer::Body);
         }
         if self.parked_locates.len() >= PARKED_MAX {
             return Err(Refusal::PARKED_FULL);
         }
         self.parked_locates.push_back((token, login.customer()));
         Ok(Answer::Parked)
-    }
-
-    fn located(&self, now: Now, customer: &str) -> Result<Vec<u8>, Refusal> {
-        let terms = Terms {
-            ttl_s: self.config.locate_ttl.as_secs().max(1),
-            limits: self.config.limits,
-            now_ms: now.wall.as_ms(),
-        };
-        self.routes.locate(customer, &terms)
     }
 
     fn register(&mut self, now: Now, body: &[u8], effects: &mut Vec<Effect>) -> Result<Answer, Refusal> {
@@ -548,7 +506,7 @@ impl Redirector {
     fn unpark(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.swap_routes();
         for (token, customer) in std::mem::take(&mut self.parked_locates) {
-            match self.located(now, customer.as_str()) {
+            match self.routes.locate(customer.as_str(), now.wall.as_ms()) {
                 Ok(body) => effects.push(Effect::Reply { token, body }),
                 Err(refusal) => self.refuse(token, refusal, effects),
             }
@@ -559,36 +517,7 @@ impl Redirector {
     }
 }
 
-/// The message, or why not: a version that we do not know may have any shape.
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    #[derive(Deserialize)]
-    struct Versioned {
-        v: u32,
-    }
-    decode(body).map_err(|_| match decode::<Versioned>(body) {
-        Ok(Versioned { v }) if v != VERSION => Refusal::VERSION,
-        _ => Refusal::MALFORMED,
-    })
-}
-
-fn check_version(v: u32) -> Result<(), Refusal> {
-    if v == VERSION { Ok(()) } else { Err(Refusal::VERSION) }
-}
-
-fn check_node(node: &NodeId) -> Result<(), Refusal> {
-    let name = node.as_str();
-    let well_formed = !name.is_empty() && name.len() <= NODE_BYTES_MAX && !name.chars().any(char::is_control);
-    if well_formed { Ok(()) } else { Err(Refusal::MALFORMED) }
-}
-
-fn check_holds(count: usize) -> Result<(), Refusal> {
-    if count <= HOLDS_MAX { Ok(()) } else { Err(Refusal::TOO_LARGE) }
-}
-
-/// The sources of holds, sorted, each once.
-fn sources_of(holds: &[kinetic_wire::Hold]) -> Vec<SourceKey> {
-    let mut sources: Vec<SourceKey> = holds.iter().map(|hold| hold.source.clone()).collect();
-    sources.sort_unstable();
-    sources.dedup();
-    sources
+/// What every `locate` answer has in common.
+fn terms(config: &RedirectorConfig) -> Terms {
+    Terms { ttl_s: config.locate_ttl.as_secs().max(1), limits: config.limits }
 }

@@ -4,6 +4,9 @@ use kinetic_wire::{
     DataType, Epoch, Incarnation, LeaseId, Mono, NodeId, RegionName, Serves, SourceKey, Term, Wall,
 };
 
+use crate::lease::Leases;
+use crate::table::Table;
+
 /// Everything at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {
@@ -76,4 +79,38 @@ pub struct OwnerView {
     pub held: bool,
     /// It has been told to let go.
     pub leaving: bool,
+}
+
+pub(crate) fn analyzers(leases: &Leases, table: &Table) -> Vec<AnalyzerView> {
+    let view = |(node, lease): (&NodeId, &crate::lease::Lease)| AnalyzerView {
+        node: node.clone(),
+        inc: lease.inc,
+        lease: lease.id,
+        lapses: lease.lapses,
+        since: lease.since,
+        serves: lease.serves.clone(),
+        capacity: lease.capacity,
+        load: lease.load,
+        lag_ms: lease.lag_ms,
+        schema: lease.schema.clone(),
+        draining: lease.draining,
+        owned: table.owned(node).count(),
+    };
+    leases.iter().map(view).collect()
+}
+
+pub(crate) fn sources(table: &Table) -> Vec<SourceView> {
+    let view = |(source, slot): (&SourceKey, &crate::table::Slot)| SourceView {
+        source: source.clone(),
+        region: slot.region.clone(),
+        data_type: slot.data_type,
+        owner: slot.owner.as_ref().map(|owner| OwnerView {
+            node: owner.node.clone(),
+            epoch: owner.epoch,
+            since: owner.since,
+            held: owner.held,
+            leaving: table.is_leaving(source),
+        }),
+    };
+    table.iter().map(view).collect()
 }

@@ -7,7 +7,8 @@ use git2::{
     ErrorCode, Index, IndexEntry, IndexTime, Oid, Repository, RepositoryInitOptions, Signature, Tree,
 };
 
-use crate::{Files, ReplicaError, Revision};
+use crate::revision::read_files;
+use crate::{Files, Limits, ReplicaError, Revision};
 
 /// The branch that we write.
 const MAIN: &str = "refs/heads/main";
@@ -98,6 +99,10 @@ fn commit_onto(
     author: &Author,
 ) -> Result<Revision, ReplicaError> {
     let failed = ReplicaError::git(repo.path(), "commit");
+    if let Some(tip) = tip {
+        // Whatever cannot be read in full is not built upon.
+        read_files(repo, tip, Limits::default())?;
+    }
     let parent = tip.map(|oid| repo.find_commit(oid)).transpose().map_err(&failed)?;
     let base = parent.as_ref().map(git2::Commit::tree).transpose().map_err(&failed)?;
     let tree = tree_with(repo, base.as_ref(), files)?;

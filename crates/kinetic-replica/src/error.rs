@@ -133,7 +133,7 @@ impl ReplicaError {
 }
 
 /// Whether the error is about objects, not about the system.
-pub(crate) fn damaged(error: &git2::Error) -> bool {
+fn damaged(error: &git2::Error) -> bool {
     matches!(
         error.class(),
         ErrorClass::Odb

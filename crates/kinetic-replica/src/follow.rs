@@ -15,8 +15,7 @@ const CURRENT: &str = "refs/kinetic/current";
 /// What to follow, and where to keep it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaConfig {
-    /// A path or `file://` (read in this process), or `https://`, `ssh://`, `host:path`, `http://`, `git://` (through the
-    /// `git` program).
+    /// Whatever `git fetch` takes: a path, `file://`, `https://`, `ssh://`, `host:path`, `http://`, `git://`.
     pub remote: String,
     /// The branch.
     pub branch: String,
@@ -257,6 +256,11 @@ fn open_sound(
     if !matches!(empty, Ok(false)) {
         return Ok(None);
     }
+    // Our fetches leave packs only. A loose object is a stranger's, and a truncated one would hang the history walk.
+    if has_loose_objects(dir) {
+        let text = "it holds objects that we did not write".to_owned();
+        return Err((None, ReplicaError::Corrupt { place: dir.display().to_string(), text }));
+    }
     let repo = Repository::open_bare(dir)
         .map_err(|error| (None, ReplicaError::git(dir, "open the clone")(error)))?;
     let current = match repo.refname_to_id(CURRENT) {
@@ -268,6 +272,11 @@ fn open_sound(
         Ok(candidate) => Ok(Some((repo, Some(candidate)))),
         Err(error) => Err((Some(current), error)),
     }
+}
+
+fn has_loose_objects(dir: &Path) -> bool {
+    let Ok(entries) = std::fs::read_dir(dir.join("objects")) else { return false };
+    entries.flatten().any(|entry| entry.file_name().len() == 2)
 }
 
 /// Whether what was fetched last can be read, if anything was.

@@ -1,4 +1,4 @@
-//! How a branch gets from a remote into our clone. `docs/adr/0002-git-transports.md` says why there are two ways.
+//! How a branch gets from a remote into our clone: by the `git` program. `docs/adr/0002-git-transports.md` says why.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
@@ -6,11 +6,10 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use git2::{AutotagOption, Direction, ErrorClass, ErrorCode, FetchOptions, Oid, Reference, Repository};
+use git2::{Oid, Reference, Repository};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::ReplicaError;
-use crate::error::damaged;
 
 /// Where a fetch puts the remote's tip.
 pub(crate) const FETCHED: &str = "refs/kinetic/fetched";
@@ -19,7 +18,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// What is kept of what `git` says when it fails, in bytes from the end.
 const SAID_MAX: u64 = 2_000;
 /// The only protocols that `git` may speak for us; `ext::` would run any command.
-const PROTOCOLS: [&str; 4] = ["https", "http", "ssh", "git"];
+const PROTOCOLS: [&str; 5] = ["https", "http", "ssh", "git", "file"];
 
 /// A checked remote.
 #[derive(Clone, Debug)]
@@ -29,7 +28,6 @@ pub(crate) struct Remote {
     /// For people: without a password.
     pub(crate) shown: String,
     branch: String,
-    local: bool,
     ssh_command: Option<String>,
     timeout: Duration,
 }
@@ -50,106 +48,66 @@ impl Remote {
         if !Reference::is_valid_name(&format!("refs/heads/{branch}")) || branch.starts_with('-') {
             return Err(bad(&format!("{branch} is no name of a branch")));
         }
-        let local = match url.split_once("://") {
-            Some(("file", _)) => true,
-            Some((scheme, _)) if PROTOCOLS.contains(&scheme) => false,
+        match url.split_once("://") {
+            Some((scheme, _)) if PROTOCOLS.contains(&scheme) => {}
             Some((scheme, _)) => {
                 return Err(bad(&format!(
                     "{scheme} is no protocol of git: use https, ssh, git, http or file"
                 )));
             }
-            // As git reads it: a colon before the first slash makes it `host:path`.
-            None => match url.split_once(':') {
-                Some((_, path)) if path.starts_with(':') => return Err(bad("remote helpers are not run")),
-                Some((host, _)) => host.contains('/'),
-                None => true,
-            },
-        };
-        Ok(Self { url: url.to_owned(), shown, branch: branch.to_owned(), local, ssh_command, timeout })
+            // As git reads it: two colons name a helper program, one makes it `host:path`.
+            None if url.split_once(':').is_some_and(|(_, path)| path.starts_with(':')) => {
+                return Err(bad("remote helpers are not run"));
+            }
+            None => {}
+        }
+        Ok(Self { url: url.to_owned(), shown, branch: branch.to_owned(), ssh_command, timeout })
     }
 
     /// Brings the branch's tip with everything it needs into `repo` and answers it. Nothing but [`FETCHED`] changes.
     pub(crate) fn fetch_into(&self, repo: &Repository) -> Result<Oid, ReplicaError> {
-        if self.local {
-            self.fetch_here(repo)?;
-        } else {
-            self.fetch_by_program(repo)?;
+        let branch = format!("refs/heads/{}", self.branch);
+        let listed = self.run(repo.path(), &["ls-remote", "--exit-code", "--"], &[&branch])?;
+        match listed.status.code() {
+            Some(0) => {}
+            // What --exit-code answers when nothing matches; a branch whose tip is damaged is left out with a warning.
+            Some(2) if listed.said.is_empty() => {
+                return Err(ReplicaError::BranchMissing {
+                    remote: self.shown.clone(),
+                    branch: self.branch.clone(),
+                });
+            }
+            _ => return Err(self.unreachable(&listed.said)),
+        }
+        let tip = listed.printed.split_whitespace().next().and_then(|id| Oid::from_str(id).ok());
+        if tip.is_none() || repo.refname_to_id(FETCHED).ok() != tip {
+            let fetch = [
+                "fetch",
+                "--quiet",
+                "--no-tags",
+                "--no-write-fetch-head",
+                "--no-recurse-submodules",
+                "--force",
+                "--",
+            ];
+            let fetched = self.run(repo.path(), &fetch, &[&format!("{branch}:{FETCHED}")])?;
+            if !fetched.status.success() {
+                return Err(self.unreachable(&fetched.said));
+            }
         }
         repo.refname_to_id(FETCHED).map_err(ReplicaError::git(repo.path(), "find what was fetched"))
-    }
-
-    /// From this machine's file system, in this process.
-    fn fetch_here(&self, repo: &Repository) -> Result<(), ReplicaError> {
-        let failed = |error: git2::Error| self.failed(&error);
-        let mut remote = repo.remote_anonymous(&self.url).map_err(failed)?;
-        let branch = format!("refs/heads/{}", self.branch);
-        remote.connect(Direction::Fetch).map_err(failed)?;
-        let known = remote.list().map_err(failed)?.iter().any(|head| head.name() == branch);
-        if !known {
-            return Err(self.branch_missing());
-        }
-        let mut options = FetchOptions::new();
-        options.download_tags(AutotagOption::None).update_fetchhead(false);
-        remote.fetch(&[self.refspec()], Some(&mut options), None).map_err(failed)?;
-        remote.disconnect().map_err(failed)
-    }
-
-    fn refspec(&self) -> String {
-        format!("+refs/heads/{}:{FETCHED}", self.branch)
-    }
-
-    fn branch_missing(&self) -> ReplicaError {
-        ReplicaError::BranchMissing { remote: self.shown.clone(), branch: self.branch.clone() }
     }
 
     fn unreachable(&self, text: &str) -> ReplicaError {
         ReplicaError::Unreachable { remote: self.shown.clone(), text: text.replace(&self.url, &self.shown) }
     }
 
-    fn failed(&self, error: &git2::Error) -> ReplicaError {
-        // libgit2 reports a full disk as an error of the system, whatever it was writing.
-        if damaged(error) && error.class() != ErrorClass::Os {
-            ReplicaError::Corrupt { place: self.shown.clone(), text: error.message().to_owned() }
-        } else if error.code() == ErrorCode::Owner {
-            self.unreachable(
-                "it belongs to somebody else; `git config --global --add safe.directory` trusts it",
-            )
-        } else {
-            self.unreachable(error.message())
-        }
-    }
-
-    /// Over a network, by the `git` program, which brings TLS, ssh and people's own git configuration.
-    fn fetch_by_program(&self, repo: &Repository) -> Result<(), ReplicaError> {
-        let listed = self.run(
-            repo.path(),
-            &["ls-remote", "--exit-code", "--"],
-            &[&format!("refs/heads/{}", self.branch)],
-        )?;
-        match (listed.status.code(), listed.said) {
-            (Some(0), _) => {}
-            // What --exit-code answers when nothing matches.
-            (Some(2), _) => return Err(self.branch_missing()),
-            (_, said) => return Err(self.unreachable(&said)),
-        }
-        let fetch = [
-            "fetch",
-            "--quiet",
-            "--no-tags",
-            "--no-write-fetch-head",
-            "--no-recurse-submodules",
-            "--force",
-            "--",
-        ];
-        let fetched = self.run(repo.path(), &fetch, &[&self.refspec()])?;
-        if fetched.status.success() { Ok(()) } else { Err(self.unreachable(&fetched.said)) }
-    }
-
     /// Runs `git <before> URL <after>` on the clone, until its end or the deadline.
     fn run(&self, git_dir: &Path, before: &[&str], after: &[&str]) -> Result<Ended, ReplicaError> {
         let unable =
             |error: std::io::Error| self.unreachable(&format!("the git program cannot be run: {error}"));
-        // A file and no pipe: a connection that ssh keeps open in the background would hold a pipe open too.
+        // Files and no pipes: a connection that ssh keeps open in the background would hold a pipe open too.
+        let mut printed = tempfile::tempfile().map_err(unable)?;
         let mut said = tempfile::tempfile().map_err(unable)?;
         let mut child = self
             .command(git_dir)
@@ -157,7 +115,7 @@ impl Remote {
             .arg(&self.url)
             .args(after)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(printed.try_clone().map_err(unable)?)
             .stderr(said.try_clone().map_err(unable)?)
             .spawn()
             .map_err(unable)?;
@@ -179,7 +137,7 @@ impl Remote {
             std::thread::sleep(POLL.min(left));
             left = left.saturating_sub(POLL);
         };
-        Ok(Ended { status, said: tail(&mut said) })
+        Ok(Ended { status, printed: tail(&mut printed), said: tail(&mut said) })
     }
 
     /// `git` with nothing inherited that could redirect it, and nothing that could ask a question.
@@ -189,6 +147,8 @@ impl Remote {
         command.arg("--git-dir").arg(git_dir);
         command.args(["-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "maintenance.auto=false"]);
         command.args(["-c", "fetch.fsckObjects=true", "-c", "protocol.allow=never"]);
+        // Packs only: see `follow::open_sound`.
+        command.args(["-c", "fetch.unpackLimit=1", "-c", "transfer.unpackLimit=1"]);
         for protocol in PROTOCOLS {
             command.args(["-c", &format!("protocol.{protocol}.allow=always")]);
         }
@@ -227,9 +187,10 @@ impl Remote {
     }
 }
 
-/// How a run of `git` ended, and what it said.
+/// How a run of `git` ended, what it printed, and what it said about it.
 struct Ended {
     status: ExitStatus,
+    printed: String,
     said: String,
 }
 
@@ -263,22 +224,26 @@ fn redact(url: &str) -> String {
 mod tests {
     use super::*;
 
-    fn local(url: &str) -> Option<bool> {
-        Remote::check(url, "main", None, Duration::from_secs(1)).ok().map(|remote| remote.local)
-    }
-
     #[test]
     fn what_is_a_remote() {
-        for here in ["/srv/schema.git", "schema.git", "./a:b", "file:///srv/schema.git"] {
-            assert_eq!(local(here), Some(true), "{here}");
+        let check = |url: &str| Remote::check(url, "main", None, Duration::from_secs(1)).is_ok();
+        for good in [
+            "/srv/schema.git",
+            "schema.git",
+            "./a:b",
+            "file:///srv/schema.git",
+            "https://h/x.git",
+            "ssh://git@h/x.git",
+            "git@host:x.git",
+            "git://h/x",
+            "http://h/x",
+        ] {
+            assert!(check(good), "{good}");
         }
-        for there in ["https://h/x.git", "ssh://git@h/x.git", "git@host:x.git", "git://h/x", "http://h/x"] {
-            assert_eq!(local(there), Some(false), "{there}");
-        }
-        for nowhere in
+        for bad in
             ["", "-u", "--upload-pack=touch /tmp/x", "ext::sh -c id", "ftp://h/x", "rsync://h/x", "a\nb"]
         {
-            assert_eq!(local(nowhere), None, "{nowhere}");
+            assert!(!check(bad), "{bad}");
         }
         assert!(Remote::check("/x", "a..b", None, Duration::from_secs(1)).is_err());
         assert!(Remote::check("/x", "--all", None, Duration::from_secs(1)).is_err());

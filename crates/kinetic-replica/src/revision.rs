@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
 use std::path::Path;
 
 use git2::{ObjectType, Oid, Repository, RepositoryOpenFlags, Tree};
@@ -64,6 +65,8 @@ impl Default for Limits {
 
 /// Directory entries looked at in one revision. A few kilobytes of nested trees can name each other into billions.
 const ENTRIES_MAX: u64 = 200_000;
+/// Bytes of a loose object that are looked at before libgit2 reads it; more than any schema file may have.
+const LOOSE_BYTES_MAX: u64 = 128 << 20;
 /// Nested directories.
 const DEPTH_MAX: u64 = 32;
 
@@ -155,22 +158,48 @@ fn walk_dir(reader: &mut Reader, dir: &Path, prefix: &str, depth: u64) -> Result
 /// [`ReplicaError::BadPath`], [`ReplicaError::Git`].
 pub fn read_revision(repo: &Path, revision: &str) -> Result<Files, ReplicaError> {
     let flags = RepositoryOpenFlags::FROM_ENV | RepositoryOpenFlags::NO_SEARCH;
-    let none: [&Path; 0] = [];
-    let opened =
-        Repository::open_ext(repo, flags, none).map_err(ReplicaError::git(repo, "open the repository"))?;
-    let object = opened
-        .revparse_single(revision)
-        .map_err(|_| ReplicaError::NoRevision { revision: revision.to_owned() })?;
+    let ceilings: [&Path; 0] = [];
+    let opened = Repository::open_ext(repo, flags, ceilings)
+        .map_err(ReplicaError::git(repo, "open the repository"))?;
+    let none = |_| ReplicaError::NoRevision { revision: revision.to_owned() };
+    let named =
+        opened.resolve_reference_from_short_name(revision).ok().and_then(|reference| reference.target());
+    let oid = match Oid::from_str(revision) {
+        Ok(oid) if revision.len() == 40 => oid,
+        _ => match named {
+            Some(oid) => oid,
+            None => opened.revparse_single(revision).map_err(none)?.id(),
+        },
+    };
+    whole(&opened, oid)?;
+    let object = opened.find_object(oid, None).map_err(none)?;
     let commit = object.peel_to_commit().map_err(ReplicaError::git(repo, "read the revision"))?;
     read_files(&opened, commit.id(), Limits::default())
 }
 
+/// Refuses a loose object that ends too early. libgit2 1.9.7 inflates such a one for ever, in a thread that nothing can
+/// stop; every object is looked at here before libgit2 reads it. Packed objects it handles.
+fn whole(repo: &Repository, oid: Oid) -> Result<(), ReplicaError> {
+    let name = oid.to_string();
+    let (fan, rest) = name.split_at(2);
+    let path = repo.commondir().join("objects").join(fan).join(rest);
+    let Ok(file) = std::fs::File::open(&path) else { return Ok(()) };
+    let mut inflated = flate2::read::ZlibDecoder::new(file).take(LOOSE_BYTES_MAX);
+    match std::io::copy(&mut inflated, &mut std::io::sink()) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let text = format!("object {oid} ends too early or is no object: {error}");
+            Err(ReplicaError::Corrupt { place: repo.path().display().to_string(), text })
+        }
+    }
+}
+
 /// The schema files of a commit.
 pub(crate) fn read_files(repo: &Repository, commit: Oid, limits: Limits) -> Result<Files, ReplicaError> {
-    let tree = repo
-        .find_commit(commit)
-        .and_then(|commit| commit.tree())
-        .map_err(ReplicaError::git(repo.path(), "read the revision"))?;
+    let failed = ReplicaError::git(repo.path(), "read the revision");
+    whole(repo, commit)?;
+    whole(repo, repo.find_commit(commit).map_err(&failed)?.tree_id())?;
+    let tree = repo.find_commit(commit).and_then(|commit| commit.tree()).map_err(&failed)?;
     let mut reader = Reader::new(limits);
     walk_tree(&mut reader, repo, &tree, "", 0)?;
     Ok(reader.files)
@@ -193,11 +222,13 @@ fn walk_tree(
         let path = join(prefix, name);
         match entry.kind() {
             Some(ObjectType::Tree) if !name.starts_with('.') => {
+                whole(repo, entry.id())?;
                 let subtree = repo.find_tree(entry.id()).map_err(&failed)?;
                 walk_tree(reader, repo, &subtree, &path, depth + 1)?;
             }
             // A symbolic link is a blob too, told apart by its mode.
             Some(ObjectType::Blob) if is_schema(name) && entry.filemode() != 0o120_000 => {
+                whole(repo, entry.id())?;
                 let (size_bytes, _) =
                     repo.odb().and_then(|odb| odb.read_header(entry.id())).map_err(&failed)?;
                 reader.room(&path, size_bytes as u64)?;

@@ -352,6 +352,8 @@ mod tests {
             "analytic \"a\" {\n  metric = \"a  {b,  c}\"\n  description = <<-X\n      two\n        words  = 1\n    X\n  for = \"1 of 1\"\n}\n",
         );
         check("a = \"x${f(\"}\")}  y\"\n", "a = \"x${f(\"}\")}  y\"\n");
+        check("a=\"${ {b=1}[\"b   c\"]  }  {\"\n", "a = \"${ {b=1}[\"b   c\"]  }  {\"\n");
+        check("a=\"$${  \\\"  %%{\"\nbb=1", "a  = \"$${  \\\"  %%{\"\nbb = 1\n");
     }
 
     #[test]

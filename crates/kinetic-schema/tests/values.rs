@@ -292,3 +292,13 @@ fn colour_is_there_when_it_is_asked_for() {
     assert!(render(&told, &files, true, 80).contains('\u{1b}'));
     assert!(!render(&told, &files, false, 80).contains('\u{1b}'));
 }
+
+#[test]
+fn no_text_steers_the_readers_terminal() {
+    let text = "region \"a\u{1b}[2J\" {} # \u{1b}]0;x\u{7}\u{9b}\n\ncustomer \"b\" {\n  region = region[\"\u{1b}c\"]\n}\n";
+    let files = files(&[("kinetic.hcl", text)]);
+    let told = load(&files).diagnostics;
+    assert!(told.iter().any(|told| told.message.contains('\u{1b}')), "the message quotes it: {told:?}");
+    let said = render(&told, &files, false, 80);
+    assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "{said:?}");
+}

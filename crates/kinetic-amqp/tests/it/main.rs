@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod embedded;
 mod rabbit;
 mod restarts;
 mod stories;
@@ -27,4 +28,11 @@ async fn stories_on_rabbitmq() {
     if let Some(rabbit) = rabbit::Rabbit::started().await {
         all_stories(rabbit.address()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stories_on_the_embedded_broker() {
+    let broker = embedded::Embedded::started().await;
+    all_stories(broker.address()).await;
+    broker.stop().await;
 }

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kinetic_amqp::{
-    Address, Consumer, Event, Publisher, RpcClient, RpcServer, Settle, Topology, declare, queue_depth,
+    Address, Consumer, Event, Outcome, Publisher, RpcClient, RpcServer, Settle, Topology, declare,
+    queue_depth,
 };
 use kinetic_wire::Envelope;
 use tokio::io::AsyncReadExt;
 
+use crate::embedded::Embedded;
 use crate::rabbit::Rabbit;
 use crate::stories::{PATIENCE, delivery, options, rpc_topology, soon, subscribed, topology};
 
@@ -109,6 +111,33 @@ async fn a_killed_broker_is_survived() {
     publisher.close().await;
     client.close().await;
     server.close().await;
+}
+
+/// A broker that forgets everything when it ends in good order: all is declared again on its successor.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forgetful_broker_is_furnished_again() {
+    let mut broker = Embedded::started().await;
+    let (address, at) = (broker.address(), broker.address);
+    let publisher = Publisher::start(address.clone(), topology("forgets"), 4);
+    let mut consumer = Consumer::start(address, options("forgets", 10));
+    for round in 0..3_u8 {
+        subscribed(&mut consumer).await;
+        let publish = async {
+            loop {
+                match publisher.publish("forgets", "web", &PERSISTENT, vec![round], true).await {
+                    Ok(outcome) => return outcome,
+                    Err(error) => assert!(error.is_transient(), "{error:?}"),
+                }
+            }
+        };
+        assert_eq!(soon("a confirm", publish).await, Outcome::Confirmed);
+        let got = delivery(&mut consumer).await;
+        assert_eq!((got.token, got.body()), (u64::from(round) + 1, &[round][..]));
+        consumer.settle(Settle::Ack(got.token)).await;
+        broker.stop().await;
+        broker = Embedded::at(at).await;
+    }
+    assert!(consumer.try_next().is_none_or(|event| matches!(event, Event::Lost { .. })));
 }
 
 /// Everything starts before the broker does.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use kinetic_redirector::machine::{HOLDS_MAX, Input, PARKED_MAX, REQUEST_BYTES_MAX, Stored};
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
-    DataType, Epoch, LeaseReply, LocateReply, RpcCode, Serves, SourceKey, Term, Wall, encode,
+    DataType, Epoch, LeaseReply, LocateReply, RegionName, RpcCode, Serves, SourceKey, Term, Wall, encode,
 };
 
 use crate::harness::{GRACE, Peer, TTL, World, config, locate_body, map, wide_map};
@@ -337,6 +337,11 @@ fn locate_knows_the_customer_from_the_login_alone() {
     }
     "#);
     assert_eq!(world.locate(None).unwrap_err(), RpcCode::Unauthenticated);
+    let mut odd = map("r2", &[("acme", &["web"]), ("a\"b", &["web"])]);
+    odd.regions.get_mut(&RegionName::new("eu")).expect("eu").clear();
+    world.handle(Input::MapChanged { map: odd.into() });
+    assert_eq!(world.locate(Some("acme.k")).expect("an answer").endpoints, []);
+    assert_eq!(world.locate(Some("a\"b.k")).unwrap_err(), RpcCode::UnknownCustomer);
     assert_eq!(world.locate(Some("nobody.k")).unwrap_err(), RpcCode::UnknownCustomer);
 }
 

@@ -143,36 +143,24 @@ fn limited(world: &World, limits: Limits) -> Replica {
 
 #[test]
 fn a_revision_beyond_a_limit_is_refused_once() {
-    let world = World::new();
-    world.push("a.hcl", "1234");
     let limits = Limits { files_max: 2, file_bytes_max: 6, total_bytes_max: 9 };
-    let mut replica = limited(&world, limits);
-    let first = take(&mut replica).revision;
+    // One file too large, all of them too large, too many of them.
     for (name, content) in [("b.hcl", "1234567"), ("b.hcl", "123456"), ("c.hcl", "")] {
-        world.push(name, content);
+        let world = World::new();
+        world.push("a.hcl", "1234");
+        world.push("b.hcl", "12345");
+        let mut replica = limited(&world, limits);
+        let exactly = take(&mut replica).revision;
+        let beyond = world.push(name, content);
         let error = replica.fetch().unwrap_err();
-        assert!(matches!(error, ReplicaError::TooLarge { .. }), "{name}: {error:?}");
-        assert!(!error.is_transient());
+        assert!(matches!(error, ReplicaError::TooLarge { .. }) && !error.is_transient(), "{name}: {error:?}");
         assert_eq!(replica.fetch().unwrap(), None);
-        assert!(replica.status().rejected.unwrap().1.contains("limit"));
-        assert_eq!(replica.status().current.as_ref(), Some(&first));
-        if name == "b.hcl" && content.len() == 6 {
-            world.push("b.hcl", "12345");
-            take(&mut replica);
-            git(&world.work(), &["rm", "--quiet", "a.hcl"]);
-            world.push("d.hcl", "");
-            take(&mut replica);
-            git(&world.work(), &["reset", "--quiet", "--hard", &first.0]);
-            world.push("b.hcl", "");
-            let candidate = take(&mut replica);
-            assert!(candidate.forced);
-            git(&world.work(), &["reset", "--quiet", "--hard", &first.0]);
-            world.push_all("back");
-            replica = limited(&world, limits);
-            let back = replica.fetch().unwrap().unwrap();
-            replica.accept(&back.revision).unwrap();
-            return;
-        }
+        let (rejected, reason) = replica.status().rejected.unwrap();
+        assert!(rejected.0 == beyond && reason.contains("limit"), "{reason}");
+        assert_eq!(replica.current().unwrap().revision, exactly);
+        git(&world.work(), &["rm", "--quiet", name]);
+        let fitting = world.push_all("smaller");
+        assert_eq!(take(&mut replica).revision.0, fitting);
     }
 }
 

@@ -98,13 +98,18 @@ fn git_protocol_is_spoken_by_the_program() {
     let world = World::new();
     let asked = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let mut request = [0; 64];
-        let read = stream.read(&mut request).unwrap();
-        String::from_utf8_lossy(&request[..read]).into_owned()
+        // The length first, which may come alone: four hexadecimal digits that count themselves.
+        let mut length = [0; 4];
+        stream.read_exact(&mut length).unwrap();
+        let length = usize::from_str_radix(std::str::from_utf8(&length).unwrap(), 16).unwrap();
+        let mut request = vec![0; length - 4];
+        stream.read_exact(&mut request).unwrap();
+        String::from_utf8_lossy(&request).into_owned()
     });
     let remote = format!("git://127.0.0.1:{port}/schema.git");
     let mut replica = Replica::open(ReplicaConfig::new(remote, world.dir.path().join("replica"))).unwrap();
-    assert!(matches!(replica.fetch(), Err(ReplicaError::Unreachable { .. })));
+    let error = replica.fetch().unwrap_err();
+    assert!(matches!(error, ReplicaError::Unreachable { .. }), "{error:?}");
     assert!(asked.join().unwrap().contains("git-upload-pack /schema.git"));
 }
 

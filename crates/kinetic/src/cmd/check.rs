@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 use kinetic_schema::{DiagnosticSeverity, Loaded};
 
+use crate::adapter::clock;
 use crate::{cli, exit, schema_files, term};
 
 /// Columns of rendered diagnostics.
@@ -13,7 +14,7 @@ pub(crate) const WIDTH: usize = 100;
 /// `kinetic check`
 pub(crate) fn run(args: &cli::Check) -> Result<u8> {
     let files = schema_files::read(&args.dir.to_string_lossy())?;
-    let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
+    let Loaded { schema, diagnostics } = kinetic_schema::load_at(&files, Some(clock::now().wall));
     let ok = schema.is_some();
     if args.json {
         let report = serde_json::json!({"ok": ok, "diagnostics": diagnostics});

@@ -1,0 +1,47 @@
+//! Requests, as far as they can be judged by themselves.
+
+use kinetic_wire::{Hold, NodeId, SourceKey, decode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::machine::HOLDS_MAX;
+use crate::refusal::Refusal;
+
+/// Longest node name.
+const NODE_BYTES_MAX: usize = 255;
+/// Message version spoken.
+const VERSION: u32 = 1;
+
+/// The message, or why not: a version that we do not know may have any shape.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        v: u32,
+    }
+    decode(body).map_err(|_| match decode::<Versioned>(body) {
+        Ok(Versioned { v }) if v != VERSION => Refusal::VERSION,
+        _ => Refusal::MALFORMED,
+    })
+}
+
+pub(crate) fn check_version(v: u32) -> Result<(), Refusal> {
+    if v == VERSION { Ok(()) } else { Err(Refusal::VERSION) }
+}
+
+pub(crate) fn check_node(node: &NodeId) -> Result<(), Refusal> {
+    let name = node.as_str();
+    let well_formed = !name.is_empty() && name.len() <= NODE_BYTES_MAX && !name.chars().any(char::is_control);
+    if well_formed { Ok(()) } else { Err(Refusal::MALFORMED) }
+}
+
+pub(crate) fn check_holds(count: usize) -> Result<(), Refusal> {
+    if count <= HOLDS_MAX { Ok(()) } else { Err(Refusal::TOO_LARGE) }
+}
+
+/// The sources of holds, sorted, each once.
+pub(crate) fn sources_of(holds: &[Hold]) -> Vec<SourceKey> {
+    let mut sources: Vec<SourceKey> = holds.iter().map(|hold| hold.source.clone()).collect();
+    sources.sort_unstable();
+    sources.dedup();
+    sources
+}
