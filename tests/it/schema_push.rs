@@ -31,7 +31,7 @@ fn a_push_adds_a_customer_while_traffic_flows(kind: BrokerKind) {
     old.flow(80);
     let mail =
         world.smtp.wait_for("a mail about the new customer's slow host", |mail| is_about(mail, SLOW_HOST));
-    assert_eq!(mail.header("x-kinetic-tenant"), Some("globex"), "{mail:?}");
+    assert_eq!(mail.header("x-kinetic-customer"), Some("globex"), "{mail:?}");
     let published = old.stop() + new.stop();
     eventually("every sample was counted once", || {
         let counted = engine.analyzer.metric("kinetic_analyzer_samples_total");

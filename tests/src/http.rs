@@ -107,7 +107,7 @@ pub fn sum(exposition: &str, name: &str) -> f64 {
         };
         value.trim().parse::<f64>().ok()
     });
-    values.sum()
+    values.fold(0.0, |sum, value| sum + value)
 }
 
 #[cfg(test)]
