@@ -132,7 +132,7 @@ async fn ground(args: &cli::Bench, dir: &Path, roles: &mut Roles) -> Result<Grou
         "/".clone_into(&mut address.vhost);
     }
     crate::adapter::file::secret_or_new(&password_file, || address.password.expose().to_owned())?;
-    let repository = dir.join("schema.git");
+    let repository = dir.join("repository.git");
     let files = load::schema(&address.vhost);
     kinetic_replica::init(&repository, &files, "#!/bin/sh\n", &crate::cmd::schema_repo::author())?;
     let schema = repository.to_string_lossy().into_owned();
