@@ -184,6 +184,10 @@ impl Consumer {
 
     /// The next event, if it is there already: for batches after a [`Consumer::next`].
     pub fn try_next(&mut self) -> Option<Event> {
+        // What does not stand is left to `next`, whose waker must stay with the timers.
+        if !matches!(self.state, State::Subscribed(_)) {
+            return None;
+        }
         match self.poll_next(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(event) => Some(event),
             Poll::Pending => None,
