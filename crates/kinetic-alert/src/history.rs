@@ -51,7 +51,7 @@ impl Alert {
     fn replay_events(&mut self, seen: RecordSeq, held: &mut Held) {
         while let Some((seq, at, event)) = held.pop_front_if(|(seq, ..)| *seq <= seen) {
             self.intake.applied = seq;
-            self.apply(at.into(), &event);
+            self.apply(at.into(), AlertKey::of(&event), &event);
         }
     }
 

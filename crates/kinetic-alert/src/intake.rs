@@ -23,6 +23,7 @@ const VERSION: u32 = 1;
 /// An accepted event whose record is not known to be safe yet.
 #[derive(Debug)]
 struct Pending {
+    key: AlertKey,
     event: Box<AlertEvent>,
     at: Steady,
     /// Deliveries that wait for it: the first and its repeats.
@@ -123,16 +124,16 @@ impl Alert {
         let event = Box::new(event);
         let seq = self.append(Record::Event { at: at.wall(), event: event.clone() }, effects);
         self.intake.pending_ids.insert(event.id, seq);
-        self.intake.pending.insert(seq, Pending { event, at, tokens: vec![token] });
+        self.intake.pending.insert(seq, Pending { key, event, at, tokens: vec![token] });
     }
 
     /// All records up to `seq` are safe: events enter their groups and are acknowledged, mails may go.
     pub(crate) fn appended(&mut self, at: Steady, seq: RecordSeq, effects: &mut Vec<Effect>) {
         while let Some(first) = self.intake.pending.first_entry().filter(|first| *first.key() <= seq) {
             self.intake.applied = *first.key();
-            let Pending { event, at: heard_at, tokens } = first.remove();
+            let Pending { key, event, at: heard_at, tokens } = first.remove();
             self.intake.pending_ids.remove(&event.id);
-            self.apply(heard_at, &event);
+            self.apply(heard_at, key, &event);
             effects.extend(tokens.into_iter().map(|token| Effect::Ack { token }));
             self.schedule(&GroupKey::of(&event));
         }
@@ -161,13 +162,12 @@ impl Alert {
     }
 
     /// A recorded event enters its group.
-    pub(crate) fn apply(&mut self, at: Steady, event: &AlertEvent) {
+    pub(crate) fn apply(&mut self, at: Steady, key: AlertKey, event: &AlertEvent) {
         let group_key = GroupKey::of(event);
         let group_key = match self.groups.get_key_value(&group_key) {
             Some((key, _)) => Arc::clone(key),
             None => Arc::new(group_key),
         };
-        let key = AlertKey::of(event);
         let followed = self.followed.get(&event.customer).copied().unwrap_or(0);
         let room = followed < self.config.alerts_max;
         let schema = &self.schema;

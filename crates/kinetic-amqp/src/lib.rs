@@ -6,6 +6,7 @@
 //! publishers, and a blocked connection would hold acknowledgements back too.
 
 mod address;
+mod baseline;
 mod connect;
 mod consume;
 mod declare;
@@ -17,6 +18,7 @@ mod publish;
 mod rpc;
 
 pub use address::{Address, Secret};
+pub use baseline::drain_plainly;
 pub use connect::{BACKOFF_FIRST, BACKOFF_MAX, CLOSE_TIMEOUT, CONNECT_TIMEOUT};
 pub use consume::{ConsumeOptions, Consumer, Delivery, Event, Settle};
 pub use declare::{

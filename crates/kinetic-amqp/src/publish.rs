@@ -270,7 +270,8 @@ impl Driver {
         let others: Vec<_> = std::iter::from_fn(|| ready(&mut outbox)).collect();
         let alone = others.is_empty() && outbox.len() == 0;
         if !error.is_transient() && !alone {
-            self.cautious = others.len() + outbox.len() + 1;
+            // The suspects line up behind what is queued already.
+            self.cautious = others.len() + outbox.len() + 1 + self.queue.max_capacity();
         }
         let verdict = if error.is_transient() || !alone {
             PublishError::Unconfirmed(error.clone())

@@ -5,7 +5,19 @@
 //!                                                          └──▶ reject(Reject, line)
 //! ```
 //! Each line stands for itself: it is taken whole or refused whole, and a refused one leaves its neighbours alone.
-//! Facts about the formats, and what the tools in the field do with doubtful lines, are in `docs/wire.md`.
+//!
+//! ```
+//! use kinetic_analyzer::decode::{Context, detect, inflate, samples};
+//! use kinetic_wire::Wall;
+//!
+//! let context = Context::bare(Wall::from_secs(1_795_164_112));
+//! let (mut scratch, mut sum, mut refused) = (Vec::new(), 0.0, Vec::new());
+//! let body = inflate(&context, b"a:1|c\nb:2|c|#env:prod\nc:NaN|c\n", &mut scratch).unwrap();
+//! let format = detect(&context, body).unwrap();
+//! let mut each = |sample: kinetic_analyzer::sample::Sample<'_>| sum += sample.value;
+//! samples(format, &context, body, &mut each, &mut |reason, _line| refused.push(reason.name()));
+//! assert_eq!((sum, refused), (3.0, vec!["bad_value"]));
+//! ```
 
 use kinetic_schema::schema::{GaugeSign, Precision};
 use kinetic_wire::{DataType, Wall};
@@ -29,7 +41,8 @@ mod text;
 
 pub use detect::detect;
 pub use inflate::{
-    INFLATE_RATIO_FREE_BYTES, INFLATE_RATIO_MAX, INFLATED_BYTES_MAX, ZSTD_WINDOW_BYTES_MAX, inflate,
+    INFLATE_MEMBERS_MAX, INFLATE_RATIO_FREE_BYTES, INFLATE_RATIO_MAX, INFLATED_BYTES_MAX,
+    ZSTD_WINDOW_BYTES_MAX, inflate,
 };
 pub use tags::{Tags, tags};
 

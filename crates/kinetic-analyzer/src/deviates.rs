@@ -6,8 +6,8 @@
 //! verdicts of its own:
 //!
 //! - **Unattainable**: of n values none can lie more than sqrt(n - 1) population deviations, or (n - 1) / sqrt(n)
-//!   sample deviations, from their mean (Samuelson's inequality; Thompson 1935). Where k is not below that, nothing is computed. At equality rounding
-//!   alone would let a quarter of random windows fire.
+//!   sample deviations, from their mean (Samuelson's inequality). Where k is not below that, nothing is computed. At
+//!   equality rounding alone would let a quarter of random windows fire.
 //! - **Rounding**: a distance must exceed the limit by [`ROUNDING`] of the largest magnitude among the values. The
 //!   rounding error of mean and deviation over n values is of the order n * 1.1e-16 of that magnitude, and the values
 //!   are sums themselves, so 1e-9 leaves room for clusters and windows of a million; no measurement that anyone

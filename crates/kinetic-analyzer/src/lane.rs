@@ -4,9 +4,10 @@ use kinetic_schema::schema::ValueKind;
 
 use crate::cell::{Cell, Observation, Side};
 
-/// Windows of one length that may be open at once; samples of one more are refused (counted). The time by which
-/// samples may be late or early keeps it far below this, except in the first moments of a subscription.
-pub(crate) const WINDOWS_OPEN_MAX: usize = 256;
+/// Windows of one length that may be open at once; samples of one more are refused (counted). Twice as many as the
+/// time by which samples may be late or early asks for, but at least this many, for the first moments of a
+/// subscription, in which nothing is closed.
+pub(crate) const WINDOWS_OPEN_MIN: usize = 256;
 /// Before anything has been closed.
 pub(crate) const NEVER: i64 = i64::MIN;
 
@@ -51,6 +52,7 @@ pub(crate) struct Lane {
     pub(crate) closed: i64,
     /// Some watch uses it.
     pub(crate) is_used: bool,
+    open_max: usize,
     /// Feeds with something to remember, so that windows without samples matter.
     pub(crate) live: usize,
     /// The window of the last sample: start, end, index.
@@ -69,6 +71,7 @@ impl Lane {
             length,
             closed: NEVER,
             is_used: true,
+            open_max: WINDOWS_OPEN_MIN,
             live: 0,
             current: (0, 0, 0),
             windows: Vec::new(),
@@ -77,6 +80,17 @@ impl Lane {
             cells: 0,
             free: Vec::new(),
         }
+    }
+
+    /// Leaves room for samples that are late or early by a time, nanoseconds.
+    pub(crate) fn allow(&mut self, spread: i64) {
+        let windows = usize::try_from(spread / self.length).unwrap_or_default().saturating_add(2);
+        self.open_max = windows.saturating_mul(2).max(WINDOWS_OPEN_MIN);
+    }
+
+    /// More windows are open than lateness accounts for: time to close some.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.open.len() > self.open_max / 2
     }
 
     /// Start of the window that a moment lies in.
@@ -115,7 +129,7 @@ impl Lane {
         let start = self.start_of(at);
         let index = match self.open.binary_search_by_key(&start, |(start, _)| *start) {
             Ok(found) => self.open[found].1,
-            Err(_) if self.open.len() >= WINDOWS_OPEN_MAX => return Some(Fate::Refused),
+            Err(_) if self.open.len() >= self.open_max => return Some(Fate::Refused),
             Err(place) => {
                 let index = self.spare.pop().unwrap_or_else(|| {
                     self.windows.push(Window::default());
@@ -244,5 +258,10 @@ mod tests {
         let cell = lane.new_cell();
         let fates = (0..=256).map(|t| lane.observe(cell, ValueKind::Count, at(t))).collect::<Vec<_>>();
         assert_eq!((fates[255], fates[256]), (Fate::Counted, Fate::Refused));
+        lane.allow(1000);
+        assert_eq!(
+            (lane.observe(cell, ValueKind::Count, at(256)), lane.is_crowded()),
+            (Fate::Counted, false)
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! The analyzer's side of the control protocol: register, heartbeat, drain, goodbye.
 //!
 //! The lease counts from when the acknowledged request was **sent**, on this process's monotonic clock; at
-//! [`FENCE_SHARE`] of it the sources are let go ("fenced"), earlier than the redirector gives them away. Two cases differ:
+//! [`FENCE_SHARE`] of it the sources are let go ("fenced"), earlier than the redirector gives them away. Two cases
+//! differ:
 //!
 //! - **No redirector answers.** Requests fail, nothing is granted to anybody, and the broker goes on delivering to the
 //!   active consumer only: the node goes on with what it owns (*degraded*) until an answer says otherwise.
@@ -9,8 +10,8 @@
 //!   unknown, so it lets go before it sends anything, and registers anew.
 //!
 //! `UnknownLease` is the answer of a redirector that has forgotten (it restarted) or has given up on this node. The
-//! node registers at once and names what it holds; that answer is the whole set it may keep. If it does not come, the node is
-//! fenced: a redirector is there, so the degraded case does not apply.
+//! node registers at once and names what it holds; that answer is the whole set it may keep. If it does not come, the
+//! node is fenced: a redirector is there, so the degraded case does not apply.
 
 use std::time::Duration;
 

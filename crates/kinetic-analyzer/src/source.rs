@@ -4,24 +4,25 @@
 //! more than [`AHEAD_MAX`] ahead of this node's clock is dropped, not clamped: the same sample would fall into another
 //! window when it is delivered again.
 //!
-//! **The watermark** is the latest event time seen of a sample that some analytic looks at, but never ahead of the wall clock. A window `[start, end)` closes when it has
-//! reached `end + lateness`, so that a backlog closes its windows at its own pace. Where nothing is delivered for a while
-//! ([`idle_after`]), the wall clock stands in, so that a silent source closes its windows too.
+//! **The watermark** is the latest event time seen of a sample that some analytic looks at, but never ahead of the
+//! wall clock. A window `[start, end)` closes when it has reached `end + lateness`, so that a backlog closes its
+//! windows at its own pace. Where no such sample comes for a while ([`idle_after`]), the wall clock stands in, so that
+//! a silent source closes its windows too; not after a lost subscription, though, until something comes again.
 //!
-//! **A sample counts once** (delivery promise 1). A delivery's *release time* is the latest window end that its latest
-//! sample lies in, over the lanes of all lengths. It is acknowledged once every lane is closed through that time and every alert
-//! event of those windows is confirmed. Nothing of an open window is ever acknowledged, so after a crash the
-//! successor sees each of them whole.
+//! **A sample counts once** (delivery promise 1). A delivery's *release time* is the latest end of the windows, over
+//! the lanes of all lengths, that its latest sample lies in. It is acknowledged once every lane is closed through that
+//! time and every alert event of those windows is confirmed. Nothing of an open window is ever acknowledged, so after
+//! a crash the successor sees each of them whole.
 //!
 //! What it may see in part are windows that were judged before: through a delivery with samples on both sides of a
 //! window's end, or where the length of one lane does not divide another's. It can tell. Deliveries with a release
-//! time above some moment C were unsettled and those up to C were not; m, the lowest release time among the redelivered,
-//! is the first above C. If the first moment of a window has a release time of m or more, nothing of the
-//! window was acknowledged. Otherwise some of it may have been; it was if the window was closed, and closed it was if the former
-//! owner had seen event times past its end and lateness, which are among the redelivered too, being the latest.
-//! Such a window is not judged again. (Two cases stay open: a window of which every delivery reaches into the next one can
-//! go unjudged if its owner dies just before it closes; and one that was closed by silence can be
-//! judged again from a straggler, if that is all that comes before the owner dies.)
+//! time above some moment C were unsettled and those up to C were not; m, the lowest release time among the
+//! redelivered, is the first above C. If the first moment of a window has a release time of m or more, nothing of the
+//! window was acknowledged. Otherwise some of it was, if the window was closed; and closed it was if the former owner
+//! had seen event times past its end and lateness, which are among the redelivered too, being the latest. Such a
+//! window is not judged again. Two cases stay open: a window of which every delivery reaches into the next one can go
+//! unjudged if its owner dies just before it closes; and one that was closed by silence can be judged again from a
+//! straggler, if that is all that comes before the owner dies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -34,10 +35,10 @@ use kinetic_wire::{
 use crate::decode;
 use crate::group::{Closed, Groups, Span, Voice};
 use crate::held::{AT_ONCE, Ack, Held};
-use crate::lane::{Lane, NEVER, WINDOWS_OPEN_MAX};
+use crate::lane::{Lane, NEVER};
 use crate::machine::{Delivery, Effect, Slot};
 use crate::pass::{Pass, Tally};
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::sample::{Reject, Sample};
 use crate::series::{Id, Series};
 use crate::stats::{CustomerStats, SourceStats, Stats};
@@ -168,7 +169,9 @@ impl Source {
                 self.lanes.push(lane);
                 self.lanes.len() - 1
             });
-            self.lanes[at].is_used = true;
+            let lane = &mut self.lanes[at];
+            lane.is_used = true;
+            lane.allow(self.plan.lateness.saturating_add(plan::nanos(AHEAD_MAX)));
             watch.lane = u16::try_from(at).expect("a customer's windows have fewer than 65,536 lengths");
         }
     }
@@ -287,7 +290,7 @@ impl Source {
 
     /// Closes what is to be closed and acknowledges what may be.
     pub(crate) fn advance(&mut self, now: Now, shared: &mut Shared<'_>) {
-        let crowded = self.lanes.iter().any(|lane| lane.open_len() > WINDOWS_OPEN_MAX / 2);
+        let crowded = self.lanes.iter().any(|lane| lane.is_crowded());
         if self.settled_in.is_some_and(|at| now.mono >= at || crowded) {
             let watermark = self.latest.min(now.wall.0);
             let mut has_moved = false;
@@ -379,8 +382,9 @@ impl Source {
         let closed = self.lanes.iter().filter(|lane| lane.is_used).map(|lane| lane.closed).min();
         let pending = self.unconfirmed.lowest().map_or(i64::MAX, |from| from.0.saturating_sub(1));
         let through = Wall(closed.unwrap_or(i64::MAX).min(pending));
-        if through > self.through {
-            self.through = through;
+        // It falls back when a new revision watches what nobody watched before.
+        let has_risen = through > std::mem::replace(&mut self.through, through);
+        if has_risen {
             self.settle(shared.effects);
         }
     }

@@ -344,6 +344,19 @@ fn a_schema_change_keeps_what_it_does_not_touch() {
     insta::assert_snapshot!(told_without_acks(&change(&mut world, watched(), "rev5")), @"subscribe 1 acme/web 1");
 }
 
+#[test]
+fn what_nobody_watched_is_held_once_somebody_does() {
+    let mut world = World::new(schema(&[]));
+    world.tick();
+    run(&mut world, 1, 20.0);
+    world.send(Input::SchemaChanged { schema: Arc::new(schema(&[])), revision: "rev2".into() });
+    world.send(Input::SchemaChanged { schema: Arc::new(watched()), revision: "rev3".into() });
+    let effects = run(&mut world, 14, 20.0);
+    assert_eq!(acks(&effects), [], "its window is open");
+    let effects = run(&mut world, 2, 20.0);
+    assert_eq!(acks(&effects), [Effect::AckUpTo { slot: SLOT, token: Token(120) }]);
+}
+
 fn told_without_acks(effects: &[Effect]) -> String {
     let kept: Vec<_> = effects
         .iter()

@@ -99,6 +99,10 @@ pub(crate) fn decode_method(payload: &[u8]) -> Outcome<Method<'_>> {
             let layout = client_method(ids)
                 .ok_or_else(|| Failure::command_invalid(&format!("unknown method {}.{}", ids.0, ids.1)))?;
             skip(&mut cursor, layout).ok_or_else(bad)?;
+            // The codec drops the prefetch size of basic.qos, which is to be refused.
+            if ids == (60, 10) && cursor.u32().is_some_and(|size| size != 0) {
+                return Err(Failure::not_implemented("prefetch_size!=0"));
+            }
             match parse_class(payload) {
                 Ok((rest, class)) if rest.is_empty() => Ok(Method::Other(Box::new(class))),
                 _ => Err(bad()),

@@ -253,5 +253,8 @@ mod tests {
     fn passwords_are_not_shown() {
         assert_eq!(redact("https://bot:hunter2@host:8443/a@b.git"), "https://…@host:8443/a@b.git");
         assert_eq!(redact("https://host/x.git"), "https://host/x.git");
+        let remote = Remote::check("https://bot:hunter2@h/x", "main", None, Duration::from_secs(1)).unwrap();
+        let error = remote.unreachable("unable to access 'https://bot:hunter2@h/x/'");
+        assert_eq!(error.to_string(), "cannot fetch from https://…@h/x: unable to access 'https://…@h/x/'");
     }
 }

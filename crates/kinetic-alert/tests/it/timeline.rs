@@ -228,12 +228,13 @@ fn without_send_resolved_ends_are_silent_and_survive_a_restart() {
     world.resolve(31.0, "web-7");
     world.run_until(60.0);
     assert_eq!(world.stats().groups, 0);
-    world.crash(0);
     world.fire(100.0, "web-7");
+    // That it fires is on disk, and that nobody was told is too, or the restarted process would be silent.
+    world.crash(0);
     world.run_until(200.0);
     assert_snapshot!(world.mails(), @r#"
     2 oncall first_firing firing=2 resolved=0 seq=1
-    101 oncall first_firing firing=1 resolved=0 seq=1
+    102 oncall first_firing firing=1 resolved=0 seq=1
     "#);
 }
 
@@ -272,6 +273,20 @@ fn a_relay_that_was_down_loses_nothing_and_doubles_nothing() {
     assert_snapshot!(world.mails(), @r#"
     962 oncall first_firing firing=1 resolved=0 seq=1
     962 oncall more_firing firing=2 resolved=0 seq=2
+    "#);
+}
+
+#[test]
+fn a_repeat_is_counted_from_what_the_relay_took() {
+    let mut world = world();
+    world.relay = Relay::Down;
+    world.fire(1.0, "web-7");
+    world.run_until(200.0);
+    world.relay = Relay::Up;
+    world.run_until(900.0);
+    assert_snapshot!(world.mails(), @r#"
+    242 oncall first_firing firing=1 resolved=0 seq=1
+    842 oncall repeat_interval_elapsed firing=1 resolved=0 seq=2
     "#);
 }
 

@@ -1,5 +1,10 @@
 //! collectd's Command format: `PUTVAL host/plugin[-instance]/type[-instance] [option=value…] time:value[:value…]…`.
 //!
+//! ```text
+//! PUTVAL web-1/interface-eth0/if_octets interval=2.000 1795164112.156:11.4:9.2
+//!        host  plugin instance  type    └─ option ─┘ └─ time ─┘ └ value list ┘
+//!       ─▶ interface.eth0.if_octets.0 and .1 of web-1
+//! ```
 //! A line does not name its data sources or say their kind, and Kinetic has no `types.db`: several values of one list
 //! are told apart by their index (`load.load.0`), and every value is a gauge. JSON says both; prefer it.
 

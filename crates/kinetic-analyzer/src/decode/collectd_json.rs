@@ -1,4 +1,10 @@
 //! collectd's JSON format: an array of value lists, each with the kinds and names of its values.
+//!
+//! ```text
+//! [{"values":[11.4,9.2],"dstypes":["derive","derive"],"dsnames":["rx","tx"],"host":"web-1","plugin":"interface",
+//!   "plugin_instance":"eth0","type":"if_octets","type_instance":"",…}]
+//!       ─▶ interface.eth0.if_octets.rx and .tx of web-1; a single value goes without its data source's name
+//! ```
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -176,6 +182,16 @@ mod tests {
             r#"[{"values":[9],"dstypes":["derive"],"dsnames":["value"],"time":1795159693,"host":"we\u0062","plugin":"cpu","plugin_instance":"0","type":"cpu","type_instance":"idle"}]"#,
             &["web/cpu.0.cpu.idle=9 total @1795159693000000000"],
         );
+    }
+
+    #[test]
+    fn kinds() {
+        for (kind, expect) in
+            [("gauge", "gauge"), ("counter", "total"), ("derive", "total"), ("absolute", "counter")]
+        {
+            let body = format!(r#"[{{"values":[1],"dstypes":["{kind}"],"plugin":"p","type":"t"}}]"#);
+            check(&body, &[&format!("p.t=1 {expect}")]);
+        }
     }
 
     #[test]

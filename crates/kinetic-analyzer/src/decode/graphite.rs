@@ -1,8 +1,13 @@
 //! Graphite plaintext, as carbon reads it: `name value timestamp`, tags in the name (`name;k=v;k2=v2`), and the layout
 //! in which the name is the routing key and a line is `value timestamp`.
+//!
+//! ```text
+//! servers.web-1.cpu.idle;dc=west 98.5 1795164112      -1 or N for the time: none of its own
+//! └──────── name ──────┘ └ tags ┘ value  time
+//! ```
 
 use crate::decode::tags::check_count;
-use crate::decode::text::{Lines, Tabs};
+use crate::decode::text::{Lines, Tabs, has_control};
 use crate::decode::{Context, LINE_BYTES_MAX, NAME_BYTES_MAX, Notes, number};
 use crate::sample::{Kind, Reject, Sample, TagSyntax};
 
@@ -14,8 +19,11 @@ pub(super) fn decode(
     each: &mut impl FnMut(Sample<'_>),
     reject: &mut impl FnMut(Reject, &[u8]),
 ) -> Notes {
+    // A key may hold what no line may.
+    let bad_key = key.is_some_and(|key| has_control(key, Tabs::Refused));
     let mut lines = Lines::new(body, Tabs::Allowed, LINE_BYTES_MAX);
     for (raw, line) in lines.by_ref() {
+        let line = if bad_key { Err(Reject::BadText) } else { line };
         match line.and_then(|line| read(context, key, line)) {
             Ok(Some(sample)) => each(sample),
             Ok(None) => {}
@@ -144,6 +152,7 @@ mod tests {
             "other 1.5 1795159693\n",
             &["other=1.5 gauge @1795159693000000000"],
         );
+        check(Format::GraphiteKeyed, "a\nb", "1.5 N", &["!bad_text 1.5 N"]);
         check(Format::GraphiteKeyed, "", "1.5 1795159693\n", &["!empty_name 1.5 1795159693"]);
     }
 

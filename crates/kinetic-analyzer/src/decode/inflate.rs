@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
@@ -18,6 +18,8 @@ pub const INFLATE_RATIO_FREE_BYTES: usize = 64 * 1024;
 /// Largest window that a zstd frame may ask for; it is memory that is taken before anything comes out. RFC 8878
 /// recommends this much for every decoder.
 pub const ZSTD_WINDOW_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Most gzip members or zstd frames in one body: each costs a decoder's tables, however small it is.
+pub const INFLATE_MEMBERS_MAX: usize = 64;
 /// Capacity that the caller's buffer keeps from one body to the next.
 const SCRATCH_BYTES_KEPT: usize = 1024 * 1024;
 
@@ -71,14 +73,24 @@ fn read_capped(from: impl Read, cap: usize, to: &mut Vec<u8>) -> Result<(), Reje
     if read > room { Err(Reject::BadEncoding) } else { Ok(()) }
 }
 
+/// gzip members one after the other.
 fn gunzip(body: &[u8], to: &mut Vec<u8>) -> Result<(), Reject> {
-    read_capped(MultiGzDecoder::new(body), cap(body), to)
+    let mut rest = body;
+    for _ in 0..INFLATE_MEMBERS_MAX {
+        let mut member = GzDecoder::new(rest);
+        read_capped(&mut member, cap(body), to)?;
+        rest = member.into_inner();
+        if rest.is_empty() {
+            return Ok(());
+        }
+    }
+    Err(Reject::BadEncoding)
 }
 
 /// zstd frames one after the other; skippable frames, which hold no data, are skipped.
 fn unzstd(body: &[u8], to: &mut Vec<u8>) -> Result<(), Reject> {
     let mut rest = body;
-    while !rest.is_empty() {
+    for _ in 0..INFLATE_MEMBERS_MAX {
         let mut decoder = FrameDecoder::new();
         decoder.set_max_window_size(ZSTD_WINDOW_BYTES_MAX);
         let mut stream = match StreamingDecoder::new_with_decoder(&mut rest, decoder) {
@@ -88,6 +100,9 @@ fn unzstd(body: &[u8], to: &mut Vec<u8>) -> Result<(), Reject> {
             })) => {
                 let length = usize::try_from(length).map_err(|_| Reject::BadEncoding)?;
                 rest = rest.get(length..).ok_or(Reject::BadEncoding)?;
+                if rest.is_empty() {
+                    return Ok(());
+                }
                 continue;
             }
             Err(_) => return Err(Reject::BadEncoding),
@@ -98,8 +113,11 @@ fn unzstd(body: &[u8], to: &mut Vec<u8>) -> Result<(), Reject> {
         if said.is_some() && said != found {
             return Err(Reject::BadEncoding);
         }
+        if rest.is_empty() {
+            return Ok(());
+        }
     }
-    Ok(())
+    Err(Reject::BadEncoding)
 }
 
 #[cfg(test)]
@@ -152,7 +170,16 @@ mod tests {
         assert_eq!(run(None, &text), Ok(text.clone()));
         assert_eq!(run(Some("UTF-8"), &text), Ok(text.clone()));
         let skippable = [&[0x50, 0x2a, 0x4d, 0x18, 2, 0, 0, 0, 9, 9][..], &zstd(&text)].concat();
-        assert_eq!(run(None, &[zstd(&text), skippable].concat()), Ok(text.repeat(2)));
+        assert_eq!(run(None, &[zstd(&text), skippable.clone()].concat()), Ok(text.repeat(2)));
+        assert_eq!(run(None, &[&zstd(&text), &skippable[..10]].concat()), Ok(text.clone()));
+    }
+
+    #[test]
+    fn members_are_capped() {
+        for one in [gzip(b"a:1|c\n"), zstd(b"a:1|c\n")] {
+            assert_eq!(run(None, &one.repeat(64)), Ok(b"a:1|c\n".repeat(64)));
+            assert_eq!(run(None, &one.repeat(65)), Err(Reject::BadEncoding));
+        }
     }
 
     #[test]
@@ -172,6 +199,11 @@ mod tests {
                 assert_eq!(run(None, &packed[..cut]), Err(Reject::BadEncoding), "cut at {cut}");
             }
             assert_eq!(run(None, &[&packed[..], b"junk"].concat()), Err(Reject::BadEncoding));
+            // Both end with a check of what came out (gzip with its length after it).
+            let mut wrong = packed.clone();
+            let last = wrong.len() - if packed.starts_with(GZIP_MAGIC) { 5 } else { 1 };
+            wrong[last] ^= 1;
+            assert_eq!(run(None, &wrong), Err(Reject::BadEncoding), "checksum");
         }
     }
 

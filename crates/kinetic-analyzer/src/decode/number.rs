@@ -78,13 +78,9 @@ pub(super) fn finite(token: &str) -> Option<f64> {
     }
 }
 
-/// Exponents and long mantissas. Letters but the exponent's are turned away first, since `str::parse` takes the words.
+/// Exponents and long mantissas. The words that `str::parse` takes are none of them finite.
 #[cold]
 fn long(token: &str) -> Option<f64> {
-    let plain = token.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
-    if !plain {
-        return None;
-    }
     token.parse::<f64>().ok().filter(|value| value.is_finite())
 }
 

@@ -1,6 +1,10 @@
 //! The metrics object of a statsd daemon's flush, as its AMQP backends publish it: the published npm package, the later
 //! repository version of the same, and one that sends counters only.
 //!
+//! ```text
+//! {"counters":{"hits":12},"gauges":{"heap":5},"timers":{"latency":[118,120]},"timer_counters":{"latency":20},
+//!  "sets":{"users":{"store":{"abc":true}}},…}     latency: two timers of rate 2/20
+//! ```
 //! Raw values are taken (`counters`, `gauges`, `timers`, `sets`); what the daemon derives from them (`counter_rates`,
 //! `timer_data`, `statsd_metrics`) is left alone, since it would count twice. There is no timestamp in it.
 

@@ -153,7 +153,10 @@ impl Shell {
                     self.telemetry.health(PART, Health::Failing(format!("broker: {reason}")), now.wall);
                     alert.handle(now, Input::SubscriptionLost, effects);
                 }
-                Event::Subscribed => self.telemetry.health(PART, Health::Ok, now.wall),
+                Event::Subscribed => {
+                    self.telemetry.health(PART, Health::Ok, now.wall);
+                    alert.handle(now, Input::Subscribed, effects);
+                }
                 Event::Cancelled => {}
             }
             next = if effects.len() < usize::from(PREFETCH) { self.consumer.try_next() } else { None };
