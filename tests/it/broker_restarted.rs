@@ -30,6 +30,7 @@ fn everything_resumes_after_rabbitmq_was_killed() {
     });
     world.own_rabbit().kill();
     let reason = analyzer.wait_failing("analyzer");
+    redirector.wait_failing("redirector");
     world.own_rabbit().start_again();
     let confirmed = fleet.samples();
     fleet.flow(80);

@@ -10,8 +10,10 @@ use kinetic_amqp::{
 use kinetic_wire::Envelope;
 use tokio::runtime::Runtime;
 
-/// How long a confirm may take before the story gives up on it.
-const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::poll::START_PATIENCE;
+
+/// How long a confirm may take before the story gives up on it: longer than a broker needs to start again.
+const CONFIRM_TIMEOUT: Duration = START_PATIENCE;
 
 /// The runtime under all clients.
 fn runtime() -> &'static Runtime {

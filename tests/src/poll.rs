@@ -8,17 +8,32 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// How long a step may take that involves a few processes: generous, since a loaded machine is no failure.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How long RabbitMQ may take to start; 5 seconds on an idle machine, many times that beside a build.
+pub const START_PATIENCE: Duration = Duration::from_secs(240);
+
 /// Asks until there is an answer. `Err` carries what was seen instead, for the message if it never comes.
 ///
 /// # Panics
 /// When [`PATIENCE`] is over, with the last `Err`.
-pub fn eventually<T, E: std::fmt::Debug>(what: &str, mut ask: impl FnMut() -> Result<T, E>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn eventually<T, E: std::fmt::Debug>(what: &str, ask: impl FnMut() -> Result<T, E>) -> T {
+    eventually_within(PATIENCE, what, ask)
+}
+
+/// The same with a deadline of its own.
+///
+/// # Panics
+/// When the time is over, with the last `Err`.
+pub fn eventually_within<T, E: std::fmt::Debug>(
+    long: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> Result<T, E>,
+) -> T {
+    let deadline = Instant::now() + long;
     loop {
         match ask() {
             Ok(answer) => return answer,
             Err(seen) => {
-                assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}; seen last: {seen:?}");
+                assert!(Instant::now() < deadline, "{what}: not within {long:?}; seen last: {seen:?}");
             }
         }
         std::thread::sleep(PAUSE);

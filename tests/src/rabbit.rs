@@ -8,6 +8,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use tempfile::TempDir;
 
 use crate::http;
+use crate::poll::{START_PATIENCE, eventually_within};
 use crate::process::{Launch, Process, free_tcp_port};
 
 /// Debian's server script; the one in `sbin` refuses ordinary users.
@@ -71,7 +72,7 @@ impl Rabbit {
         let server =
             launch(self.dir.path(), self.ports).start("rabbitmq", &self.dir.path().join("server.log"));
         self.server = Some(server);
-        crate::eventually("RabbitMQ serves its management API", || {
+        eventually_within(START_PATIENCE, "RabbitMQ serves its management API", || {
             let server = self.server.as_mut().expect("just started");
             assert!(
                 server.ended().is_none() && self.epmd.ended().is_none(),

@@ -355,7 +355,6 @@ impl Node {
     }
 
     /// Waits for a 503 that names a part, and returns the body.
-    #[must_use]
     pub fn wait_failing(&self, part: &str) -> String {
         let failing = format!("\"{part}\":{{\"ok\":false");
         eventually(&format!("the heartbeat says that {part} fails"), || match self.heartbeat() {

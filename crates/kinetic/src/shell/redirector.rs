@@ -78,6 +78,8 @@ struct Shell {
     waiting: BTreeMap<ReplyToken, (usize, RequestHandle)>,
     next_token: u64,
     notices: Publisher,
+    /// Vhosts whose exchanges and queues are not known to be declared.
+    declaring: usize,
 }
 
 /// Runs until shutdown.
@@ -96,6 +98,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
         waiting: BTreeMap::new(),
         next_token: 0,
         notices: Publisher::start(setup.control.clone(), topology::schema_notices(), NOTICES_MAX),
+        declaring: 0,
         setup,
     };
     shell.serve_vhosts(&first);
@@ -116,13 +119,17 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             Some(asked) = requests.recv() => shell.ask(&mut redirector, asked, &mut effects),
             Some(done) = shell.jobs.join_next() => match done? {
                 Done::Stored(stored) => redirector.handle(clock::now(), Input::Stored { stored }, &mut effects),
-                Done::Declared => shell.setup.telemetry.health(PART, Health::Ok, clock::now().wall),
+                Done::Declared => {
+                    shell.declaring -= 1;
+                    shell.show_health();
+                }
             },
             () = clock::sleep_until(redirector.next_wakeup()) => {
                 redirector.handle(clock::now(), Input::Tick, &mut effects);
             }
             _ = metrics_due.tick() => {
                 shell.setup.telemetry.show(PART, metrics::redirector(&redirector.stats()));
+                shell.show_health();
             }
         }
     }
@@ -140,6 +147,19 @@ impl Shell {
         let input = Input::Request { token, kind: &request.kind, login: login.as_ref(), body: &request.body };
         redirector.handle(clock::now(), input, effects);
         self.waiting.insert(token, (server, request.handle));
+    }
+
+    /// Until every vhost is declared a customer's publish may find no exchange; without a connection nobody is answered.
+    fn show_health(&self) {
+        let link = self.notices.status();
+        let health = if self.declaring > 0 {
+            Health::Failing("declaring exchanges and queues".into())
+        } else if link.connected {
+            Health::Ok
+        } else {
+            Health::Failing(format!("broker: {}", link.error.unwrap_or_else(|| "not connected".into())))
+        };
+        self.setup.telemetry.health(PART, health, clock::now().wall);
     }
 
     async fn perform(&mut self, effects: &mut Vec<Effect>) {
@@ -167,6 +187,7 @@ impl Shell {
         }
         for address in addresses {
             let declared = topology::ingress(&revision.schema, &address.vhost);
+            self.declaring += 1;
             self.jobs.spawn(declare(address.clone(), declared));
             let place = format!("{:?} {}", address.uris, address.vhost);
             if self.servers.contains_key(&place) {
@@ -239,7 +260,9 @@ async fn store(path: PathBuf, stored: Stored) -> Done {
             tokio::task::spawn_blocking(move || file::write_atomically(&path, text.as_bytes())).await;
         match written {
             Ok(Ok(())) => return Done::Stored(stored),
-            Ok(Err(error)) => tracing::error!(error = format!("{error:#}"), "cannot store the redirector's term and epochs"),
+            Ok(Err(error)) => {
+                tracing::error!(error = format!("{error:#}"), "cannot store the redirector's term and epochs")
+            }
             Err(error) => tracing::error!(%error, "storing failed"),
         }
         tokio::time::sleep(STORE_RETRY).await;
@@ -256,8 +279,9 @@ fn load(path: &std::path::Path) -> Result<Stored> {
     if !path.exists() {
         return Ok(Stored::default());
     }
-    let file: File = serde_json::from_str(&file::read_text(path)?)
-        .with_context(|| format!("{} is damaged: restore it, or remove it after all analyzers have stopped", path.display()))?;
+    let file: File = serde_json::from_str(&file::read_text(path)?).with_context(|| {
+        format!("{} is damaged: restore it, or remove it after all analyzers have stopped", path.display())
+    })?;
     Ok(Stored { term: file.term, epoch_max: file.epoch_max })
 }
 
