@@ -37,7 +37,7 @@ async fn main() {
     for round in 0..ROUNDS {
         let published = fill(&address).await;
         let began = Instant::now();
-        drain_plainly(&address, "bench", PREFETCH, ACK_EVERY, COUNT).await.unwrap();
+        drain_plainly(&address, "bench", PREFETCH, ACK_EVERY, COUNT, || {}).await.unwrap();
         let plain = began.elapsed().as_secs_f64();
         fill(&address).await;
         let began = Instant::now();

@@ -11,7 +11,6 @@ mod connect;
 mod consume;
 mod declare;
 mod error;
-mod null;
 mod outbox;
 mod properties;
 mod publish;
@@ -26,6 +25,5 @@ pub use declare::{
     queue_depth,
 };
 pub use error::AmqpError;
-pub use null::drain_null;
 pub use publish::{LinkStatus, Outcome, PublishError, Publisher};
 pub use rpc::{Request, RequestHandle, RpcClient, RpcFailed, RpcServer};

@@ -64,13 +64,23 @@ impl Tap {
             body,
             &mut |sample| {
                 let identity = plan.identify(&sample, envelope.origin.as_deref());
-                let watched = identity.as_ref().is_some_and(|identity| plan.watches.iter().any(|watch| watch.wants(identity)));
+                let watched = identity
+                    .as_ref()
+                    .is_some_and(|identity| plan.watches.iter().any(|watch| watch.wants(identity)));
                 let (origin, metric) = match identity {
                     Some(identity) => (Some(identity.origin), identity.metric),
                     None => (None, sample.name.to_owned()),
                 };
                 let at = sample.at.unwrap_or(stamp);
-                each(Sight { origin, metric, kind: sample.kind, value: sample.value, rate: sample.rate, at, watched });
+                each(Sight {
+                    origin,
+                    metric,
+                    kind: sample.kind,
+                    value: sample.value,
+                    rate: sample.rate,
+                    at,
+                    watched,
+                });
             },
             &mut reject,
         );

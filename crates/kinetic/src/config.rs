@@ -75,10 +75,16 @@ impl Config {
 
     fn check(raw: RawConfig, folder: &Path) -> Result<Self> {
         let seconds = raw.fetch_interval_s.unwrap_or(30);
-        ensure!((1..=86_400).contains(&seconds), "fetch_interval_s must be between 1 and 86400, not {seconds}");
+        ensure!(
+            (1..=86_400).contains(&seconds),
+            "fetch_interval_s must be between 1 and 86400, not {seconds}"
+        );
         let ttl = raw.lease.ttl_ms.unwrap_or(15_000);
         ensure!((200..=600_000).contains(&ttl), "lease.ttl_ms must be between 200 and 600000, not {ttl}");
-        ensure!(!raw.schema.trim().is_empty(), "schema must name a repository: a path, or anything git can fetch");
+        ensure!(
+            !raw.schema.trim().is_empty(),
+            "schema must name a repository: a path, or anything git can fetch"
+        );
         Ok(Self {
             schema: local_path(&raw.schema, folder),
             branch: raw.branch.unwrap_or_else(|| "main".into()),

@@ -105,7 +105,9 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Tap(args) => cmd::tap::run(args).await,
         Command::Bench(args) => cmd::bench::run(args).await,
         Command::BenchDrain(args) => cmd::bench::drain(args).await,
-        Command::Schema(Schema::Notify { broker, revision }) => cmd::schema_repo::notify(broker, revision).await,
+        Command::Schema(Schema::Notify { broker, revision }) => {
+            cmd::schema_repo::notify(broker, revision).await
+        }
         Command::Check(_)
         | Command::Fmt(_)
         | Command::ClientConfig(_)

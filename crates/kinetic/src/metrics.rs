@@ -53,7 +53,8 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
     for customer in &stats.customers {
         let name = customer.customer.as_str();
         metrics.extend([
-            Metric::gauge("kinetic_analyzer_series", "Series known now.", customer.series as f64).with("customer", name),
+            Metric::gauge("kinetic_analyzer_series", "Series known now.", customer.series as f64)
+                .with("customer", name),
             Metric::counter(
                 "kinetic_analyzer_series_refused",
                 "Samples dropped because their series would have been one too many.",
@@ -130,7 +131,9 @@ pub(crate) fn redirector(stats: &kinetic_redirector::stats::Stats) -> Vec<Metric
     }
     for (code, count) in &stats.refusals {
         let code = format!("{code:?}").to_lowercase();
-        metrics.push(Metric::counter("kinetic_redirector_refusals", "Requests refused.", *count).with("code", code));
+        metrics.push(
+            Metric::counter("kinetic_redirector_refusals", "Requests refused.", *count).with("code", code),
+        );
     }
     metrics
 }
@@ -197,7 +200,9 @@ pub(crate) fn broker(stats: &kinetic_broker::Stats) -> Vec<Metric> {
         ("precondition", refused.precondition),
         ("other", refused.other),
     ] {
-        metrics.push(Metric::counter("kinetic_broker_refused", "Operations refused.", count).with("reason", reason));
+        metrics.push(
+            Metric::counter("kinetic_broker_refused", "Operations refused.", count).with("reason", reason),
+        );
     }
     metrics
 }

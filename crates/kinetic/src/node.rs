@@ -76,7 +76,9 @@ impl Roles {
             let ended = tokio::time::timeout(STOP_TIMEOUT, async {
                 while let Some(ended) = self.tasks.join_next().await {
                     match ended {
-                        Ok((name, Err(error))) => tracing::warn!(role = name, error = format!("{error:#}"), "ended with an error"),
+                        Ok((name, Err(error))) => {
+                            tracing::warn!(role = name, error = format!("{error:#}"), "ended with an error")
+                        }
                         Ok((name, Ok(()))) if name == role.name => return,
                         Ok(_) => {}
                         Err(error) => tracing::warn!(%error, "a role panicked"),
@@ -119,7 +121,13 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// The redirector's setup.
-    pub(crate) fn redirector(&self, ttl: Duration, grace: Duration, listen: Duration, advertise: Vec<String>) -> redirector::Setup {
+    pub(crate) fn redirector(
+        &self,
+        ttl: Duration,
+        grace: Duration,
+        listen: Duration,
+        advertise: Vec<String>,
+    ) -> redirector::Setup {
         let config = RedirectorConfig {
             ttl,
             grace,
@@ -161,10 +169,12 @@ impl Shared {
 
     /// The alert node's setup.
     pub(crate) fn alert(&self) -> Result<alert::Setup> {
-        let key = file::secret_or_new(&self.data_dir.join("mail-id-key"), || hex(&rand::random::<[u8; 32]>()))?;
+        let key =
+            file::secret_or_new(&self.data_dir.join("mail-id-key"), || hex(&rand::random::<[u8; 32]>()))?;
         let config = AlertConfig {
             mail_domain: mail_domain(&self.schema.borrow().schema),
-            id_key: unhex(&key).context("mail-id-key in the data directory is damaged: remove it to have a new one")?,
+            id_key: unhex(&key)
+                .context("mail-id-key in the data directory is damaged: remove it to have a new one")?,
             alerts_max: ALERTS_MAX,
             outbox_max: OUTBOX_MAX,
             mail_expiry: MAIL_EXPIRY,
@@ -233,7 +243,10 @@ pub(crate) fn lock_data_dir(dir: &Path) -> Result<std::fs::File> {
         .open(&path)
         .with_context(|| format!("cannot write {}", path.display()))?;
     if lock.try_lock().is_err() {
-        bail!("another kinetic process uses the data directory {}: give this one its own with --data-dir", dir.display());
+        bail!(
+            "another kinetic process uses the data directory {}: give this one its own with --data-dir",
+            dir.display()
+        );
     }
     Ok(lock)
 }
@@ -256,7 +269,11 @@ pub(crate) async fn open_schema(
 }
 
 /// Starts `/metrics`; the address is logged.
-pub(crate) async fn start_metrics(roles: &mut Roles, listen: SocketAddr, telemetry: &Telemetry) -> Result<SocketAddr> {
+pub(crate) async fn start_metrics(
+    roles: &mut Roles,
+    listen: SocketAddr,
+    telemetry: &Telemetry,
+) -> Result<SocketAddr> {
     let (ender, shutdown) = shutdown::channel();
     let (address, server) = telemetry.serve(listen, shutdown).await?;
     tracing::info!(%address, "serving /metrics and /__heartbeat__");
@@ -266,10 +283,14 @@ pub(crate) async fn start_metrics(roles: &mut Roles, listen: SocketAddr, telemet
 }
 
 /// The embedded broker with its own login's address on it.
-pub(crate) async fn embedded_broker(listen: SocketAddr, data_dir: &Path) -> Result<(broker::Embedded, Address)> {
+pub(crate) async fn embedded_broker(
+    listen: SocketAddr,
+    data_dir: &Path,
+) -> Result<(broker::Embedded, Address)> {
     let password = file::secret_or_new(&data_dir.join("broker-secret"), || hex(&rand::random::<[u8; 24]>()))?;
     let embedded = broker::Embedded::bind(listen, password.clone()).await?;
-    let mut address = Address::from_url(&format!("amqp://{}@{}", broker::OWN_LOGIN, loopback(embedded.address())))?;
+    let mut address =
+        Address::from_url(&format!("amqp://{}@{}", broker::OWN_LOGIN, loopback(embedded.address())))?;
     address.vhost = kinetic_wire::names::CONTROL_VHOST.to_owned();
     address.password = Secret::new(password);
     Ok((embedded, address))
@@ -282,7 +303,6 @@ fn loopback(mut address: SocketAddr) -> SocketAddr {
     }
     address
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -22,8 +22,7 @@ pub(crate) fn read(place: &str) -> Result<Files> {
         bail!("{place} is no schema folder and no repository");
     }
     let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
-    let config =
-        kinetic_replica::ReplicaConfig::new(place, dir.path().join("schema.git"));
+    let config = kinetic_replica::ReplicaConfig::new(place, dir.path().join("schema.git"));
     let mut replica = kinetic_replica::Replica::open(config)?;
     let candidate = replica.fetch()?.with_context(|| format!("{place} has no revision on main"))?;
     Ok(candidate.files)
@@ -34,6 +33,9 @@ pub(crate) fn load(place: &str) -> Result<Schema> {
     let files = read(place)?;
     let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
     schema.with_context(|| {
-        format!("the schema in {place} does not check:\n{}", kinetic_schema::render(&diagnostics, &files, term::is_fancy(), 100))
+        format!(
+            "the schema in {place} does not check:\n{}",
+            kinetic_schema::render(&diagnostics, &files, term::is_fancy(), 100)
+        )
     })
 }

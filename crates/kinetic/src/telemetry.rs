@@ -138,7 +138,10 @@ impl Telemetry {
                     Health::Ok => (true, None),
                     Health::Failing(reason) => (false, Some(reason)),
                 };
-                ((*part).to_owned(), serde_json::json!({"ok": ok, "reason": reason, "since_ms": since.as_ms()}))
+                (
+                    (*part).to_owned(),
+                    serde_json::json!({"ok": ok, "reason": reason, "since_ms": since.as_ms()}),
+                )
             })
             .collect();
         (!failing, serde_json::json!({"ok": !failing, "parts": list}).to_string())
@@ -162,9 +165,9 @@ impl Telemetry {
         listen: SocketAddr,
         shutdown: Shutdown,
     ) -> Result<(SocketAddr, impl Future<Output = Result<()>> + use<>)> {
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("cannot listen on {listen} for /metrics: choose another with --metrics"))?;
+        let listener = TcpListener::bind(listen).await.with_context(|| {
+            format!("cannot listen on {listen} for /metrics: choose another with --metrics")
+        })?;
         let address = listener.local_addr()?;
         let router = Router::new()
             .route("/metrics", get(metrics))
@@ -228,7 +231,6 @@ fn encode_one(metric: &Metric, encoder: prometheus_client::encoding::MetricEncod
         MetricKind::Gauge => ConstGauge::new(metric.value).encode(encoder),
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -103,7 +103,10 @@ pub(crate) fn alerts() -> Topology {
 
 /// Schema notices.
 pub(crate) fn schema_notices() -> Topology {
-    Topology { exchanges: vec![exchange(names::SCHEMA_EXCHANGE, ExchangeKind::Fanout)], ..Topology::default() }
+    Topology {
+        exchanges: vec![exchange(names::SCHEMA_EXCHANGE, ExchangeKind::Fanout)],
+        ..Topology::default()
+    }
 }
 
 /// Schema notices, and a server-named queue that gets them.

@@ -15,9 +15,14 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
 
 /// A secret: first line of a file that only its owner may read.
 pub(crate) fn read_secret(path: &Path) -> Result<String> {
-    let mode = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.permissions().mode();
+    let mode =
+        fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.permissions().mode();
     if mode & 0o077 != 0 {
-        bail!("{} holds a secret and others can read it (mode {:03o}): chmod 600 it", path.display(), mode & 0o777);
+        bail!(
+            "{} holds a secret and others can read it (mode {:03o}): chmod 600 it",
+            path.display(),
+            mode & 0o777
+        );
     }
     let text = read_text(path)?;
     let secret = text.lines().next().unwrap_or_default().trim();
@@ -30,7 +35,8 @@ pub(crate) fn read_secret(path: &Path) -> Result<String> {
 /// Writes a file so that a crash leaves the old content or the new, never a part.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().context("path has no folder")?;
-    let mut file = tempfile::NamedTempFile::new_in(dir).with_context(|| format!("cannot write in {}", dir.display()))?;
+    let mut file =
+        tempfile::NamedTempFile::new_in(dir).with_context(|| format!("cannot write in {}", dir.display()))?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_all()).with_context(|| cannot_write(path))?;
     file.persist(path).map_err(|error| error.error).with_context(|| cannot_write(path))?;
     fs::File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| cannot_write(path))

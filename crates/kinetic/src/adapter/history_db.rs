@@ -19,8 +19,8 @@ pub(crate) struct HistoryDb {
 impl HistoryDb {
     /// Opens the database, making it if it is not there.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let connection =
-            Connection::open(path).with_context(|| format!("cannot open the alert history {}", path.display()))?;
+        let connection = Connection::open(path)
+            .with_context(|| format!("cannot open the alert history {}", path.display()))?;
         // WAL with synchronous = FULL: a committed record survives a power cut.
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
@@ -50,8 +50,9 @@ impl HistoryDb {
     pub(crate) fn append(&mut self, records: &[(RecordSeq, Record)]) -> Result<()> {
         let transaction = self.connection.transaction()?;
         {
-            let mut insert = transaction
-                .prepare_cached("INSERT INTO record (seq, at_ms, kind, customer, json) VALUES (?, ?, ?, ?, ?)")?;
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO record (seq, at_ms, kind, customer, json) VALUES (?, ?, ?, ?, ?)",
+            )?;
             for (seq, record) in records {
                 let (at, kind, customer) = columns(record);
                 let seq = i64::try_from(seq.0).context("record number out of range")?;
@@ -64,7 +65,8 @@ impl HistoryDb {
 
     /// All records since a time, oldest first.
     pub(crate) fn since(&self, from: Wall) -> Result<Vec<(RecordSeq, Record)>> {
-        let mut select = self.connection.prepare("SELECT seq, json FROM record WHERE at_ms >= ? ORDER BY seq")?;
+        let mut select =
+            self.connection.prepare("SELECT seq, json FROM record WHERE at_ms >= ? ORDER BY seq")?;
         let rows =
             select.query_map([from.as_ms()], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))?;
         rows.map(|row| {
@@ -76,7 +78,8 @@ impl HistoryDb {
 
     /// The newest record.
     pub(crate) fn last(&self) -> Result<Option<(RecordSeq, Record)>> {
-        let at: Option<i64> = self.connection.query_row("SELECT max(seq) FROM record", [], |row| row.get(0))?;
+        let at: Option<i64> =
+            self.connection.query_row("SELECT max(seq) FROM record", [], |row| row.get(0))?;
         let Some(seq) = at else { return Ok(None) };
         let json: String =
             self.connection.query_row("SELECT json FROM record WHERE seq = ?", [seq], |row| row.get(0))?;
@@ -147,7 +150,11 @@ mod tests {
         let mut db = HistoryDb::open(&dir.path().join("h.sqlite")).expect("open");
         db.append(&[(RecordSeq(1), ended(1))]).expect("append");
         db.append(&[(RecordSeq(2), ended(2)), (RecordSeq(1), ended(3))]).expect_err("number 1 is taken");
-        assert_eq!(db.last().expect("last"), Some((RecordSeq(1), ended(1))), "the batch must leave nothing behind");
+        assert_eq!(
+            db.last().expect("last"),
+            Some((RecordSeq(1), ended(1))),
+            "the batch must leave nothing behind"
+        );
     }
 
     #[test]

@@ -63,7 +63,8 @@ impl Relay {
 }
 
 fn tls_parameters(mail: &Mail) -> Result<TlsParameters> {
-    TlsParameters::new(mail.host.clone()).with_context(|| format!("cannot set up TLS for the relay {}", mail.host))
+    TlsParameters::new(mail.host.clone())
+        .with_context(|| format!("cannot set up TLS for the relay {}", mail.host))
 }
 
 /// An error with what caused it.
@@ -88,12 +89,15 @@ fn message(email: &Email) -> Result<Message> {
         .to(email.to.parse().with_context(|| format!("the recipient `{}` is no mailbox", email.to))?)
         .subject(&email.subject);
     for (name, value) in &email.headers {
-        let name = HeaderName::new_from_ascii(name.clone()).with_context(|| format!("`{name}` is no header name"))?;
+        let name = HeaderName::new_from_ascii(name.clone())
+            .with_context(|| format!("`{name}` is no header name"))?;
         builder = builder.raw_header(HeaderValue::new(name, value.clone()));
     }
     let text = SinglePart::builder().header(ContentType::TEXT_PLAIN).body(email.text.clone());
     let html = SinglePart::builder().header(ContentType::TEXT_HTML).body(email.html.clone());
-    builder.multipart(MultiPart::alternative().singlepart(text).singlepart(html)).context("cannot build the message")
+    builder
+        .multipart(MultiPart::alternative().singlepart(text).singlepart(html))
+        .context("cannot build the message")
 }
 
 #[cfg(test)]

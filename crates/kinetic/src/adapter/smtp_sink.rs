@@ -34,7 +34,8 @@ pub(crate) struct SmtpSink {
 impl SmtpSink {
     /// Listens on a free loopback port.
     pub(crate) async fn bind() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on a loopback port for mail")?;
+        let listener =
+            TcpListener::bind("127.0.0.1:0").await.context("cannot listen on a loopback port for mail")?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
@@ -123,7 +124,10 @@ async fn read_line(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<
 
 /// What stands between the angle brackets.
 fn address_of(line: &str) -> String {
-    line.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or("", |(address, _)| address).to_owned()
+    line.split_once('<')
+        .and_then(|(_, rest)| rest.split_once('>'))
+        .map_or("", |(address, _)| address)
+        .to_owned()
 }
 
 /// The message up to the lone dot, unstuffed; `None` if it is too large (it is still read to its end).

@@ -33,20 +33,23 @@ impl Drop for SocketFile {
 impl StatsdSocket {
     /// Listens for UDP datagrams.
     pub(crate) async fn udp(address: SocketAddr) -> Result<Self> {
-        let socket = UdpSocket::bind(address)
-            .await
-            .with_context(|| format!("cannot listen for statsd on udp {address}: is another statsd running there?"))?;
+        let socket = UdpSocket::bind(address).await.with_context(|| {
+            format!("cannot listen for statsd on udp {address}: is another statsd running there?")
+        })?;
         Ok(Self::Udp(socket))
     }
 
     /// Listens for Unix datagrams; a socket file left behind by a crash is replaced.
     pub(crate) fn unix(path: &Path) -> Result<Self> {
         if path.exists() {
-            let live = std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.connect(path)).is_ok();
+            let live =
+                std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.connect(path)).is_ok();
             anyhow::ensure!(!live, "another process listens on {}", path.display());
-            std::fs::remove_file(path).with_context(|| format!("cannot replace the socket file {}", path.display()))?;
+            std::fs::remove_file(path)
+                .with_context(|| format!("cannot replace the socket file {}", path.display()))?;
         }
-        let socket = UnixDatagram::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+        let socket =
+            UnixDatagram::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
         Ok(Self::Unix(socket, SocketFile(path.to_owned())))
     }
 

@@ -70,7 +70,10 @@ struct Ground {
 
 /// `kinetic bench`
 pub(crate) async fn run(args: cli::Bench) -> Result<u8> {
-    let dir = tempfile::Builder::new().prefix("kinetic-bench-").tempdir().context("cannot make a temporary folder")?;
+    let dir = tempfile::Builder::new()
+        .prefix("kinetic-bench-")
+        .tempdir()
+        .context("cannot make a temporary folder")?;
     let mut roles = Roles::default();
     let outcome = tokio::select! {
         measured = measure(&args, dir.path(), &mut roles) => measured,
@@ -106,8 +109,11 @@ async fn measure(args: &cli::Bench, dir: &Path, roles: &mut Roles) -> Result<Rep
     }
     load::remove(&ground.address, &queues).await?;
     progress(args, "");
-    let ratios: Vec<f64> =
-        nulls.iter().zip(&analyzers).map(|(null, analyzer)| analyzer.samples_per_s / null.samples_per_s).collect();
+    let ratios: Vec<f64> = nulls
+        .iter()
+        .zip(&analyzers)
+        .map(|(null, analyzer)| analyzer.samples_per_s / null.samples_per_s)
+        .collect();
     Ok(Report {
         broker: ground.name,
         samples: load.samples,
@@ -167,7 +173,8 @@ async fn embedded(roles: &mut Roles) -> Result<Address> {
     };
     let config = BrokerConfig { memory_bytes_max: BROKER_BYTES_MAX, ..BrokerConfig::default() };
     let broker = Broker::bind(config, access).await.context("cannot listen on a loopback port")?;
-    let mut address = Address::from_url(&format!("amqp://{}@{}", shell::broker::OWN_LOGIN, broker.local_addr()))?;
+    let mut address =
+        Address::from_url(&format!("amqp://{}@{}", shell::broker::OWN_LOGIN, broker.local_addr()))?;
     address.password = Secret::new(password);
     let handle = broker.handle();
     roles.start("broker", |shutdown| async move {

@@ -27,7 +27,8 @@ pub(crate) fn run(args: &cli::Check) -> Result<u8> {
         Some(schema) => {
             let analytics: usize = schema.customers.values().map(|customer| customer.analytics.len()).sum();
             let sources: usize = schema.customers.values().map(|customer| customer.sources.len()).sum();
-            let warnings = diagnostics.iter().filter(|one| one.severity == DiagnosticSeverity::Warning).count();
+            let warnings =
+                diagnostics.iter().filter(|one| one.severity == DiagnosticSeverity::Warning).count();
             term::say(&format!(
                 "ok: {} customers, {sources} sources, {analytics} analytics, {warnings} warnings\n",
                 schema.customers.len(),

@@ -62,7 +62,11 @@ pub(crate) fn run(args: &cli::ClientConfig) -> Result<u8> {
         let mut head = String::new();
         writeln!(head, "AMQP      {}  vhost {}", access.uri, access.vhost)?;
         writeln!(head, "publish   to exchange {} (it is there already: do not declare it)", access.exchange)?;
-        writeln!(head, "login     {}; password: the key's secret, shown when it was made", access.logins.join(" or "))?;
+        writeln!(
+            head,
+            "login     {}; password: the key's secret, shown when it was made",
+            access.logins.join(" or ")
+        )?;
         for source in &access.sources {
             writeln!(
                 head,
@@ -80,7 +84,8 @@ pub(crate) fn run(args: &cli::ClientConfig) -> Result<u8> {
 }
 
 fn access(schema: &Schema, customer: &Customer, broker: &str) -> Result<Access> {
-    let region = schema.regions.get(&customer.region).context("a checked schema has its customers' regions")?;
+    let region =
+        schema.regions.get(&customer.region).context("a checked schema has its customers' regions")?;
     let uri = region.amqp.first().cloned().unwrap_or_else(|| format!("amqp://{broker}"));
     let (tls, authority) = match uri.split_once("://") {
         Some((scheme, rest)) => (scheme == "amqps", rest.trim_end_matches('/')),

@@ -128,18 +128,28 @@ fn folder(wanted: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>)>
             Ok((dir.to_owned(), None))
         }
         None => {
-            let dir = tempfile::Builder::new().prefix("kinetic-demo-").tempdir().context("cannot make a temporary folder")?;
+            let dir = tempfile::Builder::new()
+                .prefix("kinetic-demo-")
+                .tempdir()
+                .context("cannot make a temporary folder")?;
             Ok((dir.path().to_owned(), Some(dir)))
         }
     }
 }
 
 /// Starts everything and watches it. Returns when `--once` is satisfied or cannot be any more.
-async fn play(args: &cli::Demo, dir: &Path, began: Mono, roles: &mut Roles, show: &mut Show) -> Result<Played> {
+async fn play(
+    args: &cli::Demo,
+    dir: &Path,
+    began: Mono,
+    roles: &mut Roles,
+    show: &mut Show,
+) -> Result<Played> {
     let secret = schema_repo::new_secret();
     let (mut mails, telemetry, control) = start(dir, &secret, roles, show).await?;
     let hosts = fleet::hosts(args.hosts, SLOW_AFTER);
-    let slow = hosts.iter().find(|host| host.slow_after.is_some()).context("one host turns slow")?.name.clone();
+    let slow =
+        hosts.iter().find(|host| host.slow_after.is_some()).context("one host turns slow")?.name.clone();
     let mut broker = control.clone();
     "local".clone_into(&mut broker.vhost);
     let (seen, mut sights) = mpsc::channel(SEEN_MAX);
@@ -218,8 +228,13 @@ async fn start(
     show.step("metrics", &format!("http://{metrics}/metrics"));
     let notices = control.clone();
     roles.start("schema follower", |shutdown| follower.run(Some(notices), shutdown));
-    let shared =
-        Shared { control: control.clone(), schema, telemetry: telemetry.clone(), data_dir, node: NodeId::new("demo") };
+    let shared = Shared {
+        control: control.clone(),
+        schema,
+        telemetry: telemetry.clone(),
+        data_dir,
+        node: NodeId::new("demo"),
+    };
     up::start_engine(roles, &shared, LEASE, LEASE)?;
     show.step("redirector, analyzer, alert node", "in this process");
     show.step("mailbox (SMTP)", &relay.to_string());
@@ -241,7 +256,9 @@ fn watch(roles: &mut Roles, control: &Address, region: &Address, seen: &mpsc::Se
         })
     });
     roles.start("alert watcher", |shutdown| {
-        relay(alerts, shutdown, to_alerts, |delivery| Some(Seen::Alert(Box::new(decode(delivery.body()).ok()?))))
+        relay(alerts, shutdown, to_alerts, |delivery| {
+            Some(Seen::Alert(Box::new(decode(delivery.body()).ok()?)))
+        })
     });
 }
 
@@ -293,7 +310,8 @@ fn judge(mail: Mail, slow: &str, hosts: u32, firsts: &Firsts, mails: u64, sample
     if named != [slow] {
         return Played::Failed(format!("the mail is about {} instead of {slow} alone", named.join(", ")));
     }
-    let (Some(first_sample_ms), Some(alert_ms), Some(mail_ms)) = (firsts.sample_ms, firsts.alert_ms, firsts.mail_ms)
+    let (Some(first_sample_ms), Some(alert_ms), Some(mail_ms)) =
+        (firsts.sample_ms, firsts.alert_ms, firsts.mail_ms)
     else {
         return Played::Failed("a mail came before a sample or an alert was seen on the broker".into());
     };

@@ -32,7 +32,10 @@ pub(crate) fn run(args: &cli::Fmt) -> Result<u8> {
             Err(problem) => {
                 let name = path.display().to_string();
                 let shown = kinetic_schema::Files::from([(problem.file.clone(), text.into_bytes())]);
-                term::say(&format!("{name}:\n{}", kinetic_schema::render(&[problem], &shown, term::is_fancy(), super::check::WIDTH)));
+                term::say(&format!(
+                    "{name}:\n{}",
+                    kinetic_schema::render(&[problem], &shown, term::is_fancy(), super::check::WIDTH)
+                ));
                 code = exit::NO;
             }
         }

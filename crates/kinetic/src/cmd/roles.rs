@@ -34,7 +34,8 @@ async fn common(node: &cli::Node, broker: &cli::BrokerAddress, role: &'static st
     node::start_metrics(&mut roles, node.metrics, &telemetry).await?;
     let notices = control.clone();
     roles.start("schema follower", |shutdown| follower.run(Some(notices), shutdown));
-    let shared = Shared { control, schema, telemetry, data_dir: node.data_dir.clone(), node: NodeId::new(&name) };
+    let shared =
+        Shared { control, schema, telemetry, data_dir: node.data_dir.clone(), node: NodeId::new(&name) };
     Ok(Common { shared, roles, _lock: lock })
 }
 

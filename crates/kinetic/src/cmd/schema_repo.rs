@@ -117,7 +117,10 @@ pub(crate) fn init(dir: &Path, customer: &str) -> Result<u8> {
     let files = starter(customer, &secret_sha256(&secret));
     let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
     if schema.is_none() {
-        bail!("`{customer}` cannot be a customer:\n{}", kinetic_schema::render(&diagnostics, &files, false, 100));
+        bail!(
+            "`{customer}` cannot be a customer:\n{}",
+            kinetic_schema::render(&diagnostics, &files, false, 100)
+        );
     }
     kinetic_replica::init(dir, &files, &hook_text()?, &author())
         .with_context(|| format!("cannot make a schema repository in {}", dir.display()))?;
@@ -157,7 +160,8 @@ pub(crate) fn pre_receive(branch: &str) -> Result<u8> {
         }
         let files = kinetic_replica::read_revision(Path::new("."), new)?;
         let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
-        stderr.write_all(kinetic_schema::render(&diagnostics, &files, false, super::check::WIDTH).as_bytes())?;
+        stderr
+            .write_all(kinetic_schema::render(&diagnostics, &files, false, super::check::WIDTH).as_bytes())?;
         if schema.is_none() {
             writeln!(stderr, "kinetic: refused, nothing has changed; mend it, commit and push again")?;
             return Ok(exit::NO);
@@ -176,7 +180,9 @@ pub(crate) async fn notify(broker: cli::BrokerAddress, revision: String) -> Resu
     let envelope = Envelope { kind: Some(names::TYPE_SCHEMA_NOTICE.into()), ..Envelope::default() };
     let body = encode(&SchemaNotice { v: 1, revision });
     let publishing = publisher.publish(names::SCHEMA_EXCHANGE, "", &envelope, body, false);
-    tokio::time::timeout(NOTIFY_TIMEOUT, publishing).await.context("the broker did not take the notice in time")??;
+    tokio::time::timeout(NOTIFY_TIMEOUT, publishing)
+        .await
+        .context("the broker did not take the notice in time")??;
     publisher.close().await;
     Ok(0)
 }
@@ -189,7 +195,11 @@ mod tests {
     fn the_starter_checks_without_a_warning() {
         let files = starter("acme", &secret_sha256("secret"));
         let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
-        assert!(schema.is_some() && diagnostics.is_empty(), "{}", kinetic_schema::render(&diagnostics, &files, false, 100));
+        assert!(
+            schema.is_some() && diagnostics.is_empty(),
+            "{}",
+            kinetic_schema::render(&diagnostics, &files, false, 100)
+        );
     }
 
     #[test]

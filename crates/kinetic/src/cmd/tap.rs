@@ -22,7 +22,8 @@ pub(crate) async fn run(args: cli::Tap) -> Result<u8> {
     let remote = args.schema.clone();
     let schema = tokio::task::spawn_blocking(move || schema_files::load(&remote)).await??;
     let owner = schema.customers.get(&key.customer);
-    let Some((owner, declared)) = owner.and_then(|owner| Some((owner, owner.sources.get(&key.source)?))) else {
+    let Some((owner, declared)) = owner.and_then(|owner| Some((owner, owner.sources.get(&key.source)?)))
+    else {
         bail!("the schema in {} knows no source {key}", args.schema);
     };
     let mut tap = Tap::new(&schema, &key).context("a source that is declared can be tapped")?;
@@ -34,10 +35,18 @@ pub(crate) async fn run(args: cli::Tap) -> Result<u8> {
         queues: vec![Queue {
             exclusive: true,
             auto_delete: true,
-            args: QueueArgs { max_length: Some(QUEUE_MAX), overflow: Some(Overflow::DropHead), ..QueueArgs::default() },
+            args: QueueArgs {
+                max_length: Some(QUEUE_MAX),
+                overflow: Some(Overflow::DropHead),
+                ..QueueArgs::default()
+            },
             ..Queue::default()
         }],
-        bindings: declared.routing.iter().map(|pattern| Binding::new("", exchange.clone(), pattern.clone())).collect(),
+        bindings: declared
+            .routing
+            .iter()
+            .map(|pattern| Binding::new("", exchange.clone(), pattern.clone()))
+            .collect(),
         ..Topology::default()
     };
     let options = ConsumeOptions { topology, prefetch: PREFETCH, no_ack: true, ..ConsumeOptions::default() };
@@ -133,7 +142,8 @@ impl Printer {
             if self.json {
                 term::say(&format!("{}\n", serde_json::json!({"refused": reason, "line": line})));
             } else {
-                let line: String = line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+                let line: String =
+                    line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
                 term::say(&format!("{} {line}\n", term::Style::stdout().red(&format!("refused ({reason})"))));
             }
         }
@@ -164,7 +174,11 @@ fn json(sight: &Sight) -> String {
 fn row(sight: &Sight) -> String {
     let of_day = sight.at.as_ms().rem_euclid(86_400_000);
     let (hours, minutes, seconds) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60);
-    let value = if sight.kind == Kind::Set { format!("{:016x}", sight.value.to_bits()) } else { sight.value.to_string() };
+    let value = if sight.kind == Kind::Set {
+        format!("{:016x}", sight.value.to_bits())
+    } else {
+        sight.value.to_string()
+    };
     let rate = if sight.rate < 1.0 { format!(" @{}", sight.rate) } else { String::new() };
     let origin = sight.origin.as_deref().unwrap_or("(nothing says whose)");
     let watched = if sight.watched { "*" } else { " " };

@@ -17,8 +17,14 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
     let _lock = node::lock_data_dir(&config.data_dir)?;
     let telemetry = Telemetry::default();
     let mut roles = Roles::default();
-    let (follower, schema) =
-        node::open_schema(&config.schema, &config.branch, config.fetch_interval, &config.data_dir, &telemetry).await?;
+    let (follower, schema) = node::open_schema(
+        &config.schema,
+        &config.branch,
+        config.fetch_interval,
+        &config.data_dir,
+        &telemetry,
+    )
+    .await?;
     let control = match &args.amqp {
         Some(url) => {
             let mut control = node::address(url, args.password_file.as_deref(), "kinetic up")?;

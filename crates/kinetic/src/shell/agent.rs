@@ -112,7 +112,8 @@ async fn recv<'s>(sockets: &'s [StatsdSocket], buffer: &mut [u8]) -> (&'s Statsd
         return std::future::pending().await;
     }
     loop {
-        let ready = futures_util::future::select_all(sockets.iter().map(|socket| Box::pin(socket.readable())));
+        let ready =
+            futures_util::future::select_all(sockets.iter().map(|socket| Box::pin(socket.readable())));
         let (readable, index, _) = ready.await;
         match readable {
             Ok(()) => {
@@ -192,7 +193,12 @@ impl Shell {
         if let Some(old) = self.publisher.take() {
             old.close().await;
         }
-        tracing::info!(uri = endpoint.uri, vhost = endpoint.vhost, exchange = endpoint.exchange, "publishing to");
+        tracing::info!(
+            uri = endpoint.uri,
+            vhost = endpoint.vhost,
+            exchange = endpoint.exchange,
+            "publishing to"
+        );
         let mut address = self.broker.clone();
         address.uris = vec![endpoint.uri];
         address.vhost = endpoint.vhost;

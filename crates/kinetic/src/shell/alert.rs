@@ -269,7 +269,9 @@ impl Shell {
             }
         };
         if tokio::time::timeout(SHUTDOWN_WAIT, finishing).await.is_err() {
-            tracing::warn!("jobs were still running at shutdown; what they did not record will be done again");
+            tracing::warn!(
+                "jobs were still running at shutdown; what they did not record will be done again"
+            );
         }
         self.publisher.close().await;
         self.consumer.close().await;

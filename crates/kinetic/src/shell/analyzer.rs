@@ -177,7 +177,9 @@ impl Shell {
         let mut stopped = false;
         for effect in effects.drain(..) {
             match effect {
-                Effect::Request { request, kind, body, timeout } => self.request(request, kind, body, timeout),
+                Effect::Request { request, kind, body, timeout } => {
+                    self.request(request, kind, body, timeout)
+                }
                 Effect::Subscribe { slot, source, region, epoch } => {
                     tracing::info!(%source, %epoch, "subscribing");
                     self.subscribe(slot, &source, &region);
@@ -192,7 +194,8 @@ impl Shell {
                     }
                 }
                 Effect::Reject { slot, token } => {
-                    self.tell_slot(slot, ToSlot::Settle(Settle::Reject { token: token.0, requeue: false })).await;
+                    self.tell_slot(slot, ToSlot::Settle(Settle::Reject { token: token.0, requeue: false }))
+                        .await;
                 }
                 Effect::Publish(event) => self.publish(*event),
                 Effect::Stopped => stopped = true,
@@ -262,7 +265,12 @@ impl Shell {
         };
         let (sender, commands) = mpsc::channel(SETTLES_MAX);
         self.slots.insert(slot, sender);
-        self.slot_tasks.spawn(serve_slot(slot, Consumer::start(address, options), commands, self.from_slots.clone()));
+        self.slot_tasks.spawn(serve_slot(
+            slot,
+            Consumer::start(address, options),
+            commands,
+            self.from_slots.clone(),
+        ));
     }
 }
 

@@ -34,7 +34,9 @@ impl Embedded {
         let config = BrokerConfig { listen, ..BrokerConfig::default() };
         let broker = Broker::bind(config, access(&Schema::default(), &own_password, clock::now().wall))
             .await
-            .with_context(|| format!("cannot listen for AMQP on {listen}: is a broker running there already?"))?;
+            .with_context(|| {
+                format!("cannot listen for AMQP on {listen}: is a broker running there already?")
+            })?;
         Ok(Self { broker, own_password })
     }
 
@@ -44,7 +46,12 @@ impl Embedded {
     }
 
     /// Serves until shutdown.
-    pub(crate) async fn run(self, mut schema: SchemaWatch, telemetry: Telemetry, shutdown: Shutdown) -> Result<()> {
+    pub(crate) async fn run(
+        self,
+        mut schema: SchemaWatch,
+        telemetry: Telemetry,
+        shutdown: Shutdown,
+    ) -> Result<()> {
         let handle = self.broker.handle();
         let own_password = self.own_password;
         let keep = async {
@@ -99,8 +106,11 @@ fn access(schema: &Schema, own_password: &str, now: Wall) -> Access {
             }
             let ingress = names::ingress_exchange(&customer.name);
             let configure = if key.may_declare { Names::Some(vec![ingress.clone()]) } else { Names::None };
-            let permission =
-                Permission { configure, write: Names::Some(vec![ingress, names::RPC_EXCHANGE.to_owned()]), read: Names::None };
+            let permission = Permission {
+                configure,
+                write: Names::Some(vec![ingress, names::RPC_EXCHANGE.to_owned()]),
+                read: Names::None,
+            };
             let user = User {
                 password: Password::Sha256(key.secret_sha256),
                 permissions: BTreeMap::from([(region.vhost.clone(), permission)]),

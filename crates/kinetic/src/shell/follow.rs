@@ -64,7 +64,9 @@ pub(crate) async fn open(config: FollowConfig, telemetry: Telemetry) -> Result<(
         .await?
         .with_context(|| format!("cannot follow the schema repository {remote}"))?;
     let kept = replica.current().map(check).transpose().map_err(|report| {
-        anyhow::anyhow!("the revision in force before no longer checks with this version of Kinetic:\n{report}")
+        anyhow::anyhow!(
+            "the revision in force before no longer checks with this version of Kinetic:\n{report}"
+        )
     })?;
     let has_kept = kept.is_some();
     let empty = || Arc::new(Revision { id: String::new(), schema: Arc::default() });
@@ -85,8 +87,12 @@ pub(crate) async fn open(config: FollowConfig, telemetry: Telemetry) -> Result<(
         Looked::Refused(report) => {
             return Err(crate::BadConfig(format!("the schema in {remote} does not check:\n{report}")).into());
         }
-        Looked::Failed(error) => return Err(error.context(format!("cannot fetch the schema repository {remote}"))),
-        Looked::Swapped | Looked::Nothing => bail!("the schema repository {remote} has no revision yet: push one"),
+        Looked::Failed(error) => {
+            return Err(error.context(format!("cannot fetch the schema repository {remote}")));
+        }
+        Looked::Swapped | Looked::Nothing => {
+            bail!("the schema repository {remote} has no revision yet: push one")
+        }
     }
     Ok((follower, receiver))
 }
@@ -160,14 +166,21 @@ impl Follower {
         match &looked {
             Looked::Failed(error) => {
                 self.failures += 1;
-                tracing::warn!(error = format!("{error:#}"), "cannot fetch the schema repository; the last good revision stays");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "cannot fetch the schema repository; the last good revision stays"
+                );
                 self.telemetry.health(PART, Health::Failing(format!("cannot fetch: {error:#}")), now);
             }
             Looked::Refused(report) => {
                 self.fetched_at = now;
                 self.rejected += 1;
                 tracing::error!(report, "a schema revision that does not check was not put in force");
-                self.telemetry.health(PART, Health::Failing("the newest revision does not check".into()), now);
+                self.telemetry.health(
+                    PART,
+                    Health::Failing("the newest revision does not check".into()),
+                    now,
+                );
             }
             Looked::Swapped => {
                 self.fetched_at = now;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use kinetic_amqp::{Address, Binding, Exchange, ExchangeKind, Outcome, Publisher, Queue, QueueArgs, Topology};
+use kinetic_amqp::{
+    Address, Binding, Exchange, ExchangeKind, Outcome, Publisher, Queue, QueueArgs, Topology,
+};
 use kinetic_replica::Files;
 use kinetic_wire::{Envelope, Wall};
 use rand::rngs::StdRng;
@@ -221,6 +223,10 @@ mod tests {
     fn the_bench_schema_checks() {
         let files = schema("/");
         let loaded = kinetic_schema::load(&files);
-        assert!(loaded.schema.is_some(), "{}", kinetic_schema::render(&loaded.diagnostics, &files, false, 100));
+        assert!(
+            loaded.schema.is_some(),
+            "{}",
+            kinetic_schema::render(&loaded.diagnostics, &files, false, 100)
+        );
     }
 }

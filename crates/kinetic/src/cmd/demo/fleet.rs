@@ -42,12 +42,19 @@ pub(crate) struct Host {
 /// Hosts `web-01` … of which the seventh turns slow.
 pub(crate) fn hosts(count: u32, slow_after: Duration) -> Vec<Host> {
     (1..=count)
-        .map(|number| Host { name: format!("web-{number:02}"), slow_after: (number == 7).then_some(slow_after) })
+        .map(|number| Host {
+            name: format!("web-{number:02}"),
+            slow_after: (number == 7).then_some(slow_after),
+        })
         .collect()
 }
 
 /// The agent of a host, listening for statsd on a free loopback port.
-pub(crate) async fn agent(host: &Host, broker: &Address, customer: &str) -> Result<(agent::Setup, SocketAddr)> {
+pub(crate) async fn agent(
+    host: &Host,
+    broker: &Address,
+    customer: &str,
+) -> Result<(agent::Setup, SocketAddr)> {
     let socket = StatsdSocket::udp(([127, 0, 0, 1], 0).into()).await?;
     let listens = socket.address().context("a UDP socket has an address")?;
     let fallback = Endpoint {

@@ -96,6 +96,10 @@ mod tests {
     fn the_demo_schema_checks() {
         let files = files(&schema_repo::secret_sha256("x"), ([127, 0, 0, 1], 25).into());
         let loaded = kinetic_schema::load(&files);
-        assert!(loaded.schema.is_some(), "{}", kinetic_schema::render(&loaded.diagnostics, &files, false, 100));
+        assert!(
+            loaded.schema.is_some(),
+            "{}",
+            kinetic_schema::render(&loaded.diagnostics, &files, false, 100)
+        );
     }
 }

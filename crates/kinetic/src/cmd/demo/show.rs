@@ -91,7 +91,9 @@ impl Show {
                 AlertState::Firing => self.style.red("firing"),
                 AlertState::Resolved => self.style.green("resolved"),
             };
-            self.say(&format!("  alert {state}: {origin}, {deviations:.2} standard deviations above its peers\n"));
+            self.say(&format!(
+                "  alert {state}: {origin}, {deviations:.2} standard deviations above its peers\n"
+            ));
         }
     }
 
@@ -105,13 +107,17 @@ impl Show {
         for (host, latency) in self.latency.iter().take(HOSTS_DRAWN_MAX) {
             let columns = (latency / BAR_MS * BAR_COLUMNS).clamp(1.0, BAR_COLUMNS) as usize;
             let bar = "█".repeat(columns);
-            let bar = if self.firing.contains_key(host) { self.style.red(&bar) } else { self.style.dim(&bar) };
+            let bar =
+                if self.firing.contains_key(host) { self.style.red(&bar) } else { self.style.dim(&bar) };
             text.push_str(&format!("  {host}  {latency:6.1} ms  {bar}\n"));
         }
         if self.latency.len() > HOSTS_DRAWN_MAX {
             text.push_str(&format!("  and {} more\n", self.latency.len() - HOSTS_DRAWN_MAX));
         }
-        text.push_str(&format!("  {samples:.0} samples analysed   {}\n", self.style.dim("Ctrl-C stops the demo")));
+        text.push_str(&format!(
+            "  {samples:.0} samples analysed   {}\n",
+            self.style.dim("Ctrl-C stops the demo")
+        ));
         self.drawn_lines = text.lines().count();
         self.say(&text);
     }
@@ -147,7 +153,10 @@ impl Show {
              kinetic up --help                     run it for real on this machine\n  \
              kinetic client-config --help          connect statsd, collectd, Telegraf, Python\n\n",
         );
-        self.say(&format!("{}\n", self.style.dim("The demo goes on (repeats and recoveries are mailed too); Ctrl-C stops it.")));
+        self.say(&format!(
+            "{}\n",
+            self.style.dim("The demo goes on (repeats and recoveries are mailed too); Ctrl-C stops it.")
+        ));
     }
 
     /// Ctrl-C, or the end of `--once`.
