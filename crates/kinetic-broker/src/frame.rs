@@ -46,12 +46,11 @@ pub(crate) fn next_frame(bytes: &[u8], frame_max: u32) -> Outcome<Option<Frame<'
         other => return Err(Failure::frame(&format!("unknown frame type {other}"))),
     };
     let (Some(channel), Some(size)) = (cursor.u16(), cursor.u32()) else { return Ok(None) };
-    // A size at the maximum less the overhead is the largest; compare without overflow.
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    let max = usize::try_from(frame_max).unwrap_or(usize::MAX);
-    if size > max.saturating_sub(FRAME_OVERHEAD) {
+    // As RabbitMQ: a payload may be as large as the maximum, since some clients forget the framing around it.
+    if size > frame_max {
         return Err(Failure::frame(&format!("frame of {size} bytes is larger than the maximum {frame_max}")));
     }
+    let size = usize::try_from(size).map_err(|_| Failure::frame("frame too large"))?;
     let Some(payload) = cursor.take(size) else { return Ok(None) };
     match cursor.u8() {
         None => Ok(None),
@@ -184,9 +183,9 @@ mod tests {
         assert_eq!(next_frame(&[9], 4096).unwrap_err().code, 501);
         assert_eq!(next_frame(&[8, 0, 0, 0, 0, 0, 0, 205], 4096).unwrap_err().code, 501);
         assert_eq!(next_frame(&[3, 0, 1, 255, 255, 255, 255], 4096).unwrap_err().code, 501);
-        let exactly = (4096u32 - 8).to_be_bytes();
+        let exactly = 4096u32.to_be_bytes();
         assert_eq!(next_frame(&[3, 0, 1, exactly[0], exactly[1], exactly[2], exactly[3]], 4096), Ok(None));
-        let above = (4096u32 - 7).to_be_bytes();
+        let above = 4097u32.to_be_bytes();
         assert!(next_frame(&[3, 0, 1, above[0], above[1], above[2], above[3]], 4096).is_err());
     }
 

@@ -260,7 +260,7 @@ async fn bad_frame_end_is_501(world: World) {
 
 async fn too_large_frame_is_501(world: World) {
     let mut raw = raw_session(&world).await;
-    raw.stream.write_all(&[3, 0, 1, 0, 2, 0, 0]).await.expect("writes");
+    raw.stream.write_all(&[3, 0, 1, 0, 2, 0, 1]).await.expect("writes");
     raw.stream.write_all(&vec![0; 1000]).await.expect("writes");
     assert_eq!(raw.close_code().await, 501);
 }
@@ -290,6 +290,8 @@ async fn frame_max_out_of_range_is_530(world: World) {
         payload.extend(frame_max.to_be_bytes());
         payload.extend([0, 0]);
         raw.method(0, &payload).await;
-        assert_eq!(raw.close_code().await, 530, "{frame_max}");
+        // RabbitMQ 3.10 waits three seconds and hangs up without a word.
+        let expect = if world.handle.is_some() { 530 } else { 0 };
+        assert_eq!(raw.close_code().await, expect, "{frame_max}");
     }
 }
