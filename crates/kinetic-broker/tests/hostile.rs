@@ -3,18 +3,14 @@
 
 #[path = "common/mod.rs"]
 mod common;
-#[path = "conformance/kit.rs"]
-mod kit;
-#[path = "conformance/login.rs"]
-mod login;
 
+use common::kit::*;
+use common::raw::{PUBLISH, raw_connect, raw_login, raw_session};
 use common::{World, access, embedded, embedded_with, eventually};
 use kinetic_broker::{BrokerConfig, Names, Password, Stats};
-use kit::*;
 use lapin::options::*;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation};
-use login::{PUBLISH, raw_connect, raw_login, raw_session};
 use proptest::prelude::*;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -356,6 +352,11 @@ fn mutated_sessions_hurt_nobody() {
     let q = runtime.block_on(witness.queue(FieldTable::default()));
     runtime.block_on(witness.confirm_mode());
     let session = recorded();
+    runtime.block_on(async {
+        let mut raw = raw_session(&world).await;
+        raw.stream.write_all(&session).await.expect("writes");
+        raw.expect_any([0, 50, 0, 41]).await;
+    });
     let config = ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() };
     proptest!(config, |(edits in proptest::collection::vec((0..session.len(), any::<u8>()), 1..6), cut in 0..session.len())| {
         let mut bytes = session.clone();
@@ -397,7 +398,7 @@ fn recorded() -> Vec<u8> {
     frame(1, b"\0\x3c\0\x14\0\0\x01q\x01c\0\0\0\0\0");
     for _ in 0..3 {
         frame(1, b"\0\x3c\0\x28\0\0\x09amq.topic\x03a.b\x01");
-        frame(2, b"\0\x3c\0\0\0\0\0\0\0\0\0\x05\xa0\0\x04text\0\0\0\x0d\x01kF\0\0\0\x06\x01vI\0\0\0");
+        frame(2, b"\0\x3c\0\0\0\0\0\0\0\0\0\x05\xa0\0\x04text\0\0\0\x0e\x01kF\0\0\0\x07\x01vI\0\0\0\x05");
         frame(3, b"hello");
         frame(1, b"\0\x3c\0\x28\0\0\x09amq.topic\x03a.b\x01");
         frame(2, b"\0\x3c\0\0\0\0\0\0\0\0\0\x05\x80\0\x04text");

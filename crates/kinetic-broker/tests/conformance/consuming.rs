@@ -2,7 +2,7 @@
 
 use crate::checks;
 use crate::common::World;
-use crate::kit::*;
+use crate::common::kit::*;
 use futures_util::StreamExt;
 use lapin::BasicProperties;
 use lapin::options::*;
@@ -324,7 +324,7 @@ async fn single_active_consumer_hands_over(world: World) {
 
 async fn prefetch_size_is_540(world: World) {
     // lapin cannot send a prefetch size, so this goes over a raw socket.
-    let mut raw = crate::login::raw_session(&world).await;
+    let mut raw = crate::common::raw::raw_session(&world).await;
     raw.method(1, &[0, 60, 0, 10, 0, 0, 0, 9, 0, 1, 0]).await;
     assert_eq!(raw.close_code().await, 540);
 }
