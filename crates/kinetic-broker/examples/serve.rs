@@ -13,7 +13,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         permissions: BTreeMap::from([("/".into(), Permission::all())]),
         connections_max: None,
     };
-    let access = Access { vhosts: ["/".to_owned()].into(), users: BTreeMap::from([("guest".to_owned(), user)]) };
+    let access =
+        Access { vhosts: ["/".to_owned()].into(), users: BTreeMap::from([("guest".to_owned(), user)]) };
     let config = BrokerConfig { listen: ([127, 0, 0, 1], port).into(), ..BrokerConfig::default() };
     let broker = Broker::bind(config, access).await?;
     println!("amqp://guest:guest@{}/%2f", broker.local_addr());
