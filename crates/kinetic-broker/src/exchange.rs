@@ -55,14 +55,16 @@ pub(crate) struct ExchangeSpec {
     pub(crate) arguments: FieldTable,
 }
 
+/// Routing key, destination and canonical arguments: what makes a binding one binding.
+type BindingId = (Box<str>, Destination, Box<[u8]>);
+
 /// One exchange: what was declared, its bindings, and an index of them by its type.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) name: Arc<str>,
     pub(crate) spec: ExchangeSpec,
     pub(crate) alternate: Option<Arc<str>>,
-    /// Routing key, destination and canonical arguments: what makes a binding one binding.
-    bindings: BTreeMap<(Box<str>, Destination, Box<[u8]>), FieldTable>,
+    bindings: BTreeMap<BindingId, FieldTable>,
     direct: BTreeMap<Box<str>, Vec<Destination>>,
     fanout: Vec<Destination>,
     topic: Trie<Destination>,
@@ -343,12 +345,15 @@ impl Exchange {
     /// Takes out of the index what no remaining binding needs: two bindings may differ by arguments only, and a
     /// fanout exchange does not care for keys.
     fn unindex(&mut self, key: &str, to: &Destination) {
-        let fanout = self.spec.kind == ExchangeKind::Fanout;
-        if self
-            .bindings
-            .keys()
-            .any(|(other, destination, _)| destination == to && (fanout || &**other == key))
-        {
+        let others = match self.spec.kind {
+            ExchangeKind::Fanout => self.bindings.keys().any(|(_, other, _)| other == to),
+            _ => {
+                let first: BindingId = (key.into(), to.clone(), Box::default());
+                let next = self.bindings.range(first..).next();
+                next.is_some_and(|((other, destination, _), _)| &**other == key && destination == to)
+            }
+        };
+        if others {
             return;
         }
         match self.spec.kind {

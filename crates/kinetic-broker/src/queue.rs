@@ -307,7 +307,7 @@ mod tests {
     fn consumers_take_turns_or_stand_by() {
         let ids = [ConsumerId(1), ConsumerId(2)];
         let mut q = queue(QueueArgs::default());
-        ids.map(|id| q.add_consumer(id));
+        ids.iter().for_each(|id| q.add_consumer(*id));
         assert_eq!(q.next_consumer(), Some(ids[0]));
         q.rotate();
         assert_eq!(q.next_consumer(), Some(ids[1]));
@@ -318,7 +318,7 @@ mod tests {
         q.rotate();
         assert_eq!(q.next_consumer(), Some(ids[1]));
         let mut q = queue(QueueArgs { single_active: true, ..QueueArgs::default() });
-        ids.map(|id| q.add_consumer(id));
+        ids.iter().for_each(|id| q.add_consumer(*id));
         q.rotate();
         assert_eq!(q.next_consumer(), Some(ids[0]));
         q.park();

@@ -1,4 +1,6 @@
 //! Topic matching: a trie of binding patterns by word (`*` one word, `#` any number of words, none included).
+//!
+//! Words are parted by dots and may be empty; an empty key or pattern has no word at all, as in RabbitMQ.
 
 use std::collections::BTreeMap;
 
@@ -28,11 +30,15 @@ impl<T> Default for Trie<T> {
     }
 }
 
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split('.').take(if text.is_empty() { 0 } else { usize::MAX })
+}
+
 impl<T: PartialEq> Trie<T> {
     /// Adds `value` under `pattern`; once however often it is added.
     pub(crate) fn insert(&mut self, pattern: &str, value: T) {
         let mut node = &mut self.root;
-        for word in pattern.split('.') {
+        for word in words(pattern) {
             node = node.words.entry(word.into()).or_default();
             node.any = word == "#";
         }
@@ -43,7 +49,7 @@ impl<T: PartialEq> Trie<T> {
 
     /// Removes `value` under `pattern`, and branches that hold nothing any more.
     pub(crate) fn remove(&mut self, pattern: &str, value: &T) {
-        let words: Vec<&str> = pattern.split('.').collect();
+        let words: Vec<&str> = words(pattern).collect();
         self.root.remove(&words, value);
     }
 
@@ -55,7 +61,7 @@ impl<T: PartialEq> Trie<T> {
         let mut here: Vec<&Node<T>> = Vec::with_capacity(8);
         let mut next: Vec<&Node<T>> = Vec::with_capacity(8);
         self.root.enter(&mut here);
-        for word in key.split('.') {
+        for word in words(key) {
             for node in here.drain(..) {
                 node.step(word, &mut next);
             }
@@ -143,7 +149,10 @@ mod tests {
     fn edges() {
         check("#", "", true);
         check("#", "a.b", true);
-        check("*", "", true); // an empty key is one empty word
+        check("*", "", false);
+        check("*", ".", false);
+        check("*.*", ".", true);
+        check("*.#", "", false);
         check("*", "a.b", false);
         check("a.#", "a", true);
         check("a.#", "a.b.c", true);
@@ -198,10 +207,10 @@ mod tests {
             }
             let mut found = std::collections::BTreeSet::new();
             trie.matches(&key, &mut |index| { found.insert(*index); });
-            let words: Vec<&str> = key.split('.').collect();
+            let key_words: Vec<&str> = if key.is_empty() { Vec::new() } else { key.split('.').collect() };
             for (index, pattern) in patterns.iter().enumerate() {
-                let parts: Vec<&str> = pattern.split('.').collect();
-                prop_assert_eq!(found.contains(&index), naive(&parts, &words), "{} {}", pattern, key);
+                let parts: Vec<&str> = if pattern.is_empty() { Vec::new() } else { pattern.split('.').collect() };
+                prop_assert_eq!(found.contains(&index), naive(&parts, &key_words), "{} {}", pattern, key);
             }
         }
     }

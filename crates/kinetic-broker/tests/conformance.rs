@@ -3,8 +3,6 @@
 //! `cargo test -p kinetic-broker --test conformance -- --ignored` runs the same checks on a private RabbitMQ node.
 
 mod common;
-#[path = "common/rabbit.rs"]
-mod rabbit;
 
 #[path = "conformance/bindings.rs"]
 mod bindings;
@@ -12,8 +10,6 @@ mod bindings;
 mod consuming;
 #[path = "conformance/declaring.rs"]
 mod declaring;
-#[path = "conformance/kit.rs"]
-mod kit;
 #[path = "conformance/limits.rs"]
 mod limits;
 #[path = "conformance/login.rs"]
@@ -28,6 +24,7 @@ use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+#[expect(clippy::print_stdout, reason = "a report of checks")]
 async fn run_all(world: &World) {
     let mut checks = declaring::checks();
     for more in [
@@ -68,6 +65,6 @@ async fn embedded_broker() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "starts a RabbitMQ node: run with --ignored where rabbitmq-server is installed"]
 async fn rabbitmq() {
-    let node = rabbit::start().await;
+    let node = common::rabbit::start().await;
     run_all(&node.world).await;
 }

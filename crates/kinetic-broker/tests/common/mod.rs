@@ -2,6 +2,10 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod kit;
+pub(crate) mod rabbit;
+pub(crate) mod raw;
+
 use kinetic_broker::{Access, Broker, BrokerConfig, BrokerHandle, Names, Password, Permission, User};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

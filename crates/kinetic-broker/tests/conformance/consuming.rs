@@ -2,7 +2,8 @@
 
 use crate::checks;
 use crate::common::World;
-use crate::kit::*;
+use crate::common::kit::*;
+use crate::common::raw::{HEADER, raw_session};
 use futures_util::StreamExt;
 use lapin::BasicProperties;
 use lapin::options::*;
@@ -139,35 +140,34 @@ async fn reject_without_requeue_drops(world: World) {
     assert!(again.redelivered && body(&again) == "1");
 }
 
-async fn closed_with(link: &Link) -> u16 {
-    // The refusal of an acknowledgement has no call to answer; the next call on the channel fails with it.
-    for _ in 0..100 {
-        if let Err(error) = link.channel.basic_qos(1, Default::default()).await {
-            if let lapin::ErrorKind::ProtocolError(error) = error.kind() {
-                return error.get_id();
-            }
-            panic!("{error}");
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the channel stayed open");
-}
+const ACK_1: [u8; 13] = [0, 60, 0, 80, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 
+/// Over a raw socket: the refusal of an acknowledgement has no call that could fail with it.
 async fn unknown_tag_is_406(world: World) {
-    let link = link(&world).await;
-    link.channel.basic_ack(77, Default::default()).await.expect("sends");
-    assert_eq!(closed_with(&link).await, 406);
+    let mut raw = raw_session(&world).await;
+    raw.method(1, &ACK_1).await;
+    assert_eq!(raw.close_code().await, 406);
 }
 
 async fn double_ack_is_406(world: World) {
-    let link = link(&world).await;
-    let q = filled(&link, FieldTable::default(), 1).await;
-    let mut consumer = link.consume(&q, false).await;
-    let tag = next(&mut consumer).await.delivery_tag;
-    for _ in 0..2 {
-        link.channel.basic_ack(tag, Default::default()).await.expect("sends");
+    let mut raw = raw_session(&world).await;
+    raw.method(1, &[0, 50, 0, 10, 0, 0, 0, 4, 0, 0, 0, 0]).await;
+    let named = raw.expect([0, 50, 0, 11]).await;
+    let queue = &named[..usize::from(named[0]) + 1];
+    raw.method(1, &[&[0, 60, 0, 40, 0, 0, 0][..], queue, &[0]].concat()).await;
+    raw.frame(2, 1, &HEADER).await;
+    raw.frame(3, 1, b"x").await;
+    for _ in 0..100 {
+        raw.method(1, &[&[0, 60, 0, 70, 0, 0][..], queue, &[0]].concat()).await;
+        let (_, _, answer) = raw.read_frame().await.expect("an answer");
+        if answer.starts_with(&[0, 60, 0, 71]) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    assert_eq!(closed_with(&link).await, 406);
+    raw.method(1, &ACK_1).await;
+    raw.method(1, &ACK_1).await;
+    assert_eq!(raw.close_code().await, 406);
 }
 
 async fn recover_redelivers(world: World) {
@@ -324,7 +324,7 @@ async fn single_active_consumer_hands_over(world: World) {
 
 async fn prefetch_size_is_540(world: World) {
     // lapin cannot send a prefetch size, so this goes over a raw socket.
-    let mut raw = crate::login::raw_session(&world).await;
+    let mut raw = raw_session(&world).await;
     raw.method(1, &[0, 60, 0, 10, 0, 0, 0, 9, 0, 1, 0]).await;
     assert_eq!(raw.close_code().await, 540);
 }

@@ -2,7 +2,7 @@
 
 use crate::checks;
 use crate::common::World;
-use crate::kit::*;
+use crate::common::kit::*;
 use lapin::ExchangeKind;
 use lapin::options::*;
 use lapin::types::{AMQPValue, FieldTable};

@@ -2,13 +2,12 @@
 
 use crate::checks;
 use crate::common::World;
-use crate::kit::*;
+use crate::common::kit::*;
+use crate::common::raw::*;
 use lapin::options::*;
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties, ExchangeKind};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 pub(crate) fn checks() -> Vec<Check> {
     checks![
@@ -115,98 +114,6 @@ async fn update_secret_is_fine(world: World) {
     }
 }
 
-/// A client that writes whatever it is told.
-pub(crate) struct Raw {
-    pub(crate) stream: TcpStream,
-}
-
-impl Raw {
-    pub(crate) async fn frame(&mut self, kind: u8, channel: u16, payload: &[u8]) {
-        let mut bytes = vec![kind];
-        bytes.extend(channel.to_be_bytes());
-        bytes.extend(u32::try_from(payload.len()).expect("small").to_be_bytes());
-        bytes.extend(payload);
-        bytes.push(206);
-        self.stream.write_all(&bytes).await.expect("writes");
-    }
-
-    pub(crate) async fn method(&mut self, channel: u16, payload: &[u8]) {
-        self.frame(1, channel, payload).await;
-    }
-
-    pub(crate) async fn read_frame(&mut self) -> Option<(u8, u16, Vec<u8>)> {
-        let mut head = [0; 7];
-        self.stream.read_exact(&mut head).await.ok()?;
-        let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
-        let mut payload = vec![0; usize::try_from(size).expect("small") + 1];
-        self.stream.read_exact(&mut payload).await.ok()?;
-        assert_eq!(payload.pop(), Some(206));
-        Some((head[0], u16::from_be_bytes([head[1], head[2]]), payload))
-    }
-
-    /// Reads until a method of these ids; what follows them.
-    pub(crate) async fn expect(&mut self, ids: [u8; 4]) -> Vec<u8> {
-        let wait = async {
-            loop {
-                let (kind, _, payload) = self.read_frame().await.expect("open");
-                if kind == 1 && payload.starts_with(&ids) {
-                    return payload[4..].to_vec();
-                }
-                assert!(kind == 8, "unexpected {kind} {payload:?}");
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(5), wait).await.expect("in time")
-    }
-
-    /// The reply code of the `connection.close` or `channel.close` that comes next; 0 when the socket just closes.
-    pub(crate) async fn close_code(&mut self) -> u16 {
-        let wait = async {
-            while let Some((kind, _, payload)) = self.read_frame().await {
-                if kind == 1 && (payload.starts_with(&[0, 10, 0, 50]) || payload.starts_with(&[0, 20, 0, 40]))
-                {
-                    return u16::from_be_bytes([payload[4], payload[5]]);
-                }
-            }
-            0
-        };
-        tokio::time::timeout(Duration::from_secs(5), wait).await.expect("in time")
-    }
-}
-
-pub(crate) async fn raw_connect(world: &World) -> Raw {
-    Raw { stream: TcpStream::connect(world.address).await.expect("connects") }
-}
-
-/// Through the handshake up to `connection.tune`.
-pub(crate) async fn raw_login(world: &World) -> Raw {
-    let mut raw = raw_connect(world).await;
-    raw.stream.write_all(b"AMQP\0\0\x09\x01").await.expect("writes");
-    raw.expect([0, 10, 0, 10]).await;
-    let mut payload = vec![0, 10, 0, 11, 0, 0, 0, 0, 5];
-    payload.extend(b"PLAIN");
-    let response = b"\0admin\0admin-secret";
-    payload.extend(u32::try_from(response.len()).expect("small").to_be_bytes());
-    payload.extend(response);
-    payload.extend(b"\x05en_US");
-    raw.method(0, &payload).await;
-    raw.expect([0, 10, 0, 30]).await;
-    raw
-}
-
-/// A connection without heartbeats and with channel 1 open.
-pub(crate) async fn raw_session(world: &World) -> Raw {
-    let mut raw = raw_login(world).await;
-    raw.method(0, &[0, 10, 0, 31, 0, 100, 0, 2, 0, 0, 0, 0]).await;
-    raw.method(0, &[0, 10, 0, 40, 1, b'/', 0, 0]).await;
-    raw.expect([0, 10, 0, 41]).await;
-    raw.method(1, &[0, 20, 0, 10, 0]).await;
-    raw.expect([0, 20, 0, 11]).await;
-    raw
-}
-
-/// `basic.publish` to the default exchange with key `k`.
-pub(crate) const PUBLISH: [u8; 10] = [0, 60, 0, 40, 0, 0, 0, 1, b'k', 0];
-
 async fn wrong_header_gets_ours(world: World) {
     for header in [&b"AMQP\x01\x01\0\x0a"[..], b"GET / HTTP/1.1\r\n\r\n"] {
         let mut raw = raw_connect(&world).await;
@@ -229,8 +136,6 @@ async fn method_on_unopened_channel_is_504(world: World) {
     raw.method(7, &[0, 60, 0, 10, 0, 0, 0, 0, 0, 1, 0]).await;
     assert_eq!(raw.close_code().await, 504);
 }
-
-const HEADER: [u8; 14] = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0];
 
 async fn header_without_publish_is_505(world: World) {
     let mut raw = raw_session(&world).await;
@@ -260,7 +165,7 @@ async fn bad_frame_end_is_501(world: World) {
 
 async fn too_large_frame_is_501(world: World) {
     let mut raw = raw_session(&world).await;
-    raw.stream.write_all(&[3, 0, 1, 0, 2, 0, 0]).await.expect("writes");
+    raw.stream.write_all(&[3, 0, 1, 0, 2, 0, 1]).await.expect("writes");
     raw.stream.write_all(&vec![0; 1000]).await.expect("writes");
     assert_eq!(raw.close_code().await, 501);
 }
@@ -290,6 +195,8 @@ async fn frame_max_out_of_range_is_530(world: World) {
         payload.extend(frame_max.to_be_bytes());
         payload.extend([0, 0]);
         raw.method(0, &payload).await;
-        assert_eq!(raw.close_code().await, 530, "{frame_max}");
+        // RabbitMQ 3.10 waits three seconds and hangs up without a word.
+        let expect = if world.handle.is_some() { 530 } else { 0 };
+        assert_eq!(raw.close_code().await, expect, "{frame_max}");
     }
 }

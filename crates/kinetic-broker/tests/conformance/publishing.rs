@@ -2,7 +2,7 @@
 
 use crate::checks;
 use crate::common::World;
-use crate::kit::*;
+use crate::common::kit::*;
 use futures_util::StreamExt;
 use lapin::BasicProperties;
 use lapin::Confirmation;

@@ -2,7 +2,7 @@
 
 use crate::checks;
 use crate::common::World;
-use crate::kit::*;
+use crate::common::kit::*;
 use lapin::BasicProperties;
 use lapin::Confirmation;
 use lapin::options::*;

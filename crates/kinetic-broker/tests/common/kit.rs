@@ -1,6 +1,6 @@
 //! Short words for the checks.
 
-use crate::common::World;
+use super::World;
 use futures_util::StreamExt;
 use lapin::Confirmation;
 use lapin::message::Delivery;
