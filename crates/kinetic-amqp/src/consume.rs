@@ -279,7 +279,8 @@ impl Consumer {
         }
     }
 
-    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    /// [`Consumer::next`] for whoever polls many consumers in one task.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         loop {
             match &mut self.state {
                 State::Subscribed(subscription) => match Pin::new(&mut subscription.stream).poll_next(cx) {

@@ -83,7 +83,14 @@ fn run(command: Command) -> anyhow::Result<u8> {
             Ok(0)
         }
         other => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+            let mut builder = match other {
+                // One loop does all the work: handing it from thread to thread costs more than a second one brings.
+                Command::Analyzer(_) | Command::BenchDrain(_) => {
+                    tokio::runtime::Builder::new_current_thread()
+                }
+                _ => tokio::runtime::Builder::new_multi_thread(),
+            };
+            let runtime = builder.enable_all().build()?;
             let outcome = runtime.block_on(run_async(other));
             // A blocking fetch from a dead remote must not keep the process.
             runtime.shutdown_timeout(std::time::Duration::from_secs(2));

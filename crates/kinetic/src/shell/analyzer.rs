@@ -1,7 +1,8 @@
-//! The analyzer's loop. One task per subscription talks to the broker and hands over batches; this loop alone tells
-//! the machine.
+//! The analyzer's loop: all subscriptions are polled here, and what is ready goes straight to the machine.
 
-use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -9,7 +10,7 @@ use bytes::Bytes;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Outcome, Publisher, RpcClient, Settle};
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
 use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, SourceKey, Token, encode, names};
-use tokio::sync::mpsc;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::adapter::clock;
@@ -24,12 +25,8 @@ const PREFETCH: u16 = 40_000;
 pub(crate) const HELD_MAX: usize = 32_768;
 /// Series per customer.
 pub(crate) const SERIES_MAX: usize = 1_000_000;
-/// Deliveries handed to the machine at once.
+/// Deliveries of one subscription that the machine is told before its effects are performed.
 const BATCH_MAX: usize = 256;
-/// Batches that wait for the machine, over all subscriptions.
-const BATCHES_MAX: usize = 4;
-/// Settlements that wait for one subscription's task.
-const SETTLES_MAX: usize = 64;
 /// Alert events whose confirm is awaited at once.
 const ALERTS_IN_FLIGHT_MAX: usize = 256;
 /// Pause before an alert event is published again.
@@ -59,19 +56,7 @@ enum Done {
     Replied { request: RequestId, body: Vec<u8> },
     RequestFailed { request: RequestId },
     Published { id: AlertId },
-}
-
-/// What a subscription's task says.
-enum FromSlot {
-    Batch(Vec<kinetic_amqp::Delivery>),
-    Lost,
-    Unsubscribed,
-}
-
-/// What a subscription's task is told.
-enum ToSlot {
-    Settle(Settle),
-    Unsubscribe,
+    Unsubscribed { slot: Slot },
 }
 
 struct Shell {
@@ -80,10 +65,16 @@ struct Shell {
     rpc: RpcClient,
     publisher: Publisher,
     jobs: JoinSet<Done>,
-    publishes: std::sync::Arc<tokio::sync::Semaphore>,
-    slots: BTreeMap<Slot, mpsc::Sender<ToSlot>>,
-    slot_tasks: JoinSet<()>,
-    from_slots: mpsc::Sender<(Slot, FromSlot)>,
+    publishes: Arc<Semaphore>,
+    subscriptions: Subscriptions,
+}
+
+/// What is consumed.
+#[derive(Default)]
+struct Subscriptions {
+    slots: Vec<(Slot, Consumer)>,
+    /// The one that is looked at first next time, so that a busy one does not starve the others.
+    turn: usize,
 }
 
 /// Runs until shutdown has drained the machine.
@@ -91,17 +82,14 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let Setup { config, control, mut schema, telemetry, metrics_interval } = setup;
     let first = schema.borrow_and_update().clone();
     let mut analyzer = Analyzer::new(config, first.schema.clone(), first.id.clone());
-    let (from_slots, mut batches) = mpsc::channel(BATCHES_MAX);
     let mut shell = Shell {
         rpc: RpcClient::start(control.clone()),
         publisher: Publisher::start(control.clone(), topology::alerts(), ALERTS_IN_FLIGHT_MAX),
         control,
         schema: schema.clone(),
         jobs: JoinSet::new(),
-        publishes: std::sync::Arc::new(tokio::sync::Semaphore::new(ALERTS_IN_FLIGHT_MAX)),
-        slots: BTreeMap::new(),
-        slot_tasks: JoinSet::new(),
-        from_slots,
+        publishes: Arc::new(Semaphore::new(ALERTS_IN_FLIGHT_MAX)),
+        subscriptions: Subscriptions::default(),
     };
     let mut effects = Vec::new();
     let mut metrics_due = tokio::time::interval(metrics_interval);
@@ -121,7 +109,9 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 let input = Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone() };
                 analyzer.handle(clock::now(), input, &mut effects);
             }
-            Some((slot, event)) = batches.recv() => tell(&mut analyzer, slot, &event, &mut effects),
+            (index, event) = shell.subscriptions.next() => {
+                shell.subscriptions.tell(&mut analyzer, index, event, &mut effects);
+            },
             Some(done) = shell.jobs.join_next() => match done? {
                 Done::Replied { request, body } => {
                     analyzer.handle(clock::now(), Input::Replied { request, body: &body }, &mut effects);
@@ -130,6 +120,9 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                     analyzer.handle(clock::now(), Input::RequestFailed { request }, &mut effects);
                 }
                 Done::Published { id } => analyzer.handle(clock::now(), Input::Published { id }, &mut effects),
+                Done::Unsubscribed { slot } => {
+                    analyzer.handle(clock::now(), Input::Unsubscribed { slot }, &mut effects);
+                }
             },
             () = clock::sleep_until(analyzer.next_wakeup()) => {
                 analyzer.handle(clock::now(), Input::Tick, &mut effects);
@@ -148,26 +141,59 @@ fn health(analyzer: &Analyzer) -> Health {
     if analyzer.is_registered() { Health::Ok } else { Health::Failing("no lease from a redirector".into()) }
 }
 
-/// Tells the machine what a subscription's task said; the clock is read once per batch.
-fn tell(analyzer: &mut Analyzer, slot: Slot, event: &FromSlot, effects: &mut Vec<Effect>) {
-    let now = clock::now();
-    match event {
-        FromSlot::Batch(batch) => {
-            for delivery in batch {
-                let delivery = Delivery {
-                    slot,
-                    token: Token(delivery.token),
-                    redelivered: delivery.redelivered,
-                    exchange: delivery.exchange(),
-                    routing_key: delivery.routing_key(),
-                    envelope: delivery.envelope(),
-                    body: delivery.body(),
-                };
-                analyzer.handle(now, Input::Delivery(delivery), effects);
+impl Subscriptions {
+    /// The next event of any subscription, with its place in `slots`; never, without one.
+    async fn next(&mut self) -> (usize, Event) {
+        let (slots, turn) = (&mut self.slots, &mut self.turn);
+        poll_fn(|cx| {
+            for offset in 0..slots.len() {
+                let index = (*turn + offset) % slots.len();
+                if let Poll::Ready(event) = slots[index].1.poll_next(cx) {
+                    *turn = index + 1;
+                    return Poll::Ready((index, event));
+                }
             }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Tells the machine an event and what is ready behind it; the clock is read once for all.
+    fn tell(&mut self, analyzer: &mut Analyzer, index: usize, first: Event, effects: &mut Vec<Effect>) {
+        let now = clock::now();
+        let (slot, consumer) = &mut self.slots[index];
+        let slot = *slot;
+        let mut next = Some(first);
+        let mut told = 0;
+        while let Some(event) = next {
+            match event {
+                Event::Delivery(delivery) => {
+                    let delivery = Delivery {
+                        slot,
+                        token: Token(delivery.token),
+                        redelivered: delivery.redelivered,
+                        exchange: delivery.exchange(),
+                        routing_key: delivery.routing_key(),
+                        envelope: delivery.envelope(),
+                        body: delivery.body(),
+                    };
+                    analyzer.handle(now, Input::Delivery(delivery), effects);
+                }
+                Event::Lost { reason } => {
+                    tracing::warn!(reason, "subscription lost; it will be taken up again");
+                    analyzer.handle(now, Input::SubscriptionLost { slot }, effects);
+                }
+                Event::Subscribed | Event::Cancelled => {}
+            }
+            told += 1;
+            next = if told < BATCH_MAX { consumer.try_next() } else { None };
         }
-        FromSlot::Lost => analyzer.handle(now, Input::SubscriptionLost { slot }, effects),
-        FromSlot::Unsubscribed => analyzer.handle(now, Input::Unsubscribed { slot }, effects),
+    }
+
+    async fn settle(&mut self, slot: Slot, settle: Settle) {
+        if let Some((_, consumer)) = self.slots.iter_mut().find(|(known, _)| *known == slot) {
+            consumer.settle(settle).await;
+        }
     }
 }
 
@@ -184,18 +210,17 @@ impl Shell {
                     tracing::info!(%source, %epoch, "subscribing");
                     self.subscribe(slot, &source, &region);
                 }
-                Effect::Unsubscribe { slot } => self.tell_slot(slot, ToSlot::Unsubscribe).await,
+                Effect::Unsubscribe { slot } => self.unsubscribe(slot),
                 Effect::AckUpTo { slot, token } => {
-                    self.tell_slot(slot, ToSlot::Settle(Settle::AckUpTo(token.0))).await;
+                    self.subscriptions.settle(slot, Settle::AckUpTo(token.0)).await
                 }
                 Effect::AckRange { slot, first, last } => {
                     for token in first.0..=last.0 {
-                        self.tell_slot(slot, ToSlot::Settle(Settle::Ack(token))).await;
+                        self.subscriptions.settle(slot, Settle::Ack(token)).await;
                     }
                 }
                 Effect::Reject { slot, token } => {
-                    self.tell_slot(slot, ToSlot::Settle(Settle::Reject { token: token.0, requeue: false }))
-                        .await;
+                    self.subscriptions.settle(slot, Settle::Reject { token: token.0, requeue: false }).await;
                 }
                 Effect::Publish(event) => self.publish(*event),
                 Effect::Stopped => stopped = true,
@@ -204,12 +229,17 @@ impl Shell {
         stopped
     }
 
-    async fn tell_slot(&mut self, slot: Slot, message: ToSlot) {
-        if let Some(sender) = self.slots.get(&slot)
-            && sender.send(message).await.is_err()
-        {
-            self.slots.remove(&slot);
-        }
+    /// Settlements asked for before are on their way on the same channel, ahead of the cancel.
+    fn unsubscribe(&mut self, slot: Slot) {
+        let Some(index) = self.subscriptions.slots.iter().position(|(known, _)| *known == slot) else {
+            return;
+        };
+        let (_, mut consumer) = self.subscriptions.slots.swap_remove(index);
+        self.jobs.spawn(async move {
+            consumer.cancel().await;
+            consumer.close().await;
+            Done::Unsubscribed { slot }
+        });
     }
 
     fn request(&mut self, request: RequestId, kind: &'static str, body: Vec<u8>, timeout: Duration) {
@@ -263,14 +293,7 @@ impl Shell {
             prefetch: PREFETCH,
             ..ConsumeOptions::default()
         };
-        let (sender, commands) = mpsc::channel(SETTLES_MAX);
-        self.slots.insert(slot, sender);
-        self.slot_tasks.spawn(serve_slot(
-            slot,
-            Consumer::start(address, options),
-            commands,
-            self.from_slots.clone(),
-        ));
+        self.subscriptions.slots.push((slot, Consumer::start(address, options)));
     }
 }
 
@@ -284,60 +307,4 @@ fn alert_envelope(event: &AlertEvent) -> Envelope<'_> {
         traceparent: event.traceparent.as_deref().map(Into::into),
         ..Envelope::default()
     }
-}
-
-/// One subscription: deliveries to the machine in batches, settlements to the broker. Both at once, so that neither
-/// waits for the other.
-async fn serve_slot(
-    slot: Slot,
-    mut consumer: Consumer,
-    mut commands: mpsc::Receiver<ToSlot>,
-    machine: mpsc::Sender<(Slot, FromSlot)>,
-) {
-    let mut ready: Option<FromSlot> = None;
-    let mut after: Option<FromSlot> = None;
-    loop {
-        tokio::select! {
-            biased;
-            command = commands.recv() => match command {
-                Some(ToSlot::Settle(settle)) => consumer.settle(settle).await,
-                Some(ToSlot::Unsubscribe) | None => break,
-            },
-            permit = machine.reserve(), if ready.is_some() => match (permit, ready.take()) {
-                (Ok(permit), Some(message)) => {
-                    permit.send((slot, message));
-                    ready = after.take();
-                }
-                _ => break,
-            },
-            event = consumer.next(), if ready.is_none() => (ready, after) = gather(&mut consumer, event),
-        }
-    }
-    consumer.cancel().await;
-    consumer.close().await;
-    // The machine may be gone, too; then nobody needs to know.
-    machine.send((slot, FromSlot::Unsubscribed)).await.ok();
-}
-
-/// Everything that is ready now, up to one batch; a loss that came behind it follows it.
-fn gather(consumer: &mut Consumer, first: Event) -> (Option<FromSlot>, Option<FromSlot>) {
-    let mut batch = Vec::new();
-    let mut next = Some(first);
-    while let Some(event) = next {
-        match event {
-            Event::Delivery(delivery) => batch.push(delivery),
-            Event::Lost { reason } => {
-                tracing::warn!(reason, "subscription lost; it will be taken up again");
-                return if batch.is_empty() {
-                    (Some(FromSlot::Lost), None)
-                } else {
-                    (Some(FromSlot::Batch(batch)), Some(FromSlot::Lost))
-                };
-            }
-            Event::Subscribed => tracing::debug!("subscribed"),
-            Event::Cancelled => {}
-        }
-        next = if batch.len() < BATCH_MAX { consumer.try_next() } else { None };
-    }
-    ((!batch.is_empty()).then_some(FromSlot::Batch(batch)), None)
 }
