@@ -144,9 +144,12 @@ impl QueueArgs {
                 None => Err(bad(name, "not an integer")),
             },
         };
-        let string = |name: &str| match get(name) {
+        let string = |name: &str| match get(name).map(text) {
             None => Ok(None),
-            Some(value) => text(value).map(Some).ok_or_else(|| bad(name, "not a string")),
+            // Names and keys go out again as short strings.
+            Some(Some(text)) if text.len() > 255 => Err(bad(name, "longer than 255 bytes")),
+            Some(Some(text)) => Ok(Some(text)),
+            Some(None) => Err(bad(name, "not a string")),
         };
         let count = |n: Option<i64>| n.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
         let time = |n: Option<i64>| n.map(i64::unsigned_abs);

@@ -81,6 +81,60 @@ async fn a_claimed_size_above_the_bound_is_406_before_any_byte() {
     alive(&world).await;
 }
 
+/// Arguments are long strings, routing keys short ones: a key that is too long must not come to the writer.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_in_arguments_are_bounded() {
+    let world = embedded().await;
+    for (length, fine) in [(255, true), (256, false)] {
+        let link = link(&world).await;
+        let key = text(&"k".repeat(length));
+        let args = table([
+            ("x-dead-letter-exchange", text("amq.fanout")),
+            ("x-dead-letter-routing-key", key),
+            ("x-message-ttl", AMQPValue::LongInt(1)),
+        ]);
+        let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
+        let declared = link.declare("", exclusive, args).await;
+        if !fine {
+            assert_eq!(code(declared), 406);
+            continue;
+        }
+        let grave = link.queue(FieldTable::default()).await;
+        link.bind(&grave, "amq.fanout", "").await;
+        link.confirm_mode().await;
+        link.send("", &declared.expect("declares"), "m").await;
+        link.until_depth(&grave, 1).await;
+        assert_eq!(link.take(&grave).await.expect("one").routing_key.as_str().len(), length);
+    }
+}
+
+/// A consumer's socket dies while deliveries wait to be written: they go back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_socket_gives_its_deliveries_back() {
+    let world = embedded().await;
+    let link = link(&world).await;
+    link.confirm_mode().await;
+    let q = name("q");
+    link.declare(&q, Default::default(), FieldTable::default()).await.expect("declares");
+    let big = "x".repeat(100_000);
+    for _ in 0..100 {
+        link.send("", &q, &big).await;
+    }
+    let mut raw = raw_session(&world).await;
+    let consume = [
+        &[0, 60, 0, 20, 0, 0, u8::try_from(q.len()).expect("short")][..],
+        q.as_bytes(),
+        &[1, b'c', 0, 0, 0, 0, 0],
+    ];
+    raw.method(1, &consume.concat()).await;
+    raw.expect([0, 60, 0, 21]).await;
+    eventually("deliveries wait", || stats(&world).messages_unacked > 10).await;
+    drop(raw);
+    link.until_depth(&q, 100).await;
+    let left = stats(&world);
+    assert_eq!((left.messages_unacked, left.consumers, left.connections), (0, 0, 1));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_silent_handshake_ends() {
     let world = embedded_with(BrokerConfig { handshake_ms: 200, ..BrokerConfig::default() }).await;

@@ -263,7 +263,6 @@ impl Connection {
 
     /// Waits until fewer bytes are held; tells the client, if it understands.
     async fn wait_for_memory(&mut self) -> Option<Failure> {
-        self.published = false;
         self.shared.count(|stats| stats.publishers_blocked += 1);
         if self.blocked_notify {
             let blocked = connection::Blocked { reason: "low on memory".into() };
@@ -346,6 +345,7 @@ impl Connection {
         let cell = Arc::clone(&self.entrance.cell);
         let shared = Arc::clone(&self.shared);
         let mut guard = shared.enter(&cell);
+        self.published = false;
         let mut used = 0;
         let step = loop {
             let frame = match next_frame(&buffer[used..], self.frame_max) {

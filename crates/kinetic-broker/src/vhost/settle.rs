@@ -17,6 +17,9 @@ pub(crate) struct ConsumeSpec<'a> {
     pub(crate) exclusive: bool,
 }
 
+/// Consumers that one channel may have.
+const CONSUMERS_PER_CHANNEL_MAX: usize = 10_000;
+
 /// What a client says of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -48,6 +51,11 @@ impl VHost {
         let state =
             self.dispatch.sessions.get_mut(&session).and_then(|session| session.channels.get_mut(&number));
         let Some(channel) = state else { return Ok(queue_id) };
+        if channel.consumers.len() >= CONSUMERS_PER_CHANNEL_MAX {
+            return Err(Failure::not_allowed(&format!(
+                "reached maximum ({CONSUMERS_PER_CHANNEL_MAX}) of consumers per channel"
+            )));
+        }
         let tag: Arc<str> = spec.tag.into();
         channel.consumers.insert(Arc::clone(&tag), id);
         let consumer = Consumer {
