@@ -15,6 +15,8 @@ pub(crate) fn run_all() -> Result<()> {
         required: vec!["rabbitmq", "collectd", "pika", "git"],
         args: Vec::new(),
     })?;
+    // The embedded broker's conformance checks, put to the broker that they are modelled on.
+    call(cargo(&["test", "--workspace", "--test", "conformance", "--", "--ignored"]))?;
     deny()
 }
 
