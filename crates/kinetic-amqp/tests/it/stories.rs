@@ -123,7 +123,8 @@ pub(crate) async fn returns_find_their_message(address: Address) {
 }
 
 /// A message for an exchange that does not exist closes the channel under its neighbours, and the broker does not say which
-/// it was: they are confirmed after a retry, and it alone is refused, at its second attempt.
+/// it was: they are confirmed after a retry, and it alone is refused, at its second attempt at the latest (at its first, where it
+/// happened to be in flight alone).
 pub(crate) async fn a_bad_message_alone_is_refused(address: Address) {
     let publisher = Publisher::start(address, topology("poison"), 16);
     let attempts = Cell::new(0);
@@ -148,7 +149,7 @@ pub(crate) async fn a_bad_message_alone_is_refused(address: Address) {
             other => panic!("message {n}: {other:?}"),
         }
     }
-    assert_eq!(attempts.get(), 2, "attempts of the bad one");
+    assert!(attempts.get() <= 2, "attempts of the bad one: {}", attempts.get());
     publisher.close().await;
 }
 
