@@ -83,13 +83,12 @@ fn run(command: Command) -> anyhow::Result<u8> {
             Ok(0)
         }
         other => {
-            let mut builder = match other {
-                // One loop does all the work: handing it from thread to thread costs more than a second one brings.
-                Command::Analyzer(_) | Command::BenchDrain(_) => {
-                    tokio::runtime::Builder::new_current_thread()
-                }
-                _ => tokio::runtime::Builder::new_multi_thread(),
-            };
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            if matches!(other, Command::Analyzer(_) | Command::BenchDrain(_)) {
+                // One loop does the work; a second worker would only take turns with it, at the price of a wake-up
+                // each time.
+                builder.worker_threads(1);
+            }
             let runtime = builder.enable_all().build()?;
             let outcome = runtime.block_on(run_async(other));
             // A blocking fetch from a dead remote must not keep the process.
