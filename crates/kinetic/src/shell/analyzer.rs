@@ -20,7 +20,7 @@ use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
 
 /// Deliveries that the broker may have in flight to one subscription.
-const PREFETCH: u16 = 40_000;
+pub(crate) const PREFETCH: u16 = 40_000;
 /// Deliveries held unsettled for their windows; below `PREFETCH`, so that new ones still come.
 pub(crate) const HELD_MAX: usize = 32_768;
 /// Series per customer.

@@ -16,8 +16,8 @@ use crate::{cli, shell, term};
 /// How often the analyzer's count is looked at: the resolution of its time.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Deliveries in flight to the null consumer; from 2,000 on a higher prefetch brings nothing.
-const NULL_PREFETCH: u16 = 8_192;
+/// Deliveries in flight to the null consumer: as many as to the analyzer.
+const NULL_PREFETCH: u16 = shell::analyzer::PREFETCH;
 /// Deliveries that it settles with one acknowledgement.
 const NULL_ACK_EVERY: u64 = 256;
 

@@ -86,8 +86,9 @@ def main():
     url, password_file, queue, bodies = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
     with open(password_file) as file:
         password = file.readline().strip()
-    parameters = pika.URLParameters(url)
-    parameters.credentials = pika.PlainCredentials(parameters.credentials.username, password)
+    login = url.split("://", 1)[1].split("@", 1)[0]
+    parameters = pika.URLParameters(url.replace("@", ":from-file@", 1))
+    parameters.credentials = pika.PlainCredentials(login, password)
     connection = pika.BlockingConnection(parameters)
     channel = connection.channel()
     channel.basic_qos(prefetch_count=PREFETCH)
