@@ -27,7 +27,7 @@ pub(crate) struct Rabbit {
     server: Child,
     /// How to reach it.
     pub(crate) world: World,
-    epmd: u16,
+    epmd: Child,
     _directory: tempfile::TempDir,
 }
 
@@ -35,9 +35,7 @@ impl Drop for Rabbit {
     fn drop(&mut self) {
         // SIGKILL to the node itself: with `detached` the script became the server.
         let _gone = self.server.kill().and_then(|()| self.server.wait()).is_ok();
-        // epmd outlives its node; this one was started for it alone, on a port of its own.
-        #[expect(clippy::disallowed_methods, reason = "ends what the node left behind")]
-        let _ended = Command::new("epmd").args(["-port", &self.epmd.to_string(), "-kill"]).output().is_ok();
+        let _gone = self.epmd.kill().and_then(|()| self.epmd.wait()).is_ok();
     }
 }
 
@@ -67,6 +65,14 @@ pub(crate) async fn start() -> Rabbit {
         ),
     );
     let path = |name: &str| root.join(name).into_os_string();
+    // Started here, in the foreground: Erlang would leave it behind as a daemon that nobody owns.
+    let epmd_child = Command::new("epmd")
+        .args(["-address", "127.0.0.1", "-port", &epmd.to_string()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("epmd starts");
     let log = std::fs::File::create(root.join("console.log")).expect("a file");
     let server = Command::new(SERVER)
         .env("HOME", root)
@@ -94,7 +100,7 @@ pub(crate) async fn start() -> Rabbit {
         .spawn()
         .expect("rabbitmq-server starts");
     let world = World { address: ([127, 0, 0, 1], port).into(), handle: None };
-    let rabbit = Rabbit { server, world, epmd, _directory: directory };
+    let rabbit = Rabbit { server, world, epmd: epmd_child, _directory: directory };
     for _ in 0..600 {
         tokio::time::sleep(Duration::from_millis(100)).await;
         if tokio::time::timeout(Duration::from_secs(2), answers(rabbit.world.address)).await == Ok(true) {
