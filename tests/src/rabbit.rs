@@ -14,6 +14,9 @@ use crate::process::{Launch, Process, free_tcp_port};
 /// Debian's server script; the one in `sbin` refuses ordinary users.
 pub const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
 
+/// Begins the name of a node's folder; the process id of its owner follows.
+const PREFIX: &str = "kinetic-rabbit-";
+
 const ADMIN: (&str, &str) = ("harness", "harness-of-the-stories");
 
 /// A node.
@@ -47,7 +50,9 @@ impl Rabbit {
     /// If it does not come up.
     #[must_use]
     pub fn start() -> Self {
-        let dir = tempfile::Builder::new().prefix("kinetic-rabbit-").tempdir().expect("tempdir");
+        sweep();
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("tempdir");
         let ports = Ports {
             amqp: free_tcp_port(),
             management: free_tcp_port(),
@@ -142,6 +147,19 @@ impl Rabbit {
     fn api(&self, method: &str, path: String, body: &str) -> std::io::Result<u16> {
         let server = SocketAddr::from(([127, 0, 0, 1], self.ports.management));
         http::request(server, method, &path, Some(ADMIN), body).map(|response| response.status)
+    }
+}
+
+/// Removes the folders of nodes whose test process is gone: nothing drops the shared node, it ends with the process.
+fn sweep() {
+    let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
+            // Another test process may be sweeping as well.
+            std::fs::remove_dir_all(entry.path()).ok();
+        }
     }
 }
 
