@@ -21,7 +21,7 @@ Examples:
   kinetic schema init /srv/kinetic/schema   make a schema repository that checks what is pushed
   kinetic check .                           check a schema folder
   kinetic up --config /etc/kinetic          run everything on this machine
-  kinetic agent --amqp amqp://acme.laptop@127.0.0.1 --password-file key
+  kinetic agent --amqp amqp://acme.first@127.0.0.1/local --password-file key
                                             forward this host's statsd (udp 8125) to it
 
 RUST_LOG=kinetic=debug shows more of what a process does.";
@@ -74,7 +74,7 @@ pub(crate) enum Command {
 /// How to reach a broker.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BrokerAddress {
-    /// Broker, as amqp[s]://LOGIN@HOST[:PORT][/VHOST]
+    /// Broker, as amqp[s]://LOGIN@HOST[:PORT][/VHOST]; without a vhost it is `/`
     #[arg(long, value_name = "URL")]
     pub(crate) amqp: String,
     /// File whose first line is the login's password (mode 600); better than a password in the URL, which
@@ -221,8 +221,8 @@ pub(crate) struct Broker {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  kinetic agent --amqp amqp://acme.laptop@broker.example --password-file key
-  kinetic agent --amqp amqps://acme.web@broker.example --password-file key --statsd 127.0.0.1:8126
+  kinetic agent --amqp amqp://acme.first@broker.example/local --password-file key
+  kinetic agent --amqp amqps://acme.web@broker.example/local --password-file key --statsd 127.0.0.1:8126
   echo 'checkout.latency:123|ms' | nc -u -w0 127.0.0.1 8125      # then watch: kinetic tap")]
 pub(crate) struct Agent {
     /// How to reach the broker

@@ -130,13 +130,10 @@ async fn measure(args: &cli::Bench, dir: &Path, roles: &mut Roles) -> Result<Rep
 /// The broker, the schema and the redirector.
 async fn ground(args: &cli::Bench, dir: &Path, roles: &mut Roles) -> Result<Ground> {
     let password_file = dir.join("password");
-    let (mut address, name) = match &args.amqp {
+    let (address, name) = match &args.amqp {
         Some(url) => (node::address(url, None, "kinetic bench")?, "amqp"),
         None => (embedded(roles).await?, "embedded"),
     };
-    if address.vhost.is_empty() {
-        "/".clone_into(&mut address.vhost);
-    }
     crate::adapter::file::secret_or_new(&password_file, || address.password.expose().to_owned())?;
     let repository = dir.join("repository.git");
     let files = load::schema(&address.vhost);

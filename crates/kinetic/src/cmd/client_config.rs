@@ -70,9 +70,10 @@ pub(crate) fn run(args: &cli::ClientConfig) -> Result<u8> {
         for source in &access.sources {
             writeln!(
                 head,
-                "source    {} ({:?}): routing key {} (patterns: {})",
+                "source    {} ({:?}{}): routing key {} (patterns: {})",
                 source.name,
                 source.data_type,
+                source.profile.as_ref().map_or_else(String::new, |profile| format!(", profile {profile}")),
                 source.routing_key,
                 source.routing.join(", ")
             )?;

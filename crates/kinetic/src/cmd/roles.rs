@@ -21,10 +21,7 @@ struct Common {
 
 async fn common(node: &cli::Node, broker: &cli::BrokerAddress, role: &'static str) -> Result<Common> {
     let name = node.node.clone().unwrap_or_else(|| format!("{}-{role}", node::host_name()));
-    let mut control = node::address(&broker.amqp, broker.password_file.as_deref(), &name)?;
-    if control.vhost.is_empty() {
-        names::CONTROL_VHOST.clone_into(&mut control.vhost);
-    }
+    let control = node::address(&broker.amqp, broker.password_file.as_deref(), &name)?;
     let lock = node::lock_data_dir(&node.data_dir)?;
     let telemetry = Telemetry::default();
     let mut roles = Roles::default();

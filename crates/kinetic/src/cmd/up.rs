@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use kinetic_wire::{NodeId, Serves, names};
+use kinetic_wire::{NodeId, Serves};
 
 use crate::cli;
 use crate::config::Config;
@@ -26,13 +26,7 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
     )
     .await?;
     let control = match &args.amqp {
-        Some(url) => {
-            let mut control = node::address(url, args.password_file.as_deref(), "kinetic up")?;
-            if control.vhost.is_empty() {
-                names::CONTROL_VHOST.clone_into(&mut control.vhost);
-            }
-            control
-        }
+        Some(url) => node::address(url, args.password_file.as_deref(), "kinetic up")?,
         None => {
             let (embedded, own) = node::embedded_broker(config.listen_amqp, &config.data_dir).await?;
             tracing::info!(address = %embedded.address(), "broker listening");
