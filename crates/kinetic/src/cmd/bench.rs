@@ -95,9 +95,13 @@ async fn measure(args: &cli::Bench, dir: &Path, roles: &mut Roles) -> Result<Rep
         queues.push(load::PEER_QUEUE);
     }
     let (mut nulls, mut analyzers, mut peers) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=args.rounds {
-        progress(args, &format!("round {round} of {}: publishing {} M samples", args.rounds, args.millions));
-        load::publish(&ground.address, &queues, &load).await?;
+    let first = load::first_moment(args.rounds);
+    for round in 0..args.rounds {
+        progress(
+            args,
+            &format!("round {} of {}: publishing {} M samples", round + 1, args.rounds, args.millions),
+        );
+        load::publish(&ground.address, &queues, &load, first, round).await?;
         progress(args, "draining: null consumer");
         nulls.push(child(&ground, "null", &load).await?);
         progress(args, "draining: analyzer");

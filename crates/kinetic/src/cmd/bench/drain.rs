@@ -21,36 +21,43 @@ const NULL_PREFETCH: u16 = shell::analyzer::PREFETCH;
 /// Deliveries that it settles with one acknowledgement.
 const NULL_ACK_EVERY: u64 = 256;
 
+/// How long the analyzer may take to close its last windows after the last sample.
+const SETTLE_MAX: Duration = Duration::from_secs(30);
+
 /// `kinetic bench-drain`
 pub(crate) async fn run(args: cli::BenchDrain) -> Result<u8> {
-    let samples = args.samples as f64;
-    let elapsed = match args.what.as_str() {
+    let figures = match args.what.as_str() {
         "null" => null(&args).await?,
         "analyzer" => analyzer(&args).await?,
         other => bail!("there is no consumer named {other}"),
-    };
-    let (cpu, peak_mb) = usage()?;
-    let figures = Figures {
-        samples_per_s: samples / elapsed.as_secs_f64(),
-        cpu_s_per_million: cpu.as_secs_f64() / (samples / 1e6),
-        peak_mb,
     };
     term::say(&serde_json::to_string(&figures)?);
     Ok(0)
 }
 
+/// What has been used until now, for so many samples in so much time.
+fn figures(args: &cli::BenchDrain, elapsed: Duration) -> Result<Figures> {
+    let samples = args.samples as f64;
+    let (cpu, peak_mb) = usage()?;
+    Ok(Figures {
+        samples_per_s: samples / elapsed.as_secs_f64(),
+        cpu_s_per_million: cpu.as_secs_f64() / (samples / 1e6),
+        peak_mb,
+    })
+}
+
 /// Receives, counts and acknowledges, nothing else.
-async fn null(args: &cli::BenchDrain) -> Result<Duration> {
+async fn null(args: &cli::BenchDrain) -> Result<Figures> {
     let address = node::address(&args.broker.amqp, args.broker.password_file.as_deref(), "bench null")?;
     let mut began = clock::now().mono;
     let on_first = || began = clock::now().mono;
     kinetic_amqp::drain_plainly(&address, NULL_QUEUE, NULL_PREFETCH, NULL_ACK_EVERY, args.bodies, on_first)
         .await?;
-    Ok(clock::now().mono.since(began))
+    figures(args, clock::now().mono.since(began))
 }
 
 /// The real analyzer, registered with the redirector like any other.
-async fn analyzer(args: &cli::BenchDrain) -> Result<Duration> {
+async fn analyzer(args: &cli::BenchDrain) -> Result<Figures> {
     let control = node::address(&args.broker.amqp, args.broker.password_file.as_deref(), "bench analyzer")?;
     let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
     let telemetry = Telemetry::default();
@@ -70,7 +77,7 @@ async fn analyzer(args: &cli::BenchDrain) -> Result<Duration> {
     roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));
     let mut began = None;
     let mut looks = tokio::time::interval(LOOK);
-    let elapsed = loop {
+    let measured = loop {
         tokio::select! {
             error = roles.failed() => return Err(error),
             _ = looks.tick() => {}
@@ -80,12 +87,19 @@ async fn analyzer(args: &cli::BenchDrain) -> Result<Duration> {
         if counted > 0.0 {
             let began = *began.get_or_insert(now);
             if counted >= args.samples as f64 {
-                break now.since(began);
+                break figures(args, now.since(began))?;
             }
         }
     };
+    // Nothing is left behind for the next round: the last windows close once the source has been silent.
+    let settled = async {
+        while telemetry.value("kinetic_analyzer_deliveries_held") > 0.0 {
+            looks.tick().await;
+        }
+    };
+    tokio::time::timeout(SETTLE_MAX, settled).await.context("the last windows were not closed in time")?;
     roles.stop().await;
-    Ok(elapsed)
+    Ok(measured)
 }
 
 /// CPU time of this process and its peak resident memory in MB, as Linux keeps them in `/proc` (proc(5)).

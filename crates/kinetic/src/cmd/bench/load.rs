@@ -151,12 +151,24 @@ fn topology(queues: &[&str]) -> Topology {
     topology
 }
 
-/// Publishes the whole load into all queues and waits until the broker has it.
-pub(crate) async fn publish(address: &Address, queues: &[&str], load: &Load) -> Result<()> {
+/// When the event time of a bench of so many rounds begins: it ends just before now, and no round goes back in time.
+pub(crate) fn first_moment(rounds: u32) -> Wall {
+    Wall(clock::now().wall.0 - SPAN_NS * i64::from(rounds) - 5_000_000_000)
+}
+
+/// Publishes the whole load into all queues and waits until the broker has it. Its event time begins where the round
+/// before it ended.
+pub(crate) async fn publish(
+    address: &Address,
+    queues: &[&str],
+    load: &Load,
+    first: Wall,
+    round: u32,
+) -> Result<()> {
     await_queue(address, SOURCE_QUEUE).await?;
     let publisher = Arc::new(Publisher::start(address.clone(), topology(queues), IN_FLIGHT_MAX));
     let exchange = super::exchange();
-    let start = clock::now().wall.0 - SPAN_NS - 5_000_000_000;
+    let start = first.0 + SPAN_NS * i64::from(round);
     let step = SPAN_NS / i64::try_from(load.bodies.max(1))?;
     let mut in_flight = FuturesUnordered::new();
     for index in 0..load.bodies {
