@@ -186,7 +186,11 @@ async fn play(
                 firsts.mail_ms.get_or_insert_with(elapsed);
                 let mail = read(&mail)?;
                 show.mail(&mail);
-                if args.once || args.json {
+                if !(args.once || args.json) {
+                    if received == 1 {
+                        show.goes_on();
+                    }
+                } else {
                     return Ok(judge(mail, &slow, args.hosts, &firsts, received, telemetry.value("kinetic_analyzer_samples")));
                 }
             }
@@ -221,7 +225,8 @@ async fn start(
     let (follower, schema) =
         node::open_schema(&remote, "main", Duration::from_secs(2), &data_dir, &telemetry).await?;
     let (embedded, control) = node::embedded_broker(([127, 0, 0, 1], 0).into(), &data_dir).await?;
-    show.step("broker (AMQP 0-9-1)", &embedded.address().to_string());
+    let broker_address = embedded.address();
+    show.step("broker (AMQP 0-9-1)", &broker_address.to_string());
     let (watched, shown) = (schema.clone(), telemetry.clone());
     roles.start("broker", |shutdown| embedded.run(watched, shown, shutdown));
     let metrics = node::start_metrics(roles, ([127, 0, 0, 1], 0).into(), &telemetry).await?;
@@ -236,6 +241,14 @@ async fn start(
         node: NodeId::new("demo"),
     };
     up::start_engine(roles, &shared, LEASE, LEASE)?;
+    show.tap(format!(
+        "kinetic tap {}/web --schema {} --amqp amqp://{}@{} --password-file {}",
+        schema::CUSTOMER,
+        repository.display(),
+        control.login,
+        broker_address,
+        dir.join("data").join("broker-secret").display(),
+    ));
     show.step("redirector, analyzer, alert node", "in this process");
     show.step("mailbox (SMTP)", &relay.to_string());
     Ok((mails, telemetry, control))

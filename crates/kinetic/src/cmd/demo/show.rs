@@ -27,6 +27,8 @@ pub(crate) struct Show {
     firing: BTreeMap<String, f64>,
     drawn_lines: usize,
     mailed: bool,
+    /// A command that shows what arrives in this demo.
+    tap: String,
 }
 
 impl Show {
@@ -40,6 +42,7 @@ impl Show {
             firing: BTreeMap::new(),
             drawn_lines: 0,
             mailed: false,
+            tap: String::new(),
         };
         show.say(&format!(
             "{}\n{hosts} simulated hosts publish statsd over AMQP; one of them will turn slow.\n\n",
@@ -55,6 +58,11 @@ impl Show {
     /// Something has started.
     pub(crate) fn step(&self, what: &str, place: &str) {
         self.say(&format!("  {} {what:<34} {}\n", self.style.green("started"), self.style.dim(place)));
+    }
+
+    /// How this demo's samples can be watched from another terminal.
+    pub(crate) fn tap(&mut self, command: String) {
+        self.tap = command;
     }
 
     /// The hosts have started.
@@ -148,11 +156,17 @@ impl Show {
             mail.date,
             self.style.bold(&mail.subject),
         ));
-        self.say(
-            "Next:\n  kinetic schema init my-schema        a schema repository of your own\n  \
-             kinetic up --help                     run it for real on this machine\n  \
-             kinetic client-config --help          connect statsd, collectd, Telegraf, Python\n\n",
-        );
+        self.say(&format!(
+            "Look further, from another terminal while the demo runs:\n  {}\n\n\
+             Next:\n  kinetic schema init my-schema        a schema repository of your own\n  \
+             kinetic up --help                    run it for real on this machine\n  \
+             kinetic client-config --help         connect statsd, collectd, Telegraf, Python\n\n",
+            self.tap,
+        ));
+    }
+
+    /// Without `--once`, after a mail.
+    pub(crate) fn goes_on(&self) {
         self.say(&format!(
             "{}\n",
             self.style.dim("The demo goes on (repeats and recoveries are mailed too); Ctrl-C stops it.")
