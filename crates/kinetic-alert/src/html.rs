@@ -26,8 +26,10 @@ pub(crate) struct Page {
     pub(crate) shown: Shown,
 }
 
-const TABLE: &str = r#"<table cellpadding="4" style="border-collapse:collapse;font-size:14px">"#;
+const TABLE: &str = r#"<table cellpadding="4" style="border-collapse:collapse;font-size:13px">"#;
 const RULE: &str = "border-bottom:1px solid #8888";
+/// A cell that a phone must not break; a name may wrap, a number may not.
+const WHOLE: &str = "border-bottom:1px solid #8888;white-space:nowrap";
 const MUTED: &str = "opacity:.75;font-size:12px";
 
 /// The whole part.
@@ -95,14 +97,14 @@ fn firing(notification: &Notification<'_>) -> (String, usize) {
     if all == 0 {
         return (String::new(), 0);
     }
-    let heading = |text: &&str| format!("<th style=\"{RULE}\" align=\"left\">{text}</th>");
+    let heading = |text: &&str| format!("<th style=\"{WHOLE}\" align=\"left\">{text}</th>");
     let headings: String =
         text::HEADINGS.iter().filter(|heading| **heading != "Metric").map(heading).collect();
     let row = |alert: &AlertView| {
         let [_, _, value, peers, deviations, since] = text::columns(alert, notification);
         format!(
-            "\n<tr><td style=\"{RULE}\">{}</td><td style=\"{RULE}\">{value}</td><td style=\"{RULE}\">{peers}</td>\
-             <td style=\"{RULE}\">{deviations}</td><td style=\"{RULE}\">{since}</td></tr>",
+            "\n<tr><td style=\"{RULE}\">{}</td><td style=\"{WHOLE}\">{value}</td><td style=\"{WHOLE}\">{peers}</td>\
+             <td style=\"{WHOLE}\">{deviations}</td><td style=\"{WHOLE}\">{since}</td></tr>",
             names(alert)
         )
     };
