@@ -17,7 +17,7 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  kinetic demo                              see it work: a simulated fleet, one slow host, the e-mail
+  kinetic demo                              see it work, up to the e-mail
   kinetic schema init /srv/kinetic/schema   make a schema repository that checks what is pushed
   kinetic check .                           check a schema folder
   kinetic up --config /etc/kinetic          run everything on this machine
@@ -93,7 +93,7 @@ pub(crate) struct Node {
     #[arg(long, default_value = "main")]
     pub(crate) branch: String,
     /// Seconds between fetches of the schema repository (a notice on kin.schema fetches at once)
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) fetch_interval: u64,
     /// Folder for what must survive a restart
     #[arg(long, value_name = "DIR")]
@@ -152,6 +152,10 @@ pub(crate) struct Up {
 
 /// `kinetic redirector`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  kinetic redirector --amqp amqps://kinetic@rabbit.example/prod --password-file pw \\
+      --schema https://git.example/schema.git --data-dir /var/lib/kinetic-redirector")]
 pub(crate) struct Redirector {
     /// How to reach the broker
     #[command(flatten)]
@@ -177,6 +181,10 @@ pub(crate) struct Lease {
 
 /// `kinetic analyzer`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  kinetic analyzer --amqp amqps://kinetic@rabbit.example/prod --password-file pw \\
+      --schema https://git.example/schema.git --data-dir /var/lib/kinetic-analyzer")]
 pub(crate) struct Analyzer {
     /// How to reach the broker
     #[command(flatten)]
@@ -197,6 +205,10 @@ pub(crate) struct Analyzer {
 
 /// `kinetic alert`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  kinetic alert --amqp amqps://kinetic@rabbit.example/prod --password-file pw \\
+      --schema https://git.example/schema.git --data-dir /var/lib/kinetic-alert")]
 pub(crate) struct Alert {
     /// How to reach the broker
     #[command(flatten)]
@@ -208,6 +220,11 @@ pub(crate) struct Alert {
 
 /// `kinetic broker`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  kinetic broker --listen 127.0.0.1:5672 --schema /srv/kinetic/schema --data-dir /var/lib/kinetic-broker
+
+The other roles log in as `kinetic` on vhost `kinetic`, with the password in DIR/broker-secret.")]
 pub(crate) struct Broker {
     /// Where to listen for AMQP
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5672")]
@@ -259,6 +276,10 @@ pub(crate) struct Agent {
 
 /// `kinetic check`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kinetic check                     the folder you are in
+  kinetic check my-schema --json    for a script: {\"ok\": …, \"diagnostics\": […]}")]
 pub(crate) struct Check {
     /// Schema folder
     #[arg(default_value = ".")]
@@ -270,6 +291,10 @@ pub(crate) struct Check {
 
 /// `kinetic fmt`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kinetic fmt                       every .hcl file below the folder you are in
+  kinetic fmt --check customers     change nothing, say what would change")]
 pub(crate) struct Fmt {
     /// Files, or folders to walk
     #[arg(default_value = ".")]
@@ -351,6 +376,9 @@ pub(crate) enum Tool {
 
 /// `kinetic locate`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  kinetic locate --amqp amqp://acme.first@127.0.0.1/local --password-file key")]
 pub(crate) struct Locate {
     /// How to reach the broker
     #[command(flatten)]

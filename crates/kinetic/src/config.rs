@@ -74,7 +74,7 @@ impl Config {
     }
 
     fn check(raw: RawConfig, folder: &Path) -> Result<Self> {
-        let seconds = raw.fetch_interval_s.unwrap_or(30);
+        let seconds = raw.fetch_interval_s.unwrap_or(10);
         ensure!(
             (1..=86_400).contains(&seconds),
             "fetch_interval_s must be between 1 and 86400, not {seconds}"

@@ -121,6 +121,10 @@ impl Telemetry {
         }
         match &health {
             Health::Ok => tracing::info!(part, "healthy"),
+            // A part that has just started is not a part that has failed.
+            Health::Failing(reason) if !parts.health.contains_key(part) => {
+                tracing::info!(part, reason, "not ready yet");
+            }
             Health::Failing(reason) => tracing::warn!(part, reason, "failing"),
         }
         parts.health.insert(part, (health, at));

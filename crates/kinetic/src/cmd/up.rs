@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use kinetic_wire::{NodeId, Serves};
 
 use crate::cli;
@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::node::{self, Roles, Shared};
 use crate::shell;
 use crate::telemetry::Telemetry;
+use crate::topology;
 
 /// `kinetic up`
 pub(crate) async fn run(args: cli::Up) -> Result<()> {
@@ -45,13 +46,20 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
         data_dir: config.data_dir.clone(),
         node: NodeId::new(&node::host_name()),
     };
-    start_engine(&mut roles, &shared, config.lease_ttl, config.lease_grace)?;
+    start_engine(&mut roles, &shared, config.lease_ttl, config.lease_grace).await?;
     roles.run_until_interrupted().await
 }
 
 /// Redirector, alert node and analyzer of a one-process installation. The analyzer comes last, so that it stops first
 /// and can still say goodbye.
-pub(crate) fn start_engine(roles: &mut Roles, shared: &Shared, ttl: Duration, grace: Duration) -> Result<()> {
+pub(crate) async fn start_engine(
+    roles: &mut Roles,
+    shared: &Shared,
+    ttl: Duration,
+    grace: Duration,
+) -> Result<()> {
+    // What the others ask for first is there before they ask; a broker that refuses us says so here.
+    kinetic_amqp::declare(&shared.control, &topology::rpc()).await.context("cannot use the broker")?;
     // The only analyzer that could hold a lease lives and dies with this process: no need to listen first.
     let setup = shared.redirector(ttl, grace, Duration::ZERO, shared.control.uris.clone());
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
