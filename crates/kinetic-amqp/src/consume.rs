@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures_util::Stream;
+use futures_util::future::join_all;
 use kinetic_wire::Envelope;
 use lapin::message::Delivery as LapinDelivery;
 use lapin::options::{
@@ -102,6 +103,9 @@ impl Delivery {
     }
 }
 
+/// Single acknowledgements on their way at once.
+const ACKS_AT_ONCE: usize = 512;
+
 /// What to tell the broker about deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settle {
@@ -109,6 +113,13 @@ pub enum Settle {
     AckUpTo(u64),
     /// This one is done.
     Ack(u64),
+    /// These are done, each by itself, both ends included: what came before them is not.
+    AckEach {
+        /// The first token.
+        first: u64,
+        /// The last token.
+        last: u64,
+    },
     /// This one cannot be handled. Without `requeue` the broker dead-letters it.
     Reject {
         /// The delivery's token.
@@ -209,7 +220,13 @@ impl Consumer {
         if self.config.options.no_ack {
             return;
         }
-        let (Settle::AckUpTo(token) | Settle::Ack(token) | Settle::Reject { token, .. }) = settle;
+        if let Settle::AckEach { first, last } = settle {
+            let (first, last) = (first.max(subscription.base + 1), last.min(self.token));
+            return ack_each(&subscription.channel, subscription.base, first..=last).await;
+        }
+        let (Settle::AckUpTo(token) | Settle::Ack(token) | Settle::Reject { token, .. }) = settle else {
+            return;
+        };
         let Some(tag) = token.checked_sub(subscription.base).filter(|tag| *tag > 0 && token <= self.token)
         else {
             return;
@@ -223,7 +240,9 @@ impl Consumer {
                 self.acked_up_to = token;
                 channel.basic_ack(tag, BasicAckOptions { multiple: true }).await
             }
-            Settle::Ack(_) => channel.basic_ack(tag, BasicAckOptions { multiple: false }).await,
+            Settle::Ack(_) | Settle::AckEach { .. } => {
+                channel.basic_ack(tag, BasicAckOptions::default()).await
+            }
             Settle::Reject { requeue, .. } => channel.basic_reject(tag, BasicRejectOptions { requeue }).await,
         };
         if let Err(error) = settled {
@@ -357,6 +376,19 @@ impl Consumer {
         self.state = if self.cancelling { State::Cancelled(None) } else { State::Waiting(sleep(wait)) };
         self.reported = Some(reason.clone());
         Event::Lost { reason }
+    }
+}
+
+/// Acknowledges tokens one by one, many on their way at once, so that they leave in few writes.
+async fn ack_each(channel: &Channel, base: u64, tokens: std::ops::RangeInclusive<u64>) {
+    let mut tags = tokens.map(|token| token - base).peekable();
+    while tags.peek().is_some() {
+        let acks =
+            tags.by_ref().take(ACKS_AT_ONCE).map(|tag| channel.basic_ack(tag, BasicAckOptions::default()));
+        if let Some(error) = join_all(acks).await.into_iter().find_map(Result::err) {
+            tracing::debug!(%error, "acknowledgements not sent");
+            return;
+        }
     }
 }
 

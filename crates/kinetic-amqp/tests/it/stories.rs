@@ -75,13 +75,13 @@ pub(crate) async fn settles(address: Address) {
         persistent: true,
         ..Envelope::default()
     };
-    for n in 0..6_u8 {
+    for n in 0..9_u8 {
         let sent = publisher.publish("settles", "web.one", &envelope, vec![n], true);
         assert_eq!(soon("a confirm", sent).await.unwrap(), Outcome::Confirmed);
     }
     let mut consumer = Consumer::start(address.clone(), options("settles", 100));
     subscribed(&mut consumer).await;
-    for n in 0..6_u8 {
+    for n in 0..9_u8 {
         let got = delivery(&mut consumer).await;
         assert_eq!((got.token, got.body(), got.redelivered), (u64::from(n) + 1, &[n][..], false));
         assert_eq!((got.exchange(), got.routing_key()), ("settles", "web.one"));
@@ -93,11 +93,13 @@ pub(crate) async fn settles(address: Address) {
     consumer.settle(Settle::Ack(3)).await;
     consumer.settle(Settle::Reject { token: 4, requeue: false }).await;
     consumer.settle(Settle::Reject { token: 5, requeue: true }).await;
+    consumer.settle(Settle::AckEach { first: 7, last: 8 }).await;
     consumer.settle(Settle::Ack(99)).await;
     let again = delivery(&mut consumer).await;
-    assert_eq!((again.token, again.body(), again.redelivered), (7, &[4_u8][..], true));
+    assert_eq!((again.token, again.body(), again.redelivered), (10, &[4_u8][..], true));
     consumer.close().await;
-    depth_becomes(&address, "settles", 2).await;
+    // The fifth came again, the sixth and the ninth were never settled; the seventh and eighth were, by themselves.
+    depth_becomes(&address, "settles", 3).await;
     depth_becomes(&address, "settles.dead", 1).await;
     publisher.close().await;
 }

@@ -215,9 +215,8 @@ impl Shell {
                     self.subscriptions.settle(slot, Settle::AckUpTo(token.0)).await
                 }
                 Effect::AckRange { slot, first, last } => {
-                    for token in first.0..=last.0 {
-                        self.subscriptions.settle(slot, Settle::Ack(token)).await;
-                    }
+                    let settle = Settle::AckEach { first: first.0, last: last.0 };
+                    self.subscriptions.settle(slot, settle).await;
                 }
                 Effect::Reject { slot, token } => {
                     self.subscriptions.settle(slot, Settle::Reject { token: token.0, requeue: false }).await;
