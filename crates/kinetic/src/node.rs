@@ -13,11 +13,11 @@ use kinetic_schema::Schema;
 use kinetic_wire::{Incarnation, Limits, NodeId, Serves};
 use tokio::task::JoinSet;
 
-use crate::adapter::file;
+use crate::adapter::{clock, file};
 use crate::shell::follow::{self, FollowConfig, Follower, SchemaWatch};
 use crate::shell::{alert, analyzer, broker, redirector};
 use crate::shutdown::{self, Ender, Shutdown};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Health, Telemetry};
 
 /// How long one role may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -120,6 +120,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// A part that is about to start is not healthy yet.
+    fn starting(&self, part: &'static str) {
+        self.telemetry.health(part, Health::Failing("starting".into()), clock::now().wall);
+    }
+
     /// The redirector's setup.
     pub(crate) fn redirector(
         &self,
@@ -128,6 +133,7 @@ impl Shared {
         listen: Duration,
         advertise: Vec<String>,
     ) -> redirector::Setup {
+        self.starting(redirector::PART);
         let config = RedirectorConfig {
             ttl,
             grace,
@@ -149,6 +155,7 @@ impl Shared {
 
     /// The analyzer's setup.
     pub(crate) fn analyzer(&self, serves: Serves, capacity: u32) -> analyzer::Setup {
+        self.starting(analyzer::PART);
         let config = AnalyzerConfig {
             node: self.node.clone(),
             inc: new_incarnation(),
@@ -169,6 +176,7 @@ impl Shared {
 
     /// The alert node's setup.
     pub(crate) fn alert(&self) -> Result<alert::Setup> {
+        self.starting(alert::PART);
         let key =
             file::secret_or_new(&self.data_dir.join("mail-id-key"), || hex(&rand::random::<[u8; 32]>()))?;
         let config = AlertConfig {

@@ -119,12 +119,11 @@ impl Telemetry {
         if parts.health.get(part).is_some_and(|(known, _)| *known == health) {
             return;
         }
+        let was_ok = parts.health.get(part).is_some_and(|(known, _)| *known == Health::Ok);
         match &health {
             Health::Ok => tracing::info!(part, "healthy"),
-            // A part that has just started is not a part that has failed.
-            Health::Failing(reason) if !parts.health.contains_key(part) => {
-                tracing::info!(part, reason, "not ready yet");
-            }
+            // A part that has not been ready yet has not failed; what keeps it from it is logged where it happens.
+            Health::Failing(reason) if !was_ok => tracing::info!(part, reason, "not ready yet"),
             Health::Failing(reason) => tracing::warn!(part, reason, "failing"),
         }
         parts.health.insert(part, (health, at));

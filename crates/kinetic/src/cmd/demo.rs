@@ -240,7 +240,7 @@ async fn start(
         data_dir,
         node: NodeId::new("demo"),
     };
-    up::start_engine(roles, &shared, LEASE, LEASE).await?;
+    up::start_engine(roles, &shared, LEASE, LEASE)?;
     show.tap(format!(
         "kinetic tap {}/web --schema {} --amqp amqp://{}@{} --password-file {}",
         schema::CUSTOMER,

@@ -1,5 +1,6 @@
 //! One role a process: `kinetic redirector | analyzer | alert | broker | agent`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -28,12 +29,19 @@ async fn common(node: &cli::Node, broker: &cli::BrokerAddress, role: &'static st
     let interval = Duration::from_secs(node.fetch_interval.max(1));
     let (follower, schema) =
         node::open_schema(&node.schema, &node.branch, interval, &node.data_dir, &telemetry).await?;
-    node::start_metrics(&mut roles, node.metrics, &telemetry).await?;
     let notices = control.clone();
     roles.start("schema follower", |shutdown| follower.run(Some(notices), shutdown));
     let shared =
         Shared { control, schema, telemetry, data_dir: node.data_dir.clone(), node: NodeId::new(&name) };
     Ok(Common { shared, roles, _lock: lock })
+}
+
+impl Common {
+    /// Serves the numbers, once every part has said how it is, and runs until the end.
+    async fn run(mut self, metrics: SocketAddr) -> Result<()> {
+        node::start_metrics(&mut self.roles, metrics, &self.shared.telemetry).await?;
+        self.roles.run_until_interrupted().await
+    }
 }
 
 /// `kinetic redirector`
@@ -46,7 +54,7 @@ pub(crate) async fn redirector(args: cli::Redirector) -> Result<()> {
     let advertise = common.shared.control.uris.clone();
     let setup = common.shared.redirector(ttl, grace, listen, advertise);
     common.roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
-    common.roles.run_until_interrupted().await
+    common.run(args.node.metrics).await
 }
 
 /// `kinetic analyzer`
@@ -59,7 +67,7 @@ pub(crate) async fn analyzer(args: cli::Analyzer) -> Result<()> {
     };
     let setup = common.shared.analyzer(serves, args.capacity);
     common.roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));
-    common.roles.run_until_interrupted().await
+    common.run(args.node.metrics).await
 }
 
 /// `kinetic alert`
@@ -67,7 +75,7 @@ pub(crate) async fn alert(args: cli::Alert) -> Result<()> {
     let mut common = common(&args.node, &args.broker, "alert").await?;
     let setup = common.shared.alert()?;
     common.roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
-    common.roles.run_until_interrupted().await
+    common.run(args.node.metrics).await
 }
 
 /// `kinetic broker`
@@ -81,10 +89,9 @@ pub(crate) async fn broker(args: cli::Broker) -> Result<()> {
         node::open_schema(&node.schema, &node.branch, interval, &node.data_dir, &telemetry).await?;
     let (embedded, own) = node::embedded_broker(args.listen, &node.data_dir).await?;
     tracing::info!(
-        address = %embedded.address(),
         login = own.login,
         password_file = %node.data_dir.join("broker-secret").display(),
-        "broker listening"
+        "the other roles log in with"
     );
     node::start_metrics(&mut roles, node.metrics, &telemetry).await?;
     roles.start("broker", |shutdown| embedded.run(schema, telemetry, shutdown));

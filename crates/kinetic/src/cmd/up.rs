@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kinetic_wire::{NodeId, Serves};
 
 use crate::cli;
@@ -10,7 +10,6 @@ use crate::config::Config;
 use crate::node::{self, Roles, Shared};
 use crate::shell;
 use crate::telemetry::Telemetry;
-use crate::topology;
 
 /// `kinetic up`
 pub(crate) async fn run(args: cli::Up) -> Result<()> {
@@ -30,36 +29,29 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
         Some(url) => node::address(url, args.password_file.as_deref(), "kinetic up")?,
         None => {
             let (embedded, own) = node::embedded_broker(config.listen_amqp, &config.data_dir).await?;
-            tracing::info!(address = %embedded.address(), "broker listening");
             let (schema, telemetry) = (schema.clone(), telemetry.clone());
             roles.start("broker", |shutdown| embedded.run(schema, telemetry, shutdown));
             own
         }
     };
-    node::start_metrics(&mut roles, config.listen_metrics, &telemetry).await?;
     let notices = control.clone();
     roles.start("schema follower", |shutdown| follower.run(Some(notices), shutdown));
     let shared = Shared {
         control,
         schema,
-        telemetry,
+        telemetry: telemetry.clone(),
         data_dir: config.data_dir.clone(),
         node: NodeId::new(&node::host_name()),
     };
-    start_engine(&mut roles, &shared, config.lease_ttl, config.lease_grace).await?;
+    start_engine(&mut roles, &shared, config.lease_ttl, config.lease_grace)?;
+    // Not before: until a part has said how it is, the heartbeat could not count it.
+    node::start_metrics(&mut roles, config.listen_metrics, &telemetry).await?;
     roles.run_until_interrupted().await
 }
 
 /// Redirector, alert node and analyzer of a one-process installation. The analyzer comes last, so that it stops first
 /// and can still say goodbye.
-pub(crate) async fn start_engine(
-    roles: &mut Roles,
-    shared: &Shared,
-    ttl: Duration,
-    grace: Duration,
-) -> Result<()> {
-    // What the others ask for first is there before they ask; a broker that refuses us says so here.
-    kinetic_amqp::declare(&shared.control, &topology::rpc()).await.context("cannot use the broker")?;
+pub(crate) fn start_engine(roles: &mut Roles, shared: &Shared, ttl: Duration, grace: Duration) -> Result<()> {
     // The only analyzer that could hold a lease lives and dies with this process: no need to listen first.
     let setup = shared.redirector(ttl, grace, Duration::ZERO, shared.control.uris.clone());
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));

@@ -32,7 +32,7 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long attempts in flight may take to end at shutdown.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 /// Name of this part on `/metrics` and `/__heartbeat__`.
-const PART: &str = "alert";
+pub(crate) const PART: &str = "alert";
 
 /// What the loop needs.
 #[derive(Debug)]

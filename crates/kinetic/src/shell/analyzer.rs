@@ -34,7 +34,7 @@ const PUBLISH_RETRY: Duration = Duration::from_millis(500);
 /// How often the numbers on `/metrics` are renewed.
 pub(crate) const METRICS_INTERVAL: Duration = Duration::from_millis(250);
 /// Name of this part on `/metrics` and `/__heartbeat__`.
-const PART: &str = "analyzer";
+pub(crate) const PART: &str = "analyzer";
 
 /// What the loop needs.
 #[derive(Debug)]
@@ -80,6 +80,11 @@ struct Subscriptions {
 /// Runs until shutdown has drained the machine.
 pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let Setup { config, control, mut schema, telemetry, metrics_interval } = setup;
+    // The redirector declares this as well; whoever comes first. Without a broker there is nothing to do yet.
+    tokio::select! {
+        () = shutdown.wait() => return Ok(()),
+        () = super::redirector::declare(control.clone(), topology::rpc()) => {}
+    }
     let first = schema.borrow_and_update().clone();
     let mut analyzer = Analyzer::new(config, first.schema.clone(), first.id.clone());
     let mut shell = Shell {

@@ -34,7 +34,7 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 /// Schema notices in flight.
 const NOTICES_MAX: usize = 4;
 /// Name of this part on `/metrics` and `/__heartbeat__`.
-const PART: &str = "redirector";
+pub(crate) const PART: &str = "redirector";
 
 /// What the loop needs.
 #[derive(Debug)]
@@ -188,7 +188,11 @@ impl Shell {
         for address in addresses {
             let declared = topology::ingress(&revision.schema, &address.vhost);
             self.declaring += 1;
-            self.jobs.spawn(declare(address.clone(), declared));
+            let declaring = declare(address.clone(), declared);
+            self.jobs.spawn(async move {
+                declaring.await;
+                Done::Declared
+            });
             let place = format!("{:?} {}", address.uris, address.vhost);
             if self.servers.contains_key(&place) {
                 continue;
@@ -239,10 +243,10 @@ async fn serve(
 }
 
 /// Declares until it has worked.
-async fn declare(address: Address, topology: kinetic_amqp::Topology) -> Done {
+pub(crate) async fn declare(address: Address, topology: kinetic_amqp::Topology) {
     loop {
         match kinetic_amqp::declare(&address, &topology).await {
-            Ok(()) => return Done::Declared,
+            Ok(()) => return,
             Err(error) => {
                 tracing::warn!(vhost = address.vhost, %error, "cannot declare the customers' exchanges and queues; trying again");
                 tokio::time::sleep(DECLARE_RETRY).await;
