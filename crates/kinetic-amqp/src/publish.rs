@@ -1,7 +1,7 @@
 //! A supervised publisher: every message is confirmed by the broker before its caller goes on.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use kinetic_wire::Envelope;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::connect::{Backoff, CLOSE_TIMEOUT, Link, Watchdog, raised};
+use crate::connect::{Backoff, Link, Watchdog, ended, raised};
 use crate::declare::declare_on;
 use crate::outbox::{Fate, Outbox, Outgoing};
 use crate::properties::{short, to_properties};
@@ -152,16 +152,11 @@ impl Publisher {
         self.shared.status.borrow().clone()
     }
 
-    /// Sends what was accepted, awaits its confirms, closes. Gives up after [`CLOSE_TIMEOUT`], and at once where there is
+    /// Sends what was accepted, awaits its confirms, closes. Gives up after [`crate::CLOSE_TIMEOUT`], and at once where there is
     /// no connection. Later publishes of other clones fail with [`PublishError::Closed`].
     pub async fn close(self) {
         self.shared.closing.send_replace(true);
-        let mut tasks =
-            std::mem::take(&mut *self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        let ended = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(CLOSE_TIMEOUT.saturating_mul(2), ended).await.is_err() {
-            tracing::warn!("publisher did not close in time");
-        }
+        ended(&self.shared.tasks, "publisher").await;
     }
 }
 

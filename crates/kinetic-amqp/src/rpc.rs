@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -15,7 +15,7 @@ use lapin::types::FieldTable;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::connect::{Backoff, CLOSE_TIMEOUT, Link, Watchdog, raised};
+use crate::connect::{Backoff, Link, Watchdog, ended, raised};
 use crate::outbox::{Fate, Outbox, Outgoing};
 use crate::properties::{short, to_properties};
 use crate::{
@@ -137,12 +137,7 @@ impl RpcClient {
     /// Closes the connection; requests under way fail with [`RpcFailed::Disconnected`].
     pub async fn close(self) {
         self.shared.closing.send_replace(true);
-        let mut tasks =
-            std::mem::take(&mut *self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        let ended = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(CLOSE_TIMEOUT.saturating_mul(2), ended).await.is_err() {
-            tracing::warn!("request client did not close in time");
-        }
+        ended(&self.shared.tasks, "request client").await;
     }
 }
 
