@@ -11,7 +11,7 @@ use kinetic_analyzer::machine::AnalyzerConfig;
 use kinetic_redirector::machine::RedirectorConfig;
 use kinetic_schema::Schema;
 use kinetic_wire::{Incarnation, Limits, NodeId, Serves};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::adapter::{clock, file};
 use crate::shell::follow::{self, FollowConfig, Follower, SchemaWatch};
@@ -37,6 +37,8 @@ const ALERT_STALE_AFTER: Duration = Duration::from_secs(15 * 60);
 struct Role {
     name: &'static str,
     ender: Ender,
+    /// Several roles may have one name, and one may have ended before it is stopped: the task itself tells.
+    task: AbortHandle,
 }
 
 /// The running roles of a process.
@@ -54,8 +56,8 @@ impl Roles {
     {
         let (ender, shutdown) = shutdown::channel();
         let future = role(shutdown);
-        self.tasks.spawn(async move { (name, future.await) });
-        self.running.push(Role { name, ender });
+        let task = self.tasks.spawn(async move { (name, future.await) });
+        self.running.push(Role { name, ender, task });
     }
 
     /// Waits for a role to end by itself, which none should.
@@ -74,12 +76,13 @@ impl Roles {
             tracing::debug!(role = role.name, "stopping");
             role.ender.end();
             let ended = tokio::time::timeout(STOP_TIMEOUT, async {
-                while let Some(ended) = self.tasks.join_next().await {
+                while !role.task.is_finished()
+                    && let Some(ended) = self.tasks.join_next().await
+                {
                     match ended {
                         Ok((name, Err(error))) => {
-                            tracing::warn!(role = name, error = format!("{error:#}"), "ended with an error")
+                            tracing::warn!(role = name, error = format!("{error:#}"), "ended with an error");
                         }
-                        Ok((name, Ok(()))) if name == role.name => return,
                         Ok(_) => {}
                         Err(error) => tracing::warn!(%error, "a role panicked"),
                     }
@@ -88,6 +91,7 @@ impl Roles {
             .await;
             if ended.is_err() {
                 tracing::warn!(role = role.name, "did not stop in time and is cut off");
+                role.task.abort();
             }
         }
     }
@@ -285,8 +289,9 @@ pub(crate) async fn start_metrics(
     let (ender, shutdown) = shutdown::channel();
     let (address, server) = telemetry.serve(listen, shutdown).await?;
     tracing::info!(%address, "serving /metrics and /__heartbeat__");
-    roles.tasks.spawn(async move { ("metrics server", server.await) });
-    roles.running.push(Role { name: "metrics server", ender });
+    let name = "metrics server";
+    let task = roles.tasks.spawn(async move { (name, server.await) });
+    roles.running.push(Role { name, ender, task });
     Ok(address)
 }
 
@@ -338,6 +343,21 @@ mod tests {
         }
         roles.stop().await;
         assert_eq!(*order.lock().expect("lock"), ["third", "second", "first"]);
+    }
+
+    #[tokio::test]
+    async fn a_role_that_has_failed_holds_up_nobody() {
+        let mut roles = Roles::default();
+        let waiting = |shutdown: Shutdown| async move {
+            shutdown.wait().await;
+            Ok(())
+        };
+        roles.start("same name", waiting);
+        roles.start("broken", |_| async { bail!("at once") });
+        roles.start("same name", waiting);
+        assert!(format!("{:#}", roles.failed().await).contains("broken failed: at once"));
+        let stopped = tokio::time::timeout(STOP_TIMEOUT / 3, roles.stop()).await;
+        assert!(stopped.is_ok(), "stop waited for a task that had ended before");
     }
 
     #[test]
