@@ -50,7 +50,8 @@ pub(crate) async fn redirector(args: cli::Redirector) -> Result<()> {
     let (ttl, grace) = (args.lease.ttl(), args.lease.grace());
     // Nothing can hold a lease of an installation that has never led: no need to listen first.
     let first_start = !common.shared.data_dir.join("redirector.json").exists();
-    let listen = if first_start { Duration::ZERO } else { ttl + grace };
+    // A lease is up to a tenth longer than asked for (its jitter); an owner must have had the time to speak up.
+    let listen = if first_start { Duration::ZERO } else { ttl + ttl / 10 + grace };
     let advertise = common.shared.control.uris.clone();
     let setup = common.shared.redirector(ttl, grace, listen, advertise);
     common.roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));

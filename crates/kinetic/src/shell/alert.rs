@@ -21,8 +21,8 @@ use crate::{metrics, topology};
 const PREFETCH: u16 = 1_000;
 /// Announcements in flight; more are dropped, since they are best effort.
 const ANNOUNCES_MAX: usize = 64;
-/// How much history is replayed at boot.
-const REPLAY: Duration = Duration::from_secs(48 * 3600);
+/// How much history is replayed at boot, at least.
+const REPLAY_MIN: Duration = Duration::from_secs(48 * 3600);
 /// How long history is kept.
 const KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Pause before a failed write is tried again.
@@ -73,7 +73,8 @@ struct Shell {
 pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let Setup { config, control, history, mut schema, telemetry } = setup;
     let first = schema.borrow_and_update().clone();
-    let (db, replayed) = tokio::task::spawn_blocking(move || open(&history)).await??;
+    let replay = replay(&first);
+    let (db, replayed) = tokio::task::spawn_blocking(move || open(&history, replay)).await??;
     let mut alert = Alert::new(config, first.schema.clone(), replayed);
     let mut shell = Shell {
         consumer: Consumer::start(
@@ -117,12 +118,19 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     Ok(())
 }
 
+/// How far back the machine must remember: what was mailed within the longest repeat interval is not mailed anew.
+fn replay(revision: &Revision) -> Duration {
+    let alerts = revision.schema.customers.values().flat_map(|customer| customer.alerts.values());
+    let longest = alerts.map(|alert| alert.repeat_interval).max().unwrap_or_default();
+    REPLAY_MIN.max(longest.saturating_mul(2))
+}
+
 /// The database and what the machine is to remember.
-fn open(path: &std::path::Path) -> Result<(HistoryDb, Vec<(RecordSeq, Record)>)> {
+fn open(path: &std::path::Path, replay: Duration) -> Result<(HistoryDb, Vec<(RecordSeq, Record)>)> {
     let now = clock::now().wall;
     let mut db = HistoryDb::open(path)?;
     let pruned = db.prune(now - KEEP).context("cannot prune the alert history")?;
-    let mut replayed = db.since(now - REPLAY)?;
+    let mut replayed = db.since(now - replay)?;
     tracing::info!(records = replayed.len(), pruned, "alert history opened");
     if replayed.is_empty()
         && let Some(last) = db.last()?
@@ -275,5 +283,29 @@ impl Shell {
         }
         self.publisher.close().await;
         self.consumer.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmd::schema_repo;
+
+    /// A revision whose only alert repeats after this long.
+    fn revision(repeat_interval: &str) -> Revision {
+        let mut files = schema_repo::starter("acme", &schema_repo::secret_sha256("secret"));
+        let alerts = files.get_mut("customers/acme/alerts.hcl").expect("the starter has alerts");
+        let text = String::from_utf8(alerts.clone()).expect("utf-8");
+        let to = "to        = [\"oncall@example.com\"]";
+        assert!(text.contains(to), "{text}");
+        *alerts = text.replace(to, &format!("{to}\n  repeat_interval = \"{repeat_interval}\"")).into_bytes();
+        let schema = kinetic_schema::load(&files).schema.expect("checks");
+        Revision { id: String::new(), schema: std::sync::Arc::new(schema) }
+    }
+
+    #[test]
+    fn what_was_mailed_within_a_repeat_interval_is_remembered() {
+        assert_eq!(replay(&revision("4h")), REPLAY_MIN);
+        assert!(replay(&revision("168h")) > Duration::from_secs(168 * 3600));
     }
 }
