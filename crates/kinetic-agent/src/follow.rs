@@ -74,6 +74,7 @@ impl Follow {
             profile: config.profile.clone(),
             data_types: vec![config.data_type],
             have_epoch: None,
+            listen: false,
         };
         Self {
             question,

@@ -148,7 +148,7 @@ impl Alert {
 
     /// Whether an event comes from the highest epoch seen of its source; remembers that epoch.
     pub(crate) fn owner_is_current(&mut self, event: &AlertEvent) -> bool {
-        let source = SourceKey { customer: event.customer.clone(), source: event.source.clone() };
+        let source = SourceKey { customer: event.customer.clone(), source: event.source.clone(), part: 0 };
         let room = self.intake.epochs.len() < EPOCHS_MAX;
         match self.intake.epochs.get_mut(&source) {
             Some(epoch) if event.epoch < *epoch => return false,

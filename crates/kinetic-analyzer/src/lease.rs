@@ -180,7 +180,18 @@ impl Lease {
         match self.granted.filter(|granted| !granted.is_denied) {
             None => {
                 let (serves, capacity) = (config.serves.clone(), config.capacity);
-                let message = Register { v: 1, node, inc, serves, capacity, schema, holds: report.holds };
+                let message = Register {
+                    v: 1,
+                    node,
+                    inc,
+                    serves,
+                    capacity,
+                    zone: None,
+                    witness: false,
+                    schema,
+                    generation: 0,
+                    holds: report.holds,
+                };
                 self.send(now, Ask::Register, encode(&message), effects);
             }
             Some(granted) => {
@@ -193,7 +204,9 @@ impl Lease {
                     seq: self.seq,
                     load: report.load,
                     lag_ms: u64::try_from(report.lag.as_millis()).unwrap_or(u64::MAX),
+                    witness: false,
                     schema,
+                    generation: 0,
                     holds: report.holds,
                 };
                 self.send(now, Ask::Heartbeat, encode(&message), effects);
@@ -306,7 +319,12 @@ impl Lease {
                 self.next = self.next.max(now + self.jittered(retry));
                 News::Nothing
             }
-            RpcCode::Malformed | RpcCode::UnknownCustomer | RpcCode::Unauthenticated | RpcCode::Version => {
+            RpcCode::Malformed
+            | RpcCode::UnknownCustomer
+            | RpcCode::Disabled
+            | RpcCode::UnknownNode
+            | RpcCode::Unauthenticated
+            | RpcCode::Version => {
                 self.failures = self.failures.saturating_add(1);
                 self.next = now + self.jittered(retry.max(RETRY_REFUSED));
                 News::Nothing

@@ -459,7 +459,7 @@ impl Analyzer {
         tracing::info!(source = %source.key, "source given up");
         effects.push(Effect::Unsubscribe { slot });
         self.customers[source.customer].series -= source.series_len();
-        self.leaving.insert(slot, Hold { source: source.key.clone(), epoch: source.epoch });
+        self.leaving.insert(slot, Hold { source: source.key.clone(), epoch: source.epoch, rate: 0 });
     }
 
     /// Gives all sources up without settling anything: another may own them already.
@@ -544,7 +544,7 @@ fn report<'a>(
     let fullest = sources.values().map(|source| source.held_len()).max().unwrap_or_default();
     Report {
         revision,
-        holds: holds.into_iter().map(|(source, epoch)| Hold { source, epoch }).collect(),
+        holds: holds.into_iter().map(|(source, epoch)| Hold { source, epoch, rate: 0 }).collect(),
         lag: sources.values().map(|source| source.lag(now.mono)).max().unwrap_or_default(),
         load: (fullest as f64 / held_max.max(1) as f64).min(1.0),
     }

@@ -61,6 +61,7 @@ fn locate(bencher: Bencher<'_, '_>, customers: usize) {
         profile: Some("web".to_owned()),
         data_types: vec![DataType::Statsd],
         have_epoch: None,
+        listen: false,
     });
     let logins: Vec<Login> =
         (0..1024).map(|i| format!("customer-{}.2026-a", i * 7919 % customers).as_str().into()).collect();

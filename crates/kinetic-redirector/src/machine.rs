@@ -319,7 +319,8 @@ impl Redirector {
             rpc::REGISTER => self.register(now, body, effects),
             rpc::HEARTBEAT => self.heartbeat(now, body),
             rpc::DRAIN => self.drain(now, body),
-            _ => self.goodbye(now, body, effects),
+            rpc::GOODBYE => self.goodbye(now, body, effects),
+            _ => Err(Refusal::UNKNOWN_KIND),
         }
     }
 

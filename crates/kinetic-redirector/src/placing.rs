@@ -90,7 +90,7 @@ impl Placing {
         leases: &Leases,
         epochs: &mut Epochs,
     ) {
-        for Hold { source, epoch } in holds {
+        for Hold { source, epoch, .. } in holds {
             if !epochs.seen(*epoch) {
                 self.claims_incredible += 1;
                 continue;

@@ -138,7 +138,7 @@ impl Table {
         for (customer, entry) in &map.customers {
             for (name, data_type) in &entry.sources {
                 self.listed += 1;
-                let source = SourceKey { customer: customer.clone(), source: name.clone() };
+                let source = SourceKey { customer: customer.clone(), source: name.clone(), part: 0 };
                 if let Some(change) = self.list(&source, &entry.region, *data_type) {
                     changed.push((source, change));
                 }

@@ -31,6 +31,20 @@ pub struct Region {
     pub amqp: Vec<String>,
     /// Virtual host.
     pub vhost: String,
+    /// How its broker keeps the queues of sources.
+    pub queues: QueueType,
+    /// Zones whose analyzers are preferred for its sources; empty where all are alike.
+    pub zones: Vec<String>,
+}
+
+/// How a broker keeps a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum QueueType {
+    /// On one node of the broker.
+    #[default]
+    Classic,
+    /// Replicated over the nodes of a RabbitMQ cluster.
+    Quorum,
 }
 
 /// How the connection to the relay is protected.
@@ -69,6 +83,8 @@ pub struct Customer {
     pub name: CustomerName,
     /// Where its data arrives.
     pub region: RegionName,
+    /// Switched off: `locate` is refused and its sources are given to nobody.
+    pub disabled: bool,
     /// Keys that may publish.
     pub keys: Vec<Key>,
     /// Networks whose unauthenticated carbon or statsd is this customer's (CIDR text, checked).
@@ -133,6 +149,8 @@ pub struct Source {
     pub data_type: DataType,
     /// Topic patterns.
     pub routing: Vec<String>,
+    /// Over how many analyzers it is split by origin; 1 where it is not.
+    pub partitions: u16,
     /// How late a sample may come after its window's end and still count.
     pub lateness: Duration,
     /// Where in a metric's name the origin stands.

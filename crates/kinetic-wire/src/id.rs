@@ -143,25 +143,43 @@ uuid!(
     AlertId
 );
 
-/// A source with the customer it belongs to: the unit of placement.
+/// A source, or one part of it, with the customer it belongs to: the unit of placement.
+///
+/// Part 0 is the source itself: what judges. Where the schema splits a source in n, parts 1 to n take its data, reduce
+/// each feed's window to a value, and part 0 judges those values.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub struct SourceKey {
     /// The customer.
     pub customer: CustomerName,
     /// The source, named within the customer.
     pub source: SourceName,
+    /// 0 for the source itself, 1 to n for its parts.
+    #[serde(default, skip_serializing_if = "is_whole")]
+    pub part: u16,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_whole(part: &u16) -> bool {
+    *part == 0
 }
 
 impl SourceKey {
-    /// From two names.
+    /// From two names; the source itself.
     #[must_use]
     pub fn new(customer: &str, source: &str) -> Self {
-        Self { customer: customer.into(), source: source.into() }
+        Self { customer: customer.into(), source: source.into(), part: 0 }
+    }
+
+    /// Part 1 to n of the same source, or the source itself for 0.
+    #[must_use]
+    pub fn with_part(&self, part: u16) -> Self {
+        Self { part, ..self.clone() }
     }
 }
 
 impl fmt::Display for SourceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.customer, self.source)
+        write!(f, "{}/{}", self.customer, self.source)?;
+        if self.part > 0 { write!(f, "#{}", self.part) } else { Ok(()) }
     }
 }

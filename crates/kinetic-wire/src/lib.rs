@@ -4,6 +4,7 @@
 //! other people's tools see. It does no I/O and knows no clock.
 
 mod codec;
+mod control;
 mod envelope;
 mod id;
 mod message;
@@ -11,6 +12,10 @@ pub mod names;
 mod time;
 
 pub use codec::{CodecError, decode, encode};
+pub use control::{
+    AnalyzerState, Beacon, Change, LeaderToken, MapChange, MapQuestion, MapReply, MoveRecord, MoveWhy, Nudge,
+    OwnerState, Relieve, Relieved, Role, SourceState,
+};
 pub use envelope::Envelope;
 pub use id::{
     AlertId, AnalyticName, ClusterName, CustomerName, Epoch, Incarnation, LeaseId, Login, NodeId, RegionName,

@@ -49,6 +49,9 @@ pub struct Hold {
     pub source: SourceKey,
     /// The epoch at which it was granted.
     pub epoch: Epoch,
+    /// Samples per second that it brings, smoothed over about a minute; 0 where it is not known yet.
+    #[serde(default)]
+    pub rate: u64,
 }
 
 /// A source that the redirector gives to an analyzer.
@@ -77,9 +80,18 @@ pub struct Register {
     pub serves: Serves,
     /// Relative capacity; 100 is an ordinary node.
     pub capacity: u32,
+    /// Failure domain it is in, as its operator named it.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// It holds the message of its witness queue (`names::witness_queue`), which tells of the end of its connection.
+    #[serde(default)]
+    pub witness: bool,
     /// Schema revision it runs.
     #[serde(default)]
     pub schema: Option<String>,
+    /// Commits up to and with that revision: a later revision of one history has more.
+    #[serde(default)]
+    pub generation: u64,
     /// What it still owns, when the redirector has forgotten.
     #[serde(default)]
     pub holds: Vec<Hold>,
@@ -102,9 +114,15 @@ pub struct Heartbeat {
     pub load: f64,
     /// Age of the oldest unsettled delivery, milliseconds.
     pub lag_ms: u64,
+    /// As in [`Register`].
+    #[serde(default)]
+    pub witness: bool,
     /// Schema revision it runs.
     #[serde(default)]
     pub schema: Option<String>,
+    /// As in [`Register`].
+    #[serde(default)]
+    pub generation: u64,
     /// What it owns.
     pub holds: Vec<Hold>,
 }
@@ -191,6 +209,9 @@ pub struct Locate {
     /// Map version of the answer that the client has.
     #[serde(default)]
     pub have_epoch: Option<Epoch>,
+    /// It listens on its reply-to address: send a [`Nudge`](crate::Nudge) there when the answer changes.
+    #[serde(default)]
+    pub listen: bool,
 }
 
 /// One address to publish to.
@@ -250,10 +271,14 @@ pub enum RpcCode {
     Malformed,
     /// No such customer in the schema.
     UnknownCustomer,
+    /// The customer is in the schema, and switched off there.
+    Disabled,
     /// The request carries no login that the broker verified (`user_id`).
     Unauthenticated,
     /// The lease is unknown or has lapsed: register again.
     UnknownLease,
+    /// No node of that name has a lease.
+    UnknownNode,
     /// A newer process has this node's name.
     Superseded,
     /// A heartbeat older than one already seen.

@@ -1,6 +1,6 @@
 //! Every name on the broker, in one place. `docs/wire.md` explains them.
 
-use crate::{CustomerName, SourceKey};
+use crate::{CustomerName, NodeId, SourceKey};
 
 /// The control vhost on a broker that Kinetic has to itself.
 pub const CONTROL_VHOST: &str = "kinetic";
@@ -20,11 +20,34 @@ pub const SCHEMA_EXCHANGE: &str = "kin.schema";
 pub const DEAD_EXCHANGE: &str = "kin.dead";
 /// Queue behind `DEAD_EXCHANGE`, bounded, oldest dropped first.
 pub const DEAD_QUEUE: &str = "kin.dead";
+/// The queue that every redirector answers `locate` from, leader or not.
+pub const LOCATE_QUEUE: &str = "kin.locate";
+/// Single-active-consumer queue that holds the leader's term and the epochs it may use: who is delivered its message leads.
+pub const LEADER_QUEUE: &str = "kin.leader";
+/// Fanout exchange on which the leader tells standbys what has changed in the map.
+pub const MAP_EXCHANGE: &str = "kin.map";
+/// Fanout exchange on which every node says that it lives.
+pub const ALIVE_EXCHANGE: &str = "kin.alive";
+/// Direct exchange of a region's vhost on which the parts of a split source send their values to its owner; the
+/// routing key is the name of the source's queue.
+pub const PARTIALS_EXCHANGE: &str = "kin.partials";
 /// The pseudo-queue of RabbitMQ's direct reply-to.
 pub const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// Message `type` of alert events.
 pub const TYPE_ALERT: &str = "kinetic.alert.v1";
+/// Message `type` of the leader's token.
+pub const TYPE_TOKEN: &str = "kinetic.token.v1";
+/// Message `type` of map changes.
+pub const TYPE_MAP_CHANGE: &str = "kinetic.map.v1";
+/// Message `type` of signs of life.
+pub const TYPE_BEACON: &str = "kinetic.alive.v1";
+/// Message `type` of a request to ask again now, pushed to a reply-to address.
+pub const TYPE_NUDGE: &str = "kinetic.nudge.v1";
+/// Message `type` of the values of one part of a split source.
+pub const TYPE_PARTIAL: &str = "kinetic.partial.v1";
+/// Message `type` of what an analyzer remembers of a source.
+pub const TYPE_SNAPSHOT: &str = "kinetic.snapshot.v1";
 /// Message `type` of schema notices.
 pub const TYPE_SCHEMA_NOTICE: &str = "kinetic.schema.v1";
 
@@ -40,8 +63,14 @@ pub mod rpc {
     pub const GOODBYE: &str = "goodbye";
     /// A client asks where to publish.
     pub const LOCATE: &str = "locate";
-    /// All of them, in the order in which the queue is bound.
-    pub const ALL: [&str; 5] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, LOCATE];
+    /// Somebody (an operator, a standby redirector) asks who owns what.
+    pub const MAP: &str = "map";
+    /// An operator wants an analyzer to be relieved of its sources.
+    pub const RELIEVE: &str = "relieve";
+    /// What only the leader answers, in the order in which its queue is bound.
+    pub const LEADER: [&str; 6] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE];
+    /// All of them.
+    pub const ALL: [&str; 7] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE, LOCATE];
 }
 
 const INGRESS_PREFIX: &str = "in.";
@@ -58,10 +87,36 @@ pub fn customer_of_exchange(exchange: &str) -> Option<&str> {
     exchange.strip_prefix(INGRESS_PREFIX).filter(|name| !name.is_empty())
 }
 
-/// The queue of a source: `src.<customer>.<source>` (durable, bounded, single-active-consumer).
+/// The queue of a source: `src.<customer>.<source>` (durable, bounded, single-active-consumer), with `.<part>` behind it
+/// for a part. Names of customers and sources hold no dot.
 #[must_use]
 pub fn source_queue(source: &SourceKey) -> String {
-    format!("src.{}.{}", source.customer, source.source)
+    with_part(format!("src.{}.{}", source.customer, source.source), source.part)
+}
+
+/// The exchange that splits a source over its parts by a hash of the origin: `split.<customer>.<source>`.
+#[must_use]
+pub fn split_exchange(source: &SourceKey) -> String {
+    format!("split.{}.{}", source.customer, source.source)
+}
+
+/// The queue that keeps what a source's owner remembers from window to window, in the vhost of the source's queue:
+/// `snap.<customer>.<source>` (durable, the last few records), with `.<part>` behind it for a part.
+#[must_use]
+pub fn snapshot_queue(source: &SourceKey) -> String {
+    with_part(format!("snap.{}.{}", source.customer, source.source), source.part)
+}
+
+/// The queue by which the broker bears witness that a node's connection stands: `kin.witness.<node>`
+/// (single-active-consumer, auto-delete). The node holds its one message; who is delivered it instead knows that the node's
+/// connection is gone.
+#[must_use]
+pub fn witness_queue(node: &NodeId) -> String {
+    format!("kin.witness.{node}")
+}
+
+fn with_part(name: String, part: u16) -> String {
+    if part == 0 { name } else { format!("{name}.{part}") }
 }
 
 #[cfg(test)]

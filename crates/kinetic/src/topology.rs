@@ -119,7 +119,7 @@ pub(crate) fn schema_notices_subscription() -> Topology {
 /// One source: the customer's exchange, the queue, its bindings and its dead letters.
 pub(crate) fn source(customer: &Customer, source: &Source) -> Topology {
     let ingress = names::ingress_exchange(&customer.name);
-    let key = SourceKey { customer: customer.name.clone(), source: source.name.clone() };
+    let key = SourceKey { customer: customer.name.clone(), source: source.name.clone(), part: 0 };
     let queue = names::source_queue(&key);
     let mut topology = dead_letters();
     topology.exchanges.push(exchange(ingress.clone(), ExchangeKind::Topic));

@@ -68,6 +68,7 @@ pub(crate) fn schema(alerts: Vec<schema::Alert>) -> Schema {
     let customer = Customer {
         name: "acme".into(),
         region: "local".into(),
+        disabled: false,
         keys: Vec::new(),
         netblocks: Vec::new(),
         sources: BTreeMap::new(),

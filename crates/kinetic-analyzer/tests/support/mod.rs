@@ -51,6 +51,7 @@ pub fn schema(analytics: &[Analytic]) -> Schema {
         profile: None,
         data_type: DataType::Statsd,
         routing: vec!["web.#".into()],
+        partitions: 1,
         lateness: Duration::from_secs(5),
         name_template: None,
         origin_tag: "host".into(),
@@ -68,6 +69,7 @@ pub fn schema(analytics: &[Analytic]) -> Schema {
     let customer = Customer {
         name: CUSTOMER.into(),
         region: "r1".into(),
+        disabled: false,
         keys: vec![],
         netblocks: vec![],
         sources: [(source.name.clone(), source)].into(),

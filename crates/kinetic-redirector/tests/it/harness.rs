@@ -80,7 +80,10 @@ impl Peer {
     }
 
     fn holds(&self) -> Vec<Hold> {
-        self.holds.iter().map(|(source, epoch)| Hold { source: source.clone(), epoch: *epoch }).collect()
+        self.holds
+            .iter()
+            .map(|(source, epoch)| Hold { source: source.clone(), epoch: *epoch, rate: 0 })
+            .collect()
     }
 
     pub(crate) fn register_body(&self) -> Vec<u8> {
@@ -90,7 +93,10 @@ impl Peer {
             inc: self.inc,
             serves: self.serves.clone(),
             capacity: 100,
+            zone: None,
+            witness: false,
             schema: None,
+            generation: 0,
             holds: self.holds(),
         })
     }
@@ -105,7 +111,9 @@ impl Peer {
             seq: self.seq,
             load: 0.25,
             lag_ms: 40,
+            witness: false,
             schema: Some("r1".to_owned()),
+            generation: 0,
             holds: self.holds(),
         })
     }
@@ -251,5 +259,6 @@ pub(crate) fn locate_body() -> Vec<u8> {
         profile: None,
         data_types: vec![DataType::Statsd],
         have_epoch: None,
+        listen: false,
     })
 }

@@ -375,7 +375,7 @@ fn hostile_bodies_are_refused() {
     let check = |world: &mut World, kind: &str, body: &[u8], expect| {
         assert_eq!(world.call::<LeaseReply>(kind, body).unwrap_err(), expect, "{kind}");
     };
-    for kind in rpc::ALL {
+    for kind in [rpc::REGISTER, rpc::HEARTBEAT, rpc::DRAIN, rpc::GOODBYE, rpc::LOCATE] {
         for body in [&b""[..], b"{", b"null", b"[]", b"{}", b"\xff\xfe", b"{\"v\":1}", b"{\"v\":-1}"] {
             check(&mut world, kind, body, RpcCode::Malformed);
         }

@@ -21,6 +21,7 @@ pub(super) fn all(sink: &mut Sink<'_>, declared: &Declared<'_>, schema: &mut Sch
         let mut customer = Customer {
             name: (*name).into(),
             region: "".into(),
+            disabled: false,
             keys: Vec::new(),
             netblocks: Vec::new(),
             sources: source::all(sink, parts),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::block::{Named, Node};
 use crate::diagnostic::Sink;
 use crate::limits::REGION_NAME_BYTES_MAX;
-use crate::schema::{Mail, MailTls, Region};
+use crate::schema::{Mail, MailTls, QueueType, Region};
 use crate::value::{self, Value};
 use crate::{mailbox, network};
 
@@ -26,7 +26,13 @@ pub(super) fn region(sink: &mut Sink<'_>, named: Named<'_>) -> Region {
         }
     }
     let vhost = named.node.get("vhost").and_then(|vhost| vhost_name(sink, vhost));
-    Region { name: named.name.into(), amqp, vhost: vhost.unwrap_or_else(|| named.name.to_owned()) }
+    Region {
+        name: named.name.into(),
+        amqp,
+        vhost: vhost.unwrap_or_else(|| named.name.to_owned()),
+        queues: QueueType::default(),
+        zones: Vec::new(),
+    }
 }
 
 fn vhost_name(sink: &mut Sink<'_>, vhost: Value<'_>) -> Option<String> {

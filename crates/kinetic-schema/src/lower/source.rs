@@ -63,6 +63,7 @@ fn source(
         profile: profile.map(str::to_owned),
         data_type: own.unwrap_or(of_profile),
         routing: routing(sink, node),
+        partitions: 1,
         lateness,
         name_template: node.get("name").and_then(|value| name_template(sink, value)),
         origin_tag: node

@@ -20,7 +20,8 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn source() -> impl Strategy<Value = SourceKey> {
-    (text(), text()).prop_map(|(customer, source)| SourceKey::new(&customer, &source))
+    (text(), text(), 0..3_u16)
+        .prop_map(|(customer, source, part)| SourceKey::new(&customer, &source).with_part(part))
 }
 
 /// Eighths: the JSON reader is exact to the last bit for these, and within one unit of it for the rest.
@@ -31,9 +32,11 @@ fn number() -> impl Strategy<Value = f64> {
 const DATA_TYPES: [DataType; 5] =
     [DataType::Statsd, DataType::Collectd, DataType::Graphite, DataType::Influx, DataType::Auto];
 const DIRECTIONS: [Direction; 3] = [Direction::Above, Direction::Below, Direction::Both];
-const CODES: [RpcCode; 9] = [
+const CODES: [RpcCode; 11] = [
     RpcCode::Malformed,
     RpcCode::UnknownCustomer,
+    RpcCode::Disabled,
+    RpcCode::UnknownNode,
     RpcCode::Unauthenticated,
     RpcCode::UnknownLease,
     RpcCode::Superseded,
@@ -54,7 +57,14 @@ fn serves() -> impl Strategy<Value = Serves> {
 }
 
 fn holds() -> impl Strategy<Value = Vec<Hold>> {
-    vec((source(), any::<u64>()).prop_map(|(source, epoch)| Hold { source, epoch: Epoch(epoch) }), 0..4)
+    vec(
+        (source(), any::<u64>(), any::<u64>()).prop_map(|(source, epoch, rate)| Hold {
+            source,
+            epoch: Epoch(epoch),
+            rate,
+        }),
+        0..4,
+    )
 }
 
 fn grants() -> impl Strategy<Value = Vec<Grant>> {
@@ -95,9 +105,12 @@ proptest! {
         check(&Goodbye { v, lease, node: node.clone(), inc });
         check(&Heartbeat {
             v, lease, node: node.clone(), inc, seq, load, lag_ms, schema: schema.clone(), holds: holds.clone(),
+            generation: seq, witness: v > 7,
         });
-        check(&Register { v, node, inc, serves, capacity, schema, holds });
-        check(&Locate { v, client: inc, origin, profile, data_types, have_epoch: epoch.map(Epoch) });
+        check(&Register {
+            v, node, inc, serves, capacity, zone: profile.clone(), witness: v > 7, schema, generation: seq, holds,
+        });
+        check(&Locate { v, client: inc, origin, profile, data_types, have_epoch: epoch.map(Epoch), listen: v > 7 });
     }
 
     #[test]

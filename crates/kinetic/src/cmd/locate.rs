@@ -18,6 +18,7 @@ pub(crate) async fn run(args: cli::Locate) -> Result<u8> {
         profile: None,
         data_types: Vec::new(),
         have_epoch: None,
+        listen: false,
     };
     match agent::locate(&rpc, encode(&question)).await {
         Ok(reply) => {
