@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use kinetic_amqp::{
     Address, AmqpError, Binding, ConsumeOptions, Consumer, Delivery, Event, Exchange, ExchangeKind, Outcome,
     PublishError, Publisher, Queue, QueueArgs, RpcClient, RpcFailed, RpcServer, Settle, Topology, declare,
-    delete_queue, queue_depth,
+    delete_queue, peek, queue_depth,
 };
 use kinetic_wire::{Envelope, Wall};
 
@@ -215,6 +215,39 @@ pub(crate) async fn a_deleted_queue_is_declared_again(address: Address) {
     assert_eq!(delivery(&mut consumer).await.body(), [7]);
     consumer.close().await;
     publisher.close().await;
+}
+
+/// What is in a queue is seen, the newest of it where that is more than is wanted, and is still there in its order; what
+/// somebody holds is not seen.
+pub(crate) async fn a_queue_is_looked_at(address: Address) {
+    for (name, quorum) in [("peeked", false), ("peeked.quorum", true)] {
+        let args = QueueArgs { max_length: Some(8), overflow: None, quorum, ..QueueArgs::default() };
+        let topology = Topology { queues: vec![Queue::durable(name).with_args(args)], ..Topology::default() };
+        assert!(peek(&address, name, 8).await.unwrap().is_empty(), "no such queue");
+        let publisher = Publisher::start(address.clone(), topology.clone(), 8);
+        let envelope = Envelope { kind: Some("kinetic.snapshot.v1".into()), ..Envelope::default() };
+        for n in 0..9_u8 {
+            publisher.publish("", name, &envelope, vec![n], true).await.unwrap();
+        }
+        for (max, want) in [(8, 1..9_u8), (3, 6..9), (100, 1..9)] {
+            let seen = soon("a look", peek(&address, name, max)).await.unwrap();
+            assert!(
+                seen.iter().all(|message| message.envelope().kind.as_deref() == Some("kinetic.snapshot.v1"))
+            );
+            let bodies: Vec<u8> = seen.iter().map(|message| message.body()[0]).collect();
+            assert_eq!(bodies, Vec::from_iter(want), "{name}, {max} at most");
+        }
+        let options =
+            ConsumeOptions { queue: name.to_owned(), topology, prefetch: 5, ..ConsumeOptions::default() };
+        let mut consumer = Consumer::start(address.clone(), options);
+        for n in 1..6_u8 {
+            assert_eq!(delivery(&mut consumer).await.body(), [n], "{name}: given back in its place");
+        }
+        let seen = soon("a look", peek(&address, name, 8)).await.unwrap();
+        assert_eq!(seen.iter().map(|message| message.body()[0]).collect::<Vec<u8>>(), [6, 7, 8]);
+        consumer.close().await;
+        publisher.close().await;
+    }
 }
 
 /// An own queue of the consumer, bound to a fanout.
