@@ -28,4 +28,4 @@ pub use declare::{
 pub use error::AmqpError;
 pub use peek::{PEEK_BYTES_MAX, Peeked, peek};
 pub use publish::{LinkStatus, Outcome, PublishError, Publisher};
-pub use rpc::{Request, RequestHandle, RpcClient, RpcFailed, RpcServer};
+pub use rpc::{Pushed, Request, RequestHandle, RpcClient, RpcFailed, RpcServer};

@@ -338,6 +338,48 @@ pub(crate) async fn requests_are_answered(address: Address) {
     client.close().await;
 }
 
+/// A server may send several messages to one direct reply-to address, before the answer and long after it, and they are told from
+/// answers; an address whose owner has gone swallows them, and the server goes on.
+pub(crate) async fn messages_are_pushed(address: Address) {
+    let client = RpcClient::start(address.clone());
+    let mut server = RpcServer::start(address.clone(), rpc_topology("push"), "push");
+    declare(&address, &rpc_topology("push")).await.unwrap();
+    let mut addresses = Vec::new();
+    for round in 0..2_u8 {
+        let serve = async {
+            let request = server.next().await;
+            let reply_to = request.reply_to.clone().unwrap();
+            server.push(&reply_to, "kinetic.nudge.v1", &[round, 0]).await;
+            server.reply(request.handle, vec![9]).await;
+            server.push(&reply_to, "kinetic.nudge.v1", &[round, 1]).await;
+            server.push(&reply_to, "kinetic.nudge.v1", &[round, 2]).await;
+            reply_to
+        };
+        let ask = client.request("push", "locate", vec![round], PATIENCE);
+        let (reply_to, answer) = soon("the answer", futures_util::future::join(serve, ask)).await;
+        assert_eq!(answer, Ok(vec![9]));
+        for n in 0..3 {
+            let pushed = soon("a pushed message", client.pushed()).await;
+            assert_eq!((pushed.kind.as_deref(), pushed.body), (Some("kinetic.nudge.v1"), vec![round, n]));
+        }
+        addresses.push(reply_to);
+    }
+    // The first address is still good: one client has one.
+    server.push(&addresses[0], "kinetic.nudge.v1", &[7]).await;
+    assert_eq!(soon("a late message", client.pushed()).await.body, [7]);
+    client.close().await;
+    server.push(&addresses[0], "kinetic.nudge.v1", &[8]).await;
+    let next = RpcClient::start(address);
+    let serve = async {
+        let request = server.next().await;
+        server.reply(request.handle, vec![1]).await;
+    };
+    let ask = next.request("push", "locate", vec![], PATIENCE);
+    assert_eq!(soon("the server goes on", futures_util::future::join(serve, ask)).await.1, Ok(vec![1]));
+    next.close().await;
+    server.close().await;
+}
+
 /// The wrong password, on every kind of connection.
 pub(crate) async fn a_wrong_password_is_reported(address: Address) {
     let wrong = Address { password: "wrong".into(), ..address };
