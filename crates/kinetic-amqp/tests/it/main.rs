@@ -21,6 +21,7 @@ async fn all_stories(address: Address) {
     stories::a_queue_is_looked_at(address.clone()).await;
     stories::requests_are_answered(address.clone()).await;
     stories::messages_are_pushed(address.clone()).await;
+    stories::the_broker_bears_witness(address.clone()).await;
     stories::a_wrong_password_is_reported(address.clone()).await;
     stories::refusals_say_what_to_do(address).await;
 }
