@@ -12,6 +12,7 @@ mod consume;
 mod declare;
 mod error;
 mod outbox;
+mod peek;
 mod properties;
 mod publish;
 mod rpc;
@@ -25,5 +26,6 @@ pub use declare::{
     queue_depth,
 };
 pub use error::AmqpError;
+pub use peek::{PEEK_BYTES_MAX, Peeked, peek};
 pub use publish::{LinkStatus, Outcome, PublishError, Publisher};
-pub use rpc::{Request, RequestHandle, RpcClient, RpcFailed, RpcServer};
+pub use rpc::{Pushed, Request, RequestHandle, RpcClient, RpcFailed, RpcServer};
