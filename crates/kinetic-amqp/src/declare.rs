@@ -278,9 +278,12 @@ async fn remove_on(channel: &Channel, leftovers: &Leftovers) -> Result<(), AmqpE
             AmqpError::of(&error, &format!("unbind queue {queue} from exchange {exchange}"))
         })?;
     }
-    for exchange in &leftovers.exchanges {
+    for (index, exchange) in leftovers.exchanges.iter().enumerate() {
         let name = short("an exchange's name", exchange)?;
-        let deleted = channel.exchange_delete(name, ExchangeDeleteOptions::default()).await;
+        // There may be one per source, and hardly ever is one there: only the last is waited for, after all before it.
+        let nowait = index + 1 < leftovers.exchanges.len();
+        let options = ExchangeDeleteOptions { nowait, ..ExchangeDeleteOptions::default() };
+        let deleted = channel.exchange_delete(name, options).await;
         deleted.map_err(|error| AmqpError::of(&error, &format!("delete exchange {exchange}")))?;
     }
     Ok(())

@@ -281,7 +281,7 @@ pub(crate) async fn a_source_is_split_and_joined_again(address: Address) {
     assert_eq!((first[0], first.iter().sum::<u32>()), (0, 60), "{first:?}");
     assert!(first[1..].iter().all(|depth| depth % 3 == 0), "an origin is in one part: {first:?}");
     soon("a declaration", declare(&address, &whole)).await.unwrap();
-    let gone = Leftovers { exchanges: vec!["split".to_owned()], ..Leftovers::default() };
+    let gone = Leftovers { exchanges: vec!["none".to_owned(), "split".to_owned(), "none".to_owned()], ..Leftovers::default() };
     soon("a removal", remove(&address, &gone)).await.unwrap();
     soon("a removal of nothing", remove(&address, &gone)).await.unwrap();
     publish().await;
