@@ -1,6 +1,8 @@
 //! Who analyses whom: leases, liveness, the customer map, locate. A pure machine.
 
+mod capacity;
 mod epochs;
+pub mod fleet;
 mod lease;
 pub mod machine;
 pub mod map;
@@ -9,6 +11,7 @@ mod refusal;
 mod request;
 mod rng;
 mod routes;
+pub mod scaling;
 pub mod stats;
 mod table;
 pub mod view;
