@@ -8,7 +8,7 @@ use kinetic_wire::{NodeId, Serves, SourceKey};
 
 use crate::fleet::{Demand, Member, ScalingConfig, Unplaced};
 use crate::lease::Leases;
-use crate::map::{self, can_serve};
+use crate::prefer::{self, can_serve};
 use crate::table::Table;
 
 /// Sources without an owner that are looked at; of more, every n-th stands for n.
@@ -168,7 +168,7 @@ fn unplaced(table: &Table, serves: &Serves) -> Vec<Unplaced> {
     let mut kinds: BTreeMap<(&str, kinetic_wire::DataType, bool), Unplaced> = BTreeMap::new();
     let looked_at = table.unowned().iter().step_by(step);
     for demand in looked_at.filter_map(|source: &SourceKey| table.demand(source)) {
-        let map::Demand { region, data_type, .. } = demand;
+        let prefer::Demand { region, data_type, .. } = demand;
         let fits = can_serve(serves, &demand);
         let kind = kinds.entry((region.as_str(), data_type, fits)).or_insert_with(|| Unplaced {
             region: region.clone(),
