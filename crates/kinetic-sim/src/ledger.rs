@@ -10,7 +10,8 @@ use kinetic_wire::{AlertEvent, AlertId, Epoch, LeaseReply, Mono, SourceKey, Term
 use crate::agenda::{Life, ProcId};
 use crate::broker::Gone;
 use crate::check::{Invariant, Violation};
-use crate::message::Time;
+use crate::installation::WINDOW;
+use crate::message::{MS, Time};
 
 /// What became of one sample.
 #[derive(Clone, Debug)]
@@ -21,7 +22,7 @@ pub struct Sample {
     pub origin: String,
     /// Factor of its feed (`installation::FACTORS`).
     pub factor: u64,
-    /// Its place among the samples of its feed and window: the exponent of four.
+    /// Its place among the samples of its feed and window: the exponent of four. Known once it has been stamped.
     pub digit: u32,
     /// Start of the window that it belongs to, milliseconds since the Unix epoch, once it has been stamped.
     pub window_ms: Option<i64>,
@@ -124,19 +125,37 @@ pub struct Ledger {
     holdings: BTreeMap<ProcId, Holding>,
     told: BTreeMap<SourceKey, Told>,
     lapses: BTreeMap<(ProcId, Life), u64>,
+    /// Samples of a feed and window so far.
+    digits: BTreeMap<(SourceKey, String, i64), u32>,
 }
+
+const WINDOW_MS: i64 = (WINDOW / MS) as i64;
+/// Digits of a feed's value: with the largest factor below 2^53, which a double holds exactly.
+const DIGITS_MAX: u32 = 22;
 
 impl Ledger {
     pub(crate) fn violated(&mut self, at: Time, invariant: Invariant, detail: String) {
         self.violations.push(Violation { at, invariant, detail });
     }
 
-    /// A publisher sends a sample, stamped by its clock.
-    pub(crate) fn sent(&mut self, sample: usize, stamp: Wall) {
-        let window = 60_000;
+    /// A publisher's clock stamps a sample. Returns its value, or `None` where a value cannot tell so many samples
+    /// of one window apart (a publisher that stood still has many to say at once).
+    pub(crate) fn stamped(&mut self, sample: usize, stamp: Wall) -> Option<u64> {
+        let window = stamp.as_ms() - stamp.as_ms().rem_euclid(WINDOW_MS);
         let known = &mut self.samples[sample];
-        known.window_ms = Some(stamp.as_ms() - stamp.as_ms().rem_euclid(window));
-        known.sent += 1;
+        let feed = (known.source.clone(), known.origin.clone(), window);
+        let digit = self.digits.entry(feed).or_default();
+        if *digit >= DIGITS_MAX {
+            return None;
+        }
+        (known.window_ms, known.digit) = (Some(window), *digit);
+        *digit += 1;
+        Some(known.factor << (2 * known.digit))
+    }
+
+    /// A publisher sends a sample, once more or for the first time.
+    pub(crate) fn sent(&mut self, sample: usize) {
+        self.samples[sample].sent += 1;
     }
 
     /// The broker has confirmed it.

@@ -176,19 +176,18 @@ fn bodies(
             let share = WINDOW / SAMPLES;
             let at = window * WINDOW + digit * share + rng.between(100 * MS, share - 100 * MS);
             let sample = world.ledger.samples.len();
-            let digit = u32::try_from(digit).unwrap_or(u32::MAX);
             world.ledger.samples.push(Sample {
                 source: source.clone(),
                 origin: origin.to_owned(),
                 factor,
-                digit,
+                digit: 0,
                 window_ms: None,
                 sent: 0,
                 confirmed: false,
                 dropped: false,
                 gone: None,
             });
-            bodies.push(Body { sample, at, value: factor << (2 * digit) });
+            bodies.push(Body { sample, at });
         }
     }
     // The first second belongs to the start of the processes.

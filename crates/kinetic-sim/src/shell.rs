@@ -8,12 +8,13 @@ pub(crate) mod analyzer;
 pub(crate) mod publisher;
 pub(crate) mod redirector;
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use kinetic_alert::machine::{Attempt, MailId, Record, RecordSeq};
 use kinetic_analyzer::machine::{RequestId, Slot};
 use kinetic_redirector::machine::Stored;
-use kinetic_wire::{AlertId, Mono, Now};
+use kinetic_wire::{AlertId, Mono, Now, Wall};
 
 use crate::agenda::{Event, Life, LinkId, ProcId};
 use crate::bug::Bug;
@@ -42,6 +43,23 @@ pub(crate) enum Tell {
     Schema(Rc<Revision>),
     /// Leave in good order.
     Shutdown,
+}
+
+impl Tell {
+    /// One line for people.
+    pub(crate) fn brief(&self) -> String {
+        match self {
+            Self::Frame(link, Down::Deliver { tag, redelivered, message }) => {
+                let again = if *redelivered { " again" } else { "" };
+                let body = String::from_utf8_lossy(&message.body);
+                format!("link {} delivers {tag}{again}: {} {} {body}", link.0, message.exchange, message.key)
+            }
+            Self::Frame(link, Down::Reply { correlation, body }) => {
+                format!("link {} answers {correlation}: {}", link.0, String::from_utf8_lossy(body))
+            }
+            other => format!("{other:?}"),
+        }
+    }
 }
 
 /// Something of a process's own that takes time.
@@ -76,8 +94,8 @@ pub(crate) struct Disk {
     pub(crate) history: Vec<(RecordSeq, Record)>,
     /// Mails that the relay has taken, by recipient.
     pub(crate) inbox: Vec<(Time, MailId, String)>,
-    /// Of a publisher: samples that are not confirmed, and the next one's number.
-    pub(crate) unsent: Vec<usize>,
+    /// Of a publisher: bodies that are not confirmed with their stamps and values, and the next one's number.
+    pub(crate) unsent: BTreeMap<usize, (Wall, u64)>,
     pub(crate) next_sample: usize,
 }
 

@@ -1,11 +1,11 @@
 //! The story of a run, for people: what was told to whom, when. Kept only where somebody asks for it.
 
-use std::fmt::{Debug, Write};
+use std::fmt::Write;
 
 use crate::message::{MS, Time};
 
 /// Longest text of one entry.
-const ENTRY_MAX: usize = 400;
+const ENTRY_MAX: usize = 600;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -16,11 +16,11 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    pub(crate) fn note(&mut self, at: Time, who: &str, what: &dyn Debug) {
+    pub(crate) fn note(&mut self, at: Time, who: &str, what: impl FnOnce() -> String) {
         if !self.is_kept {
             return;
         }
-        let mut entry = format!("{what:?}");
+        let mut entry = what();
         if entry.len() > ENTRY_MAX {
             let end = (0..=ENTRY_MAX).rev().find(|at| entry.is_char_boundary(*at)).unwrap_or(0);
             entry.truncate(end);

@@ -232,7 +232,7 @@ impl World {
         }
         let is_tick = matches!(tell, Tell::Tick);
         proc.ticks = if is_tick && proc.wake_at == Some(self.net.now) { proc.ticks + 1 } else { 0 };
-        self.timeline.note(self.net.now, &proc.name, &tell);
+        self.timeline.note(self.net.now, &proc.name, || tell.brief());
         let Some(mut shell) = proc.shell.take() else { return };
         let goes_on = {
             let proc = &mut self.procs[id.0];
@@ -280,7 +280,7 @@ impl World {
     }
 
     fn step(&mut self, step: Step) {
-        self.timeline.note(self.net.now, "***", &step);
+        self.timeline.note(self.net.now, "***", || format!("{step:?}"));
         match step {
             Step::Start(proc) => self.start(proc),
             Step::Crash(proc, lost) => self.end(proc, lost),

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use kinetic_wire::{Envelope, Wall};
+use kinetic_wire::Envelope;
 use uuid::Uuid;
 
 use crate::agenda::LinkId;
+use crate::installation::METRIC;
 use crate::message::{Down, MS, Message, Time, Up};
 use crate::shell::{Job, Reach, Tell};
 
@@ -18,8 +19,6 @@ pub(crate) struct Body {
     pub(crate) sample: usize,
     /// When it is measured, true time.
     pub(crate) at: Time,
-    /// Its value, see `installation.rs`.
-    pub(crate) value: u64,
 }
 
 /// What a publisher is to publish.
@@ -42,7 +41,6 @@ pub(crate) struct Shell {
     in_flight: BTreeMap<u64, usize>,
     returned: Vec<u64>,
     next_confirm: u64,
-    stamps: BTreeMap<usize, Wall>,
 }
 
 impl Shell {
@@ -53,7 +51,6 @@ impl Shell {
             in_flight: BTreeMap::new(),
             returned: Vec::new(),
             next_confirm: 0,
-            stamps: BTreeMap::new(),
         }
     }
 
@@ -63,9 +60,11 @@ impl Shell {
             Tell::Job(Job::Sample) => {
                 let index = reach.disk.next_sample;
                 reach.disk.next_sample += 1;
-                reach.disk.unsent.push(index);
-                self.stamps.insert(index, reach.now.wall);
-                self.publish(index, reach);
+                let stamp = reach.now.wall;
+                if let Some(value) = reach.ledger.stamped(self.orders.bodies[index].sample, stamp) {
+                    reach.disk.unsent.insert(index, (stamp, value));
+                    self.publish(index, reach);
+                }
                 self.plan_next(reach);
             }
             Tell::Opened(_) | Tell::Job(Job::Resend) => self.resend(reach),
@@ -79,7 +78,7 @@ impl Shell {
                     reach.later(1000 * MS, Job::Resend);
                     return;
                 }
-                reach.disk.unsent.retain(|unsent| *unsent != index);
+                reach.disk.unsent.remove(&index);
                 reach.ledger.confirmed(self.orders.bodies[index].sample);
             }
             Tell::Frame(_, Down::Nack(number)) => {
@@ -99,7 +98,7 @@ impl Shell {
     }
 
     fn resend(&mut self, reach: &mut Reach<'_>) {
-        for index in reach.disk.unsent.clone() {
+        for index in reach.disk.unsent.keys().copied().collect::<Vec<_>>() {
             if !self.in_flight.values().any(|flying| *flying == index) {
                 self.publish(index, reach);
             }
@@ -112,8 +111,8 @@ impl Shell {
         }
         let body = &self.orders.bodies[index];
         // The stamp is the moment of the measurement: the same on every repeat.
-        let stamp = self.stamps.get(&index).copied().unwrap_or(reach.now.wall);
-        let text = format!("{}:{}|c", crate::installation::METRIC, body.value);
+        let Some((stamp, value)) = reach.disk.unsent.get(&index).copied() else { return };
+        let text = format!("{METRIC}:{value}|c");
         let mut message = Message::new(&self.orders.exchange, &self.orders.key, text.into_bytes());
         message.sample = Some(body.sample);
         message.envelope = Envelope {
@@ -127,7 +126,7 @@ impl Shell {
         self.next_confirm += 1;
         let confirm = self.next_confirm;
         self.in_flight.insert(confirm, index);
-        reach.ledger.sent(body.sample, stamp);
+        reach.ledger.sent(body.sample);
         let frame = Up::Publish { confirm: Some(confirm), mandatory: true, message: Rc::new(message) };
         reach.net.send(self.link, frame);
     }
