@@ -101,6 +101,8 @@ pub struct Broker {
     channels: BTreeMap<ConnId, Channel>,
     /// Frames to be sent.
     pub out: Vec<(ConnId, Down)>,
+    /// Samples that have come into a queue.
+    pub entered: Vec<usize>,
     /// Samples that are nowhere any more, and why.
     pub gone: Vec<(usize, Gone)>,
     /// Planted.
@@ -117,6 +119,7 @@ impl Broker {
             queues: BTreeMap::new(),
             channels: BTreeMap::new(),
             out: Vec::new(),
+            entered: Vec::new(),
             gone: Vec::new(),
             misconduct: Misconduct::default(),
             rng,
@@ -313,6 +316,7 @@ impl Broker {
     fn enqueue(&mut self, now: Time, name: &str, message: Rc<Message>) {
         let Some(queue) = self.queues.get_mut(name) else { return };
         queue.position += 1;
+        self.entered.extend(message.sample);
         queue.ready.push_back(Item { position: queue.position, redelivered: false, message });
         let dropped = match queue.options.max_length {
             Some(most) if queue.ready.len() > most => queue.ready.pop_front(),

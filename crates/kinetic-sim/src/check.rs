@@ -17,7 +17,7 @@ pub enum Invariant {
     CountsOnce,
     /// What a publisher repeats because a confirm was lost is counted once.
     RepeatCountsOnce,
-    /// A sample is dropped as late only where a fault explains it.
+    /// A sample is dropped as late only where it came into its queue late, or clocks were wrong.
     LateIsExplained,
     /// No analyzer publishes past four fifths of its lease, except degraded.
     LeaseFence,
@@ -58,8 +58,8 @@ impl fmt::Display for Violation {
 /// What a run's faults excuse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Excuses {
-    /// Data can be held up, or clocks can be wrong: samples can be late.
-    pub late: bool,
+    /// Wall clocks were wrong: what looks late, or early, need not be.
+    pub clocks: bool,
 }
 
 /// Compares what was published with what was counted.
@@ -91,10 +91,9 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
     for ((source, window, origin), _) in verdicts {
         found.push((Invariant::CountsOnce, format!("{source} {origin} window {window}: nobody published for it")));
     }
-    if !excuses.late {
-        let late = ledger.samples.iter().filter(|sample| sample.dropped).count();
-        if late > 0 {
-            found.push((Invariant::LateIsExplained, format!("{late} samples were dropped as late")));
+    for sample in ledger.samples.iter().filter(|sample| sample.dropped && sample.was_in_time()) {
+        if !excuses.clocks {
+            found.push((Invariant::LateIsExplained, format!("dropped as late: {sample:?}")));
         }
     }
     for (invariant, detail) in found {
@@ -106,7 +105,7 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
 const REPEATS_ARE_RECOGNISED: bool = false;
 
 fn must_count(sample: &Sample) -> bool {
-    sample.confirmed && !sample.dropped && sample.gone.is_none()
+    sample.confirmed && sample.was_in_time() && !sample.dropped && sample.gone.is_none()
 }
 
 /// One feed's window: what its verdict counted against what was published.

@@ -8,10 +8,11 @@ use kinetic_analyzer::stats::Stats;
 use kinetic_wire::{AlertEvent, AlertId, Epoch, LeaseReply, Mono, SourceKey, Term, Wall};
 
 use crate::agenda::{Life, ProcId};
-use crate::broker::Gone;
+use crate::broker::{Broker, Gone};
 use crate::check::{Invariant, Violation};
-use crate::installation::WINDOW;
+use crate::installation::{LATENESS, WINDOW};
 use crate::message::{MS, Time};
+use crate::world::BEGIN_S;
 
 /// What became of one sample.
 #[derive(Clone, Debug)]
@@ -30,10 +31,22 @@ pub struct Sample {
     pub sent: u32,
     /// The broker has confirmed it to its publisher.
     pub confirmed: bool,
+    /// When it first came into its queue.
+    pub entered: Option<Time>,
     /// An analyzer dropped it as too late, or as too far ahead.
     pub dropped: bool,
     /// It is not on the broker any more, and nobody was to have it.
     pub gone: Option<Gone>,
+}
+
+impl Sample {
+    /// Whether it came into its queue before its window could be closed, by true time.
+    #[must_use]
+    pub fn was_in_time(&self) -> bool {
+        let Some((window, entered)) = self.window_ms.zip(self.entered) else { return false };
+        let entered_ms = BEGIN_S * 1_000 + i64::try_from(entered / MS).unwrap_or(i64::MAX);
+        entered_ms < window + WINDOW_MS + LATENESS_MS
+    }
 }
 
 /// An analyzer's lease, as its shell sees it, without asking the machine.
@@ -129,6 +142,7 @@ pub struct Ledger {
     digits: BTreeMap<(SourceKey, String, i64), u32>,
 }
 
+const LATENESS_MS: i64 = (LATENESS / MS) as i64;
 const WINDOW_MS: i64 = (WINDOW / MS) as i64;
 /// Digits of a feed's value: with the largest factor below 2^53, which a double holds exactly.
 const DIGITS_MAX: u32 = 22;
@@ -161,6 +175,16 @@ impl Ledger {
     /// The broker has confirmed it.
     pub(crate) fn confirmed(&mut self, sample: usize) {
         self.samples[sample].confirmed = true;
+    }
+
+    /// What the broker did with samples.
+    pub(crate) fn moved(&mut self, at: Time, broker: &mut Broker) {
+        for sample in broker.entered.drain(..) {
+            self.samples[sample].entered.get_or_insert(at);
+        }
+        for (sample, why) in broker.gone.drain(..) {
+            self.samples[sample].gone = Some(why);
+        }
     }
 
     /// An analyzer was delivered it: what its counters say of it.

@@ -59,12 +59,6 @@ impl Fault {
         Self::Slow,
         Self::Wall,
     ];
-
-    /// Whether it can hold a sample up for longer than a source's lateness, or make it look so.
-    #[must_use]
-    pub fn explains_late(self) -> bool {
-        !matches!(self, Self::Crash | Self::Leave)
-    }
 }
 
 /// How a run went.
@@ -184,6 +178,7 @@ fn bodies(
                 window_ms: None,
                 sent: 0,
                 confirmed: false,
+                entered: None,
                 dropped: false,
                 gone: None,
             });
@@ -221,8 +216,7 @@ pub fn run(seed: u64, bug: Option<Bug>, with_timeline: bool) -> Outcome {
     world.plan(OWNED_BY, Step::MustBeOwned);
     world.plan(OWNED_BY, Step::Quiet);
     world.run(END);
-    let late = faults.iter().any(|fault| fault.explains_late());
-    world.finish(Excuses { late });
+    world.finish(Excuses { clocks: faults.contains(&Fault::Wall) });
     let samples = &world.ledger.samples;
     Outcome {
         seed,

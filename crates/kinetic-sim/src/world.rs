@@ -183,9 +183,7 @@ impl World {
         let told = match event {
             Event::Up(conn) => {
                 self.net.up(conn);
-                for (sample, why) in std::mem::take(&mut self.net.broker.gone) {
-                    self.ledger.samples[sample].gone = Some(why);
-                }
+                self.ledger.moved(self.net.now, &mut self.net.broker);
                 None
             }
             Event::Down(conn) => self.net.down(conn),
@@ -295,9 +293,7 @@ impl World {
             Step::Drop(proc, end) => self.drop_all(proc, end),
             Step::BrokerDown => {
                 let told = self.net.broker_ends();
-                for (sample, why) in std::mem::take(&mut self.net.broker.gone) {
-                    self.ledger.samples[sample].gone = Some(why);
-                }
+                self.ledger.moved(self.net.now, &mut self.net.broker);
                 for (proc, life, tell) in told {
                     self.tell(proc, life, tell);
                 }
