@@ -62,7 +62,8 @@ impl Rabbit {
         for folder in ["mnesia", "log", "gen", "schema"] {
             std::fs::create_dir(dir.path().join(folder)).expect("make a folder");
         }
-        std::fs::write(dir.path().join("enabled_plugins"), "[rabbitmq_management].\n").expect("write");
+        let plugins = "[rabbitmq_management, rabbitmq_consistent_hash_exchange].\n";
+        std::fs::write(dir.path().join("enabled_plugins"), plugins).expect("write");
         std::fs::write(dir.path().join("rabbitmq.conf"), config(ports)).expect("write");
         // Started here and not by Erlang, which would leave it behind as a daemon that nobody owns.
         let epmd = Launch::new("epmd")
