@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinetic_redirector::machine::{CustomerEntry, Map, RedirectorConfig};
+use kinetic_redirector::machine::{Map, MapBuilder, RedirectorConfig};
 use kinetic_schema::Schema;
 use kinetic_wire::{Limits, SourceKey};
 
@@ -54,7 +54,7 @@ pub fn revision(id: &str, customers: usize, sources: usize, disabled: bool) -> R
         last.disabled = disabled;
     }
     let schema = Arc::new(schema);
-    let map = Arc::new(map(id, &schema));
+    let map = Arc::new(map(id, 0, &schema));
     Revision { id: id.to_owned(), schema, map }
 }
 
@@ -89,22 +89,26 @@ pub fn sources(schema: &Schema) -> Vec<SourceKey> {
         .collect()
 }
 
-/// As the redirector's shell makes it from a schema.
-fn map(id: &str, schema: &Schema) -> Map {
-    let region = |region: &kinetic_schema::schema::Region| {
-        let uris = region.amqp.iter().map(|uri| (uri.clone(), region.vhost.clone())).collect();
-        (region.name.clone(), uris)
-    };
-    let customer = |customer: &kinetic_schema::schema::Customer| {
-        let sources = customer.sources.values().map(|source| (source.name.clone(), source.data_type)).collect();
-        (customer.name.clone(), CustomerEntry { region: customer.region.clone(), sources })
-    };
-    let customers = schema.customers.values().filter(|customer| !customer.disabled);
-    Map {
-        revision: id.to_owned(),
-        regions: schema.regions.values().map(region).collect(),
-        customers: customers.map(customer).collect(),
+/// As the redirector's shell makes it from a schema. Generations count revisions from 1.
+fn map(id: &str, generation: u64, schema: &Schema) -> Map {
+    let mut map = MapBuilder::new(id, generation);
+    for region in schema.regions.values() {
+        let addresses = region.amqp.iter().map(|uri| (uri.clone(), region.vhost.clone())).collect();
+        map.region(&region.name, addresses, region.zones.clone());
     }
+    for customer in schema.customers.values() {
+        map.customer(&customer.name, &customer.region, customer.disabled);
+        for source in customer.sources.values() {
+            let definition = digest(&format!("{source:?}{:?}{:?}", customer.services, customer.analytics));
+            map.source(source.name.as_str(), source.data_type, source.partitions, definition);
+        }
+    }
+    map.build()
+}
+
+/// FNV-1a (Fowler, Noll and Vo), 32 bits: only compared with itself.
+fn digest(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// How redirectors run.
