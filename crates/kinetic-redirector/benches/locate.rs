@@ -7,9 +7,9 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use kinetic_redirector::machine::{
-    CustomerEntry, Effect, Input, Map, Redirector, RedirectorConfig, ReplyToken, Stored,
+    Effect, Input, MapBuilder, Redirector, RedirectorConfig, ReplyToken, Stored,
 };
-use kinetic_redirector::map::{Candidate, Demand, place};
+use kinetic_redirector::prefer::{Candidate, Demand, place};
 use kinetic_wire::{
     DataType, Incarnation, Limits, Locate, Login, Mono, NodeId, Now, RegionName, Serves, SourceKey, Wall,
     encode,
@@ -23,16 +23,14 @@ fn main() {
 const NOW: Now = Now { mono: Mono(1), wall: Wall(1_795_000_000_000_000_000) };
 
 fn leading(customers: usize) -> Redirector {
-    let entry = |_| CustomerEntry {
-        region: "us-west.aws".into(),
-        sources: [("web".into(), DataType::Statsd)].into_iter().collect(),
-    };
     let address = ("amqps://broker.us-west.aws.example:5671".to_owned(), "us-west.aws".to_owned());
-    let map = Map {
-        revision: "r1".to_owned(),
-        regions: [(RegionName::new("us-west.aws"), vec![address.clone(), address])].into_iter().collect(),
-        customers: (0..customers).map(|i| (format!("customer-{i}").as_str().into(), entry(i))).collect(),
-    };
+    let mut map = MapBuilder::new("r1", 1);
+    let region = RegionName::new("us-west.aws");
+    map.region(&region, vec![address.clone(), address], Vec::new());
+    for i in 0..customers {
+        map.customer(&format!("customer-{i}").as_str().into(), &region, false);
+        map.source("web", DataType::Statsd, 1, 0);
+    }
     let config = RedirectorConfig {
         ttl: Duration::from_secs(15),
         grace: Duration::from_secs(5),
@@ -42,7 +40,7 @@ fn leading(customers: usize) -> Redirector {
         limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
         seed: 1,
     };
-    let mut machine = Redirector::new(config, Arc::new(map), Stored::default());
+    let mut machine = Redirector::new(config, Arc::new(map.build()), Stored::default());
     let mut effects = Vec::new();
     machine.handle(NOW, Input::Tick, &mut effects);
     if let Some(Effect::Store { stored }) = effects.pop() {

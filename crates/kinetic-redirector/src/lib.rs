@@ -3,8 +3,9 @@
 mod epochs;
 mod lease;
 pub mod machine;
-pub mod map;
+mod map;
 mod placing;
+pub mod prefer;
 mod refusal;
 mod request;
 mod rng;

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
-    CustomerName, DataType, Drain, Epoch, Goodbye, Grant, Heartbeat, Incarnation, LeaseId, LeaseReply,
-    Limits, Login, Mono, NodeId, Now, RegionName, Register, Released, SourceKey, SourceName, Term, encode,
+    CustomerName, Drain, Epoch, Goodbye, Grant, Heartbeat, Incarnation, LeaseId, LeaseReply, Limits, Login,
+    Mono, NodeId, Now, Register, Released, SourceKey, Term, encode,
 };
 
 use crate::epochs::Epochs;
 use crate::lease::{self, Lease, Leases};
+pub use crate::map::{CustomerEntry, Map, MapBuilder, RegionEntry, UnitEntry};
 use crate::placing::Placing;
 use crate::refusal::Refusal;
 use crate::request::{check_holds, check_node, check_version, parse, sources_of};
@@ -51,26 +52,6 @@ pub struct Stored {
     pub term: Term,
     /// No epoch above this has been given out.
     pub epoch_max: Epoch,
-}
-
-/// One customer, as far as routing needs to know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CustomerEntry {
-    /// Where its data arrives.
-    pub region: RegionName,
-    /// Its sources and what they carry.
-    pub sources: BTreeMap<SourceName, DataType>,
-}
-
-/// What the schema says about routing, made by the shell from a checked schema.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Map {
-    /// Commit it was made from.
-    pub revision: String,
-    /// Addresses by region, best first, each with its vhost: `(uri, vhost)`.
-    pub regions: BTreeMap<RegionName, Vec<(String, String)>>,
-    /// Customers by name.
-    pub customers: BTreeMap<CustomerName, CustomerEntry>,
 }
 
 /// Handle that the shell mints for a request, so that it can be answered.
@@ -247,7 +228,7 @@ impl Redirector {
     pub fn view(&self) -> View {
         View {
             term: self.epochs.term(),
-            revision: self.routes.map.revision.clone(),
+            revision: self.routes.map.revision().to_owned(),
             map_epoch: self.routes.epoch,
             listening: self.listening,
             analyzers: view::analyzers(&self.leases, &self.placing.table),

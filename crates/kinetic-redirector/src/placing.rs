@@ -7,7 +7,7 @@ use kinetic_wire::{Epoch, Hold, NodeId, Now, SourceKey};
 use crate::epochs::Epochs;
 use crate::lease::Leases;
 use crate::machine::Map;
-use crate::map::{self, Candidate, can_serve};
+use crate::prefer::{self, Candidate, can_serve};
 use crate::table::{Change, Table};
 
 /// The table with its counters.
@@ -218,7 +218,7 @@ impl Placing {
         let mut given = Vec::new();
         let unowned: Vec<_> =
             self.table.unowned().iter().filter_map(|source| self.table.demand(source)).collect();
-        for (demand, owner) in unowned.iter().zip(map::place(&unowned, &mut candidates, total)) {
+        for (demand, owner) in unowned.iter().zip(prefer::place(&unowned, &mut candidates, total)) {
             if let Some(owner) = owner {
                 given.push((demand.source.clone(), candidates[owner].node.clone()));
             }
@@ -258,12 +258,12 @@ impl Placing {
     ) -> Vec<(SourceKey, NodeId)> {
         let given: BTreeSet<&SourceKey> = given.iter().map(|(source, _)| source).collect();
         let mut owned = Vec::new();
-        for index in map::overloaded(candidates, total) {
+        for index in prefer::overloaded(candidates, total) {
             let sources = self.table.owned(candidates[index].node);
             let movable = sources.filter(|source| !self.table.is_leaving(source) && !given.contains(source));
             owned.extend(movable.filter_map(|source| Some((index, self.table.demand(source)?))));
         }
-        map::shed(&owned, candidates, total)
+        prefer::shed(&owned, candidates, total)
             .into_iter()
             .map(|(index, target)| (owned[index].1.source.clone(), candidates[target].node.clone()))
             .collect()

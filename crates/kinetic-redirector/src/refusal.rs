@@ -28,6 +28,8 @@ impl Refusal {
         Self::new(RpcCode::Unauthenticated, "a customer's login may locate and nothing else", 60);
     pub(crate) const UNKNOWN_CUSTOMER: Self =
         Self::new(RpcCode::UnknownCustomer, "the schema has no customer of this login", 60);
+    pub(crate) const DISABLED: Self =
+        Self::new(RpcCode::Disabled, "the schema has switched this customer off", 60);
     pub(crate) const UNKNOWN_LEASE: Self =
         Self::new(RpcCode::UnknownLease, "the lease is unknown or has lapsed: register again", 0);
     pub(crate) const SUPERSEDED: Self =

@@ -3,20 +3,16 @@
 
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use hashbrown::{Equivalent, HashMap};
 use kinetic_wire::{CustomerName, Endpoint, Epoch, Incarnation, Limits, LocateReply, RegionName, encode};
 use serde::Deserialize;
 
-use crate::machine::Map;
+use crate::map::{CustomerEntry, Map, RegionEntry};
 use crate::refusal::Refusal;
 
 /// With no redirector to ask, an answer may be used for a day.
 const STALE_OK_S: u64 = 86_400;
 /// Room for an answer with two endpoints.
 const LOCATE_BYTES: usize = 512;
-/// Any fixed seed: order cannot show, since nothing goes through all entries.
-const HASH_SEED: u64 = 0x6b69_6e65_7469_6300;
 
 /// What is read of a [`kinetic_wire::Locate`]: the rest does not change the answer yet.
 #[derive(Deserialize)]
@@ -89,64 +85,49 @@ impl Template {
     }
 }
 
-/// A customer's name, borrowed from a login, to look it up by. Hashes as [`CustomerName`] does: as its text.
-#[derive(Hash)]
-struct Name<'a>(&'a str);
-
-impl Equivalent<CustomerName> for Name<'_> {
-    fn equivalent(&self, key: &CustomerName) -> bool {
-        self.0 == key.as_str()
-    }
-}
-
 /// One version of the routes.
 #[derive(Clone, Debug)]
 pub(crate) struct Routes {
     pub(crate) map: Arc<Map>,
     /// Grows when an answer can differ.
     pub(crate) epoch: Epoch,
+    /// By the map's index of the region.
     regions: Vec<Template>,
-    /// Index into `regions` by customer.
-    customers: HashMap<CustomerName, u32, FixedState>,
 }
 
 impl Routes {
     pub(crate) fn new(map: Arc<Map>, epoch: Epoch, terms: Terms) -> Self {
-        let names: Vec<&RegionName> = map.regions.keys().collect();
-        let mut regions: Vec<Template> = map
-            .regions
-            .iter()
-            .map(|(region, addresses)| Template::new(region, addresses, epoch, terms))
-            .collect();
-        let mut customers =
-            HashMap::with_capacity_and_hasher(map.customers.len(), FixedState::with_seed(HASH_SEED));
-        // A checked schema has plain names only; any other is nobody's, rather than broken JSON.
-        let plain = |name: &str| name.bytes().all(|byte| byte > b' ' && byte != b'"' && byte != b'\\');
-        for (customer, entry) in map.customers.iter().filter(|(name, _)| plain(name.as_str())) {
-            let known = names.binary_search(&&entry.region);
-            // A checked schema has every region; one without addresses is answered with none.
-            let index = known.unwrap_or_else(|_| {
-                regions.push(Template::new(&entry.region, &[], epoch, terms));
-                regions.len() - 1
-            });
-            customers.insert(customer.clone(), u32::try_from(index).unwrap_or(u32::MAX));
-        }
-        Self { epoch, regions, customers, map }
+        let template = |region: &RegionEntry| Template::new(&region.name, &region.addresses, epoch, terms);
+        Self { epoch, regions: map.regions().iter().map(template).collect(), map }
     }
 
     /// Whether a map gives every client the answer that these routes give.
     pub(crate) fn same(&self, map: &Map) -> bool {
-        let old = &self.map;
-        old.regions == map.regions
-            && old.customers.len() == map.customers.len()
-            && old.customers.iter().zip(&map.customers).all(|(a, b)| a.0 == b.0 && a.1.region == b.1.region)
+        let old = &*self.map;
+        let addresses = |region: &RegionEntry| (region.name.clone(), region.addresses.clone());
+        let equal = |(a, b): (CustomerEntry<'_>, CustomerEntry<'_>)| {
+            let region = |map: &Map, index: u16| map.regions()[usize::from(index)].name.clone();
+            (a.name, a.disabled) == (b.name, b.disabled) && region(old, a.region) == region(map, b.region)
+        };
+        old.regions().iter().map(addresses).eq(map.regions().iter().map(addresses))
+            && old.customers().len() == map.customers().len()
+            && old.customers().zip(map.customers()).all(equal)
     }
 
     /// The answer to a customer's `locate`.
     pub(crate) fn locate(&self, customer: &str, now_ms: i64) -> Result<Vec<u8>, Refusal> {
-        let region = self.customers.get(&Name(customer)).ok_or(Refusal::UNKNOWN_CUSTOMER)?;
-        let body = self.regions[*region as usize].fill(customer, now_ms);
+        let known = self.map.customer(customer).filter(|known| is_plain(known.name));
+        let known = known.ok_or(Refusal::UNKNOWN_CUSTOMER)?;
+        if known.disabled {
+            return Err(Refusal::DISABLED);
+        }
+        let body = self.regions[usize::from(known.region)].fill(customer, now_ms);
         debug_assert!(kinetic_wire::decode::<LocateReply>(&body).is_ok(), "names are plain");
         Ok(body)
     }
+}
+
+/// A checked schema has plain names only; any other is nobody's, rather than broken JSON.
+fn is_plain(name: &str) -> bool {
+    name.bytes().all(|byte| byte > b' ' && byte != b'"' && byte != b'\\')
 }

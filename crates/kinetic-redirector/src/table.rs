@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kinetic_wire::{DataType, Epoch, NodeId, RegionName, SourceKey, Wall};
 
 use crate::machine::Map;
-use crate::map::Demand;
+use crate::prefer::Demand;
 
 /// An ownership.
 #[derive(Clone, Debug)]
@@ -120,28 +120,19 @@ impl Table {
     /// Brings the sources in line with a map. Returns what changed for owned ones.
     pub(crate) fn relist(&mut self, map: &Map) -> Vec<(SourceKey, Change)> {
         let mut changed = Vec::new();
-        let gone: Vec<SourceKey> = self
-            .slots
-            .keys()
-            .filter(|key| {
-                !map.customers.get(&key.customer).is_some_and(|entry| entry.sources.contains_key(&key.source))
-            })
-            .cloned()
-            .collect();
+        let gone: Vec<SourceKey> = self.slots.keys().filter(|key| map.rank(key).is_none()).cloned().collect();
         for source in gone {
             self.unlist(&source);
             if self.slots.contains_key(&source) {
                 changed.push((source, Change::Release));
             }
         }
-        self.listed = 0;
-        for (customer, entry) in &map.customers {
-            for (name, data_type) in &entry.sources {
-                self.listed += 1;
-                let source = SourceKey { customer: customer.clone(), source: name.clone(), part: 0 };
-                if let Some(change) = self.list(&source, &entry.region, *data_type) {
-                    changed.push((source, change));
-                }
+        self.listed = map.units();
+        for rank in 0..map.units() as u32 {
+            let unit = map.unit(rank);
+            let (source, region) = (unit.key(), &map.regions()[usize::from(unit.region)].name);
+            if let Some(change) = self.list(&source, region, unit.data_type) {
+                changed.push((source, change));
             }
         }
         changed

@@ -9,6 +9,7 @@ mod envelope;
 mod id;
 mod message;
 pub mod names;
+mod state;
 mod time;
 
 pub use codec::{CodecError, decode, encode};
@@ -26,4 +27,5 @@ pub use message::{
     LeaseReply, Limits, Locate, LocateReply, Numbers, Register, Released, Reply, RpcCode, RpcError,
     SchemaNotice, Serves,
 };
+pub use state::{FeedState, LaneState, MetricState, SNAPSHOT_VERSION, Snapshot, WatchState};
 pub use time::{Mono, Now, Wall};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_redirector::machine::{
-    CustomerEntry, Effect, Input, Map, Redirector, RedirectorConfig, ReplyToken, Stored,
+    Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken, Stored,
 };
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
@@ -33,16 +33,30 @@ pub(crate) fn config(listen: Duration) -> RedirectorConfig {
 
 /// A map of `customer/source,source …` in region `eu`.
 pub(crate) fn map(revision: &str, customers: &[(&str, &[&str])]) -> Map {
-    let entry = |sources: &[&str]| CustomerEntry {
-        region: "eu".into(),
-        sources: sources.iter().map(|source| ((*source).into(), DataType::Statsd)).collect(),
-    };
-    let address = |region: &str| vec![(format!("amqp://{region}.example:5672"), region.to_owned())];
-    Map {
-        revision: revision.to_owned(),
-        regions: ["eu", "us"].into_iter().map(|region| (region.into(), address(region))).collect(),
-        customers: customers.iter().map(|(name, sources)| ((*name).into(), entry(sources))).collect(),
+    map_in(revision, "eu", customers)
+}
+
+/// The same with the first customer in this region.
+pub(crate) fn map_in(revision: &str, first: &str, customers: &[(&str, &[&str])]) -> Map {
+    let mut map = regions(revision);
+    for (index, (name, sources)) in customers.iter().enumerate() {
+        let region = if index == 0 { first } else { "eu" };
+        map.customer(&(*name).into(), &region.into(), false);
+        for source in *sources {
+            map.source(source, DataType::Statsd, 1, 0);
+        }
     }
+    map.build()
+}
+
+/// A map of two regions and nothing in them yet.
+pub(crate) fn regions(revision: &str) -> MapBuilder {
+    let mut map = MapBuilder::new(revision, 0);
+    for region in ["eu", "us"] {
+        let address = (format!("amqp://{region}.example:5672"), region.to_owned());
+        map.region(&region.into(), vec![address], Vec::new());
+    }
+    map
 }
 
 /// One customer with this many sources, `s00`, `s01` …

@@ -9,7 +9,7 @@ use kinetic_wire::names::rpc;
 use kinetic_wire::{Epoch, Incarnation, LeaseReply, Mono, RpcCode, SourceKey};
 use proptest::prelude::*;
 
-use crate::harness::{GRACE, Peer, TTL, World, config, map};
+use crate::harness::{GRACE, Peer, TTL, World, config, map, map_in};
 
 const NODES: usize = 4;
 
@@ -54,11 +54,7 @@ fn maps(which: usize) -> Map {
         0 => map("r0", &[("acme", &["a", "b", "c", "d", "e"]), ("zoo", &["x"])]),
         1 => map("r1", &[("acme", &["a", "b", "c"])]),
         2 => map("r2", &[("acme", &["a", "b", "c", "d", "e", "f", "g"]), ("zoo", &["x", "y"])]),
-        _ => {
-            let mut map = maps(0);
-            map.customers.get_mut(&"acme".into()).expect("acme").region = "us".into();
-            map
-        }
+        _ => map_in("r3", "us", &[("acme", &["a", "b", "c", "d", "e"]), ("zoo", &["x"])]),
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use kinetic_redirector::machine::{HOLDS_MAX, Input, PARKED_MAX, REQUEST_BYTES_MAX, Stored};
+use kinetic_redirector::machine::{HOLDS_MAX, Input, MapBuilder, PARKED_MAX, REQUEST_BYTES_MAX, Stored};
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
-    DataType, Epoch, LeaseReply, LocateReply, RegionName, RpcCode, Serves, SourceKey, Term, Wall, encode,
+    DataType, Epoch, LeaseReply, LocateReply, RpcCode, Serves, SourceKey, Term, Wall, encode,
 };
 
-use crate::harness::{GRACE, Peer, TTL, World, config, locate_body, map, wide_map};
+use crate::harness::{GRACE, Peer, TTL, World, config, locate_body, map, map_in, wide_map};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -267,16 +267,13 @@ fn a_schema_revision_adds_removes_and_moves_sources() {
     let (mut world, mut a) = (world(), Peer::new("a", 1));
     let first = world.register(&mut a).expect("a lease").grant[0].epoch;
     let epoch = world.locate(Some("acme.k1")).expect("an answer").epoch;
-    let next = map("r2", &[("acme", &["db", "web"]), ("other", &["web"])]);
-    world.handle(Input::MapChanged { map: next.clone().into() });
+    let customers: &[(&str, &[&str])] = &[("acme", &["db", "web"]), ("other", &["web"])];
+    world.handle(Input::MapChanged { map: map("r2", customers).into() });
     assert_eq!(world.beat(&mut a).expect("alive").grant.len(), 3);
     let later = world.locate(Some("other.k")).expect("an answer").epoch;
     assert!(later > epoch);
 
-    let mut moved = next.clone();
-    moved.revision = "r3".to_owned();
-    moved.customers.get_mut(&"acme".into()).expect("acme").region = "us".into();
-    world.handle(Input::MapChanged { map: moved.clone().into() });
+    world.handle(Input::MapChanged { map: map_in("r3", "us", customers).into() });
     assert_eq!(world.locate(Some("acme.k1")).expect("an answer").endpoints[0].vhost, "us");
     let told = world.beat(&mut a).expect("alive");
     assert_eq!(told.revoke.len(), 2, "their queues are elsewhere now");
@@ -337,9 +334,11 @@ fn locate_knows_the_customer_from_the_login_alone() {
     }
     "#);
     assert_eq!(world.locate(None).unwrap_err(), RpcCode::Unauthenticated);
-    let mut odd = map("r2", &[("acme", &["web"]), ("a\"b", &["web"])]);
-    odd.regions.get_mut(&RegionName::new("eu")).expect("eu").clear();
-    world.handle(Input::MapChanged { map: odd.into() });
+    let mut odd = MapBuilder::new("r2", 0);
+    odd.customer(&"acme".into(), &"eu".into(), false).customer(&"a\"b".into(), &"eu".into(), false);
+    odd.customer(&"off".into(), &"eu".into(), true);
+    world.handle(Input::MapChanged { map: odd.build().into() });
+    assert_eq!(world.locate(Some("off.k")).unwrap_err(), RpcCode::Disabled);
     assert_eq!(world.locate(Some("acme.k")).expect("an answer").endpoints, []);
     assert_eq!(world.locate(Some("a\"b.k")).unwrap_err(), RpcCode::UnknownCustomer);
     assert_eq!(world.locate(Some("nobody.k")).unwrap_err(), RpcCode::UnknownCustomer);

@@ -56,6 +56,8 @@ fn own<'a>(
     {
         customer.region = name.into();
     }
+    customer.disabled =
+        node.get("disabled").and_then(|value| value::boolean(sink, value)).unwrap_or_default();
     if let Some(list) = node.get("netblocks") {
         for block in value::list(sink, list, LIST_MAX) {
             let Some(written) = value::text(sink, block, "a network such as \"203.0.113.0/24\"") else {

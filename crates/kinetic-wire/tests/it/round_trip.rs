@@ -1,9 +1,10 @@
 //! Every message survives its encoding, and no body makes the decoder do anything but say no.
 
 use kinetic_wire::{
-    AlertEvent, AlertId, AlertState, DataType, Direction, Drain, Endpoint, Epoch, Feed, Goodbye, Grant,
-    Heartbeat, Hold, Incarnation, LeaseId, LeaseReply, Limits, Locate, LocateReply, NodeId, Numbers,
-    Register, Released, Reply, RpcCode, RpcError, SchemaNotice, Serves, SourceKey, Term, decode, encode,
+    AlertEvent, AlertId, AlertState, DataType, Direction, Drain, Endpoint, Epoch, Feed, FeedState, Goodbye,
+    Grant, Heartbeat, Hold, Incarnation, LaneState, LeaseId, LeaseReply, Limits, Locate, LocateReply,
+    MetricState, NodeId, Numbers, Register, Released, Reply, RpcCode, RpcError, SchemaNotice, Serves,
+    Snapshot, SourceKey, Term, WatchState, decode, encode,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -187,6 +188,39 @@ proptest! {
             node: "a1".into(),
             schema,
             traceparent,
+        });
+    }
+
+    #[test]
+    fn snapshots(
+        (source, names, feed) in (source(), [text(), text(), text(), text(), text()], (text(), option::of(text()))),
+        (epoch, seq, bits, quiet) in (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>()),
+        (length_ns, closed_ns) in (any::<i64>(), option::of(any::<i64>())),
+        (firing, seen) in (option::of((any::<i64>(), any::<i64>())), option::of(any::<i64>())),
+        direction in select(&DIRECTIONS),
+    ) {
+        let [analytic, service, cluster, metric, schema] = names;
+        let feeds = vec![FeedState { o: feed.0, w: bits, q: quiet, f: firing, l: feed.1, s: seen }];
+        let watch = WatchState {
+            analytic: analytic.as_str().into(),
+            service: service.as_str().into(),
+            cluster: cluster.as_str().into(),
+            digest: format!("{bits:016x}"),
+            length_ns,
+            value_kind: "mean".into(),
+            direction,
+            of: quiet,
+            metrics: vec![MetricState { metric, feeds }],
+        };
+        check(&Snapshot {
+            v: 1,
+            source,
+            epoch: Epoch(epoch),
+            seq,
+            node: "a1".into(),
+            schema: Some(schema),
+            lanes: vec![LaneState { length_ns, closed_ns }],
+            watches: vec![watch],
         });
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use kinetic_wire::{
     AlertEvent, Drain, Goodbye, Heartbeat, LeaseReply, Locate, LocateReply, Register, Released, RpcError,
-    SchemaNotice, decode, encode,
+    SchemaNotice, Snapshot, decode, encode,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -42,6 +42,7 @@ fn messages() -> Vec<Message> {
         message::<RpcError>("rpc-error"),
         message::<SchemaNotice>("schema-notice"),
         message::<AlertEvent>("alert"),
+        message::<Snapshot>("snapshot"),
     ]
 }
 

@@ -1,6 +1,7 @@
 //! The redirector's loop: requests from the control vhost and from every region's vhost, one machine.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kinetic_amqp::{Address, Publisher, Request, RequestHandle, RpcServer};
 use kinetic_redirector::machine::{
-    CustomerEntry, Effect, Input, Map, Redirector, RedirectorConfig, ReplyToken, Stored,
+    Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken, Stored,
 };
-use kinetic_schema::Schema;
+use kinetic_schema::schema::{ClusterPath, Customer, Schema, Source};
 use kinetic_wire::{Envelope, Epoch, Login, SchemaNotice, Term, encode, names};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -188,9 +190,12 @@ impl Shell {
         for address in addresses {
             let declared = topology::ingress(&revision.schema, &address.vhost);
             self.declaring += 1;
+            let leftovers = topology::ingress_leftovers(&revision.schema, &address.vhost);
             let declaring = declare(address.clone(), declared);
+            let tidying = tidy(address.clone(), leftovers);
             self.jobs.spawn(async move {
                 declaring.await;
+                tidying.await;
                 Done::Declared
             });
             let place = format!("{:?} {}", address.uris, address.vhost);
@@ -255,6 +260,19 @@ pub(crate) async fn declare(address: Address, topology: kinetic_amqp::Topology) 
     }
 }
 
+/// Removes what earlier revisions left until it has worked.
+async fn tidy(address: Address, leftovers: kinetic_amqp::Leftovers) {
+    loop {
+        match kinetic_amqp::remove(&address, &leftovers).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::warn!(vhost = address.vhost, %error, "cannot remove bindings of earlier revisions; trying again");
+                tokio::time::sleep(DECLARE_RETRY).await;
+            }
+        }
+    }
+}
+
 /// Writes until it has worked: nothing that depends on the state is said before.
 async fn store(path: PathBuf, stored: Stored) -> Done {
     loop {
@@ -292,22 +310,47 @@ fn load(path: &std::path::Path) -> Result<Stored> {
 /// What the machine needs to know of a schema.
 fn map(revision: &Revision, advertise: &[String]) -> Arc<Map> {
     let schema: &Schema = &revision.schema;
-    let regions = schema
-        .regions
-        .values()
-        .map(|region| {
-            let uris = if region.amqp.is_empty() { advertise } else { &region.amqp };
-            (region.name.clone(), uris.iter().map(|uri| (uri.clone(), region.vhost.clone())).collect())
-        })
-        .collect();
-    let customers = schema
-        .customers
-        .values()
-        .map(|customer| {
-            let sources =
-                customer.sources.values().map(|source| (source.name.clone(), source.data_type)).collect();
-            (customer.name.clone(), CustomerEntry { region: customer.region.clone(), sources })
-        })
-        .collect();
-    Arc::new(Map { revision: revision.id.clone(), regions, customers })
+    let mut map = MapBuilder::new(&revision.id, 0);
+    for region in schema.regions.values() {
+        let uris = if region.amqp.is_empty() { advertise } else { &region.amqp };
+        let addresses = uris.iter().map(|uri| (uri.clone(), region.vhost.clone())).collect();
+        map.region(&region.name, addresses, region.zones.clone());
+    }
+    for customer in schema.customers.values() {
+        map.customer(&customer.name, &customer.region, customer.disabled);
+        for source in customer.sources.values() {
+            let definition = definition(customer, source);
+            map.source(source.name.as_str(), source.data_type, source.partitions, definition);
+        }
+    }
+    Arc::new(map.build())
+}
+
+/// Digest of all that an analyzer of this source works by: the source itself, the clusters fed by it, and the analytics
+/// over them. Two digests are only ever compared within one process, so that the form of the text does not matter.
+fn definition(customer: &Customer, source: &Source) -> u32 {
+    let mut digest = Digest(Sha256::new());
+    let mut written = write!(digest, "{source:?}");
+    for service in customer.services.values() {
+        for cluster in service.clusters.values().filter(|cluster| cluster.source == source.name) {
+            let path = ClusterPath { service: service.name.clone(), cluster: cluster.name.clone() };
+            written = written.and_then(|()| write!(digest, "{path:?}{cluster:?}"));
+            for analytic in customer.analytics.values().filter(|analytic| analytic.on.contains(&path)) {
+                written = written.and_then(|()| write!(digest, "{analytic:?}"));
+            }
+        }
+    }
+    written.expect("a digest takes every text");
+    let [a, b, c, d, ..] = <[u8; 32]>::from(digest.0.finalize());
+    u32::from_be_bytes([a, b, c, d])
+}
+
+/// A hash of what is written to it.
+struct Digest(Sha256);
+
+impl std::fmt::Write for Digest {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
+    }
 }
