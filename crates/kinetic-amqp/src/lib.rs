@@ -23,8 +23,8 @@ pub use baseline::drain_plainly;
 pub use connect::{BACKOFF_FIRST, BACKOFF_MAX, CLOSE_TIMEOUT, CONNECT_TIMEOUT};
 pub use consume::{ConsumeOptions, Consumer, Delivery, Event, Settle};
 pub use declare::{
-    Binding, Exchange, ExchangeKind, Overflow, Queue, QueueArgs, QueueDepth, Topology, declare, delete_queue,
-    queue_depth,
+    Binding, Exchange, ExchangeKind, Leftovers, Overflow, Queue, QueueArgs, QueueDepth, Topology, declare,
+    delete_queue, queue_depth, remove,
 };
 pub use error::AmqpError;
 pub use peek::{PEEK_BYTES_MAX, Peeked, peek};

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use kinetic_amqp::{
-    Address, AmqpError, Binding, ConsumeOptions, Consumer, Delivery, Event, Exchange, ExchangeKind, Outcome,
-    PublishError, Publisher, Queue, QueueArgs, RpcClient, RpcFailed, RpcServer, Settle, Topology, Watcher,
-    declare, delete_queue, peek, queue_depth,
+    Address, AmqpError, Binding, ConsumeOptions, Consumer, Delivery, Event, Exchange, ExchangeKind,
+    Leftovers, Outcome, PublishError, Publisher, Queue, QueueArgs, RpcClient, RpcFailed, RpcServer, Settle,
+    Topology, Watcher, declare, delete_queue, peek, queue_depth, remove,
 };
 use kinetic_wire::{Envelope, Wall};
 
@@ -268,6 +268,61 @@ pub(crate) async fn own_queue_is_bound(address: Address) {
     consumer.settle(Settle::Ack(got.token)).await;
     assert!(consumer.subscribed());
     drop(consumer);
+    publisher.close().await;
+}
+
+/// A queue's data goes to three others by a header's value, then to the one again: what is not wanted any more is removed.
+pub(crate) async fn a_source_is_split_and_joined_again(address: Address) {
+    let parts: Vec<String> = (1..=3).map(|part| format!("whole.{part}")).collect();
+    let split = Topology {
+        exchanges: vec![
+            Exchange::durable("ingress", ExchangeKind::Topic),
+            Exchange {
+                hash_header: Some("kin-origin".to_owned()),
+                takes_from: vec![("ingress".to_owned(), "web.#".to_owned())],
+                ..Exchange::durable("split", ExchangeKind::ConsistentHash)
+            },
+        ],
+        queues: parts.iter().map(Queue::durable).collect(),
+        bindings: parts.iter().map(|part| Binding::new(part, "split", "1")).collect(),
+    };
+    let whole = Topology {
+        exchanges: vec![Exchange::durable("ingress", ExchangeKind::Topic)],
+        queues: vec![Queue::durable("whole")],
+        bindings: vec![Binding::new("whole", "ingress", "web.#")],
+    };
+    let publisher = Publisher::start(address.clone(), whole.clone(), 64);
+    let depths = async || {
+        let mut depths = Vec::new();
+        for queue in ["whole", "whole.1", "whole.2", "whole.3"] {
+            depths.push(queue_depth(&address, queue).await.unwrap().map_or(0, |depth| depth.messages));
+        }
+        depths
+    };
+    let publish = async || {
+        for n in 0..60 {
+            let envelope = Envelope { origin: Some(format!("web-{}", n % 20).into()), ..Envelope::default() };
+            let sent = publisher.publish("ingress", "web.one", &envelope, vec![1], true);
+            assert_eq!(soon("a confirm", sent).await.unwrap(), Outcome::Confirmed);
+        }
+    };
+    soon("a declaration", declare(&address, &split)).await.unwrap();
+    let unbound = Leftovers { bindings: whole.bindings.clone(), ..Leftovers::default() };
+    soon("a removal", remove(&address, &unbound)).await.unwrap();
+    publish().await;
+    let first = depths().await;
+    assert_eq!((first[0], first.iter().sum::<u32>()), (0, 60), "{first:?}");
+    assert!(first[1..].iter().all(|depth| depth % 3 == 0), "an origin is in one part: {first:?}");
+    soon("a declaration", declare(&address, &whole)).await.unwrap();
+    let gone = Leftovers {
+        exchanges: vec!["none".to_owned(), "split".to_owned(), "none".to_owned()],
+        ..Leftovers::default()
+    };
+    soon("a removal", remove(&address, &gone)).await.unwrap();
+    soon("a removal of nothing", remove(&address, &gone)).await.unwrap();
+    publish().await;
+    let second = depths().await;
+    assert_eq!((second[0], &second[1..]), (60, &first[1..]));
     publisher.close().await;
 }
 
