@@ -1,18 +1,25 @@
 //! Who analyses whom: leases, liveness, the customer map, locate. A pure machine.
 
 mod capacity;
+mod digest;
 mod epochs;
 pub mod fleet;
+mod interim;
 mod lease;
+pub mod listeners;
 pub mod machine;
 mod map;
+pub mod nudges;
 mod placing;
 pub mod prefer;
 mod refusal;
+mod registry;
 mod request;
 mod rng;
 mod routes;
 pub mod scaling;
+mod standby;
 pub mod stats;
 mod table;
+pub mod telling;
 pub mod view;

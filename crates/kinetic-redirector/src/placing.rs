@@ -20,6 +20,7 @@ pub(crate) struct Placing {
     pub(crate) grants: u64,
     pub(crate) adopted: u64,
     pub(crate) claims_incredible: u64,
+    pub(crate) told: std::collections::BTreeMap<SourceKey, kinetic_wire::SourceState>,
 }
 
 impl Placing {

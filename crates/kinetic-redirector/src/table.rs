@@ -23,6 +23,8 @@ pub(crate) struct Owner {
     pub(crate) announced: bool,
     /// The owner said last that it holds the source.
     pub(crate) held: bool,
+    /// Known from an earlier leader; the owner itself has not spoken up yet.
+    pub(crate) presumed: bool,
 }
 
 /// A source.
@@ -184,7 +186,8 @@ impl Table {
         };
         debug_assert!(epoch > slot.epoch, "epochs grow along a source");
         slot.epoch = epoch;
-        slot.owner = Some(Owner { node: node.clone(), epoch, since, announced: false, held: false });
+        slot.owner =
+            Some(Owner { node: node.clone(), epoch, since, announced: false, held: false, presumed: false });
         let moved = slot.last.replace(node.clone()).is_some_and(|last| last != *node);
         self.unowned.remove(source);
         self.owned.entry(node.clone()).or_default().insert(source.clone());
@@ -196,6 +199,7 @@ impl Table {
         if let Some(owner) = self.slots.get_mut(source).and_then(|slot| slot.owner.as_mut()) {
             owner.held = true;
             owner.announced = true;
+            owner.presumed = false;
         }
     }
 
@@ -204,6 +208,16 @@ impl Table {
         if let Some(owner) = self.slots.get_mut(source).and_then(|slot| slot.owner.as_mut()) {
             owner.held = false;
         }
+    }
+
+    /// Its owner is known from an earlier leader only.
+    pub(crate) fn presume(&mut self, source: &SourceKey) {
+        if let Some(owner) = self.slots.get_mut(source).and_then(|slot| slot.owner.as_mut()) {
+            owner.presumed = true;
+            owner.held = false;
+            owner.announced = true;
+        }
+        self.moves.remove(source);
     }
 
     /// An answer with this grant goes out.

@@ -1,15 +1,19 @@
 //! What the redirector knows, as plain values for people: `kinetic map`, the board, `/metrics`.
 
 use kinetic_wire::{
-    DataType, Epoch, Incarnation, LeaseId, Mono, NodeId, RegionName, Serves, SourceKey, Term, Wall,
+    AnalyzerState, DataType, Epoch, Incarnation, LeaseId, Mono, MoveWhy, NodeId, Now, OwnerState, RegionName,
+    Serves, SourceKey, SourceState, Term, Wall,
 };
 
 use crate::lease::Leases;
+use crate::machine::Redirector;
 use crate::table::Table;
 
 /// Everything at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {
+    /// It leads; a standby shows its copy.
+    pub leading: bool,
     /// Leadership.
     pub term: Term,
     /// Schema commit of the map.
@@ -113,4 +117,48 @@ pub(crate) fn sources(table: &Table) -> Vec<SourceView> {
         }),
     };
     table.iter().map(view).collect()
+}
+
+/// An analyzer as it is told to others.
+pub(crate) fn analyzer_state(redirector: &Redirector, now: Now, node: &NodeId) -> Option<AnalyzerState> {
+    let lease = redirector.leases.get(node)?;
+    Some(AnalyzerState {
+        node: node.clone(),
+        inc: lease.inc,
+        lease: lease.id,
+        lapses_in_ms: lease.lapses.since(now.mono).as_millis() as u64,
+        since_ms: lease.since.as_ms(),
+        serves: lease.serves.clone(),
+        capacity: lease.capacity,
+        zone: lease.zone.clone(),
+        load: lease.load,
+        lag_ms: lease.lag_ms,
+        schema: lease.schema.clone(),
+        draining: lease.draining,
+        relieved: redirector.relieved.contains(node),
+        held_down_ms: 0,
+        owned: redirector.placing.table.owned(node).count() as u64,
+    })
+}
+
+/// Sources as they are told to others, in order, those after `after`.
+pub(crate) fn source_states<'t>(
+    table: &'t Table,
+    after: Option<&'t SourceKey>,
+) -> impl Iterator<Item = SourceState> + 't {
+    let state = |(source, slot): (&SourceKey, &crate::table::Slot)| SourceState {
+        source: source.clone(),
+        region: slot.region.clone(),
+        data_type: slot.data_type,
+        rate: 0,
+        owner: slot.owner.as_ref().map(|owner| OwnerState {
+            node: owner.node.clone(),
+            epoch: owner.epoch,
+            since_ms: owner.since.as_ms(),
+            why: MoveWhy::Placed,
+            held: owner.held,
+            leaving: table.is_leaving(source),
+        }),
+    };
+    table.iter().filter(move |(source, _)| after.is_none_or(|after| *source > after)).map(state)
 }

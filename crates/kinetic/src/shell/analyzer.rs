@@ -9,11 +9,13 @@ use anyhow::Result;
 use bytes::Bytes;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Outcome, Publisher, RpcClient, Settle};
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
-use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, SourceKey, Token, encode, names};
+use kinetic_schema::schema::QueueType;
+use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, Token, encode, names};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::adapter::clock;
+use crate::shell::alive;
 use crate::shell::follow::SchemaWatch;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
@@ -43,6 +45,8 @@ pub(crate) struct Setup {
     pub(crate) config: AnalyzerConfig,
     /// The control vhost, and the login for all vhosts.
     pub(crate) control: Address,
+    /// How the queues of the control vhost are kept.
+    pub(crate) queues: QueueType,
     /// Schema revisions.
     pub(crate) schema: SchemaWatch,
     /// Where numbers go.
@@ -79,17 +83,22 @@ struct Subscriptions {
 
 /// Runs until shutdown has drained the machine.
 pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
-    let Setup { config, control, mut schema, telemetry, metrics_interval } = setup;
+    let Setup { config, control, queues, mut schema, telemetry, metrics_interval } = setup;
     // The redirector declares this as well; whoever comes first. Without a broker there is nothing to do yet.
     tokio::select! {
         () = shutdown.wait() => return Ok(()),
-        () = super::redirector::declare(control.clone(), topology::rpc()) => {}
+        () = super::redirector::declare(control.clone(), topology::kept(topology::rpc(), queues)) => {}
     }
+    let alive = alive::start(&control, config.node.clone(), Role::Analyzer, config.inc);
     let first = schema.borrow_and_update().clone();
     let mut analyzer = Analyzer::new(config, first.schema.clone(), first.id.clone());
     let mut shell = Shell {
         rpc: RpcClient::start(control.clone()),
-        publisher: Publisher::start(control.clone(), topology::alerts(), ALERTS_IN_FLIGHT_MAX),
+        publisher: Publisher::start(
+            control.clone(),
+            topology::kept(topology::alerts(), queues),
+            ALERTS_IN_FLIGHT_MAX,
+        ),
         control,
         schema: schema.clone(),
         jobs: JoinSet::new(),
@@ -138,6 +147,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             }
         }
     }
+    alive.bye().await;
     shell.publisher.close().await;
     Ok(())
 }
@@ -284,7 +294,9 @@ impl Shell {
         let revision = self.schema.borrow().clone();
         let declared = revision.schema.customers.get(&key.customer).and_then(|customer| {
             let source = customer.sources.get(&key.source)?;
-            Some((topology::source(customer, source), revision.schema.regions.get(region)?))
+            let region = revision.schema.regions.get(region)?;
+            let queues = topology::queues_of(&revision.schema, &region.vhost);
+            Some((topology::kept(topology::source(customer, source), queues), region))
         });
         let Some((topology, region)) = declared else {
             tracing::warn!(source = %key, "granted a source that the schema in force does not know");
