@@ -1,11 +1,14 @@
 //! Who analyses whom: leases, liveness, the customer map, locate. A pure machine.
 
+mod budget;
+mod changes;
 mod epochs;
+mod flaps;
+mod fleet;
 mod lease;
 pub mod machine;
 mod map;
 mod placing;
-pub mod prefer;
 mod refusal;
 mod request;
 mod rng;
