@@ -11,6 +11,8 @@ use crate::rng::Rng;
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// No two questions are closer than this.
 const ASK_MIN: Duration = Duration::from_millis(100);
+/// A nudge is followed within this time: all clients of a region are nudged at once, and need not ask at once.
+const NUDGED_WITHIN: Duration = Duration::from_secs(2);
 /// Intervals that an answer can ask for.
 const INTERVAL_S: (u64, u64) = (1, 30 * 86_400);
 
@@ -74,7 +76,7 @@ impl Follow {
             profile: config.profile.clone(),
             data_types: vec![config.data_type],
             have_epoch: None,
-            listen: false,
+            listen: true,
         };
         Self {
             question,
@@ -187,6 +189,12 @@ impl Follow {
     /// Something says that the answer may be out of date: ask sooner than planned.
     pub(crate) fn ask_again(&mut self, now: Mono, attempts: u32, rng: &mut Rng) {
         let at = now + rng.backoff(BACKOFF.0, BACKOFF.1, attempts).max(ASK_MIN);
+        self.ask_at = self.ask_at.map(|planned| planned.min(at));
+    }
+
+    /// The redirector says that its answer has changed.
+    pub(crate) fn nudged(&mut self, now: Mono, rng: &mut Rng) {
+        let at = now + rng.between(ASK_MIN, NUDGED_WITHIN);
         self.ask_at = self.ask_at.map(|planned| planned.min(at));
     }
 

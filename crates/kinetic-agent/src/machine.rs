@@ -74,6 +74,8 @@ pub enum Input<'a> {
     Located(&'a LocateReply),
     /// It did not, or refused.
     LocateFailed,
+    /// The redirector says that its answer has changed: ask again soon. A hint, nothing more.
+    Nudged,
     /// The connection that `Effect::Connect` asked for stands.
     Connected,
     /// It could not be made, or it broke.
@@ -180,6 +182,10 @@ impl Agent {
             Input::LocateFailed => {
                 self.counted.locate_failures += 1;
                 self.follow.locate_failed(now.mono, &mut self.rng);
+            }
+            Input::Nudged => {
+                self.counted.nudges += 1;
+                self.follow.nudged(now.mono, &mut self.rng);
             }
             Input::Connected => {
                 self.follow.connected();

@@ -29,6 +29,8 @@ pub struct Stats {
     pub locates: u64,
     /// Times it did not answer, or refused.
     pub locate_failures: u64,
+    /// Hints that the answer has changed.
+    pub nudges: u64,
     /// Answers that were ignored because they were older than the one in use.
     pub locate_stale: u64,
     /// Connections asked for.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema};
+use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema, Silent, SilentEach};
 use kinetic_wire::{Direction, Wall};
 
 use crate::format;
@@ -204,7 +204,10 @@ impl<'a> Notification<'a> {
         let Some(analytic) = self.analytic else {
             return format!("{} (no longer in the schema)", self.group.analytic);
         };
-        let Rule::Deviates(rule) = &analytic.rule;
+        let rule = match &analytic.rule {
+            Rule::Deviates(rule) => rule,
+            Rule::Silent(rule) => return silent_rule(analytic, rule),
+        };
         let side = match rule.direction {
             Direction::Above => "above",
             Direction::Below => "below",
@@ -383,4 +386,18 @@ fn headers(notification: &Notification<'_>, names: &MailNames<'_>) -> Vec<(Strin
 /// A part of a List-Id: letters, digits and dashes.
 fn label(name: &str) -> String {
     name.chars().take(63).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}
+
+/// The rule about silence in words.
+fn silent_rule(analytic: &Analytic, rule: &Silent) -> String {
+    let who = match rule.each {
+        SilentEach::Feed => "a feed fires when",
+        SilentEach::Cluster => "a cluster fires when of all its feeds",
+    };
+    format!(
+        "{}: {who} nothing is heard of {} for more than {}",
+        analytic.name,
+        escape::line(&analytic.metric.pattern, SENTENCE_NAME_MAX),
+        format::duration(rule.after),
+    )
 }

@@ -1,6 +1,9 @@
 //! Exchanges, queues and bindings as plain values, and the one place that declares them.
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
+};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind as LapinKind};
 
@@ -31,6 +34,9 @@ pub enum ExchangeKind {
     Topic,
     /// By headers.
     Headers,
+    /// To one of what is bound, always the same for the same value (`x-consistent-hash`; on RabbitMQ a plugin of its
+    /// distribution). Routing keys of bindings are weights.
+    ConsistentHash,
 }
 
 /// An exchange.
@@ -46,13 +52,18 @@ pub struct Exchange {
     pub auto_delete: bool,
     /// Where messages go that match no binding (`alternate-exchange`).
     pub alternate_exchange: Option<String>,
+    /// Of a [`ExchangeKind::ConsistentHash`]: the header whose value is hashed (`hash-header`); else the routing key.
+    pub hash_header: Option<String>,
+    /// Exchanges that it takes messages from, each with the routing key or pattern. Bound last, when all that is
+    /// behind this exchange stands.
+    pub takes_from: Vec<(String, String)>,
 }
 
 impl Exchange {
     /// A durable exchange.
     #[must_use]
     pub fn durable(name: impl Into<String>, kind: ExchangeKind) -> Self {
-        Self { name: name.into(), kind, durable: true, auto_delete: false, alternate_exchange: None }
+        Self { name: name.into(), kind, durable: true, ..Self::default() }
     }
 }
 
@@ -234,6 +245,50 @@ pub async fn delete_queue(address: &Address, queue: &str) -> Result<(), AmqpErro
     deleted.map(drop).map_err(|error| AmqpError::of(&error, &format!("delete queue {queue}")))
 }
 
+/// What an earlier topology made and the one in force does not want. Nothing of it has to be there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leftovers {
+    /// Bindings of queues.
+    pub bindings: Vec<Binding>,
+    /// Exchanges, with all their bindings.
+    pub exchanges: Vec<String>,
+}
+
+/// Removes leftovers, on a connection of its own: bindings first.
+///
+/// # Errors
+/// What [`AmqpError`] lists.
+pub async fn remove(address: &Address, leftovers: &Leftovers) -> Result<(), AmqpError> {
+    let link = Link::open(address).await?;
+    let channel = link.channel().await?;
+    let removed = remove_on(&channel, leftovers).await;
+    link.close(&[channel]).await;
+    removed
+}
+
+async fn remove_on(channel: &Channel, leftovers: &Leftovers) -> Result<(), AmqpError> {
+    for Binding { queue, exchange, routing_key } in &leftovers.bindings {
+        let unbound = channel.queue_unbind(
+            short("a queue's name", queue)?,
+            short("an exchange's name", exchange)?,
+            short("a routing key", routing_key)?,
+            FieldTable::default(),
+        );
+        unbound.await.map_err(|error| {
+            AmqpError::of(&error, &format!("unbind queue {queue} from exchange {exchange}"))
+        })?;
+    }
+    for (index, exchange) in leftovers.exchanges.iter().enumerate() {
+        let name = short("an exchange's name", exchange)?;
+        // There may be one per source, and hardly ever is one there: only the last is waited for, after all before it.
+        let nowait = index + 1 < leftovers.exchanges.len();
+        let options = ExchangeDeleteOptions { nowait, ..ExchangeDeleteOptions::default() };
+        let deleted = channel.exchange_delete(name, options).await;
+        deleted.map_err(|error| AmqpError::of(&error, &format!("delete exchange {exchange}")))?;
+    }
+    Ok(())
+}
+
 /// Declares everything but what names the server-named queue (the empty name).
 pub(crate) async fn declare_on(channel: &Channel, topology: &Topology) -> Result<(), AmqpError> {
     for exchange in &topology.exchanges {
@@ -244,6 +299,9 @@ pub(crate) async fn declare_on(channel: &Channel, topology: &Topology) -> Result
     }
     for binding in topology.bindings.iter().filter(|binding| !binding.queue.is_empty()) {
         bind(channel, binding, &binding.queue).await?;
+    }
+    for exchange in &topology.exchanges {
+        bind_exchange(channel, exchange).await?;
     }
     Ok(())
 }
@@ -269,6 +327,7 @@ async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> Result<(), 
         ExchangeKind::Fanout => LapinKind::Fanout,
         ExchangeKind::Topic => LapinKind::Topic,
         ExchangeKind::Headers => LapinKind::Headers,
+        ExchangeKind::ConsistentHash => LapinKind::Custom("x-consistent-hash".to_owned()),
     };
     let options = ExchangeDeclareOptions {
         durable: exchange.durable,
@@ -279,10 +338,29 @@ async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> Result<(), 
     if let Some(alternate) = &exchange.alternate_exchange {
         args.insert("alternate-exchange".into(), AMQPValue::LongString(alternate.as_str().into()));
     }
+    if let Some(header) = &exchange.hash_header {
+        args.insert("hash-header".into(), AMQPValue::LongString(header.as_str().into()));
+    }
     channel
         .exchange_declare(short("an exchange's name", &exchange.name)?, kind, options, args)
         .await
         .map_err(|error| AmqpError::of(&error, &format!("declare exchange {}", exchange.name)))
+}
+
+async fn bind_exchange(channel: &Channel, exchange: &Exchange) -> Result<(), AmqpError> {
+    for (source, routing_key) in &exchange.takes_from {
+        let bound = channel.exchange_bind(
+            short("an exchange's name", &exchange.name)?,
+            short("an exchange's name", source)?,
+            short("a routing key", routing_key)?,
+            ExchangeBindOptions::default(),
+            FieldTable::default(),
+        );
+        bound.await.map_err(|error| {
+            AmqpError::of(&error, &format!("bind exchange {} to exchange {source}", exchange.name))
+        })?;
+    }
+    Ok(())
 }
 
 async fn declare_queue(channel: &Channel, queue: &Queue) -> Result<ShortString, AmqpError> {

@@ -12,6 +12,7 @@ mod consume;
 mod declare;
 mod error;
 mod outbox;
+mod peek;
 mod properties;
 mod publish;
 mod rpc;
@@ -21,9 +22,10 @@ pub use baseline::drain_plainly;
 pub use connect::{BACKOFF_FIRST, BACKOFF_MAX, CLOSE_TIMEOUT, CONNECT_TIMEOUT};
 pub use consume::{ConsumeOptions, Consumer, Delivery, Event, Settle};
 pub use declare::{
-    Binding, Exchange, ExchangeKind, Overflow, Queue, QueueArgs, QueueDepth, Topology, declare, delete_queue,
-    queue_depth,
+    Binding, Exchange, ExchangeKind, Leftovers, Overflow, Queue, QueueArgs, QueueDepth, Topology, declare,
+    delete_queue, queue_depth, remove,
 };
 pub use error::AmqpError;
+pub use peek::{PEEK_BYTES_MAX, Peeked, peek};
 pub use publish::{LinkStatus, Outcome, PublishError, Publisher};
-pub use rpc::{Request, RequestHandle, RpcClient, RpcFailed, RpcServer};
+pub use rpc::{Pushed, Request, RequestHandle, RpcClient, RpcFailed, RpcServer};

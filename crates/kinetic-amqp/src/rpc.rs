@@ -26,6 +26,8 @@ use crate::{
 const PENDING_MAX: usize = 256;
 /// Requests that wait for their turn.
 const QUEUED_MAX: usize = 64;
+/// Pushed messages that nobody has looked at; a further one is dropped, which costs as much as one that was lost on its way.
+const PUSHES_MAX: usize = 64;
 /// Requests that a server holds unanswered.
 const SERVER_PREFETCH: u16 = 256;
 
@@ -43,6 +45,15 @@ pub enum RpcFailed {
     Disconnected,
 }
 
+/// A message that a server sent to our reply-to address without having been asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pushed {
+    /// Its `type`.
+    pub kind: Option<String>,
+    /// Its body.
+    pub body: Vec<u8>,
+}
+
 /// A supervised client of request-reply services. Clones share one connection.
 #[derive(Clone)]
 pub struct RpcClient {
@@ -54,6 +65,7 @@ struct Shared {
     calls: mpsc::Sender<Call>,
     status: watch::Receiver<LinkStatus>,
     closing: watch::Sender<bool>,
+    pushes: tokio::sync::Mutex<mpsc::Receiver<Pushed>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -72,10 +84,12 @@ impl RpcClient {
         let (calls, queue) = mpsc::channel(QUEUED_MAX);
         let (said, status) = watch::channel(LinkStatus::default());
         let (closing, closed) = watch::channel(false);
+        let (pushed, pushes) = mpsc::channel(PUSHES_MAX);
         let login = address.login.clone();
         let mut tasks = JoinSet::new();
-        tasks.spawn(Driver { address, queue, said, closed, last_id: 0 }.run());
-        Self { shared: Arc::new(Shared { login, calls, status, closing, tasks: Mutex::new(tasks) }) }
+        tasks.spawn(Driver { address, queue, said, closed, pushed, last_id: 0 }.run());
+        let pushes = tokio::sync::Mutex::new(pushes);
+        Self { shared: Arc::new(Shared { login, calls, status, closing, pushes, tasks: Mutex::new(tasks) }) }
     }
 
     /// Sends a request (mandatory, expiring with `timeout`, `user_id` = our login) and awaits the body of its reply. While
@@ -116,6 +130,16 @@ impl RpcClient {
         }
     }
 
+    /// The next message that came to our reply-to address and answers no request. The address stands from our first request to the
+    /// end of the connection: what was to be pushed afterwards is lost. Cancel-safe; each message is handed out once, to one
+    /// of those who wait; never ends by itself, not even when the client is closed.
+    pub async fn pushed(&self) -> Pushed {
+        match self.shared.pushes.lock().await.recv().await {
+            Some(pushed) => pushed,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Waits until a connection stands (or the client is closed).
     pub async fn wait_connected(&self) {
         let mut status = self.shared.status.clone();
@@ -147,6 +171,7 @@ struct Driver {
     queue: mpsc::Receiver<Call>,
     said: watch::Sender<LinkStatus>,
     closed: watch::Receiver<bool>,
+    pushed: mpsc::Sender<Pushed>,
     last_id: u64,
 }
 
@@ -197,7 +222,7 @@ impl Driver {
         loop {
             tokio::select! {
                 delivery = line.replies.next() => match delivery {
-                    Some(Ok(delivery)) => line.replied(delivery),
+                    Some(Ok(delivery)) => line.replied(delivery, &self.pushed),
                     Some(Err(error)) => return Some(AmqpError::of(&error, "await replies").chain()),
                     None => return Some("the broker cancelled our reply consumer".to_owned()),
                 },
@@ -253,11 +278,17 @@ impl Line {
         self.outbox.publish(id, message);
     }
 
-    fn replied(&mut self, delivery: lapin::message::Delivery) {
-        let id = delivery.properties.correlation_id().as_ref().and_then(|id| id.as_str().parse().ok());
-        match id {
-            Some(id) => self.answer(id, Ok(delivery.data)),
-            None => tracing::debug!("reply without a correlation id of ours"),
+    fn replied(&mut self, delivery: lapin::message::Delivery, pushed: &mpsc::Sender<Pushed>) {
+        let Some(id) = delivery.properties.correlation_id() else {
+            let kind = delivery.properties.kind().as_ref().map(|kind| kind.as_str().to_owned());
+            if pushed.try_send(Pushed { kind, body: delivery.data }).is_err() {
+                tracing::debug!("a pushed message was dropped: nobody looks at them");
+            }
+            return;
+        };
+        match id.as_str().parse() {
+            Ok(id) => self.answer(id, Ok(delivery.data)),
+            Err(_) => tracing::debug!("reply without a correlation id of ours"),
         }
     }
 
@@ -283,6 +314,8 @@ pub struct Request {
     pub kind: String,
     /// The login of who asks, verified by the broker; `None` where the client did not set it.
     pub user_id: Option<String>,
+    /// Where its sender listens: for the answer, and for [`RpcServer::push`] as long as its connection stands.
+    pub reply_to: Option<String>,
     /// What is asked.
     pub body: Vec<u8>,
     /// It was delivered before: it may have been carried out.
@@ -295,6 +328,7 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHandle {
     token: u64,
+    /// Whether it wants an answer.
     reply_to: Option<String>,
     correlation_id: Option<String>,
 }
@@ -358,6 +392,28 @@ impl RpcServer {
         self.consumer.settle(Settle::Ack(handle.token)).await;
     }
 
+    /// Sends a message that answers nothing to the reply-to address of somebody who has asked something, in the same vhost. At
+    /// most once: whether it arrived is not known, and an address that is gone swallows it.
+    pub async fn push(&self, reply_to: &str, kind: &str, body: &[u8]) {
+        let Some(channel) = self.consumer.channel() else {
+            return;
+        };
+        let (Ok(to), Ok(kind)) = (short("a reply-to address", reply_to), short("type", kind)) else {
+            return;
+        };
+        let properties = BasicProperties::default().with_type(kind).with_delivery_mode(1);
+        let options = BasicPublishOptions::default();
+        if let Err(error) = channel.basic_publish("".into(), to, options, body, properties).await {
+            tracing::debug!(%error, "message not pushed");
+        }
+    }
+
+    /// Stops requests from coming. Those taken may still be answered; [`RpcServer::next`] never returns again once it has
+    /// handed out what had arrived.
+    pub async fn cancel(&mut self) {
+        self.consumer.cancel().await;
+    }
+
     /// Closes channel and connection. Unanswered requests go back to the queue.
     pub async fn close(self) {
         self.consumer.close().await;
@@ -373,6 +429,7 @@ fn request(delivery: Delivery) -> Request {
     Request {
         kind: delivery.routing_key().to_owned(),
         user_id,
+        reply_to: reply_to.clone(),
         redelivered: delivery.redelivered,
         handle: RequestHandle { token: delivery.token, reply_to, correlation_id },
         body: delivery.into_body(),

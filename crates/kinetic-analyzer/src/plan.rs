@@ -64,7 +64,7 @@ impl Plan {
                 let cluster =
                     customer.services.get(&path.service).and_then(|s| s.clusters.get(&path.cluster));
                 let Some(cluster) = cluster.filter(|cluster| cluster.source == key.source) else { continue };
-                let Rule::Deviates(rule) = analytic.rule;
+                let Rule::Deviates(rule) = analytic.rule else { continue };
                 watches.push(Watch {
                     analytic: Arc::clone(&shared),
                     on: path.clone(),

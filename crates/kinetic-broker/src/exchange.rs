@@ -3,18 +3,20 @@
 use crate::args::{check_flag, check_same};
 use crate::error::{Failure, Outcome};
 use crate::queue::QueueId;
+use crate::spread::{self, HashOn, Spread};
 use crate::topic::Trie;
 use amq_protocol::types::{AMQPValue, FieldTable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// The four exchange types.
+/// The four exchange types of AMQP 0-9-1, and the consistent-hash type of RabbitMQ's plugin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ExchangeKind {
     Direct,
     Fanout,
     Topic,
     Headers,
+    ConsistentHash,
 }
 
 impl ExchangeKind {
@@ -25,6 +27,7 @@ impl ExchangeKind {
             "fanout" => Self::Fanout,
             "topic" => Self::Topic,
             "headers" => Self::Headers,
+            "x-consistent-hash" => Self::ConsistentHash,
             _ => return None,
         })
     }
@@ -34,6 +37,7 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
         }
     }
 }
@@ -68,6 +72,7 @@ pub(crate) struct Exchange {
     direct: BTreeMap<Box<str>, Vec<Destination>>,
     fanout: Vec<Destination>,
     topic: Trie<Destination>,
+    spread: Spread,
 }
 
 /// All exchanges of a vhost.
@@ -87,6 +92,8 @@ pub(crate) struct Route<'a> {
     /// More keys, from `CC` and `BCC`.
     pub(crate) copies: &'a [Box<str>],
     pub(crate) headers: Option<&'a FieldTable>,
+    /// As they came, for an exchange that looks at one of them.
+    pub(crate) properties: &'a [u8],
 }
 
 fn canonical(arguments: &FieldTable) -> Box<[u8]> {
@@ -119,12 +126,12 @@ impl Exchanges {
                 internal,
                 arguments: FieldTable::default(),
             };
-            exchanges.insert(name, spec, None);
+            exchanges.insert(name, spec, HashOn::default(), None);
         }
         exchanges
     }
 
-    fn insert(&mut self, name: &str, spec: ExchangeSpec, alternate: Option<Arc<str>>) {
+    fn insert(&mut self, name: &str, spec: ExchangeSpec, on: HashOn, alternate: Option<Arc<str>>) {
         let name: Arc<str> = name.into();
         self.by_name.insert(
             Arc::clone(&name),
@@ -136,6 +143,7 @@ impl Exchanges {
                 direct: BTreeMap::new(),
                 fanout: Vec::new(),
                 topic: Trie::default(),
+                spread: Spread::new(on),
             },
         );
     }
@@ -168,7 +176,11 @@ impl Exchanges {
                     "exchange name '{name}' contains reserved prefix 'amq.*'"
                 )));
             }
-            self.insert(name, spec, alternate);
+            let on = match spec.kind {
+                ExchangeKind::ConsistentHash => HashOn::read(&spec.arguments)?,
+                _ => HashOn::default(),
+            };
+            self.insert(name, spec, on, alternate);
             return Ok(());
         };
         let what = format!("exchange '{name}' in vhost '{}'", self.vhost);
@@ -222,6 +234,9 @@ impl Exchanges {
     ) -> Outcome<()> {
         let exchange =
             self.by_name.get_mut(source).ok_or_else(|| Failure::no_exchange(source, &self.vhost))?;
+        if exchange.spec.kind == ExchangeKind::ConsistentHash {
+            spread::weight(key)?;
+        }
         let id = (Box::from(key), to.clone(), canonical(&arguments));
         if exchange.bindings.insert(id, arguments).is_none() {
             self.bindings += 1;
@@ -338,6 +353,7 @@ impl Exchange {
             ExchangeKind::Direct => add(self.direct.entry(key.into()).or_default()),
             ExchangeKind::Fanout => add(&mut self.fanout),
             ExchangeKind::Topic => self.topic.insert(key, to.clone()),
+            ExchangeKind::ConsistentHash => self.spread.insert(key, to.clone()),
             ExchangeKind::Headers => {}
         }
     }
@@ -367,6 +383,7 @@ impl Exchange {
             }
             ExchangeKind::Fanout => self.fanout.retain(|other| other != to),
             ExchangeKind::Topic => self.topic.remove(key, to),
+            ExchangeKind::ConsistentHash => self.spread.remove(key, to),
             ExchangeKind::Headers => {}
         }
     }
@@ -379,6 +396,7 @@ impl Exchange {
             }
             ExchangeKind::Fanout => self.fanout.iter().for_each(found),
             ExchangeKind::Topic => keys().for_each(|key| self.topic.matches(key, found)),
+            ExchangeKind::ConsistentHash => self.spread.choose(route).into_iter().for_each(found),
             ExchangeKind::Headers => {
                 let empty = FieldTable::default();
                 let headers = route.headers.unwrap_or(&empty);

@@ -20,6 +20,7 @@ mod outbox;
 mod permission;
 mod queue;
 mod server;
+mod spread;
 mod stats;
 mod table;
 mod topic;

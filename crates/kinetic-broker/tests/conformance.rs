@@ -18,6 +18,8 @@ mod login;
 mod publishing;
 #[path = "conformance/rpc.rs"]
 mod rpc;
+#[path = "conformance/spreading.rs"]
+mod spreading;
 
 use common::World;
 use futures_util::FutureExt;
@@ -34,6 +36,7 @@ async fn run_all(world: &World) {
         limits::checks(),
         rpc::checks(),
         login::checks(),
+        spreading::checks(),
     ] {
         checks.extend(more);
     }

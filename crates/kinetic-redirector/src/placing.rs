@@ -12,9 +12,9 @@ use kinetic_wire::{Epoch, Mono, MoveRecord, MoveWhy, NodeId, Now, SourceKey, Wal
 use crate::budget::{MoveBudget, Spent};
 use crate::epochs::Epochs;
 use crate::flaps::{Flaps, HoldDown};
-use crate::fleet::{OWNED_MAX, can_serve};
 use crate::lease::{Lease, Leases};
 use crate::machine::Map;
+use crate::prefer::{OWNED_MAX, can_serve};
 use crate::table::{NOBODY, Relisted, Table};
 
 mod answers;

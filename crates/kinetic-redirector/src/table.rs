@@ -15,8 +15,8 @@ use std::sync::Arc;
 use kinetic_wire::{DataType, Epoch, Mono, MoveWhy, NodeId, Now, OwnerState, RegionName, SourceKey};
 
 use crate::changes::ChangeLog;
-use crate::fleet;
 use crate::machine::Map;
+use crate::prefer;
 
 /// Number of the node that is nobody.
 pub(crate) const NOBODY: u32 = 0;
@@ -98,7 +98,7 @@ pub(crate) struct Node {
 
 impl Node {
     fn new(name: NodeId) -> Self {
-        let hash = fleet::hash([name.as_str(), ""]);
+        let hash = prefer::hash([name.as_str(), ""]);
         Self {
             name,
             hash,

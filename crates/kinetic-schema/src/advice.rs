@@ -74,11 +74,11 @@ pub(crate) fn customer(sink: &mut Sink<'_>, parts: &Parts<'_>, customer: &Custom
 
 /// Advice on the installation as a whole.
 pub(crate) fn installation(sink: &mut Sink<'_>, declared: &Declared<'_>) {
-    if declared.mail.is_some() || sink.failed() {
+    if declared.single.contains_key("mail") || sink.failed() {
         return;
     }
     let first = declared.customers.values().find_map(|parts| parts.names("alert").values().next());
-    if let Some(named) = first {
+    if let Some(named) = first.or_else(|| declared.single.get("watchdog")) {
         let message = "there is no `mail` block, so that alerts are kept in history and nobody is mailed";
         let problem = Problem::warning("no-mail", &named.node.header(), message).label("would be mailed");
         sink.push(problem.help("add mail { … } with relay and from to kinetic.hcl"));
@@ -93,7 +93,8 @@ struct Judged<'s> {
 }
 
 fn rule(sink: &mut Sink<'_>, node: Node<'_>, analytic: &Analytic, customer: &Customer) {
-    let Rule::Deviates(deviates) = analytic.rule;
+    // Of silence there is nothing to say beforehand: how often feeds report is nowhere written.
+    let Rule::Deviates(deviates) = analytic.rule else { return };
     let Some(rule) = node.blocks("rule").next() else { return };
     let at = rule.get("deviations").map_or_else(|| rule.header(), |value| value.at());
     let judged: Vec<Judged<'_>> = analytic

@@ -12,46 +12,107 @@ use crate::value::{Value, unwrapped};
 pub(crate) struct Shape {
     /// The block's word.
     pub(crate) kind: &'static str,
+    /// The label that this shape is for, where what a block may hold depends on its label: `rule "deviates"`.
+    pub(crate) variant: Option<&'static str>,
     /// The rule of its label; `None` where it has none.
     pub(crate) name: Option<NameRule>,
-    pub(crate) attributes: &'static [&'static str],
+    /// Attributes that it shares with the kind's other variants.
+    common: &'static [&'static str],
+    /// Attributes of its own.
+    own: &'static [&'static str],
     pub(crate) blocks: &'static [&'static str],
+}
+
+impl Shape {
+    /// Whether blocks with this label have this shape.
+    fn is_for(&self, label: Option<&str>) -> bool {
+        self.variant.is_none_or(|variant| label == Some(variant))
+    }
+
+    /// All its attributes.
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.common.iter().chain(self.own).copied()
+    }
+
+    fn has(&self, attribute: &str) -> bool {
+        self.attributes().any(|known| known == attribute)
+    }
+
+    /// As a sentence names it: `rule "silent"`.
+    fn title(&self) -> String {
+        match self.variant {
+            Some(variant) => format!("{} \"{variant}\"", self.kind),
+            None => self.kind.to_owned(),
+        }
+    }
 }
 
 /// Blocks that belong to a customer, in the order of the documentation.
 pub(crate) const OF_CUSTOMER: [&str; 6] = ["profile", "source", "service", "analytic", "alert", "test"];
 /// Blocks that belong to the installation.
-pub(crate) const OF_INSTALLATION: [&str; 3] = ["region", "mail", "customer"];
+pub(crate) const OF_INSTALLATION: [&str; 5] = ["region", "mail", "watchdog", "provisioner", "customer"];
+
+/// What every provisioner has, whatever its kind.
+const OF_PROVISIONERS: &[&str] =
+    &["min", "max", "scale_up_after", "idle_after", "cool_down", "load_high", "load_low", "dry_run"];
+
+/// A shape of which every block of its kind is.
+const fn plain(
+    kind: &'static str,
+    name: Option<NameRule>,
+    own: &'static [&'static str],
+    blocks: &'static [&'static str],
+) -> Shape {
+    Shape { kind, variant: None, name, common: &[], own, blocks }
+}
+
+/// A shape of the blocks of a kind that have this label.
+const fn variant(
+    kind: &'static str,
+    label: &'static str,
+    common: &'static [&'static str],
+    own: &'static [&'static str],
+) -> Shape {
+    Shape { kind, variant: Some(label), name: Some(NameRule::Free), common, own, blocks: &[] }
+}
 
 /// Every kind of block; `docs/topology-language.md` documents each attribute (a test holds the two together).
-pub(crate) const SHAPES: [Shape; 12] = [
-    Shape { kind: "region", name: Some(NameRule::Region), attributes: &["amqp", "vhost"], blocks: &[] },
-    Shape {
-        kind: "mail",
-        name: None,
-        attributes: &["relay", "from", "tls", "username", "password_file"],
-        blocks: &[],
-    },
-    Shape {
-        kind: "customer",
-        name: Some(NameRule::Customer),
-        attributes: &["region", "netblocks"],
-        blocks: &["key", "profile", "source", "service", "analytic", "alert", "test"],
-    },
-    Shape {
-        kind: "key",
-        name: Some(NameRule::Other),
-        attributes: &["secret_sha256", "expires", "may_declare"],
-        blocks: &[],
-    },
-    Shape { kind: "profile", name: Some(NameRule::Other), attributes: &["data_type"], blocks: &[] },
-    Shape {
-        kind: "source",
-        name: Some(NameRule::Other),
-        attributes: &[
+pub(crate) const SHAPES: [Shape; 17] = [
+    plain("region", Some(NameRule::Region), &["amqp", "vhost", "queues", "zones"], &[]),
+    plain("mail", None, &["relay", "from", "tls", "username", "password_file"], &[]),
+    plain(
+        "watchdog",
+        None,
+        &[
+            "to",
+            "analyzer_silent_after",
+            "redirector_silent_after",
+            "group_wait",
+            "group_interval",
+            "repeat_interval",
+            "send_resolved",
+        ],
+        &[],
+    ),
+    variant("provisioner", "process", OF_PROVISIONERS, &["data_dir"]),
+    variant("provisioner", "docker", OF_PROVISIONERS, &["image", "socket", "network", "env"]),
+    variant("provisioner", "exec", OF_PROVISIONERS, &["start", "stop", "timeout"]),
+    plain(
+        "customer",
+        Some(NameRule::Customer),
+        &["region", "netblocks", "disabled"],
+        &["key", "profile", "source", "service", "analytic", "alert", "test"],
+    ),
+    plain("key", Some(NameRule::Other), &["secret_sha256", "expires", "may_declare"], &[]),
+    plain("profile", Some(NameRule::Other), &["data_type"], &[]),
+    plain(
+        "source",
+        Some(NameRule::Other),
+        &[
             "profile",
             "data_type",
             "routing",
+            "partitions",
             "lateness",
             "name",
             "origin_tag",
@@ -60,41 +121,44 @@ pub(crate) const SHAPES: [Shape; 12] = [
             "max_length",
             "max_length_bytes",
         ],
-        blocks: &[],
-    },
-    Shape { kind: "service", name: Some(NameRule::Other), attributes: &["depends_on"], blocks: &["cluster"] },
-    Shape { kind: "cluster", name: Some(NameRule::Other), attributes: &["source", "members"], blocks: &[] },
-    Shape {
-        kind: "analytic",
-        name: Some(NameRule::Other),
-        attributes: &["on", "metric", "value", "window", "for", "severity", "description"],
-        blocks: &["rule"],
-    },
-    Shape {
-        kind: "rule",
-        name: Some(NameRule::Free),
-        attributes: &[
-            "deviations",
-            "direction",
-            "deviation",
-            "min_feeds",
-            "min_effect",
-            "min_effect_absolute",
-        ],
-        blocks: &[],
-    },
-    Shape {
-        kind: "alert",
-        name: Some(NameRule::Other),
-        attributes: &["analytics", "to", "group_wait", "group_interval", "repeat_interval", "send_resolved"],
-        blocks: &[],
-    },
-    Shape { kind: "test", name: Some(NameRule::Free), attributes: &[], blocks: &[] },
+        &[],
+    ),
+    plain("service", Some(NameRule::Other), &["depends_on"], &["cluster"]),
+    plain("cluster", Some(NameRule::Other), &["source", "members"], &[]),
+    plain(
+        "analytic",
+        Some(NameRule::Other),
+        &["on", "metric", "value", "window", "for", "severity", "description"],
+        &["rule"],
+    ),
+    variant(
+        "rule",
+        "deviates",
+        &[],
+        &["deviations", "direction", "deviation", "min_feeds", "min_effect", "min_effect_absolute"],
+    ),
+    variant("rule", "silent", &[], &["after", "each"]),
+    plain(
+        "alert",
+        Some(NameRule::Other),
+        &["analytics", "to", "group_wait", "group_interval", "repeat_interval", "send_resolved"],
+        &[],
+    ),
+    plain("test", Some(NameRule::Free), &[], &[]),
 ];
 
-/// The shape of a kind of block.
-pub(crate) fn shape(kind: &str) -> &'static Shape {
-    SHAPES.iter().find(|shape| shape.kind == kind).expect("callers name kinds of the table")
+/// The shape of a block: that of its kind and label. A label that its kind does not have gives another one of the kind.
+pub(crate) fn shape(block: &Block) -> &'static Shape {
+    let kind = block.ident.as_str();
+    let label = block.labels.first().map(BlockLabel::as_str);
+    let mut of_kind = SHAPES.iter().filter(|shape| shape.kind == kind);
+    let first = of_kind.next().expect("callers hand over kinds of the table");
+    std::iter::once(first).chain(of_kind).find(|shape| shape.is_for(label)).unwrap_or(first)
+}
+
+/// The shapes of a kind of block that differ by its label.
+pub(crate) fn variants(kind: &str) -> impl Iterator<Item = &'static Shape> {
+    SHAPES.iter().filter(move |shape| shape.kind == kind && shape.variant.is_some())
 }
 
 /// A block and the file that it stands in.
@@ -147,9 +211,9 @@ impl<'a> Node<'a> {
 
     /// Whether an unknown attribute stands here that is taken for this one: that one mistake is reported already.
     fn misspells(&self, name: &str) -> bool {
-        let known = shape(self.block.ident.as_str()).attributes;
+        let known = shape(self.block);
         let mut keys = self.block.body.attributes().map(|attribute| attribute.key.as_str());
-        keys.any(|key| !known.contains(&key) && closest(key, known.iter().copied()) == Some(name))
+        keys.any(|key| !known.has(key) && closest(key, known.attributes()) == Some(name))
     }
 
     /// Inner blocks of one kind.
@@ -173,8 +237,10 @@ impl<'a> Node<'a> {
 
 /// Checks a block's labels and that it holds only what its kind may hold; gives its name.
 pub(crate) fn checked<'a>(sink: &mut Sink<'_>, node: Node<'a>) -> Option<Named<'a>> {
-    let shape = shape(node.block.ident.as_str());
-    if shape.kind != "test" {
+    let shape = shape(node.block);
+    // Nobody can say what a block of an unknown variant holds; that there is none is said when it is lowered.
+    let known = shape.is_for(node.block.labels.first().map(BlockLabel::as_str));
+    if shape.kind != "test" && known {
         check_body(sink, node.file, &node.block.body, shape);
     }
     name(sink, node, shape)
@@ -188,7 +254,13 @@ fn name<'a>(sink: &mut Sink<'_>, node: Node<'a>, shape: &Shape) -> Option<Named<
         (None, []) => return Some(Named { name: "", node }),
         (Some(_), []) => {
             let message = format!("this `{kind}` has no name");
-            let help = format!("write {kind} \"some-name\" {{ … }}");
+            let help = match shape.variant {
+                Some(_) => {
+                    let titles: Vec<String> = variants(kind).map(Shape::title).collect();
+                    format!("it is one of {}", listed(titles.iter().map(String::as_str)))
+                }
+                None => format!("write {kind} \"some-name\" {{ … }}"),
+            };
             sink.push(Problem::error("missing-name", &node.header(), message).label("no name").help(help));
             return None;
         }
@@ -212,7 +284,7 @@ fn check_body(sink: &mut Sink<'_>, file: usize, body: &Body, shape: &Shape) {
         match structure {
             Structure::Attribute(attribute) => {
                 let key = attribute.key.as_str();
-                if !shape.attributes.contains(&key) {
+                if !shape.has(key) {
                     let at = At::new(file, attribute.key.span().unwrap_or_default());
                     sink.push(unknown_attribute(&at, key, shape));
                 }
@@ -229,8 +301,8 @@ fn check_body(sink: &mut Sink<'_>, file: usize, body: &Body, shape: &Shape) {
 }
 
 fn unknown_attribute(at: &At, key: &str, shape: &Shape) -> Problem {
-    let kind = shape.kind;
-    let problem = Problem::error("unknown-attribute", at, format!("`{kind}` has no attribute `{key}`"));
+    let problem =
+        Problem::error("unknown-attribute", at, format!("`{}` has no attribute `{key}`", shape.title()));
     if shape.blocks.contains(&key) {
         let help = if key == "rule" {
             "a rule is a block: rule \"deviates\" { … }".to_owned()
@@ -240,19 +312,21 @@ fn unknown_attribute(at: &At, key: &str, shape: &Shape) -> Problem {
         return problem.label("this is a block").help(help);
     }
     let problem = problem.label("unknown");
-    match closest(key, shape.attributes.iter().copied()) {
+    if let Some(other) = variants(shape.kind).find(|other| other.has(key)) {
+        return problem.help(format!("`{}` has it", other.title()));
+    }
+    match closest(key, shape.attributes()) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),
-        None if shape.attributes.is_empty() => problem,
-        None => problem
-            .help(format!("it has {}", listed(shape.attributes.iter().copied()).replace(" or ", " and "))),
+        None if shape.attributes().next().is_none() => problem,
+        None => problem.help(format!("it has {}", listed(shape.attributes()).replace(" or ", " and "))),
     }
 }
 
 fn unknown_block(at: &At, kind: &str, shape: &Shape) -> Problem {
-    let outer = shape.kind;
+    let outer = shape.title();
     let problem =
         Problem::error("unknown-block", at, format!("`{outer}` has no block `{kind}`")).label("unknown");
-    if shape.attributes.contains(&kind) {
+    if shape.has(kind) {
         return problem.label("this is an attribute").help(format!("write {kind} = …"));
     }
     if SHAPES.iter().any(|shape| shape.kind == kind) {
@@ -269,29 +343,45 @@ fn unknown_block(at: &At, kind: &str, shape: &Shape) -> Problem {
 mod tests {
     use super::*;
 
+    /// The rows of the guide's table of attributes under a heading.
+    fn rows(heading: &str) -> Vec<&'static str> {
+        let guide = include_str!("../../../docs/topology-language.md");
+        let mut lines = guide.lines();
+        assert!(lines.any(|line| line == heading), "no section {heading}");
+        let section = lines.take_while(|line| !line.starts_with('#'));
+        section.filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect()
+    }
+
     #[test]
     fn the_guide_documents_every_block_and_attribute() {
-        let guide = include_str!("../../../docs/topology-language.md");
         for shape in &SHAPES {
-            let heading = guide.lines().position(|line| {
-                line.starts_with("### ") && line.split(['`', ' ', '"']).any(|word| word == shape.kind)
-            });
-            let start = heading.unwrap_or_else(|| panic!("no section for `{}`", shape.kind));
-            let section: Vec<&str> =
-                guide.lines().skip(start + 1).take_while(|line| !line.starts_with('#')).collect();
-            for attribute in shape.attributes {
-                let row = format!("| `{attribute}` |");
-                assert!(section.iter().any(|line| line.starts_with(&row)), "{}.{attribute}", shape.kind);
+            let kind = shape.kind;
+            let label = match (shape.variant, shape.name) {
+                (Some(variant), _) => format!(" \"{variant}\""),
+                (None, None) => String::new(),
+                (None, Some(_)) if kind == "test" => " \"SENTENCE\"".to_owned(),
+                (None, Some(_)) => " \"NAME\"".to_owned(),
+            };
+            assert_eq!(rows(&format!("### `{kind}{label}`")), shape.own);
+            if !shape.common.is_empty() {
+                assert_eq!(rows(&format!("### `{kind} \"KIND\"`")), shape.common);
             }
-            let rows = section.iter().filter(|line| line.starts_with("| `")).count();
-            assert_eq!(rows, shape.attributes.len(), "rows of `{}`", shape.kind);
         }
     }
 
     #[test]
     fn every_inner_block_has_a_shape() {
         for inner in SHAPES.iter().flat_map(|shape| shape.blocks) {
-            assert_eq!(shape(inner).kind, *inner);
+            assert!(SHAPES.iter().any(|shape| shape.kind == *inner), "{inner}");
+        }
+    }
+
+    #[test]
+    fn an_attribute_is_common_or_own_and_stands_once() {
+        for shape in &SHAPES {
+            let mut names: Vec<&str> = shape.attributes().collect();
+            names.sort_unstable();
+            assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{}", shape.title());
         }
     }
 }

@@ -30,6 +30,14 @@ pub const LIST_MAX: usize = 10_000;
 pub const RECIPIENTS_MAX: usize = 100;
 /// Routing patterns of one source: each is a binding that the broker evaluates for every message.
 pub const ROUTING_PATTERNS_MAX: usize = 256;
+/// Parts of one source: each is a queue, and sends its values for every window to the one owner that judges.
+pub const PARTITIONS_MAX: u16 = 64;
+/// Zones of one region.
+pub const ZONES_MAX: usize = 64;
+/// Words of a command of `provisioner "exec"`, and variables of `provisioner "docker"`.
+pub const WORDS_MAX: usize = 256;
+/// Analyzers that a provisioner may keep.
+pub const PROVISIONED_MAX: u32 = 1_000;
 /// Keys of one customer: two overlap while one is rotated out, and tools may have one each.
 pub const KEYS_MAX: usize = 64;
 
@@ -59,6 +67,14 @@ pub const GROUP_WAIT_MAX: Duration = Duration::from_secs(60 * 60);
 pub const GROUP_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(24 * 3_600));
 /// Shortest and longest `repeat_interval`.
 pub const REPEAT_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 86_400));
+/// Shortest and longest silence of a feed that is an event. A feed is forgotten after the longest.
+pub const SILENT_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(7 * 86_400));
+/// Shortest and longest silence of a node that is an event: it speaks every two seconds, and one lost word is none.
+pub const NODE_SILENT_AFTER: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(86_400));
+/// Longest time that a provisioner's decisions wait.
+pub const SCALE_AFTER_MAX: Duration = Duration::from_secs(7 * 86_400);
+/// Shortest and longest time that a command of `provisioner "exec"` may take.
+pub const EXEC_TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60 * 60));
 /// Longest hysteresis: `m of n` is kept as the bits of one 64-bit word per feed.
 pub const HYSTERESIS_WINDOWS_MAX: u32 = 64;
 /// Largest `deviations`.
@@ -82,3 +98,22 @@ pub const ORIGIN_TAG_DEFAULT: &str = "host";
 pub const MAX_LENGTH_DEFAULT: u64 = 100_000;
 /// `max_length_bytes` where none is given.
 pub const MAX_LENGTH_BYTES_DEFAULT: u64 = 256 << 20;
+
+/// How often a silence is looked at where no `window` is given; less often than `after` it never is.
+pub const SILENT_WINDOW_DEFAULT: Duration = Duration::from_secs(10);
+/// `analyzer_silent_after` and `redirector_silent_after` where none is given.
+pub const NODE_SILENT_AFTER_DEFAULT: Duration = Duration::from_secs(60);
+/// `scale_up_after` where none is given.
+pub const SCALE_UP_AFTER_DEFAULT: Duration = Duration::from_secs(2 * 60);
+/// `idle_after` where none is given.
+pub const IDLE_AFTER_DEFAULT: Duration = Duration::from_secs(30 * 60);
+/// `cool_down` where none is given.
+pub const COOL_DOWN_DEFAULT: Duration = Duration::from_secs(5 * 60);
+/// `load_high` where none is given.
+pub const LOAD_HIGH_DEFAULT: f64 = 0.8;
+/// `load_low` where none is given.
+pub const LOAD_LOW_DEFAULT: f64 = 0.3;
+/// `timeout` of `provisioner "exec"` where none is given.
+pub const EXEC_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// `socket` of `provisioner "docker"` where none is given.
+pub const DOCKER_SOCKET_DEFAULT: &str = "unix:///var/run/docker.sock";

@@ -119,7 +119,8 @@ fn read<'f>(sink: &mut Sink<'f>, files: &'f Files) {
 #[derive(Default)]
 pub(crate) struct Declared<'a> {
     pub(crate) regions: Names<'a>,
-    pub(crate) mail: Option<Named<'a>>,
+    /// Blocks that stand once in an installation, by kind.
+    pub(crate) single: BTreeMap<&'a str, Named<'a>>,
     pub(crate) customers: BTreeMap<&'a str, Parts<'a>>,
 }
 
@@ -175,7 +176,7 @@ fn collect<'a>(sink: &mut Sink<'a>, bodies: &'a [Body]) -> Declared<'a> {
 fn top_level<'a>(sink: &mut Sink<'a>, declared: &mut Declared<'a>, folder: Option<&'a str>, node: Node<'a>) {
     let kind = node.block.ident.as_str();
     match (kind, folder) {
-        ("region" | "mail", Some(customer)) => {
+        ("region" | "mail" | "watchdog" | "provisioner", Some(customer)) => {
             let message =
                 format!("`{kind}` describes the installation, and this folder is customer `{customer}`");
             sink.push(
@@ -189,15 +190,7 @@ fn top_level<'a>(sink: &mut Sink<'a>, declared: &mut Declared<'a>, folder: Optio
                 declare(sink, &mut declared.regions, "region", named, REGIONS_MAX);
             }
         }
-        ("mail", None) => {
-            let Some(named) = checked(sink, node) else { return };
-            match declared.mail {
-                None => declared.mail = Some(named),
-                Some(first) => {
-                    sink.push(duplicate(&node.header(), &first.node.header(), "`mail` is declared twice"))
-                }
-            }
-        }
+        ("mail" | "watchdog" | "provisioner", None) => single(sink, declared, node),
         ("customer", _) => customer(sink, declared, folder, node),
         (kind, Some(folder)) if OF_CUSTOMER.contains(&kind) => {
             let parts = declared.customers.entry(folder).or_default();
@@ -216,6 +209,21 @@ fn top_level<'a>(sink: &mut Sink<'a>, declared: &mut Declared<'a>, folder: Optio
     }
 }
 
+/// A block that stands once in an installation.
+fn single<'a>(sink: &mut Sink<'a>, declared: &mut Declared<'a>, node: Node<'a>) {
+    let Some(named) = checked(sink, node) else { return };
+    let kind = node.block.ident.as_str();
+    match declared.single.get(kind) {
+        None => {
+            declared.single.insert(kind, named);
+        }
+        Some(first) => {
+            let message = format!("`{kind}` is declared twice");
+            sink.push(duplicate(&node.header(), &first.node.header(), &message));
+        }
+    }
+}
+
 fn unknown_at_top(node: Node<'_>) -> Problem {
     let kind = node.block.ident.as_str();
     let problem = Problem::error("unknown-block", &node.header(), format!("there is no block `{kind}`"));
@@ -227,7 +235,7 @@ fn unknown_at_top(node: Node<'_>) -> Problem {
         Some(near) => problem.label("unknown").help(format!("did you mean `{near}`?")),
         None => problem
             .label("unknown")
-            .help("blocks are region, mail, customer, profile, source, service, analytic, alert and test"),
+            .help("blocks are region, mail, watchdog, provisioner, customer, profile, source, service, analytic, alert and test"),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a checked schema says. Plain values: whoever holds a `Schema` may rely on every reference in it resolving,
 //! every name being well formed and every number being in its range.
 
+mod operation;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +12,13 @@ use kinetic_wire::{
     AnalyticName, ClusterName, CustomerName, DataType, Direction, RegionName, ServiceName, SourceName,
 };
 
+pub use operation::{
+    DockerProvisioner, ExecProvisioner, ProcessProvisioner, Provisioner, ProvisionerKind, Watchdog,
+};
+
+/// The customer under whose name alerts about Kinetic's own nodes stand. No customer of a schema has it.
+pub const INSTALLATION: &str = "kinetic";
+
 /// One revision of an installation's schema repository, checked.
 #[derive(Clone, Debug, Default)]
 pub struct Schema {
@@ -17,6 +26,10 @@ pub struct Schema {
     pub regions: BTreeMap<RegionName, Region>,
     /// How mail leaves; without it alerts are kept in history only.
     pub mail: Option<Mail>,
+    /// Who is told of silent nodes; without it nobody is.
+    pub watchdog: Option<Watchdog>,
+    /// How analyzers are started and retired; without it nobody does.
+    pub provisioner: Option<Provisioner>,
     /// Customers by name.
     pub customers: BTreeMap<CustomerName, Customer>,
 }
@@ -355,11 +368,39 @@ pub struct Deviates {
     pub min_effect_absolute: f64,
 }
 
+/// Whose silence counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SilentEach {
+    /// Each feed's by itself.
+    #[default]
+    Feed,
+    /// That of all feeds of a cluster together.
+    Cluster,
+}
+
+/// A feed that was heard of fires when nothing has been heard of it for longer than `after`. Nothing is measured: its
+/// analytic's `value` and `hysteresis` are the defaults, and its events carry no numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silent {
+    /// The longest silence that is no event; no shorter than the analytic's `window`, which says how often it is
+    /// looked at.
+    pub after: Duration,
+    /// Whose silence counts.
+    pub each: SilentEach,
+}
+
+impl Silent {
+    /// What stands as `value_kind` in events about a silence.
+    pub const VALUE_KIND: &str = "silence";
+}
+
 /// The kinds of rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {
     /// The founding rule.
     Deviates(Deviates),
+    /// Nothing is heard.
+    Silent(Silent),
 }
 
 /// Hysteresis: `hits` of the last `of` windows must be out of line before an alert fires, and the alert is resolved

@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hcl_edit::Span;
-use hcl_edit::expr::{Expression, UnaryOperator};
+use hcl_edit::expr::{Expression, ObjectKey, UnaryOperator};
 use hcl_edit::template::Element;
 
 use crate::diagnostic::{At, Problem, Sink};
@@ -261,6 +261,50 @@ pub(crate) fn some_list<'a>(sink: &mut Sink<'_>, value: Value<'a>, max: usize, w
         );
     }
     values
+}
+
+/// The entries of an object of strings, each name with its value and where they stand, in the order written.
+pub(crate) fn strings<'a>(
+    sink: &mut Sink<'_>,
+    value: Value<'a>,
+    max: usize,
+    wanted: &str,
+) -> Vec<(&'a str, &'a str, At)> {
+    let Expression::Object(object) = value.expr else {
+        sink.push(value.wrong_type(wanted));
+        return Vec::new();
+    };
+    if object.len() > max {
+        let message = format!("`{}` holds {} entries; {max} are possible", value.attribute, object.len());
+        sink.push(value.problem("too-many", message).label("too many entries"));
+    }
+    let mut entries: Vec<(&str, &str, At)> = Vec::new();
+    for (key, inner) in object.iter().take(max) {
+        let at = At::new(value.file, key.span().unwrap_or_default());
+        let name = match key {
+            ObjectKey::Ident(word) => word.as_str(),
+            ObjectKey::Expression(Expression::Variable(word)) => word.as_str(),
+            ObjectKey::Expression(Expression::String(string)) => string.as_str(),
+            ObjectKey::Expression(other) => {
+                let message = format!(
+                    "a name in `{}` must be a word or a string, not {}",
+                    value.attribute,
+                    describe(other)
+                );
+                sink.push(Problem::error("wrong-type", &at, message).label("not a name"));
+                continue;
+            }
+        };
+        if entries.iter().any(|(other, ..)| *other == name) {
+            let message = format!("`{name}` stands here twice");
+            sink.push(Problem::error("duplicate-entry", &at, message).label("again"));
+            continue;
+        }
+        if let Some(text) = text(sink, Value { attribute: name, ..value.with(inner.expr()) }, "a string") {
+            entries.push((name, text, at));
+        }
+    }
+    entries
 }
 
 /// A glob, compiled; `*` runs over dots too.

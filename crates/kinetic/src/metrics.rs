@@ -154,6 +154,7 @@ pub(crate) fn agent(stats: &kinetic_agent::stats::Stats) -> Vec<Metric> {
         counter unroutable: "Publishes that the broker had nowhere to put, and that are repeated.",
         counter locates: "Times the redirector was asked.",
         counter locate_failures: "Times it did not answer, or refused.",
+        counter nudges: "Hints that the answer to locate has changed.",
         counter locate_stale: "Answers ignored because they were older than the one in use.",
         counter connects: "Connections asked for.",
         counter disconnects: "Connections that broke or could not be made.",

@@ -1,9 +1,11 @@
 //! What each role declares on the broker, from the schema: the one place where queues get their arguments.
 
-use kinetic_amqp::{Address, Binding, Exchange, ExchangeKind, Overflow, Queue, QueueArgs, Topology};
+use kinetic_amqp::{
+    Address, Binding, Exchange, ExchangeKind, Leftovers, Overflow, Queue, QueueArgs, Topology,
+};
 use kinetic_schema::Schema;
 use kinetic_schema::schema::{Customer, Source};
-use kinetic_wire::{SourceKey, names};
+use kinetic_wire::{Envelope, SourceKey, names};
 
 /// Dead letters kept for people to look at; the oldest go first.
 const DEAD_LETTERS_MAX: u64 = 10_000;
@@ -14,6 +16,10 @@ const DEAD_LETTER_BYTES_MAX: u64 = 64 << 20;
 const ALERTS_MAX: u64 = 1_000_000;
 /// Requests that wait for the redirector; older ones have expired anyway.
 const REQUESTS_MAX: u64 = 100_000;
+/// Parts that a source can have, in any revision.
+const PARTITIONS_MAX: u16 = 64;
+/// Weight of each part of a source on the exchange that splits it: all get the same share.
+const PART_WEIGHT: &str = "1";
 
 fn exchange(name: impl Into<String>, kind: ExchangeKind) -> Exchange {
     Exchange { name: name.into(), kind, durable: true, ..Exchange::default() }
@@ -116,15 +122,65 @@ pub(crate) fn schema_notices_subscription() -> Topology {
     topology
 }
 
-/// One source: the customer's exchange, the queue, its bindings and its dead letters.
+/// One source: the customer's exchange, the queue, its bindings and its dead letters; of a source that is split, all its
+/// parts as well.
+///
+/// A split source's data goes `in.<customer>` → `split.<customer>.<source>` → one of its parts by a hash of the
+/// header `kin-origin`, so that all that one host sends is in one part. Bodies without the header all go to one part, which is as
+/// right: what matters is that no feed's samples are in two parts at a time. The source's own queue gets the values of the
+/// parts instead (`kin.partials`).
 pub(crate) fn source(customer: &Customer, source: &Source) -> Topology {
     let ingress = names::ingress_exchange(&customer.name);
-    let key = SourceKey { customer: customer.name.clone(), source: source.name.clone(), part: 0 };
-    let queue = names::source_queue(&key);
+    let key = source_key(customer, source);
+    let own = names::source_queue(&key);
     let mut topology = dead_letters();
     topology.exchanges.push(exchange(ingress.clone(), ExchangeKind::Topic));
-    topology.queues.push(Queue {
-        name: queue.clone(),
+    topology.queues.push(source_queue(own.clone(), source));
+    if source.partitions <= 1 {
+        for pattern in &source.routing {
+            topology.bindings.push(binding(ingress.clone(), own.clone(), pattern.clone()));
+        }
+        return topology;
+    }
+    let split = names::split_exchange(&key);
+    topology.exchanges.push(partials());
+    topology.exchanges.push(Exchange {
+        hash_header: Some(Envelope::ORIGIN.to_owned()),
+        takes_from: source.routing.iter().map(|pattern| (ingress.clone(), pattern.clone())).collect(),
+        ..exchange(split.clone(), ExchangeKind::ConsistentHash)
+    });
+    topology.bindings.push(binding(names::PARTIALS_EXCHANGE, own.clone(), own));
+    for part in 1..=source.partitions {
+        let queue = names::source_queue(&key.with_part(part));
+        topology.queues.push(source_queue(queue.clone(), source));
+        topology.bindings.push(binding(split.clone(), queue, PART_WEIGHT));
+    }
+    topology
+}
+
+/// What an earlier revision with another number of parts may have left on the broker, and would give data to two queues
+/// or to a queue that nobody binds any more. To be removed once [`source`] is declared: for a moment data may then reach
+/// both the old and the new queues, which costs less than reaching none.
+pub(crate) fn leftovers(customer: &Customer, source: &Source) -> Leftovers {
+    let key = source_key(customer, source);
+    let split = names::split_exchange(&key);
+    if source.partitions <= 1 {
+        return Leftovers { exchanges: vec![split], ..Leftovers::default() };
+    }
+    let (ingress, own) = (names::ingress_exchange(&customer.name), names::source_queue(&key));
+    let whole = source.routing.iter().map(|pattern| binding(ingress.clone(), own.clone(), pattern.clone()));
+    let beyond = (source.partitions + 1..=PARTITIONS_MAX)
+        .map(|part| binding(split.clone(), names::source_queue(&key.with_part(part)), PART_WEIGHT));
+    Leftovers { bindings: whole.chain(beyond).collect(), ..Leftovers::default() }
+}
+
+fn source_key(customer: &Customer, source: &Source) -> SourceKey {
+    SourceKey { customer: customer.name.clone(), source: source.name.clone(), part: 0 }
+}
+
+fn source_queue(name: String, source: &Source) -> Queue {
+    Queue {
+        name,
         durable: true,
         args: QueueArgs {
             max_length: Some(source.max_length),
@@ -135,11 +191,12 @@ pub(crate) fn source(customer: &Customer, source: &Source) -> Topology {
             ..QueueArgs::default()
         },
         ..Queue::default()
-    });
-    for pattern in &source.routing {
-        topology.bindings.push(binding(ingress.clone(), queue.clone(), pattern.clone()));
     }
-    topology
+}
+
+/// Where the parts of split sources send their values, within one vhost.
+pub(crate) fn partials() -> Exchange {
+    exchange(names::PARTIALS_EXCHANGE, ExchangeKind::Direct)
 }
 
 /// All customers of one vhost: what the redirector declares, so that data waits in the queues even while no analyzer
@@ -165,6 +222,22 @@ pub(crate) fn ingress(schema: &Schema, vhost: &str) -> Topology {
     topology
 }
 
+/// What earlier revisions may have left in one vhost, of all its customers.
+pub(crate) fn ingress_leftovers(schema: &Schema, vhost: &str) -> Leftovers {
+    let mut all = Leftovers::default();
+    for customer in schema.customers.values() {
+        if schema.regions.get(&customer.region).is_none_or(|region| region.vhost != vhost) {
+            continue;
+        }
+        for declared in customer.sources.values() {
+            let one = leftovers(customer, declared);
+            all.bindings.extend(one.bindings);
+            all.exchanges.extend(one.exchanges);
+        }
+    }
+    all
+}
+
 /// The broker of a region, with this process's own login: the addresses that the schema names, or the one that this
 /// process was given where the region is served by this installation's own broker.
 pub(crate) fn region_address(control: &Address, region: &kinetic_schema::schema::Region) -> Address {
@@ -174,4 +247,95 @@ pub(crate) fn region_address(control: &Address, region: &kinetic_schema::schema:
     }
     address.vhost.clone_from(&region.vhost);
     address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A customer `acme` with a source `web` in so many parts.
+    fn schema(partitions: u16) -> Schema {
+        let text = r#"
+            region "local" {}
+            customer "acme" {
+              region = region.local
+              source "web" {
+                data_type = "statsd"
+                routing   = ["web.#", "*.cpu"]
+              }
+            }
+        "#;
+        let files = [("all.hcl".to_owned(), text.as_bytes().to_vec())].into();
+        let loaded = kinetic_schema::load(&files);
+        let mut schema = loaded.schema.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+        for customer in schema.customers.values_mut() {
+            customer.sources.values_mut().for_each(|source| source.partitions = partitions);
+        }
+        schema
+    }
+
+    fn bound(topology: &Topology) -> Vec<String> {
+        let own = topology
+            .exchanges
+            .iter()
+            .flat_map(|to| to.takes_from.iter().map(|(from, key)| format!("{from} -{key}-> {}", to.name)));
+        let mut bound: Vec<String> = topology
+            .bindings
+            .iter()
+            .map(|binding| format!("{} -{}-> {}", binding.exchange, binding.routing_key, binding.queue))
+            .chain(own)
+            .filter(|line| !line.starts_with("kin.dead") && !line.starts_with("kin.rpc"))
+            .collect();
+        bound.sort();
+        bound
+    }
+
+    #[test]
+    fn a_whole_source_is_bound_by_its_patterns() {
+        let topology = ingress(&schema(1), "local");
+        assert_eq!(bound(&topology), ["in.acme -*.cpu-> src.acme.web", "in.acme -web.#-> src.acme.web"]);
+    }
+
+    #[test]
+    fn a_split_source_goes_to_its_parts_and_their_values_to_it() {
+        let topology = ingress(&schema(2), "local");
+        let want = [
+            "in.acme -*.cpu-> split.acme.web",
+            "in.acme -web.#-> split.acme.web",
+            "kin.partials -src.acme.web-> src.acme.web",
+            "split.acme.web -1-> src.acme.web.1",
+            "split.acme.web -1-> src.acme.web.2",
+        ];
+        assert_eq!(bound(&topology), want);
+        let mut queues: Vec<&str> = topology.queues.iter().map(|queue| queue.name.as_str()).collect();
+        queues.retain(|name| name.starts_with("src."));
+        assert_eq!(queues, ["src.acme.web", "src.acme.web.1", "src.acme.web.2"]);
+        assert!(topology.queues.iter().all(|queue| queue.args.max_length.is_some()));
+    }
+
+    /// Whatever another number of parts bound, and this one does not, is removed; what this one binds never is.
+    #[test]
+    fn leftovers_are_exactly_what_other_numbers_of_parts_bind() {
+        for now in [1, 2, 5, PARTITIONS_MAX] {
+            let (wanted, removed) =
+                (ingress(&schema(now), "local"), ingress_leftovers(&schema(now), "local"));
+            let removed_text: Vec<String> = removed
+                .bindings
+                .iter()
+                .map(|binding| format!("{} -{}-> {}", binding.exchange, binding.routing_key, binding.queue))
+                .collect();
+            assert!(bound(&wanted).iter().all(|line| !removed_text.contains(line)));
+            for before in [1, 2, 3, PARTITIONS_MAX] {
+                for line in bound(&ingress(&schema(before), "local")) {
+                    let is_removed = removed_text.contains(&line)
+                        || removed
+                            .exchanges
+                            .iter()
+                            .any(|name| line.contains(&format!("{name} ")) || line.ends_with(name.as_str()));
+                    let stays = bound(&wanted).contains(&line) || line.starts_with("kin.partials");
+                    assert!(is_removed != stays, "{before} → {now}: {line}");
+                }
+            }
+        }
+    }
 }

@@ -17,6 +17,7 @@ enum Op {
     Unroutable(prop::sample::Index),
     Located(u64, u8),
     LocateFailed,
+    Nudged,
     Connected,
     Disconnected,
 }
@@ -36,6 +37,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => index().prop_map(Op::Unroutable),
         1 => (0_u64..4, 0_u8..3).prop_map(|(epoch, host)| Op::Located(epoch, host)),
         1 => Just(Op::LocateFailed),
+        1 => Just(Op::Nudged),
         2 => Just(Op::Connected),
         1 => Just(Op::Disconnected),
     ]
@@ -112,6 +114,7 @@ proptest! {
                     shell.handle(Input::Located(&answer(epoch, &endpoints)));
                 }
                 Op::LocateFailed => shell.handle(Input::LocateFailed),
+                Op::Nudged => shell.handle(Input::Nudged),
                 Op::Connected => shell.handle(Input::Connected),
                 // Answers to what was in flight may still come: `out` is kept.
                 Op::Disconnected => shell.handle(Input::Disconnected),

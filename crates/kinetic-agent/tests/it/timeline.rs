@@ -50,6 +50,20 @@ fn the_first_tick_asks_and_says_who() {
 }
 
 #[test]
+fn a_nudge_makes_it_ask_soon_and_once() {
+    let mut shell = Shell::ready(config());
+    (0..100).for_each(|_| shell.handle(Input::Nudged));
+    assert_eq!(shell.locates.len(), 1, "not at once: all clients are nudged together");
+    shell.run_for(2 * SECOND);
+    assert_eq!((shell.locates.len(), shell.agent.stats().nudges), (2, 100));
+    shell.handle(Input::Nudged);
+    shell.run_for(2 * SECOND);
+    assert_eq!(shell.locates.len(), 2, "one question at a time");
+    let question: Locate = decode(&shell.locates[1]).expect("a locate");
+    assert!(question.listen);
+}
+
+#[test]
 fn it_asks_again_before_the_answer_is_old() {
     let mut shell = Shell::ready(config());
     shell.run_for(Duration::from_secs(191));

@@ -18,7 +18,10 @@ async fn all_stories(address: Address) {
     stories::cancel_drains(address.clone()).await;
     stories::a_deleted_queue_is_declared_again(address.clone()).await;
     stories::own_queue_is_bound(address.clone()).await;
+    stories::a_queue_is_looked_at(address.clone()).await;
+    stories::a_source_is_split_and_joined_again(address.clone()).await;
     stories::requests_are_answered(address.clone()).await;
+    stories::messages_are_pushed(address.clone()).await;
     stories::a_wrong_password_is_reported(address.clone()).await;
     stories::refusals_say_what_to_do(address).await;
 }

@@ -65,7 +65,7 @@ impl Rabbit {
     pub(crate) async fn start(&mut self) {
         let dir = self.dir.path();
         let file = |name: &str| dir.join(name);
-        std::fs::write(file("enabled_plugins"), "[].\n").unwrap();
+        std::fs::write(file("enabled_plugins"), "[rabbitmq_consistent_hash_exchange].\n").unwrap();
         let config = format!(
             "listeners.tcp.1 = 127.0.0.1:{}\nlog.console = true\nlog.file = false\ndisk_free_limit.absolute = 8MB\n",
             self.port

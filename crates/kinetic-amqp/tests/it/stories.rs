@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use kinetic_amqp::{
-    Address, AmqpError, Binding, ConsumeOptions, Consumer, Delivery, Event, Exchange, ExchangeKind, Outcome,
-    PublishError, Publisher, Queue, QueueArgs, RpcClient, RpcFailed, RpcServer, Settle, Topology, declare,
-    delete_queue, queue_depth,
+    Address, AmqpError, Binding, ConsumeOptions, Consumer, Delivery, Event, Exchange, ExchangeKind,
+    Leftovers, Outcome, PublishError, Publisher, Queue, QueueArgs, RpcClient, RpcFailed, RpcServer, Settle,
+    Topology, declare, delete_queue, peek, queue_depth, remove,
 };
 use kinetic_wire::{Envelope, Wall};
 
@@ -217,6 +217,39 @@ pub(crate) async fn a_deleted_queue_is_declared_again(address: Address) {
     publisher.close().await;
 }
 
+/// What is in a queue is seen, the newest of it where that is more than is wanted, and is still there in its order; what
+/// somebody holds is not seen.
+pub(crate) async fn a_queue_is_looked_at(address: Address) {
+    for (name, quorum) in [("peeked", false), ("peeked.quorum", true)] {
+        let args = QueueArgs { max_length: Some(8), overflow: None, quorum, ..QueueArgs::default() };
+        let topology = Topology { queues: vec![Queue::durable(name).with_args(args)], ..Topology::default() };
+        assert!(peek(&address, name, 8).await.unwrap().is_empty(), "no such queue");
+        let publisher = Publisher::start(address.clone(), topology.clone(), 8);
+        let envelope = Envelope { kind: Some("kinetic.snapshot.v1".into()), ..Envelope::default() };
+        for n in 0..9_u8 {
+            publisher.publish("", name, &envelope, vec![n], true).await.unwrap();
+        }
+        for (max, want) in [(8, 1..9_u8), (3, 6..9), (100, 1..9)] {
+            let seen = soon("a look", peek(&address, name, max)).await.unwrap();
+            assert!(
+                seen.iter().all(|message| message.envelope().kind.as_deref() == Some("kinetic.snapshot.v1"))
+            );
+            let bodies: Vec<u8> = seen.iter().map(|message| message.body()[0]).collect();
+            assert_eq!(bodies, Vec::from_iter(want), "{name}, {max} at most");
+        }
+        let options =
+            ConsumeOptions { queue: name.to_owned(), topology, prefetch: 5, ..ConsumeOptions::default() };
+        let mut consumer = Consumer::start(address.clone(), options);
+        for n in 1..6_u8 {
+            assert_eq!(delivery(&mut consumer).await.body(), [n], "{name}: given back in its place");
+        }
+        let seen = soon("a look", peek(&address, name, 8)).await.unwrap();
+        assert_eq!(seen.iter().map(|message| message.body()[0]).collect::<Vec<u8>>(), [6, 7, 8]);
+        consumer.close().await;
+        publisher.close().await;
+    }
+}
+
 /// An own queue of the consumer, bound to a fanout.
 pub(crate) async fn own_queue_is_bound(address: Address) {
     let notices = Topology {
@@ -235,6 +268,61 @@ pub(crate) async fn own_queue_is_bound(address: Address) {
     consumer.settle(Settle::Ack(got.token)).await;
     assert!(consumer.subscribed());
     drop(consumer);
+    publisher.close().await;
+}
+
+/// A queue's data goes to three others by a header's value, then to the one again: what is not wanted any more is removed.
+pub(crate) async fn a_source_is_split_and_joined_again(address: Address) {
+    let parts: Vec<String> = (1..=3).map(|part| format!("whole.{part}")).collect();
+    let split = Topology {
+        exchanges: vec![
+            Exchange::durable("ingress", ExchangeKind::Topic),
+            Exchange {
+                hash_header: Some("kin-origin".to_owned()),
+                takes_from: vec![("ingress".to_owned(), "web.#".to_owned())],
+                ..Exchange::durable("split", ExchangeKind::ConsistentHash)
+            },
+        ],
+        queues: parts.iter().map(Queue::durable).collect(),
+        bindings: parts.iter().map(|part| Binding::new(part, "split", "1")).collect(),
+    };
+    let whole = Topology {
+        exchanges: vec![Exchange::durable("ingress", ExchangeKind::Topic)],
+        queues: vec![Queue::durable("whole")],
+        bindings: vec![Binding::new("whole", "ingress", "web.#")],
+    };
+    let publisher = Publisher::start(address.clone(), whole.clone(), 64);
+    let depths = async || {
+        let mut depths = Vec::new();
+        for queue in ["whole", "whole.1", "whole.2", "whole.3"] {
+            depths.push(queue_depth(&address, queue).await.unwrap().map_or(0, |depth| depth.messages));
+        }
+        depths
+    };
+    let publish = async || {
+        for n in 0..60 {
+            let envelope = Envelope { origin: Some(format!("web-{}", n % 20).into()), ..Envelope::default() };
+            let sent = publisher.publish("ingress", "web.one", &envelope, vec![1], true);
+            assert_eq!(soon("a confirm", sent).await.unwrap(), Outcome::Confirmed);
+        }
+    };
+    soon("a declaration", declare(&address, &split)).await.unwrap();
+    let unbound = Leftovers { bindings: whole.bindings.clone(), ..Leftovers::default() };
+    soon("a removal", remove(&address, &unbound)).await.unwrap();
+    publish().await;
+    let first = depths().await;
+    assert_eq!((first[0], first.iter().sum::<u32>()), (0, 60), "{first:?}");
+    assert!(first[1..].iter().all(|depth| depth % 3 == 0), "an origin is in one part: {first:?}");
+    soon("a declaration", declare(&address, &whole)).await.unwrap();
+    let gone = Leftovers {
+        exchanges: vec!["none".to_owned(), "split".to_owned(), "none".to_owned()],
+        ..Leftovers::default()
+    };
+    soon("a removal", remove(&address, &gone)).await.unwrap();
+    soon("a removal of nothing", remove(&address, &gone)).await.unwrap();
+    publish().await;
+    let second = depths().await;
+    assert_eq!((second[0], &second[1..]), (60, &first[1..]));
     publisher.close().await;
 }
 
@@ -303,6 +391,48 @@ pub(crate) async fn requests_are_answered(address: Address) {
     successor.close().await;
     depth_becomes(&address, "rpc", 0).await;
     client.close().await;
+}
+
+/// A server may send several messages to one direct reply-to address, before the answer and long after it, and they are told from
+/// answers; an address whose owner has gone swallows them, and the server goes on.
+pub(crate) async fn messages_are_pushed(address: Address) {
+    let client = RpcClient::start(address.clone());
+    let mut server = RpcServer::start(address.clone(), rpc_topology("push"), "push");
+    declare(&address, &rpc_topology("push")).await.unwrap();
+    let mut addresses = Vec::new();
+    for round in 0..2_u8 {
+        let serve = async {
+            let request = server.next().await;
+            let reply_to = request.reply_to.clone().unwrap();
+            server.push(&reply_to, "kinetic.nudge.v1", &[round, 0]).await;
+            server.reply(request.handle, vec![9]).await;
+            server.push(&reply_to, "kinetic.nudge.v1", &[round, 1]).await;
+            server.push(&reply_to, "kinetic.nudge.v1", &[round, 2]).await;
+            reply_to
+        };
+        let ask = client.request("push", "locate", vec![round], PATIENCE);
+        let (reply_to, answer) = soon("the answer", futures_util::future::join(serve, ask)).await;
+        assert_eq!(answer, Ok(vec![9]));
+        for n in 0..3 {
+            let pushed = soon("a pushed message", client.pushed()).await;
+            assert_eq!((pushed.kind.as_deref(), pushed.body), (Some("kinetic.nudge.v1"), vec![round, n]));
+        }
+        addresses.push(reply_to);
+    }
+    // The first address is still good: one client has one.
+    server.push(&addresses[0], "kinetic.nudge.v1", &[7]).await;
+    assert_eq!(soon("a late message", client.pushed()).await.body, [7]);
+    client.close().await;
+    server.push(&addresses[0], "kinetic.nudge.v1", &[8]).await;
+    let next = RpcClient::start(address);
+    let serve = async {
+        let request = server.next().await;
+        server.reply(request.handle, vec![1]).await;
+    };
+    let ask = next.request("push", "locate", vec![], PATIENCE);
+    assert_eq!(soon("the server goes on", futures_util::future::join(serve, ask)).await.1, Ok(vec![1]));
+    next.close().await;
+    server.close().await;
 }
 
 /// The wrong password, on every kind of connection.

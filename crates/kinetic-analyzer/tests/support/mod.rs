@@ -77,7 +77,7 @@ pub fn schema(analytics: &[Analytic]) -> Schema {
         analytics: analytics.iter().map(|a| (a.name.clone(), a.clone())).collect(),
         alerts: Default::default(),
     };
-    Schema { regions: Default::default(), mail: None, customers: [(customer.name.clone(), customer)].into() }
+    Schema { customers: [(customer.name.clone(), customer)].into(), ..Schema::default() }
 }
 
 pub fn config() -> AnalyzerConfig {

@@ -158,8 +158,9 @@ impl Connection {
                     (_, key) => key,
                 };
                 let ends = Ends { source: unbind.exchange.as_str(), queue: Some(&name), exchange: "" };
-                let (source, to) = self.check_binding(vhost, &ends)?;
-                vhost.exchanges.unbind(source, &to, key, &unbind.arguments)?;
+                if let Some((source, to)) = self.check_unbinding(vhost, &ends)? {
+                    vhost.exchanges.unbind(source, &to, key, &unbind.arguments)?;
+                }
                 reply(queue::AMQPMethod::UnbindOk(queue::UnbindOk {}));
                 Ok(())
             }
@@ -275,8 +276,9 @@ impl Connection {
                     queue: None,
                     exchange: unbind.destination.as_str(),
                 };
-                let (source, to) = self.check_binding(vhost, &ends)?;
-                vhost.exchanges.unbind(source, &to, unbind.routing_key.as_str(), &unbind.arguments)?;
+                if let Some((source, to)) = self.check_unbinding(vhost, &ends)? {
+                    vhost.exchanges.unbind(source, &to, unbind.routing_key.as_str(), &unbind.arguments)?;
+                }
                 if !unbind.nowait {
                     reply(exchange::AMQPMethod::UnbindOk(exchange::UnbindOk {}));
                 }
@@ -311,27 +313,34 @@ impl Connection {
         vhost.declare_exchange(name, spec, alternate)
     }
 
-    /// Checks both ends of a binding: write on where it leads, read on where it comes from.
+    /// Checks both ends of a binding and finds them.
     fn check_binding<'a>(&self, vhost: &VHost, ends: &Ends<'a>) -> Outcome<(&'a str, Destination)> {
+        self.may_bind(vhost, ends)?;
+        vhost.exchanges.lookup(ends.source)?;
+        let to = match ends.queue {
+            Some(queue) => vhost.queue_destination(self.id, queue)?,
+            None => Destination::Exchange(Arc::clone(&vhost.exchanges.lookup(ends.exchange)?.name)),
+        };
+        Ok((ends.source, to))
+    }
+
+    /// The same for a binding that is to go: `None` where an end of it is gone already, which is no error.
+    fn check_unbinding<'a>(&self, vhost: &VHost, ends: &Ends<'a>) -> Outcome<Option<(&'a str, Destination)>> {
+        let found = self.check_binding(vhost, ends);
+        found.map(Some).or_else(|failure| if failure.code == 404 { Ok(None) } else { Err(failure) })
+    }
+
+    /// Write on where a binding leads, read on where it comes from.
+    fn may_bind(&self, vhost: &VHost, ends: &Ends<'_>) -> Outcome<()> {
         not_default(ends.source)?;
-        let destination = match ends.queue {
-            Some(queue) => {
-                self.check(vhost, Right::Write, "queue", queue)?;
-                None
-            }
+        match ends.queue {
+            Some(queue) => self.check(vhost, Right::Write, "queue", queue)?,
             None => {
                 not_default(ends.exchange)?;
                 self.check(vhost, Right::Write, "exchange", ends.exchange)?;
-                Some(ends.exchange)
             }
-        };
-        self.check(vhost, Right::Read, "exchange", ends.source)?;
-        vhost.exchanges.lookup(ends.source)?;
-        let destination = match (destination, ends.queue) {
-            (Some(exchange), _) => Destination::Exchange(Arc::clone(&vhost.exchanges.lookup(exchange)?.name)),
-            (None, queue) => vhost.queue_destination(self.id, queue.unwrap_or_default())?,
-        };
-        Ok((ends.source, destination))
+        }
+        self.check(vhost, Right::Read, "exchange", ends.source)
     }
 }
 

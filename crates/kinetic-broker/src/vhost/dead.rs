@@ -48,8 +48,12 @@ impl VHost {
             if message.exchange.is_empty() {
                 queues.extend(self.names.get(message.routing_key()).copied());
             } else {
-                let route =
-                    Route { key: message.routing_key(), copies: &message.copies, headers: Some(&headers) };
+                let route = Route {
+                    key: message.routing_key(),
+                    copies: &message.copies,
+                    headers: Some(&headers),
+                    properties: message.properties(),
+                };
                 self.exchanges.route(&message.exchange, route, &mut queues);
             }
             self.dispatch.counters.dead_lettered += 1;

@@ -220,7 +220,12 @@ impl VHost {
             queues.dedup();
         } else {
             self.exchanges.lookup(&message.exchange)?;
-            let route = Route { key: message.routing_key(), copies: &message.copies, headers };
+            let route = Route {
+                key: message.routing_key(),
+                copies: &message.copies,
+                headers,
+                properties: message.properties(),
+            };
             self.exchanges.route(&message.exchange, route, &mut queues);
         }
         let message = Arc::new(message);

@@ -54,7 +54,7 @@ pub(crate) async fn start() -> Rabbit {
         std::fs::create_dir(root.join(name)).expect("a directory");
     }
     let write = |name: &str, text: &str| std::fs::write(root.join(name), text).expect("a file");
-    write("enabled_plugins", "[].");
+    write("enabled_plugins", "[rabbitmq_consistent_hash_exchange].");
     write("definitions.json", DEFINITIONS);
     write(
         "rabbitmq.conf",

@@ -15,6 +15,7 @@ pub(crate) fn checks() -> Vec<Check> {
         exchange_to_exchange_keeps_the_first_name,
         a_queue_gets_one_copy,
         unbind_stops_routing,
+        what_is_not_there_is_unbound_and_deleted_without_error,
         bind_to_nothing_is_404,
         alternate_exchange,
         internal_exchange_is_403,
@@ -157,6 +158,21 @@ async fn unbind_stops_routing(world: World) {
     unbind("never.bound").await.expect("no error");
     link.send("amq.topic", "unbind.test", "m").await;
     assert_eq!(link.depth(&q).await, 1);
+}
+
+async fn what_is_not_there_is_unbound_and_deleted_without_error(world: World) {
+    let link = link(&world).await;
+    let q = link.queue(FieldTable::default()).await;
+    for (queue, exchange) in [("nothing", "amq.topic"), (q.as_str(), "nothing"), ("nothing", "nothing")] {
+        let args = FieldTable::default();
+        link.channel.queue_unbind(queue.into(), exchange.into(), "".into(), args).await.expect("no error");
+        let args = FieldTable::default();
+        let unbind =
+            link.channel.exchange_unbind(queue.into(), exchange.into(), "".into(), Default::default(), args);
+        unbind.await.expect("no error");
+    }
+    link.channel.exchange_delete("nothing".into(), Default::default()).await.expect("no error");
+    link.channel.queue_delete("nothing".into(), Default::default()).await.expect("no error");
 }
 
 async fn bind_to_nothing_is_404(world: World) {

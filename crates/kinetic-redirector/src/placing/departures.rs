@@ -7,8 +7,8 @@ use kinetic_wire::{Mono, MoveWhy, NodeId, Now};
 use super::Placing;
 use super::settle::STEP_MAX;
 use crate::epochs::Epochs;
-use crate::fleet::Fleet;
 use crate::lease::Leases;
+use crate::prefer::Fleet;
 use crate::table::NOBODY;
 
 /// Analyzers that operators have relieved, in this leadership or before; one more is refused.

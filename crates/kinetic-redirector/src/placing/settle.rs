@@ -6,9 +6,9 @@ use kinetic_wire::{Mono, MoveWhy, NodeId, Now};
 
 use super::Placing;
 use crate::epochs::Epochs;
-use crate::fleet::{Demand, Fleet, Member, unit_hash};
 use crate::lease::{Lease, Leases};
 use crate::map::Map;
+use crate::prefer::{Demand, Fleet, Member, unit_hash};
 use crate::table::NOBODY;
 
 /// Units that are placed, or looked at for moving, in one step: a few milliseconds among a thousand analyzers.

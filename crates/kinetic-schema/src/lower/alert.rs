@@ -45,6 +45,28 @@ fn alert(sink: &mut Sink<'_>, named: Named<'_>, names: &Names<'_>) -> Alert {
             }
         }
     }
+    let timing = timing(sink, node);
+    Alert {
+        name: name.to_owned(),
+        analytics,
+        to: recipients(sink, node),
+        group_wait: timing.group_wait,
+        group_interval: timing.group_interval,
+        repeat_interval: timing.repeat_interval,
+        send_resolved: timing.send_resolved,
+    }
+}
+
+/// How often somebody is mailed.
+pub(super) struct Timing {
+    pub(super) group_wait: Duration,
+    pub(super) group_interval: Duration,
+    pub(super) repeat_interval: Duration,
+    pub(super) send_resolved: bool,
+}
+
+/// The attributes of a block that say how often somebody is mailed.
+pub(super) fn timing(sink: &mut Sink<'_>, node: Node<'_>) -> Timing {
     let intervals = (
         duration(sink, node, "group_wait", (Duration::ZERO, GROUP_WAIT_MAX)).unwrap_or(GROUP_WAIT_DEFAULT),
         duration(sink, node, "group_interval", GROUP_INTERVAL).unwrap_or(GROUP_INTERVAL_DEFAULT),
@@ -61,21 +83,12 @@ fn alert(sink: &mut Sink<'_>, named: Named<'_>, names: &Names<'_>) -> Alert {
             Problem::warning("repeat-too-soon", &value.at(), message).label("has no effect").help(help),
         );
     }
-    Alert {
-        name: name.to_owned(),
-        analytics,
-        to: recipients(sink, node),
-        group_wait,
-        group_interval,
-        repeat_interval,
-        send_resolved: node
-            .get("send_resolved")
-            .and_then(|value| value::boolean(sink, value))
-            .unwrap_or(true),
-    }
+    let send_resolved = node.get("send_resolved").and_then(|value| value::boolean(sink, value));
+    Timing { group_wait, group_interval, repeat_interval, send_resolved: send_resolved.unwrap_or(true) }
 }
 
-fn duration(
+/// A duration in a range, where one is given.
+pub(super) fn duration(
     sink: &mut Sink<'_>,
     node: Node<'_>,
     name: &str,
@@ -84,7 +97,8 @@ fn duration(
     node.get(name).and_then(|value| value::duration(sink, value, low..=high))
 }
 
-fn recipients(sink: &mut Sink<'_>, node: Node<'_>) -> Vec<String> {
+/// `to`: who is mailed.
+pub(super) fn recipients(sink: &mut Sink<'_>, node: Node<'_>) -> Vec<String> {
     let Some(list) = node.required(sink, "to", "[\"oncall@example.org\"]") else { return Vec::new() };
     let mut recipients: Vec<String> = Vec::new();
     for value in

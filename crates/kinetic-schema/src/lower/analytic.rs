@@ -1,22 +1,20 @@
-//! `analytic` and its `rule`.
+//! `analytic`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kinetic_wire::{AnalyticName, Direction};
+use kinetic_wire::AnalyticName;
 
-use crate::block::{Named, Node, checked};
+use super::rule;
+use crate::block::{Named, Node};
 use crate::diagnostic::{Problem, Sink};
 use crate::limits::{
-    CONSUMER_TIMEOUT, DESCRIPTION_BYTES_MAX, DEVIATIONS_MAX, HOLD_MAX, LIST_MAX, MIN_FEEDS_DEFAULT,
-    MIN_FEEDS_MAX, WINDOW_MIN,
+    CONSUMER_TIMEOUT, DESCRIPTION_BYTES_MAX, HOLD_MAX, LIST_MAX, SILENT_WINDOW_DEFAULT, WINDOW_MIN,
 };
 use crate::load::Parts;
 use crate::notation::{self, show_duration};
 use crate::reference::{self, Step};
-use crate::schema::{
-    Analytic, ClusterPath, Customer, Deviates, Deviation, Glob, Hysteresis, Rule, Severity, ValueKind,
-};
+use crate::schema::{Analytic, ClusterPath, Customer, Glob, Hysteresis, Rule, Severity, Silent, ValueKind};
 use crate::suggest;
 use crate::value::{self, Value};
 
@@ -47,8 +45,15 @@ fn analytic(
     let metric = node.required(sink, "metric", "\"*\"").and_then(|value| value::glob(sink, value));
     let kinds = ValueKind::ALL.map(|kind| (kind.as_str(), kind));
     let value = node.get("value").and_then(|value| value::choice(sink, value, &kinds)).unwrap_or_default();
-    let rule = rule(sink, node);
-    let window = window(sink, node, on.as_deref().unwrap_or_default(), customer);
+    let rule = rule::of(sink, node);
+    let on_these = on.as_deref().unwrap_or_default();
+    let window = if rule::is_silent(node) {
+        without_meaning(sink, node);
+        looks(sink, node, on_these, customer, rule.as_ref())
+    } else {
+        let value = node.required(sink, "window", "\"10s\"");
+        value.and_then(|value| window(sink, value, on_these, customer))
+    };
     let hysteresis = match node.get("for") {
         Some(value) => hysteresis(sink, value),
         None => Some(Hysteresis { hits: 1, of: 1 }),
@@ -134,8 +139,12 @@ fn resolved(
 }
 
 /// `window`, which together with the lateness of each source must stay well inside the broker's patience.
-fn window(sink: &mut Sink<'_>, node: Node<'_>, on: &[ClusterPath], customer: &Customer) -> Option<Duration> {
-    let value = node.required(sink, "window", "\"10s\"")?;
+fn window(
+    sink: &mut Sink<'_>,
+    value: Value<'_>,
+    on: &[ClusterPath],
+    customer: &Customer,
+) -> Option<Duration> {
     let window = value::duration(sink, value, WINDOW_MIN..=Duration::from_secs(86_400))?;
     let lateness = on
         .iter()
@@ -162,6 +171,47 @@ fn window(sink: &mut Sink<'_>, node: Node<'_>, on: &[ClusterPath], customer: &Cu
         sink.push(value.problem("window-too-long", message).label("too long").help(help));
     }
     Some(window)
+}
+
+/// How often a silence is looked at: `window`, and where there is none often enough for `after`.
+fn looks(
+    sink: &mut Sink<'_>,
+    node: Node<'_>,
+    on: &[ClusterPath],
+    customer: &Customer,
+    rule: Option<&Rule>,
+) -> Option<Duration> {
+    let given = node.get("window");
+    let written = given.map(|value| window(sink, value, on, customer));
+    // Without a rule that is understood there is no `after`, and that is said already.
+    let Some(Rule::Silent(Silent { after, .. })) = rule else { return written.flatten() };
+    let Some(value) = given else { return Some(SILENT_WINDOW_DEFAULT.min(*after)) };
+    let window = written.flatten()?;
+    if window > *after {
+        let message = format!(
+            "`window` ({}) is longer than `after` ({}) of its rule",
+            show_duration(window),
+            show_duration(*after)
+        );
+        let help = "it says how often a silence is looked at, and may be left out";
+        sink.push(value.problem("out-of-range", message).label("longer than `after`").help(help));
+        return None;
+    }
+    Some(window)
+}
+
+/// Attributes that mean nothing where no value is measured.
+fn without_meaning(sink: &mut Sink<'_>, node: Node<'_>) {
+    for (name, why) in [
+        ("value", "a feed is silent whatever its samples were"),
+        ("for", "a silence that is longer than `after` is one; there are no windows to count"),
+    ] {
+        if let Some(value) = node.get(name) {
+            let message = format!("`{name}` has no meaning with rule \"silent\"");
+            let problem = value.problem("misplaced-attribute", message).label("nothing is measured");
+            sink.push(problem.help(format!("remove it: {why}")));
+        }
+    }
 }
 
 fn hysteresis(sink: &mut Sink<'_>, value: Value<'_>) -> Option<Hysteresis> {
@@ -194,76 +244,4 @@ fn description(sink: &mut Sink<'_>, value: Value<'_>) -> Option<String> {
         return None;
     }
     Some(written.to_owned())
-}
-
-/// The one `rule` block of an analytic.
-fn rule(sink: &mut Sink<'_>, analytic: Node<'_>) -> Option<Rule> {
-    let mut rules = analytic.blocks("rule");
-    let (Some(node), second) = (rules.next(), rules.next()) else {
-        if analytic.get("rule").is_none() {
-            sink.push(
-                Problem::error(
-                    "missing-block",
-                    &analytic.header(),
-                    format!("{} has no `rule`", analytic.title()),
-                )
-                .label("`rule` is missing")
-                .help("add rule \"deviates\" { deviations = 3 }"),
-            );
-        }
-        return None;
-    };
-    if let Some(second) = second {
-        let message = "an analytic has one rule".to_owned();
-        let problem = Problem::error("duplicate-block", &second.header(), message).label("a second one");
-        sink.push(problem.related(&node.header(), "first here").help("write another analytic for it"));
-    }
-    let named = checked(sink, node)?;
-    if named.name != "deviates" {
-        let message = format!("there is no rule named `{}`", named.name);
-        let problem = Problem::error("unknown-rule", &node.name_at(), message).label("unknown");
-        sink.push(problem.help("the rule there is: rule \"deviates\" { deviations = 3 }"));
-        return None;
-    }
-    deviates(sink, node).map(Rule::Deviates)
-}
-
-fn deviates(sink: &mut Sink<'_>, node: Node<'_>) -> Option<Deviates> {
-    let smallest = 0.001;
-    let deviations = node.required(sink, "deviations", "3").and_then(|value| {
-        let wanted = format!("a number of standard deviations from {smallest} to {DEVIATIONS_MAX}");
-        value::real(sink, value, smallest..=DEVIATIONS_MAX, &wanted)
-    });
-    let directions = [("above", Direction::Above), ("below", Direction::Below), ("both", Direction::Both)];
-    let deviation_kinds = [("population", Deviation::Population), ("sample", Deviation::Sample)];
-    let direction = node.get("direction").and_then(|value| value::choice(sink, value, &directions));
-    let deviation = node.get("deviation").and_then(|value| value::choice(sink, value, &deviation_kinds));
-    let min_feeds = node
-        .get("min_feeds")
-        .and_then(|value| value::whole(sink, value, 2..=u64::from(MIN_FEEDS_MAX)))
-        .and_then(|feeds| u32::try_from(feeds).ok());
-    let relative = node.get("min_effect").and_then(|value| share(sink, value));
-    let absolute = node.get("min_effect_absolute").and_then(|value| {
-        value::real(sink, value, 0.0..=f64::MAX, "a number of 0 or more, in the metric's own unit")
-    });
-    Some(Deviates {
-        deviations: deviations?,
-        direction: direction.unwrap_or_default(),
-        deviation: deviation.unwrap_or_default(),
-        min_feeds: min_feeds.unwrap_or(MIN_FEEDS_DEFAULT),
-        min_effect_relative: relative.unwrap_or(0.0),
-        min_effect_absolute: absolute.unwrap_or(0.0),
-    })
-}
-
-/// `min_effect`: a share of the mean.
-fn share(sink: &mut Sink<'_>, value: Value<'_>) -> Option<f64> {
-    let written = value::text(sink, value, "a share of the mean such as \"5%\"")?;
-    let share = notation::share(written);
-    if share.is_none() {
-        let message = "`min_effect` must be a share of the mean such as \"5%\"";
-        let help = "for a difference in the metric's own unit there is min_effect_absolute = 0.5";
-        sink.push(value.problem("bad-share", message).label("not a share").help(help));
-    }
-    share
 }

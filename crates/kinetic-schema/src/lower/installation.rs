@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::block::{Named, Node};
 use crate::diagnostic::Sink;
-use crate::limits::REGION_NAME_BYTES_MAX;
+use crate::limits::{REGION_NAME_BYTES_MAX, ZONES_MAX};
+use crate::notation::{NameRule, name_problem};
 use crate::schema::{Mail, MailTls, QueueType, Region};
 use crate::value::{self, Value};
 use crate::{mailbox, network};
@@ -26,13 +27,32 @@ pub(super) fn region(sink: &mut Sink<'_>, named: Named<'_>) -> Region {
         }
     }
     let vhost = named.node.get("vhost").and_then(|vhost| vhost_name(sink, vhost));
+    let kinds = [("classic", QueueType::Classic), ("quorum", QueueType::Quorum)];
+    let queues = named.node.get("queues").and_then(|value| value::choice(sink, value, &kinds));
     Region {
         name: named.name.into(),
         amqp,
         vhost: vhost.unwrap_or_else(|| named.name.to_owned()),
-        queues: QueueType::default(),
-        zones: Vec::new(),
+        queues: queues.unwrap_or_default(),
+        zones: named.node.get("zones").map(|zones| zone_names(sink, zones)).unwrap_or_default(),
     }
+}
+
+/// `zones`: names as an analyzer's `--zone` says them.
+fn zone_names(sink: &mut Sink<'_>, zones: Value<'_>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for value in value::list(sink, zones, ZONES_MAX) {
+        let Some(written) = value::text(sink, value, "a zone's name as a string") else { continue };
+        if let Some(problem) = name_problem(NameRule::Region, written) {
+            sink.push(value.problem("bad-name", problem).label("not a zone's name"));
+        } else if names.iter().any(|other| other == written) {
+            let message = format!("`{written}` stands here twice");
+            sink.push(value.problem("duplicate-entry", message).label("again"));
+        } else {
+            names.push(written.to_owned());
+        }
+    }
+    names
 }
 
 fn vhost_name(sink: &mut Sink<'_>, vhost: Value<'_>) -> Option<String> {
@@ -78,7 +98,7 @@ pub(super) fn mail(sink: &mut Sink<'_>, node: Node<'_>) -> Option<Mail> {
 }
 
 /// A string of one line, not empty.
-fn line(sink: &mut Sink<'_>, value: Value<'_>) -> Option<String> {
+pub(super) fn line(sink: &mut Sink<'_>, value: Value<'_>) -> Option<String> {
     let written = value::text(sink, value, "a string")?;
     if written.is_empty() || written.len() > 1_024 || written.chars().any(char::is_control) {
         sink.push(value.problem("bad-text", format!("`{}` must be one line of text", value.attribute)));

@@ -5,6 +5,8 @@ mod alert;
 mod analytic;
 mod customer;
 mod installation;
+mod operation;
+mod rule;
 mod service;
 mod source;
 
@@ -21,7 +23,10 @@ pub(crate) fn schema(sink: &mut Sink<'_>, declared: &Declared<'_>, today: Option
         let region = installation::region(sink, *named);
         schema.regions.insert(region.name.clone(), region);
     }
-    schema.mail = declared.mail.and_then(|mail| installation::mail(sink, mail.node));
+    let single = |kind| declared.single.get(kind).copied();
+    schema.mail = single("mail").and_then(|mail| installation::mail(sink, mail.node));
+    schema.watchdog = single("watchdog").and_then(|named| operation::watchdog(sink, named.node));
+    schema.provisioner = single("provisioner").and_then(|named| operation::provisioner(sink, named));
     customer::all(sink, declared, &mut schema, today);
     schema
 }

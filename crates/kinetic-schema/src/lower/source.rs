@@ -9,7 +9,7 @@ use crate::block::{Named, Node};
 use crate::diagnostic::Sink;
 use crate::limits::{
     LATENESS_DEFAULT, LATENESS_MAX, MAX_LENGTH_BYTES_DEFAULT, MAX_LENGTH_DEFAULT, ORIGIN_TAG_DEFAULT,
-    ROUTING_BYTES_MAX, ROUTING_PATTERNS_MAX,
+    PARTITIONS_MAX, ROUTING_BYTES_MAX, ROUTING_PATTERNS_MAX,
 };
 use crate::load::Parts;
 use crate::notation;
@@ -58,12 +58,16 @@ fn source(
     let max_length = node.get("max_length").and_then(|value| value::whole(sink, value, 1..=1_000_000_000));
     let max_length_bytes =
         node.get("max_length_bytes").and_then(|value| value::size(sink, value, 1..=1 << 44));
+    let partitions = node
+        .get("partitions")
+        .and_then(|value| value::whole(sink, value, 1..=u64::from(PARTITIONS_MAX)))
+        .and_then(|parts| u16::try_from(parts).ok());
     Source {
         name: name.into(),
         profile: profile.map(str::to_owned),
         data_type: own.unwrap_or(of_profile),
         routing: routing(sink, node),
-        partitions: 1,
+        partitions: partitions.unwrap_or(1),
         lateness,
         name_template: node.get("name").and_then(|value| name_template(sink, value)),
         origin_tag: node

@@ -1,9 +1,10 @@
 //! Every message survives its encoding, and no body makes the decoder do anything but say no.
 
 use kinetic_wire::{
-    AlertEvent, AlertId, AlertState, DataType, Direction, Drain, Endpoint, Epoch, Feed, Goodbye, Grant,
-    Heartbeat, Hold, Incarnation, LeaseId, LeaseReply, Limits, Locate, LocateReply, NodeId, Numbers,
-    Register, Released, Reply, RpcCode, RpcError, SchemaNotice, Serves, SourceKey, Term, decode, encode,
+    AlertEvent, AlertId, AlertState, DataType, Direction, Drain, Endpoint, Epoch, Feed, FeedState, Goodbye,
+    Grant, Heartbeat, Hold, Incarnation, LaneState, LeaseId, LeaseReply, Limits, Locate, LocateReply,
+    MetricState, NodeId, Numbers, Partial, PartialFeed, PartialGroup, Register, Released, Reply, RpcCode,
+    RpcError, SchemaNotice, Serves, Snapshot, SourceKey, Term, WatchState, decode, encode,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -191,9 +192,74 @@ proptest! {
     }
 
     #[test]
+    fn snapshots(
+        (source, names, feed) in (source(), [text(), text(), text(), text(), text()], (text(), option::of(text()))),
+        (epoch, seq, bits, quiet) in (any::<u64>(), any::<u64>(), any::<u64>(), any::<u32>()),
+        (length_ns, closed_ns) in (any::<i64>(), option::of(any::<i64>())),
+        (firing, seen) in (option::of((any::<i64>(), any::<i64>())), option::of(any::<i64>())),
+        direction in select(&DIRECTIONS),
+    ) {
+        let [analytic, service, cluster, metric, schema] = names;
+        let feeds = vec![FeedState { o: feed.0, w: bits, q: quiet, f: firing, l: feed.1, s: seen }];
+        let watch = WatchState {
+            analytic: analytic.as_str().into(),
+            service: service.as_str().into(),
+            cluster: cluster.as_str().into(),
+            digest: format!("{bits:016x}"),
+            length_ns,
+            value_kind: "mean".into(),
+            direction,
+            of: quiet,
+            metrics: vec![MetricState { metric, feeds }],
+        };
+        check(&Snapshot {
+            v: 1,
+            source,
+            epoch: Epoch(epoch),
+            seq,
+            node: "a1".into(),
+            schema: Some(schema),
+            lanes: vec![LaneState { length_ns, closed_ns }],
+            watches: vec![watch],
+        });
+    }
+
+    #[test]
+    fn partials(
+        (source, names, feeds) in (source(), [text(), text(), text(), text(), text()], vec((text(), option::of(text()), any::<u32>()), 0..4)),
+        (epoch, index, of, part) in (any::<u64>(), any::<u32>(), any::<u32>(), any::<u16>()),
+        (length_ns, from_ns, end_ns) in (any::<i64>(), option::of(any::<i64>()), any::<i64>()),
+        traceparent in option::of(text()),
+    ) {
+        let [analytic, service, cluster, metric, digest] = names;
+        let group = PartialGroup {
+            analytic: analytic.as_str().into(),
+            service: service.as_str().into(),
+            cluster: cluster.as_str().into(),
+            digest,
+            metric,
+            feeds: feeds.into_iter().map(|(o, v, n)| PartialFeed { o, v, n }).collect(),
+        };
+        check(&Partial {
+            v: 1,
+            source: source.with_part(part),
+            epoch: Epoch(epoch),
+            node: "a1".into(),
+            length_ns,
+            from_ns,
+            end_ns,
+            index,
+            of,
+            traceparent,
+            groups: vec![group],
+        });
+    }
+
+    #[test]
     fn any_bytes(body in vec(any::<u8>(), 0..200)) {
         prop_assert!(decode::<Register>(&body).is_err());
         prop_assert!(decode::<AlertEvent>(&body).is_err());
+        prop_assert!(decode::<Partial>(&body).is_err());
         prop_assert!(decode::<Reply<LeaseReply>>(&body).is_err());
     }
 }

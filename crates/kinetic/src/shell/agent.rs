@@ -49,6 +49,8 @@ enum Done {
     Connected(u64, bool),
     /// The connection of this generation broke.
     Broke(u64),
+    /// A connection that is not used any more has been closed.
+    Closed,
 }
 
 struct Shell {
@@ -77,7 +79,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let mut stopping = false;
     agent.handle(clock::now(), Input::Tick, &mut effects);
     loop {
-        if shell.perform(&mut effects).await {
+        if shell.perform(&mut effects) {
             break;
         }
         tokio::select! {
@@ -152,12 +154,12 @@ impl Shell {
                 telemetry.health(PART, Health::Failing("not connected to a broker".into()), now.wall);
                 agent.handle(now, Input::Disconnected, effects);
             }
-            Done::Connected(..) | Done::Broke(_) => {}
+            Done::Connected(..) | Done::Broke(_) | Done::Closed => {}
         }
     }
 
     /// Performs effects in order; true once the machine has stopped.
-    async fn perform(&mut self, effects: &mut Vec<Effect>) -> bool {
+    fn perform(&mut self, effects: &mut Vec<Effect>) -> bool {
         let mut stopped = false;
         for effect in effects.drain(..) {
             match effect {
@@ -165,7 +167,7 @@ impl Shell {
                     let rpc = self.rpc.clone();
                     self.jobs.spawn(async move { Done::Located(locate(&rpc, body).await) });
                 }
-                Effect::Connect { endpoint } => self.connect(endpoint).await,
+                Effect::Connect { endpoint } => self.connect(endpoint),
                 Effect::Publish { id, exchange, routing_key, envelope, body } => {
                     let Some(publisher) = self.publisher.clone() else {
                         self.jobs.spawn(async move { Done::Failed(id) });
@@ -189,9 +191,13 @@ impl Shell {
         stopped
     }
 
-    async fn connect(&mut self, endpoint: Endpoint) {
+    fn connect(&mut self, endpoint: Endpoint) {
         if let Some(old) = self.publisher.take() {
-            old.close().await;
+            // What is in flight on it is confirmed or comes back, while the new connection is made already.
+            self.jobs.spawn(async move {
+                old.close().await;
+                Done::Closed
+            });
         }
         tracing::info!(
             uri = endpoint.uri,

@@ -190,9 +190,12 @@ impl Shell {
         for address in addresses {
             let declared = topology::ingress(&revision.schema, &address.vhost);
             self.declaring += 1;
+            let leftovers = topology::ingress_leftovers(&revision.schema, &address.vhost);
             let declaring = declare(address.clone(), declared);
+            let tidying = tidy(address.clone(), leftovers);
             self.jobs.spawn(async move {
                 declaring.await;
+                tidying.await;
                 Done::Declared
             });
             let place = format!("{:?} {}", address.uris, address.vhost);
@@ -251,6 +254,19 @@ pub(crate) async fn declare(address: Address, topology: kinetic_amqp::Topology) 
             Ok(()) => return,
             Err(error) => {
                 tracing::warn!(vhost = address.vhost, %error, "cannot declare the customers' exchanges and queues; trying again");
+                tokio::time::sleep(DECLARE_RETRY).await;
+            }
+        }
+    }
+}
+
+/// Removes what earlier revisions left until it has worked.
+async fn tidy(address: Address, leftovers: kinetic_amqp::Leftovers) {
+    loop {
+        match kinetic_amqp::remove(&address, &leftovers).await {
+            Ok(()) => return,
+            Err(error) => {
+                tracing::warn!(vhost = address.vhost, %error, "cannot remove bindings of earlier revisions; trying again");
                 tokio::time::sleep(DECLARE_RETRY).await;
             }
         }

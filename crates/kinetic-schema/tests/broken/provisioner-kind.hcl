@@ -1,0 +1,3 @@
+provisioner "dockr" {
+  max = 4
+}

@@ -1,0 +1,3 @@
+provisioner {
+  max = 4
+}

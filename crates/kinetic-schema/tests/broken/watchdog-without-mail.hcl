@@ -1,0 +1,3 @@
+watchdog {
+  to = "ops@example.org"
+}
