@@ -12,6 +12,7 @@ pub mod machine;
 pub mod moments;
 mod pass;
 mod plan;
+mod repeats;
 pub mod sample;
 mod series;
 pub mod snapshot;

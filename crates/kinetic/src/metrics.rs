@@ -28,6 +28,8 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter rejected: "Deliveries refused whole and dead-lettered.",
         counter windows_closed: "Windows closed, empty ones left out.",
         counter deliveries_ignored: "Deliveries passed over because their source is about to be let go; they come again.",
+        counter repeated: "Deliveries that were a second copy of a body, not read.",
+        counter bodies_unremembered: "Bodies of which a second copy would not be noticed: too many fed open windows.",
         counter snapshots: "Snapshots taken of what is remembered of a source.",
         counter snapshot_bytes: "Bytes of their bodies.",
         counter snapshot_feeds_left_out: "Feeds left out of snapshots that would have been too large.",
