@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod file;
 pub(crate) mod history_db;
+pub(crate) mod parent;
 pub(crate) mod provision;
 pub(crate) mod smtp;
 pub(crate) mod smtp_sink;

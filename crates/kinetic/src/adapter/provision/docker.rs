@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -37,32 +38,30 @@ const DATA_DIR: &str = "/var/lib/kinetic";
 pub(crate) struct Docker {
     launch: Launch,
     config: DockerProvisioner,
-    /// Set once the engine has said which version of its interface it speaks.
-    engine: tokio::sync::Mutex<Option<Engine>>,
+    /// Set once there is a socket.
+    engine: Mutex<Option<Engine>>,
 }
 
 impl Docker {
     /// Talks to nobody yet.
     pub(crate) fn new(launch: Launch, config: DockerProvisioner) -> Self {
-        Self { launch, config, engine: tokio::sync::Mutex::default() }
+        Self { launch, config, engine: Mutex::default() }
     }
 
-    async fn engine(&self) -> Result<Engine> {
-        let mut known = self.engine.lock().await;
+    /// Requests name no version of the interface, so that an engine of any age speaks its own.
+    fn engine(&self) -> Result<Engine> {
+        let mut known = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(engine) = &*known {
             return Ok(engine.clone());
         }
         let socket = self.config.socket.to_string_lossy();
-        let unreachable = || format!("no Docker engine answers on {socket}");
         let engine = Engine::connect_with_unix(&socket, ANSWER_TIME.as_secs(), API_DEFAULT_VERSION);
-        // An older engine refuses a newer version than its own.
-        let engine = engine.with_context(unreachable)?.negotiate_version().await.with_context(unreachable)?;
-        Ok(known.insert(engine).clone())
+        Ok(known.insert(engine.with_context(|| format!("no Docker engine at {socket}"))?).clone())
     }
 
     /// Creates a container and starts it.
     pub(crate) async fn start(&self, node: &NodeId) -> Result<()> {
-        let (engine, name) = (self.engine().await?, self.container(node));
+        let (engine, name) = (self.engine()?, self.container(node));
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         let created = engine.create_container(Some(options), self.body(node)).await;
         let created =
@@ -80,7 +79,7 @@ impl Docker {
 
     /// Stops a container, waits for it, and removes it.
     pub(crate) async fn stop(&self, node: &NodeId) -> Result<()> {
-        let (engine, name) = (self.engine().await?, self.container(node));
+        let (engine, name) = (self.engine()?, self.container(node));
         let seconds = i32::try_from(STOP_TIME.as_secs()).expect("a few seconds");
         let options = StopContainerOptionsBuilder::new().t(seconds).build();
         match engine.stop_container(&name, Some(options)).await {
@@ -93,7 +92,7 @@ impl Docker {
 
     /// The containers of this installation, whoever has started them.
     pub(crate) async fn list(&self) -> Result<BTreeMap<NodeId, Instance>> {
-        let engine = self.engine().await?;
+        let engine = self.engine()?;
         let label = format!("{CONTROL_LABEL}={}", self.launch.control);
         // The interface of the library; its order reaches nobody.
         #[expect(clippy::disallowed_types, reason = "the library asks for this type")]
