@@ -34,6 +34,7 @@ mod collectd;
 mod common;
 mod demo;
 mod pika;
+mod provision;
 mod redirector_restarted;
 mod schema_push;
 mod schema_repository;
