@@ -35,6 +35,7 @@ mod common;
 mod demo;
 mod node_silent;
 mod pika;
+mod provision;
 mod redirector_restarted;
 mod schema_push;
 mod schema_repository;

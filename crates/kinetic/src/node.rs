@@ -155,6 +155,7 @@ impl Shared {
             state_file: self.data_dir.join("redirector.json"),
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
+            fleet: None,
         }
     }
 
