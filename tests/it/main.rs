@@ -33,6 +33,7 @@ mod broker_restarted;
 mod collectd;
 mod common;
 mod demo;
+mod failover;
 mod pika;
 mod redirector_restarted;
 mod schema_push;
