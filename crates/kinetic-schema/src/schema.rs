@@ -16,6 +16,9 @@ pub use operation::{
     DockerProvisioner, ExecProvisioner, ProcessProvisioner, Provisioner, ProvisionerKind, Watchdog,
 };
 
+/// The customer under whose name alerts about Kinetic's own nodes stand. No customer of a schema has it.
+pub const INSTALLATION: &str = "kinetic";
+
 /// One revision of an installation's schema repository, checked.
 #[derive(Clone, Debug, Default)]
 pub struct Schema {

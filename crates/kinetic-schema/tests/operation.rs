@@ -143,3 +143,10 @@ fn no_figures_are_given_for_silence() {
         loaded(&CUSTOMER.replace("ANALYTIC", analytic)).diagnostics.iter().map(|told| told.code).collect();
     assert_eq!(codes, ["unused-source", "untold-analytic"]);
 }
+
+#[test]
+fn the_seed_of_the_fuzzer_is_well_formed() {
+    let schema = schema(include_str!("../../../fuzz/seeds/schema/operation"));
+    assert!(schema.watchdog.is_some() && schema.provisioner.is_some());
+    assert_eq!(schema.customers[&"shop".into()].analytics.len(), 3);
+}

@@ -9,6 +9,7 @@ mod envelope;
 mod id;
 mod message;
 pub mod names;
+mod partial;
 mod state;
 mod time;
 
@@ -27,5 +28,6 @@ pub use message::{
     LeaseReply, Limits, Locate, LocateReply, Numbers, Register, Released, Reply, RpcCode, RpcError,
     SchemaNotice, Serves,
 };
+pub use partial::{PARTIAL_VERSION, Partial, PartialFeed, PartialGroup};
 pub use state::{FeedState, LaneState, MetricState, SNAPSHOT_VERSION, Snapshot, WatchState};
 pub use time::{Mono, Now, Wall};

@@ -11,7 +11,7 @@ use crate::load::{Declared, declare};
 use crate::network::{self, Netblock};
 use crate::notation;
 use crate::reference::{self, Names};
-use crate::schema::{Customer, Key, Schema};
+use crate::schema::{Customer, INSTALLATION, Key, Schema};
 use crate::value;
 
 /// All customers.
@@ -50,6 +50,12 @@ fn own<'a>(
     today: Option<Wall>,
 ) {
     let node = named.node;
+    if named.name == INSTALLATION {
+        let message = format!("a customer cannot be named `{INSTALLATION}`");
+        let problem =
+            Problem::error("bad-name", &node.name_at(), message).label("the installation's own name");
+        sink.push(problem.help("alerts about Kinetic's own nodes stand under it"));
+    }
     let example = reference::written("region", declared.regions.keys().next().copied().unwrap_or("local"));
     if let Some(region) = node.required(sink, "region", &example)
         && let Some(name) = reference::resolve(sink, region, "region", &declared.regions)

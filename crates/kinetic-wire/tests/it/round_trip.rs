@@ -3,8 +3,8 @@
 use kinetic_wire::{
     AlertEvent, AlertId, AlertState, DataType, Direction, Drain, Endpoint, Epoch, Feed, FeedState, Goodbye,
     Grant, Heartbeat, Hold, Incarnation, LaneState, LeaseId, LeaseReply, Limits, Locate, LocateReply,
-    MetricState, NodeId, Numbers, Register, Released, Reply, RpcCode, RpcError, SchemaNotice, Serves,
-    Snapshot, SourceKey, Term, WatchState, decode, encode,
+    MetricState, NodeId, Numbers, Partial, PartialFeed, PartialGroup, Register, Released, Reply, RpcCode,
+    RpcError, SchemaNotice, Serves, Snapshot, SourceKey, Term, WatchState, decode, encode,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -225,9 +225,41 @@ proptest! {
     }
 
     #[test]
+    fn partials(
+        (source, names, feeds) in (source(), [text(), text(), text(), text(), text()], vec((text(), option::of(text()), any::<u32>()), 0..4)),
+        (epoch, index, of, part) in (any::<u64>(), any::<u32>(), any::<u32>(), any::<u16>()),
+        (length_ns, from_ns, end_ns) in (any::<i64>(), option::of(any::<i64>()), any::<i64>()),
+        traceparent in option::of(text()),
+    ) {
+        let [analytic, service, cluster, metric, digest] = names;
+        let group = PartialGroup {
+            analytic: analytic.as_str().into(),
+            service: service.as_str().into(),
+            cluster: cluster.as_str().into(),
+            digest,
+            metric,
+            feeds: feeds.into_iter().map(|(o, v, n)| PartialFeed { o, v, n }).collect(),
+        };
+        check(&Partial {
+            v: 1,
+            source: source.with_part(part),
+            epoch: Epoch(epoch),
+            node: "a1".into(),
+            length_ns,
+            from_ns,
+            end_ns,
+            index,
+            of,
+            traceparent,
+            groups: vec![group],
+        });
+    }
+
+    #[test]
     fn any_bytes(body in vec(any::<u8>(), 0..200)) {
         prop_assert!(decode::<Register>(&body).is_err());
         prop_assert!(decode::<AlertEvent>(&body).is_err());
+        prop_assert!(decode::<Partial>(&body).is_err());
         prop_assert!(decode::<Reply<LeaseReply>>(&body).is_err());
     }
 }

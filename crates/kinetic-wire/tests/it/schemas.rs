@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 
 use kinetic_wire::{
-    AlertEvent, Drain, Goodbye, Heartbeat, LeaseReply, Locate, LocateReply, Register, Released, RpcError,
-    SchemaNotice, Snapshot, decode, encode,
+    AlertEvent, Drain, Goodbye, Heartbeat, LeaseReply, Locate, LocateReply, Partial, Register, Released,
+    RpcError, SchemaNotice, Snapshot, decode, encode,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -43,6 +43,7 @@ fn messages() -> Vec<Message> {
         message::<SchemaNotice>("schema-notice"),
         message::<AlertEvent>("alert"),
         message::<Snapshot>("snapshot"),
+        message::<Partial>("partial"),
     ]
 }
 
@@ -157,6 +158,9 @@ fn every_name_is_explained() {
         names::DEAD_EXCHANGE,
         names::DEAD_QUEUE,
         names::TYPE_ALERT,
+        names::PARTIALS_EXCHANGE,
+        names::TYPE_PARTIAL,
+        names::TYPE_MARK,
         names::TYPE_SCHEMA_NOTICE,
     ];
     for name in headers.into_iter().chain(broker).chain(names::rpc::ALL) {

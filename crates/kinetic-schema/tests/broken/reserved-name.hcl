@@ -1,0 +1,5 @@
+region "local" {}
+
+customer "kinetic" {
+  region = region.local
+}
