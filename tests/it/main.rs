@@ -33,6 +33,7 @@ mod broker_restarted;
 mod collectd;
 mod common;
 mod demo;
+mod failover;
 mod node_silent;
 mod pika;
 mod provision;
