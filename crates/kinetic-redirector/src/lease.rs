@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kinetic_wire::{Incarnation, LeaseId, Mono, NodeId, Serves, SourceKey, Wall};
+use kinetic_wire::{Incarnation, LeaseId, Mono, NodeId, Serves, Wall};
 
 use crate::machine::Caller;
 
@@ -30,12 +30,8 @@ pub(crate) struct Lease {
     pub(crate) ttl: Duration,
     pub(crate) lapses: Mono,
     pub(crate) since: Wall,
-    /// It is to be given nothing more: it leaves, or an operator has relieved it.
+    /// It leaves, and is to be given nothing more.
     pub(crate) draining: bool,
-    /// It said itself that it leaves.
-    pub(crate) leaves: bool,
-    /// By when it wants to be gone, where it said so.
-    pub(crate) leaves_by: Option<Mono>,
     /// Failure domain.
     pub(crate) zone: Option<String>,
     /// Commits up to and with the schema revision it runs; 0 where it does not say.
@@ -44,8 +40,6 @@ pub(crate) struct Lease {
     pub(crate) caller: Option<Caller>,
     /// It has been nudged and has not spoken since.
     pub(crate) nudged: bool,
-    /// What it said last that it holds; sorted.
-    pub(crate) said: Vec<SourceKey>,
 }
 
 /// All leases.

@@ -1,17 +1,19 @@
 //! Who analyses whom: leases, liveness, the customer map, locate. A pure machine.
 
+mod budget;
 mod capacity;
+mod changes;
 mod digest;
 mod epochs;
+mod flaps;
 pub mod fleet;
-mod interim;
 mod lease;
 pub mod listeners;
 pub mod machine;
 mod map;
 pub mod nudges;
 mod placing;
-pub mod prefer;
+mod prefer;
 mod refusal;
 mod registry;
 mod request;

@@ -17,14 +17,17 @@ use std::time::Duration;
 use kinetic_wire::names::rpc;
 use kinetic_wire::{Epoch, Limits, Login, Mono, NodeId, Now, Serves, Term};
 
+pub use crate::budget::MoveBudget;
 use crate::capacity;
 use crate::epochs::Epochs;
+pub use crate::flaps::HoldDown;
 use crate::fleet::Demand;
 use crate::lease::{self, Leases};
 use crate::listeners::Listeners;
 pub use crate::map::{CustomerEntry, Map, MapBuilder, RegionEntry, UnitEntry};
 use crate::nudges::Nudges;
 use crate::placing::Placing;
+pub use crate::placing::PlacingConfig;
 use crate::refusal::Refusal;
 use crate::request::{Answer, Asked};
 use crate::rng::Rng;
@@ -54,6 +57,8 @@ pub struct RedirectorConfig {
     pub locate_ttl: Duration,
     /// What clients may send.
     pub limits: Limits,
+    /// How sources are placed and moved.
+    pub placing: PlacingConfig,
     /// Seed of jitter and lease ids.
     pub seed: u64,
 }
@@ -199,8 +204,6 @@ pub struct Redirector {
     pub(crate) parked: BTreeMap<NodeId, ReplyToken>,
     /// Nodes whose witness we wait for.
     pub(crate) watching: BTreeSet<NodeId>,
-    /// Nodes that an operator wants to be given nothing; at most `analyzers_max`.
-    pub(crate) relieved: BTreeSet<NodeId>,
     pub(crate) copy: Copy,
     pub(crate) teller: Teller,
     /// We take the leader's requests.
@@ -220,19 +223,16 @@ impl Redirector {
     /// A standby that knows of its own disk, until it is elected.
     #[must_use]
     pub fn new(config: RedirectorConfig, map: Arc<Map>, stored: Stored) -> Self {
-        let mut placing = Placing::default();
-        placing.table.relist(&map);
         Self {
             rng: Rng::new(config.seed),
             epochs: Epochs::new(&stored),
             leases: Leases::default(),
-            placing,
+            placing: Placing::new(config.placing.clone(), Arc::clone(&map)),
             answers: Answers::new(Routes::new(map, terms(&config))),
             listeners: Listeners::default(),
             nudges: Nudges::default(),
             parked: BTreeMap::new(),
             watching: BTreeSet::new(),
-            relieved: BTreeSet::new(),
             copy: Copy::default(),
             teller: Teller::default(),
             serving: false,
@@ -276,7 +276,7 @@ impl Redirector {
         effects: &mut Vec<Effect>,
     ) {
         self.answered.clear();
-        if self.serving && !self.listening {
+        if self.serving {
             self.placing.settle(now, &self.leases, &mut self.epochs);
         }
         if !self.epochs.stands_by() && self.answers.wants_version() {
@@ -312,7 +312,7 @@ impl Redirector {
         if self.serving {
             let listen = self.listening.then_some(self.listen_until);
             let tell = self.epochs.leads().then(|| self.teller.next());
-            let wakeups = [listen, self.leases.earliest(), tell, nudges];
+            let wakeups = [listen, self.leases.earliest(), self.placing.next_wakeup(), tell, nudges];
             return wakeups.into_iter().flatten().min();
         }
         [self.copy.next(), nudges].into_iter().flatten().min()
@@ -344,6 +344,9 @@ impl Redirector {
             grants: self.placing.grants,
             adopted: self.placing.adopted,
             claims_incredible: self.placing.claims_incredible,
+            balanced: self.placing.balanced,
+            changes_overflowed: table.log.overflows,
+            presumptions_unknown: self.placing.presumptions_unknown,
             listeners: self.listeners.len(),
             listeners_refused: self.listeners.refused,
             nudges: self.nudges.left,
@@ -363,7 +366,7 @@ impl Redirector {
             revision: self.answers.routes.map.revision().to_owned(),
             map_epoch: self.answers.version,
             listening: self.listening,
-            analyzers: view::analyzers(&self.leases, &self.placing.table),
+            analyzers: view::analyzers(&self.leases, &self.placing),
             sources: view::sources(&self.placing.table),
         }
     }
@@ -373,7 +376,7 @@ impl Redirector {
     #[must_use]
     pub fn demand(&self, serves: &Serves) -> Option<Demand> {
         let knows = self.leads() && !self.listening;
-        knows.then(|| capacity::demand(&self.leases, &self.placing.table, serves))
+        knows.then(|| capacity::demand(&self.leases, &self.placing, serves))
     }
 
     /// Ends what time has ended: the listen period, and leases.
@@ -386,7 +389,7 @@ impl Redirector {
             self.counted.leases_lapsed += 1;
             self.unwatch(&node, effects);
             self.teller.analyzer_gone(&node);
-            self.placing.node_gone(now, &node, &self.leases, &mut self.epochs);
+            self.placing.node_lost(now, &node, &self.leases, &mut self.epochs);
             if let Some(token) = self.parked.remove(&node) {
                 self.refuse(token, Refusal::UNKNOWN_LEASE, effects);
             }
@@ -401,11 +404,8 @@ impl Redirector {
         if self.answers.offer(Routes::new(Arc::clone(&map), terms(&self.config))) {
             self.answers_changed();
         }
-        if self.serving {
-            self.placing.map_changed(now, &map, &self.leases, &mut self.epochs);
-        } else {
-            self.placing.table.relist(&map);
-        }
+        // On a standby every owner is presumed: nothing is given to anybody.
+        self.placing.map_changed(now, &map, &self.leases, &mut self.epochs);
     }
 
     /// What clients are answered is another than before: those who listen are to hear of it.
@@ -431,7 +431,12 @@ impl Redirector {
         self.listen_until = now.mono + listen;
         self.copy.stop();
         self.teller.begin();
-        self.placing.dirty = true;
+        self.placing.listen();
+        // What changed while it was a copy, nobody copies from us.
+        while self.placing.take_changes(usize::MAX).more {}
+        if !self.listening {
+            self.placing.end_of_listening(now, &self.leases, &mut self.epochs);
+        }
         self.counted.leaderships += 1;
         effects.push(Effect::Lead(true));
     }
@@ -467,7 +472,7 @@ impl Redirector {
         // Analyzers have to register with the next leader in any case; who leads then adopts what they hold.
         self.leases.clear();
         self.parked.clear();
-        self.placing.presume_all();
+        self.placing.listen();
         (self.serving, self.listening) = (false, false);
         self.copy.begin();
         self.counted.deposed += 1;

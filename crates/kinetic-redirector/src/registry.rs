@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use kinetic_wire::{
-    Drain, Goodbye, Grant, Heartbeat, Incarnation, LeaseId, LeaseReply, Login, NodeId, Now, Register,
-    Released, Relieve, Relieved, SourceKey, encode,
+    Drain, Goodbye, Heartbeat, Incarnation, LeaseId, LeaseReply, Login, NodeId, Now, Register, Released,
+    Relieve, Relieved, encode,
 };
 
 use crate::lease::{self, Lease};
 use crate::listeners::customer;
 use crate::machine::{Effect, Redirector, ReplyToken};
 use crate::refusal::Refusal;
-use crate::request::{Answer, Asked, Question, check_holds, check_node, check_version, parse, sources_of};
+use crate::request::{Answer, Asked, Question, check_holds, check_node, check_version, parse};
 use crate::routes;
 
 /// With this many requests waiting behind one, whoever asks is told to slow down.
@@ -65,7 +65,7 @@ impl Redirector {
                 // Its witness queue has the newer one's place before ours only once we queue up anew.
                 self.unwatch(&node, effects);
                 self.counted.leases_superseded += 1;
-                inherited = self.placing.table.release_all(&node);
+                inherited = self.placing.superseded(now, &node);
                 if let Some(older) = self.parked.remove(&node) {
                     self.refuse(older, Refusal::SUPERSEDED, effects);
                 }
@@ -76,8 +76,7 @@ impl Redirector {
         self.take_lease(now, &request);
         self.heard_from(&node, asked, request.witness, effects);
         self.renew(now, &node);
-        self.placing.recheck(now, &node, &self.leases, &mut self.epochs);
-        self.placing.hear(now, &node, &request.holds, self.listening, &self.leases, &mut self.epochs);
+        self.placing.registered(now, &node, &request.holds, &self.leases, &mut self.epochs);
         self.placing.inherit(now, &node, inherited, &self.leases, &mut self.epochs);
         self.teller.analyzer(&node);
         Ok(Answer::Lease(node))
@@ -85,15 +84,12 @@ impl Redirector {
 
     /// Enters a registration, or brings the present one of the same process up to date.
     fn take_lease(&mut self, now: Now, request: &Register) {
-        let said = sources_of(&request.holds);
-        self.placing.dirty = true;
         if let Some(lease) = self.leases.get_mut(&request.node) {
             lease.serves = request.serves.clone();
             lease.capacity = request.capacity;
             lease.zone.clone_from(&request.zone);
             lease.schema.clone_from(&request.schema);
             lease.generation = request.generation;
-            lease.said = said;
             return;
         }
         let lease = Lease {
@@ -108,14 +104,11 @@ impl Redirector {
             ttl: Duration::ZERO,
             lapses: now.mono,
             since: now.wall,
-            draining: self.relieved.contains(&request.node),
-            leaves: false,
-            leaves_by: None,
+            draining: false,
             zone: request.zone.clone(),
             generation: request.generation,
             caller: None,
             nudged: false,
-            said,
         };
         self.leases.insert(request.node.clone(), lease);
         if self.listening {
@@ -144,11 +137,9 @@ impl Redirector {
         lease.lag_ms = request.lag_ms;
         lease.schema = request.schema;
         lease.generation = request.generation;
-        lease.said = sources_of(&request.holds);
         self.heard_from(&node, asked, request.witness, effects);
         self.renew(now, &node);
-        self.placing.let_go_unheld(now, &node, &self.leases, &mut self.epochs);
-        self.placing.hear(now, &node, &request.holds, self.listening, &self.leases, &mut self.epochs);
+        self.placing.heartbeat(now, &node, &request.holds, &self.leases, &mut self.epochs);
         Ok(Answer::Lease(node))
     }
 
@@ -197,11 +188,10 @@ impl Redirector {
     pub(crate) fn drain(&mut self, now: Now, body: &[u8]) -> Result<Answer, Refusal> {
         let request: Drain = parse(body)?;
         check_version(request.v)?;
-        let lease = self.lease_of(&request.node, request.lease, request.inc)?;
-        (lease.draining, lease.leaves) = (true, true);
-        lease.leaves_by = Some(now.mono + Duration::from_millis(request.deadline_ms.min(DRAIN_MS_MAX)));
+        self.lease_of(&request.node, request.lease, request.inc)?.draining = true;
         self.renew(now, &request.node);
-        self.placing.recheck(now, &request.node, &self.leases, &mut self.epochs);
+        let deadline = Duration::from_millis(request.deadline_ms.min(DRAIN_MS_MAX));
+        self.placing.drain(now, &request.node, deadline, &self.leases);
         self.teller.analyzer(&request.node);
         Ok(Answer::Lease(request.node))
     }
@@ -218,7 +208,7 @@ impl Redirector {
         self.leases.remove(&request.node);
         self.unwatch(&request.node, effects);
         self.teller.analyzer_gone(&request.node);
-        let released = self.placing.node_gone(now, &request.node, &self.leases, &mut self.epochs);
+        let released = self.placing.node_left(now, &request.node, &self.leases, &mut self.epochs);
         if let Some(older) = self.parked.remove(&request.node) {
             self.refuse(older, Refusal::UNKNOWN_LEASE, effects);
         }
@@ -230,23 +220,18 @@ impl Redirector {
         let request: Relieve = parse(body)?;
         check_version(request.v)?;
         let node = &request.node;
-        let known = self.relieved.contains(node);
-        match self.leases.get_mut(node) {
-            Some(lease) => lease.draining = lease.leaves || !request.undo,
-            // It may have stopped in the meantime, and be wanted again.
-            None if known && request.undo => {}
-            None => return Err(Refusal::UNKNOWN_NODE),
+        let known = self.placing.is_relieved(node);
+        // It may have stopped in the meantime, and be wanted again.
+        if self.leases.get(node).is_none() && !(known && request.undo) {
+            return Err(Refusal::UNKNOWN_NODE);
         }
         if request.undo {
-            self.relieved.remove(node);
-        } else if self.relieved.len() < self.config.analyzers_max || known {
-            self.relieved.insert(node.clone());
-        } else {
+            self.placing.reinstate(node);
+        } else if !self.placing.relieve(now, node, &self.leases) {
             return Err(Refusal::FULL);
         }
-        self.placing.recheck(now, node, &self.leases, &mut self.epochs);
         self.teller.analyzer(node);
-        let remaining = self.placing.table.owned(node).count() as u64;
+        let remaining = self.placing.owned_by(node) as u64;
         Ok(Answer::Body(encode(&Relieved { ok: true, remaining, now_ms: now.wall.as_ms() })))
     }
 
@@ -289,26 +274,11 @@ impl Redirector {
     fn lease_reply(&mut self, now: Now, node: &NodeId) -> Option<Vec<u8>> {
         let backoff_ms = self.backoff_ms(now, node);
         let lease = self.leases.get(node)?;
-        let table = &self.placing.table;
-        let mut grant = Vec::new();
-        for source in table.owned(node).filter(|source| !table.is_leaving(source)) {
-            let slot = table.get(source)?;
-            // What it owned under an earlier leader it may have forgotten: until it says otherwise it is not given it.
-            if slot.owner.as_ref().is_some_and(|owner| owner.presumed) {
-                continue;
-            }
-            grant.push(Grant { source: source.clone(), region: slot.region.clone(), epoch: slot.epoch });
-        }
+        let grant = self.placing.grants(node);
         if !self.epochs.leads() || grant.iter().any(|grant| !self.epochs.may_say(grant.epoch)) {
             return None;
         }
-        let granted = |source: &SourceKey| grant.binary_search_by(|grant| grant.source.cmp(source)).is_ok();
-        // What it said that it holds, and what it was given and may hold by now.
-        let leaving = table.owned(node).filter(|source| table.is_leaving(source));
-        let mut revoke: Vec<SourceKey> =
-            lease.said.iter().filter(|source| !granted(source)).chain(leaving).cloned().collect();
-        revoke.sort_unstable();
-        revoke.dedup();
+        let revoke = self.placing.revokes(node);
         let ttl_ms = lease.ttl.as_millis() as u64;
         let answer = LeaseReply {
             ok: true,
@@ -321,9 +291,7 @@ impl Redirector {
             backoff_ms,
             now_ms: now.wall.as_ms(),
         };
-        for grant in &answer.grant {
-            self.placing.table.announce(&grant.source);
-        }
+        self.placing.announce(node);
         self.counted.slowed += u64::from(backoff_ms > 0);
         self.answered.push(node.clone());
         Some(encode(&answer))

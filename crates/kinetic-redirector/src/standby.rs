@@ -1,7 +1,8 @@
 //! What a standby does: it makes a copy of the leader's map, and keeps it by the leader's changes. As leader it then knows who owned
 //! what, and needs nobody to move.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_wire::{
@@ -37,8 +38,8 @@ pub(crate) struct Copy {
     pages: Pages,
     /// The copy is right once the changes have come to this number.
     settled: u64,
-    /// Analyzers of the leader, and whether an operator has relieved them.
-    pub(crate) analyzers: BTreeMap<NodeId, bool>,
+    /// Analyzers of the leader.
+    pub(crate) analyzers: BTreeSet<NodeId>,
     heard: bool,
     pub(crate) restarts: u64,
 }
@@ -123,7 +124,7 @@ impl Redirector {
         }
         self.copy.seq = change.seq;
         for change in change.changes {
-            self.apply(change);
+            self.apply(now, change);
         }
     }
 
@@ -132,22 +133,21 @@ impl Redirector {
         self.copy.settled = 0;
         self.copy.pages = Pages::Due(at, None);
         self.copy.analyzers.clear();
-        self.relieved.clear();
-        self.placing = Placing::default();
-        self.placing.table.relist(&self.answers.newest().map);
+        self.placing = Placing::new(self.config.placing.clone(), Arc::clone(&self.answers.newest().map));
     }
 
-    fn apply(&mut self, change: Change) {
+    fn apply(&mut self, now: Now, change: Change) {
         match change {
             Change::Source(state) => self.placing.presume(&state),
-            Change::SourceGone(source) => self.placing.presume_gone(&source),
+            // Its own schema will say so as well; what is presumed until then is nobody's loss.
+            Change::SourceGone(_) => {}
             Change::Analyzer(state) => {
-                if state.relieved {
-                    self.relieved.insert(state.node.clone());
-                } else {
-                    self.relieved.remove(&state.node);
+                if !state.relieved {
+                    self.placing.reinstate(&state.node);
+                } else if !self.placing.relieve(now, &state.node, &self.leases) {
+                    self.counted.told_ignored += 1;
                 }
-                self.copy.analyzers.insert(state.node, state.relieved);
+                self.copy.analyzers.insert(state.node);
             }
             Change::AnalyzerGone(node) => {
                 self.copy.analyzers.remove(&node);
@@ -187,7 +187,7 @@ impl Redirector {
         let mut changes: VecDeque<Change> = reply.analyzers.into_iter().map(Change::Analyzer).collect();
         changes.extend(reply.sources.into_iter().map(Change::Source));
         for change in changes {
-            self.apply(change);
+            self.apply(now, change);
         }
         self.copy.pages = reply.next.map_or(Pages::Rest, |next| Pages::Due(now.mono, Some(next)));
     }

@@ -23,8 +23,9 @@ pub const TELL_MAX: Duration = Duration::from_millis(900);
 pub const TELL_MIN: Duration = Duration::from_millis(100);
 /// Changes in one message.
 pub const CHANGES_MAX: usize = 1_000;
-/// Changes that wait to be told; beyond it they are dropped, a number is left out, and copies are made anew (counted).
-pub const PENDING_MAX: usize = 20_000;
+/// Changes that wait to be told, beside those that the table remembers; when that has too many, they are dropped, a number is left
+/// out, and copies are made anew (counted).
+pub const PENDING_MAX: usize = 10_000;
 /// Sources on one page.
 pub const PAGE_MAX: u32 = 1_000;
 
@@ -34,6 +35,8 @@ pub(crate) struct Teller {
     seq: u64,
     told_at: Option<Mono>,
     pending: VecDeque<Change>,
+    /// The table has more.
+    more: bool,
     /// Analyzers that have changed, and whether they are still there.
     analyzers: BTreeMap<NodeId, bool>,
     pub(crate) told: u64,
@@ -60,15 +63,8 @@ impl Teller {
 
     /// When the next message is due.
     pub(crate) fn next(&self) -> Mono {
-        let quiet = self.pending.is_empty() && self.analyzers.is_empty();
+        let quiet = self.pending.is_empty() && self.analyzers.is_empty() && !self.more;
         self.told_at.map_or(Mono(0), |at| at + if quiet { TELL_MAX } else { TELL_MIN })
-    }
-
-    fn add(&mut self, changes: Vec<Change>) {
-        self.pending.extend(changes);
-        if self.pending.len() > PENDING_MAX {
-            self.overflow();
-        }
     }
 
     /// More has changed than is told one by one.
@@ -82,24 +78,16 @@ impl Teller {
 impl Redirector {
     /// Looks at what has changed: owners are nudged, and standbys told when it is time.
     pub(crate) fn tell(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        match self.placing.take_changes() {
-            Some(changes) => {
-                for change in &changes {
-                    // Whoever was given something, or is to let go, and was not answered just now.
-                    if let Change::Source(source) = change
-                        && let Some(owner) = &source.owner
-                        && (!owner.held || owner.leaving)
-                        && !self.answered.contains(&owner.node)
-                    {
-                        self.nudge(&owner.node.clone());
-                    }
-                }
-                self.teller.add(changes);
-            }
-            None => {
+        if self.teller.pending.len() < PENDING_MAX {
+            let changes = self.placing.take_changes(CHANGES_MAX);
+            self.teller.more = changes.more;
+            self.nudge_for(&changes.list);
+            if changes.resync {
                 self.teller.overflow();
                 let nodes: Vec<NodeId> = self.leases.iter().map(|(node, _)| node.clone()).collect();
                 nodes.iter().for_each(|node| self.nudge(node));
+            } else {
+                self.teller.pending.extend(changes.list);
             }
         }
         if now.mono < self.teller.next() {
@@ -129,6 +117,19 @@ impl Redirector {
         effects.push(Effect::Tell { body });
     }
 
+    /// Nudges whoever was given something, or is to let go, and was not answered just now.
+    fn nudge_for(&mut self, changes: &[Change]) {
+        for change in changes {
+            if let Change::Source(source) = change
+                && let Some(owner) = &source.owner
+                && (!owner.held || owner.leaving)
+                && !self.answered.contains(&owner.node)
+            {
+                self.nudge(&owner.node);
+            }
+        }
+    }
+
     /// One page of the map.
     pub(crate) fn map_page(&mut self, now: Now, body: &[u8]) -> Result<Answer, Refusal> {
         let question: MapQuestion = parse(body)?;
@@ -137,12 +138,8 @@ impl Redirector {
             return Err(Refusal::NOT_LEADER);
         }
         let limit = question.limit.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX) as usize;
-        let table = &self.placing.table;
         let first = question.after.is_none();
-        let mut sources: Vec<_> =
-            view::source_states(table, question.after.as_ref()).take(limit + 1).collect();
-        let more = sources.len() > limit;
-        sources.truncate(limit);
+        let (sources, more) = self.placing.page(question.after.as_ref(), limit);
         let next = sources.last().filter(|_| more).map(|last| last.source.clone());
         let nodes: Vec<NodeId> = self.leases.iter().map(|(node, _)| node.clone()).collect();
         let analyzers =
@@ -158,8 +155,8 @@ impl Redirector {
             listening: self.listening,
             analyzers: analyzers.collect(),
             sources,
-            moves: if first { self.placing.moves_newest_first() } else { Vec::new() },
-            unowned: table.unowned().len() as u64,
+            moves: self.placing.records().filter(|_| first).cloned().collect(),
+            unowned: self.placing.table.unowned().len() as u64,
             next,
             now_ms: now.wall.as_ms(),
         };

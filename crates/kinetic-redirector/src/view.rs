@@ -1,12 +1,13 @@
 //! What the redirector knows, as plain values for people: `kinetic map`, the board, `/metrics`.
 
 use kinetic_wire::{
-    AnalyzerState, DataType, Epoch, Incarnation, LeaseId, Mono, MoveWhy, NodeId, Now, OwnerState, RegionName,
-    Serves, SourceKey, SourceState, Term, Wall,
+    AnalyzerState, DataType, Epoch, Incarnation, LeaseId, Mono, NodeId, Now, RegionName, Serves, SourceKey,
+    Term, Wall,
 };
 
 use crate::lease::Leases;
 use crate::machine::Redirector;
+use crate::placing::Placing;
 use crate::table::Table;
 
 /// Everything at once.
@@ -85,7 +86,7 @@ pub struct OwnerView {
     pub leaving: bool,
 }
 
-pub(crate) fn analyzers(leases: &Leases, table: &Table) -> Vec<AnalyzerView> {
+pub(crate) fn analyzers(leases: &Leases, placing: &Placing) -> Vec<AnalyzerView> {
     let view = |(node, lease): (&NodeId, &crate::lease::Lease)| AnalyzerView {
         node: node.clone(),
         inc: lease.inc,
@@ -98,30 +99,30 @@ pub(crate) fn analyzers(leases: &Leases, table: &Table) -> Vec<AnalyzerView> {
         lag_ms: lease.lag_ms,
         schema: lease.schema.clone(),
         draining: lease.draining,
-        owned: table.owned(node).count(),
+        owned: placing.owned_by(node),
     };
     leases.iter().map(view).collect()
 }
 
 pub(crate) fn sources(table: &Table) -> Vec<SourceView> {
-    let view = |(source, slot): (&SourceKey, &crate::table::Slot)| SourceView {
-        source: source.clone(),
-        region: slot.region.clone(),
-        data_type: slot.data_type,
-        owner: slot.owner.as_ref().map(|owner| OwnerView {
-            node: owner.node.clone(),
+    let view = |unit: u32| {
+        let state = table.state(unit);
+        let owner = state.owner.map(|owner| OwnerView {
+            node: owner.node,
             epoch: owner.epoch,
-            since: owner.since,
+            since: Wall::from_ms(owner.since_ms),
             held: owner.held,
-            leaving: table.is_leaving(source),
-        }),
+            leaving: owner.leaving,
+        });
+        SourceView { source: state.source, region: state.region, data_type: state.data_type, owner }
     };
-    table.iter().map(view).collect()
+    table.after(None).map(view).collect()
 }
 
 /// An analyzer as it is told to others.
 pub(crate) fn analyzer_state(redirector: &Redirector, now: Now, node: &NodeId) -> Option<AnalyzerState> {
     let lease = redirector.leases.get(node)?;
+    let relieved = redirector.placing.is_relieved(node);
     Some(AnalyzerState {
         node: node.clone(),
         inc: lease.inc,
@@ -134,31 +135,9 @@ pub(crate) fn analyzer_state(redirector: &Redirector, now: Now, node: &NodeId) -
         load: lease.load,
         lag_ms: lease.lag_ms,
         schema: lease.schema.clone(),
-        draining: lease.draining,
-        relieved: redirector.relieved.contains(node),
-        held_down_ms: 0,
-        owned: redirector.placing.table.owned(node).count() as u64,
+        draining: lease.draining || relieved,
+        relieved,
+        held_down_ms: redirector.placing.held_down(now, node).as_millis() as u64,
+        owned: redirector.placing.owned_by(node) as u64,
     })
-}
-
-/// Sources as they are told to others, in order, those after `after`.
-pub(crate) fn source_states<'t>(
-    table: &'t Table,
-    after: Option<&'t SourceKey>,
-) -> impl Iterator<Item = SourceState> + 't {
-    let state = |(source, slot): (&SourceKey, &crate::table::Slot)| SourceState {
-        source: source.clone(),
-        region: slot.region.clone(),
-        data_type: slot.data_type,
-        rate: 0,
-        owner: slot.owner.as_ref().map(|owner| OwnerState {
-            node: owner.node.clone(),
-            epoch: owner.epoch,
-            since_ms: owner.since.as_ms(),
-            why: MoveWhy::Placed,
-            held: owner.held,
-            leaving: table.is_leaving(source),
-        }),
-    };
-    table.iter().filter(move |(source, _)| after.is_none_or(|after| *source > after)).map(state)
 }

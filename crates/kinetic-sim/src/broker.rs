@@ -256,7 +256,9 @@ impl Broker {
     }
 
     fn cancel(&mut self, now: Time, conn: ConnId) {
-        let Some(name) = self.channels.get_mut(&conn).and_then(|channel| channel.queue.take()) else { return };
+        let Some(name) = self.channels.get_mut(&conn).and_then(|channel| channel.queue.take()) else {
+            return;
+        };
         let Some(queue) = self.queues.get_mut(&name) else { return };
         queue.consumers.retain(|consumer| consumer.conn != conn);
         if queue.consumers.is_empty() && queue.options.auto_delete {

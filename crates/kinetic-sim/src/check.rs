@@ -89,7 +89,10 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
         }
     }
     for ((source, window, origin), _) in verdicts {
-        found.push((Invariant::CountsOnce, format!("{source} {origin} window {window}: nobody published for it")));
+        found.push((
+            Invariant::CountsOnce,
+            format!("{source} {origin} window {window}: nobody published for it"),
+        ));
     }
     for sample in ledger.samples.iter().filter(|sample| sample.dropped && sample.was_in_time()) {
         if !excuses.clocks {
@@ -129,7 +132,10 @@ fn feed(place: &str, samples: &[Sample], verdicts: &[f64], is_due: bool) -> Vec<
         if times < least || times > sample.sent {
             found.extend(wrong(format!("sample {} was counted {times} times: {sample:?}", sample.digit)));
         } else if times > 1 && REPEATS_ARE_RECOGNISED {
-            let text = format!("{place}: sample {} was sent {} times and counted {times} times", sample.digit, sample.sent);
+            let text = format!(
+                "{place}: sample {} was sent {} times and counted {times} times",
+                sample.digit, sample.sent
+            );
             found.push((Invariant::RepeatCountsOnce, text));
         }
     }

@@ -6,4 +6,5 @@ pub(crate) mod alive;
 pub(crate) mod analyzer;
 pub(crate) mod broker;
 pub(crate) mod follow;
+pub(crate) mod provision;
 pub(crate) mod redirector;

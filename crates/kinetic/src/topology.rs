@@ -14,7 +14,11 @@ const DEAD_LETTER_BYTES_MAX: u64 = 64 << 20;
 /// Alert events that wait for the alert node; beyond it analyzers are told to wait (their publish is refused and
 /// tried again), so that none is lost.
 const ALERTS_MAX: u64 = 1_000_000;
-/// Requests that wait for a redirector; older ones have expired anyway.
+/// Snapshots kept of one source.
+pub(crate) const SNAPSHOTS_MAX: u64 = 8;
+/// Signs of life that wait for the alert node: of the largest installation, some seconds' worth.
+const BEACONS_MAX: u64 = 50_000;
+/// Requests that wait for the redirector; older ones have expired anyway.
 const REQUESTS_MAX: u64 = 100_000;
 /// Tokens in the leader's queue.
 const TOKENS_MAX: u64 = 10_000;
@@ -125,11 +129,6 @@ pub(crate) fn map_changes_subscription() -> Topology {
     topology
 }
 
-/// Where every node says that it lives.
-pub(crate) fn alive() -> Topology {
-    fanout(names::ALIVE_EXCHANGE)
-}
-
 fn fanout(name: &str) -> Topology {
     Topology { exchanges: vec![exchange(name, ExchangeKind::Fanout)], ..Topology::default() }
 }
@@ -182,6 +181,20 @@ pub(crate) fn alerts() -> Topology {
     }
 }
 
+/// What the owner of a source remembers: the last few, of which only the newest counts.
+pub(crate) fn snapshots(source: &SourceKey) -> Queue {
+    Queue {
+        name: names::snapshot_queue(source),
+        durable: true,
+        args: QueueArgs {
+            max_length: Some(SNAPSHOTS_MAX),
+            overflow: Some(Overflow::DropHead),
+            ..QueueArgs::default()
+        },
+        ..Queue::default()
+    }
+}
+
 /// Schema notices.
 pub(crate) fn schema_notices() -> Topology {
     Topology {
@@ -194,6 +207,24 @@ pub(crate) fn schema_notices() -> Topology {
 pub(crate) fn schema_notices_subscription() -> Topology {
     let mut topology = schema_notices();
     topology.bindings.push(binding(names::SCHEMA_EXCHANGE, "", ""));
+    topology
+}
+
+/// Signs of life.
+pub(crate) fn alive() -> Topology {
+    Topology { exchanges: vec![exchange(names::ALIVE_EXCHANGE, ExchangeKind::Fanout)], ..Topology::default() }
+}
+
+/// Signs of life, and a server-named queue that gets them. One that is read late says nothing any more.
+pub(crate) fn alive_subscription() -> Topology {
+    let mut topology = alive();
+    let args = QueueArgs {
+        max_length: Some(BEACONS_MAX),
+        overflow: Some(Overflow::DropHead),
+        ..QueueArgs::default()
+    };
+    topology.queues.push(Queue { args, ..Queue::default() });
+    topology.bindings.push(binding(names::ALIVE_EXCHANGE, "", ""));
     topology
 }
 

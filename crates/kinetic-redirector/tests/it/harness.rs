@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_redirector::machine::{
-    Caller, Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken, Stored,
+    Caller, Effect, Input, Map, MapBuilder, PlacingConfig, Redirector, RedirectorConfig, ReplyToken, Stored,
 };
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
@@ -27,6 +27,7 @@ pub(crate) fn config(listen: Duration) -> RedirectorConfig {
         listen,
         analyzers_max: 8,
         locate_ttl: Duration::from_secs(300),
+        placing: PlacingConfig::default(),
         limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
         seed: 7,
     }

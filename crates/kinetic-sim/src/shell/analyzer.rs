@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
 use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, LeaseReply, Mono, Now, Reply, RpcCode, SourceKey, Token, decode, encode, names,
+    AlertEvent, AlertId, Envelope, LeaseReply, Mono, Now, Reply, RpcCode, SourceKey, Token, decode, encode,
+    names,
 };
 
 use crate::agenda::LinkId;
@@ -108,7 +109,8 @@ impl Shell {
             Tell::Shutdown => self.machine.handle(now, Input::Shutdown, &mut effects),
         }
         let stopped = self.perform(now, effects, reach);
-        let owned = self.slots.values().filter(|slot| !slot.leaving).map(|slot| slot.source.clone()).collect();
+        let owned =
+            self.slots.values().filter(|slot| !slot.leaving).map(|slot| slot.source.clone()).collect();
         reach.ledger.stands(reach.net.now, reach.proc, reach.now.mono, &self.standing, owned);
         !stopped
     }
@@ -252,7 +254,8 @@ impl Shell {
                 }
                 Effect::Subscribe { slot, source, .. } => {
                     let link = reach.link();
-                    self.slots.insert(slot, Subscription { link, source, tokens: 0, base: 0, leaving: false });
+                    self.slots
+                        .insert(slot, Subscription { link, source, tokens: 0, base: 0, leaving: false });
                 }
                 Effect::Unsubscribe { slot } => self.unsubscribe(slot, reach),
                 Effect::AckUpTo { slot, token } => self.ack(slot, token, true, reach),
@@ -334,8 +337,7 @@ impl Shell {
             return;
         };
         let mut message = Message::new(names::ALERTS, names::ALERTS, encode(&**event));
-        message.envelope =
-            Envelope { persistent: true, epoch: Some(event.epoch), ..Envelope::default() };
+        message.envelope = Envelope { persistent: true, epoch: Some(event.epoch), ..Envelope::default() };
         self.next_confirm += 1;
         self.confirms.insert(self.next_confirm, id);
         let frame =

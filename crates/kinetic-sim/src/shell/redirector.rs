@@ -59,14 +59,21 @@ impl Shell {
         let now = self.now(reach);
         let mut effects = Vec::new();
         match tell {
-            Tell::Start | Tell::Tick => self.machine.handle(now, Input::Tick, &mut effects),
+            // There is one redirector: whatever its disk says is the token.
+            Tell::Start => {
+                let input = Input::Elected { stored: reach.disk.stored.clone() };
+                self.machine.handle(now, input, &mut effects);
+            }
+            Tell::Tick => self.machine.handle(now, Input::Tick, &mut effects),
             Tell::Opened(link) => {
                 reach.net.send(link, Up::Consume { queue: names::RPC_QUEUE.into(), prefetch: PREFETCH });
             }
             Tell::Frame(_, Down::Deliver { tag, message, .. }) => {
                 self.request(now, tag, &message, reach, &mut effects);
             }
-            Tell::Job(Job::Stored(stored)) => self.machine.handle(now, Input::Stored { stored }, &mut effects),
+            Tell::Job(Job::Stored(stored)) => {
+                self.machine.handle(now, Input::Stored { stored }, &mut effects)
+            }
             Tell::Schema(revision) => {
                 let input = Input::MapChanged { map: revision.map.clone() };
                 self.machine.handle(now, input, &mut effects);
@@ -106,7 +113,14 @@ impl Shell {
         }
         let waiting = Waiting { conn, tag, reply_to: message.reply_to, correlation: message.correlation };
         self.waiting.insert(token, waiting);
-        let input = Input::Request { token, kind: &message.key, login: login.as_ref(), body: &body };
+        let input = Input::Request {
+            token,
+            kind: &message.key,
+            login: login.as_ref(),
+            caller: None,
+            waiting: 0,
+            body: &body,
+        };
         self.machine.handle(now, input, effects);
     }
 
@@ -124,6 +138,12 @@ impl Shell {
                 reach.net.send(self.rpc, Up::Reply { to, correlation: waiting.correlation, body });
                 reach.net.send(self.rpc, Up::Ack { tag: waiting.tag, multiple: false });
             }
+            Effect::Lead(_)
+            | Effect::Tell { .. }
+            | Effect::AskMap { .. }
+            | Effect::Nudge { .. }
+            | Effect::Watch { .. }
+            | Effect::Unwatch { .. } => {}
         }
     }
 

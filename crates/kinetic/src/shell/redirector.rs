@@ -12,16 +12,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Publisher, RpcClient, Watcher};
-use kinetic_redirector::machine::{Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig};
+use kinetic_redirector::machine::{Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken};
 use kinetic_schema::schema::{ClusterPath, Customer, QueueType, Schema, Source};
-use kinetic_wire::{Envelope, Incarnation, Login, NodeId, Role, SchemaNotice, encode, names};
+use kinetic_wire::{
+    Envelope, Incarnation, Login, NodeId, Relieve, Role, SchemaNotice, Serves, encode, names,
+};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::adapter::clock;
 use crate::shell::alive;
 use crate::shell::follow::{Revision, SchemaWatch};
+use crate::shell::provision::{Port, Relieving};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
@@ -67,6 +70,8 @@ pub(crate) struct Setup {
     pub(crate) schema: SchemaWatch,
     /// Where numbers go.
     pub(crate) telemetry: Telemetry,
+    /// Who starts and stops analyzers, if anybody does.
+    pub(crate) fleet: Option<Port>,
 }
 
 /// What a finished job says.
@@ -87,6 +92,8 @@ struct Shell {
     watcher: Watcher,
     /// Watched nodes by the name of their witness queue.
     watched: BTreeMap<String, NodeId>,
+    /// Our own provisioner's requests.
+    relieving: BTreeMap<ReplyToken, oneshot::Sender<Vec<u8>>>,
     notices: Publisher,
     /// Vhosts whose exchanges and queues are not known to be declared.
     declaring: usize,
@@ -128,6 +135,9 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 };
                 redirector.handle(clock::now(), input, &mut effects);
             }
+            Some(relieving) = relieving(&mut shell.setup.fleet) => {
+                shell.relieve(&mut redirector, relieving, &mut effects);
+            }
             Some(asked) = inbox.leader.recv() => {
                 shell.ask(&mut redirector, &asked, inbox.leader.len(), &mut effects);
             }
@@ -158,6 +168,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             _ = metrics_due.tick() => {
                 shell.setup.telemetry.show(PART, metrics::redirector(&redirector.stats()));
                 shell.show_health();
+                shell.show_fleet(&redirector);
             }
         }
     }
@@ -194,6 +205,7 @@ fn start(
         rpc: RpcClient::start(setup.control.clone()),
         watcher: Watcher::start(setup.control.clone()),
         watched: BTreeMap::new(),
+        relieving: BTreeMap::new(),
         notices: Publisher::start(setup.control.clone(), topology::schema_notices(), NOTICES_MAX),
         declaring: 0,
         setup,
@@ -247,6 +259,32 @@ impl Shell {
         redirector.handle(clock::now(), input, effects);
     }
 
+    /// Our own provisioner asks for what an operator may ask for.
+    fn relieve(&mut self, redirector: &mut Redirector, relieving: Relieving, effects: &mut Vec<Effect>) {
+        let token = self.doors.mint();
+        self.relieving.insert(token, relieving.answer);
+        let body = encode(&Relieve { v: 1, node: relieving.node, undo: false });
+        let login = Login::new(&self.setup.control.login);
+        let input = Input::Request {
+            token,
+            kind: names::rpc::RELIEVE,
+            login: Some(&login),
+            caller: None,
+            waiting: 0,
+            body: &body,
+        };
+        redirector.handle(clock::now(), input, effects);
+    }
+
+    /// Shows the provisioner what there is, where the schema has one.
+    fn show_fleet(&self, redirector: &Redirector) {
+        if let Some(port) = &self.setup.fleet
+            && self.setup.schema.borrow().schema.provisioner.is_some()
+        {
+            port.demand.send_replace(redirector.demand(&Serves::default()));
+        }
+    }
+
     /// Until every vhost is declared a customer's publish may find no exchange; without a connection nobody is answered.
     fn show_health(&self) {
         let link = self.notices.status();
@@ -274,7 +312,11 @@ impl Shell {
                     }
                     self.doors.lead(lead);
                 }
-                Effect::Reply { token, body } => self.doors.answer(token, body).await,
+                Effect::Reply { token, body } => match self.relieving.remove(&token) {
+                    // Whoever does not wait for it any more has gone on without.
+                    Some(answer) => drop(answer.send(body)),
+                    None => self.doors.answer(token, body).await,
+                },
                 Effect::Tell { body } => {
                     if self.tells.try_send(body).is_err() {
                         tracing::warn!("a map change is left out: the broker takes none");
@@ -350,6 +392,14 @@ impl Shell {
             }
             Done::Served
         });
+    }
+}
+
+/// The next analyzer that our provisioner wants relieved; never, without one.
+async fn relieving(port: &mut Option<Port>) -> Option<Relieving> {
+    match port {
+        Some(port) => port.relieve.recv().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -121,10 +121,15 @@ impl Doors {
         {
             return None;
         }
-        let token = ReplyToken(self.next_token);
-        self.next_token += 1;
+        let token = self.mint();
         self.waiting.insert(token, (asked.door, asked.request.handle.clone()));
         Some(token)
+    }
+
+    /// A token for a request that came through no door.
+    pub(super) fn mint(&mut self) -> ReplyToken {
+        self.next_token += 1;
+        ReplyToken(self.next_token)
     }
 
     /// Answers a request.
