@@ -56,7 +56,12 @@ impl Table {
             self.units[unit as usize].flags &= !LOGGED;
         }
         let gone = gone.into_iter().map(Change::SourceGone);
-        let changed = units.iter().map(|&unit| Change::Source(self.state(unit)));
+        // One that the map no longer had may have been let go since it was noted.
+        let stands = |unit: &&u32| {
+            let index = (**unit as usize).checked_sub(self.map.units());
+            index.is_none_or(|index| self.unlisted_of.contains_key(&self.unlisted[index].key))
+        };
+        let changed = units.iter().filter(stands).map(|&unit| Change::Source(self.state(unit)));
         (!overflowed).then(|| gone.chain(changed).collect())
     }
 }
