@@ -256,7 +256,9 @@ impl Broker {
     }
 
     fn cancel(&mut self, now: Time, conn: ConnId) {
-        let Some(name) = self.channels.get_mut(&conn).and_then(|channel| channel.queue.take()) else { return };
+        let Some(name) = self.channels.get_mut(&conn).and_then(|channel| channel.queue.take()) else {
+            return;
+        };
         let Some(queue) = self.queues.get_mut(&name) else { return };
         queue.consumers.retain(|consumer| consumer.conn != conn);
         if queue.consumers.is_empty() && queue.options.auto_delete {
@@ -401,6 +403,13 @@ impl Broker {
     #[must_use]
     pub fn active(&self, queue: &str) -> Option<ConnId> {
         self.queues.get(queue)?.consumers.first().map(|consumer| consumer.conn)
+    }
+
+    /// The messages that wait in a queue, oldest first, as somebody sees them who takes them and gives them back.
+    #[must_use]
+    pub fn waiting(&self, name: &str) -> Vec<Rc<Message>> {
+        let waiting = self.queues.get(name).into_iter().flat_map(|queue| &queue.ready);
+        waiting.map(|item| Rc::clone(&item.message)).collect()
     }
 
     /// Messages of a queue, handed out or not.

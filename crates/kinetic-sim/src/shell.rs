@@ -69,6 +69,10 @@ pub(crate) enum Job {
     RequestTimeout(RequestId),
     /// An alert event is to be published again.
     Republish(AlertId),
+    /// A snapshot is to be published again.
+    KeepAgain(Slot),
+    /// If a subscription has not been delivered anything yet, it is to be found out whether it is the active one.
+    Knock(Slot),
     /// A clean close has taken too long.
     CloseTimeout(Slot),
     /// The redirector's state is on disk.

@@ -471,6 +471,8 @@ fn declare(broker: &mut Broker, revision: &Revision, quorum: bool) {
             let key = kinetic_wire::SourceKey::new(customer.name.as_str(), source.name.as_str());
             let queue = names::source_queue(&key);
             broker.queue(&queue, QueueOptions { quorum, max_length: Some(100_000), ..durable.clone() });
+            let kept = QueueOptions { durable: true, max_length: Some(8), ..QueueOptions::default() };
+            broker.queue(&names::snapshot_queue(&key), kept);
             for pattern in &source.routing {
                 broker.bind(&ingress, &queue, pattern);
             }

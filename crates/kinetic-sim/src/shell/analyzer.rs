@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
 use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, LeaseReply, Mono, Now, Reply, RpcCode, SourceKey, Token, decode, encode, names,
+    AlertEvent, AlertId, Envelope, LeaseReply, Mono, Now, Reply, RpcCode, SourceKey, Token, decode, encode,
+    names,
 };
 
 use crate::agenda::LinkId;
@@ -19,6 +20,8 @@ use crate::shell::{Job, Reach, Tell};
 const PREFETCH: usize = 40_000;
 /// Pause before an alert event is published again.
 const PUBLISH_RETRY: Time = 500 * MS;
+/// Pause between messages to itself through a source's queue.
+const KNOCK: Time = SECOND;
 /// How long a clean close may take.
 const CLOSE_TIMEOUT: Time = 5 * SECOND;
 
@@ -30,6 +33,8 @@ struct Subscription {
     tokens: u64,
     /// Tokens up to here are of earlier connections.
     base: u64,
+    /// Something has been delivered, and what was kept of the source has been read.
+    open: bool,
     leaving: bool,
 }
 
@@ -53,6 +58,9 @@ pub(crate) struct Shell {
     asked: BTreeMap<RequestId, Asked>,
     events: BTreeMap<AlertId, Box<AlertEvent>>,
     confirms: BTreeMap<u64, AlertId>,
+    /// Snapshots that are not confirmed, with their numbers.
+    snapshots: BTreeMap<Slot, (u64, Rc<Message>)>,
+    snapshot_confirms: BTreeMap<u64, (Slot, u64)>,
     next_confirm: u64,
     standing: Standing,
     /// Time that the process stood still and its clock is made not to show (a planted bug).
@@ -72,6 +80,8 @@ impl Shell {
             asked: BTreeMap::new(),
             events: BTreeMap::new(),
             confirms: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
+            snapshot_confirms: BTreeMap::new(),
             next_confirm: 0,
             hidden: 0,
             last_told: reach.now.mono,
@@ -98,6 +108,8 @@ impl Shell {
                 }
             }
             Tell::Job(Job::Republish(id)) => self.publish(id, reach),
+            Tell::Job(Job::KeepAgain(slot)) => self.keep(slot, reach),
+            Tell::Job(Job::Knock(slot)) => self.knock(slot, reach),
             Tell::Job(Job::CloseTimeout(slot)) => self.unsubscribed(now, slot, reach, &mut effects),
             Tell::Job(_) => {}
             Tell::Schema(revision) => {
@@ -108,7 +120,8 @@ impl Shell {
             Tell::Shutdown => self.machine.handle(now, Input::Shutdown, &mut effects),
         }
         let stopped = self.perform(now, effects, reach);
-        let owned = self.slots.values().filter(|slot| !slot.leaving).map(|slot| slot.source.clone()).collect();
+        let owned =
+            self.slots.values().filter(|slot| !slot.leaving).map(|slot| slot.source.clone()).collect();
         reach.ledger.stands(reach.net.now, reach.proc, reach.now.mono, &self.standing, owned);
         !stopped
     }
@@ -139,8 +152,12 @@ impl Shell {
                     self.publish(id, reach);
                 }
             }
+            for slot in self.snapshots.keys().copied().collect::<Vec<_>>() {
+                self.keep(slot, reach);
+            }
         } else if let Some(slot) = self.slots.values_mut().find(|slot| slot.link == link && !slot.leaving) {
             slot.base = slot.tokens;
+            slot.open = false;
             let queue = names::source_queue(&slot.source);
             reach.net.send(link, Up::Consume { queue, prefetch: PREFETCH });
         }
@@ -160,6 +177,7 @@ impl Shell {
             for id in std::mem::take(&mut self.confirms).into_values() {
                 reach.later(PUBLISH_RETRY, Job::Republish(id));
             }
+            self.snapshot_confirms.clear();
         } else if let Some(slot) = self.slot_of(link) {
             if self.slots[&slot].leaving {
                 self.unsubscribed(now, slot, reach, effects);
@@ -179,6 +197,15 @@ impl Shell {
     ) {
         match frame {
             Down::Reply { correlation, body } => self.replied(now, RequestId(correlation), &body, effects),
+            Down::Confirm(number) if self.snapshot_confirms.contains_key(&number) => {
+                let Some((slot, seq)) = self.snapshot_confirms.remove(&number) else { return };
+                self.snapshots.remove(&slot);
+                self.machine.handle(now, Input::Kept { slot, seq }, effects);
+            }
+            Down::Nack(number) | Down::Returned(number) if self.snapshot_confirms.contains_key(&number) => {
+                let Some((slot, _)) = self.snapshot_confirms.remove(&number) else { return };
+                reach.later(PUBLISH_RETRY, Job::KeepAgain(slot));
+            }
             Down::Confirm(number) => {
                 let Some(id) = self.confirms.remove(&number) else { return };
                 self.events.remove(&id);
@@ -192,7 +219,12 @@ impl Shell {
                 self.delivered(now, (link, tag, redelivered), &message, reach, effects);
             }
             Down::Cancelled => reach.net.close(link),
-            Down::Consuming | Down::Closed => {}
+            Down::Consuming => {
+                if let Some(slot) = self.slot_of(link) {
+                    self.knock(slot, reach);
+                }
+            }
+            Down::Closed => {}
         }
     }
 
@@ -217,6 +249,16 @@ impl Shell {
         let Some(slot) = self.slot_of(link).filter(|slot| !self.slots[slot].leaving) else { return };
         let Some(subscription) = self.slots.get_mut(&slot) else { return };
         subscription.tokens = subscription.base + tag;
+        if !std::mem::replace(&mut subscription.open, true) {
+            let queue = names::snapshot_queue(&subscription.source);
+            let snapshots = reach.net.broker.waiting(&queue);
+            let snapshots: Vec<&[u8]> = snapshots.iter().map(|message| &*message.body).collect();
+            self.machine.handle(now, Input::Recalled { slot, snapshots: &snapshots }, effects);
+        }
+        if message.envelope.kind.as_deref() == Some(names::TYPE_PROBE) {
+            reach.net.send(link, Up::Ack { tag, multiple: false });
+            return;
+        }
         let delivery = Delivery {
             slot,
             token: Token(subscription.tokens),
@@ -252,7 +294,10 @@ impl Shell {
                 }
                 Effect::Subscribe { slot, source, .. } => {
                     let link = reach.link();
-                    self.slots.insert(slot, Subscription { link, source, tokens: 0, base: 0, leaving: false });
+                    self.slots.insert(
+                        slot,
+                        Subscription { link, source, tokens: 0, base: 0, open: false, leaving: false },
+                    );
                 }
                 Effect::Unsubscribe { slot } => self.unsubscribe(slot, reach),
                 Effect::AckUpTo { slot, token } => self.ack(slot, token, true, reach),
@@ -266,6 +311,13 @@ impl Shell {
                     if let Some((link, tag)) = known.map(|slot| (slot.link, token.0 - slot.base)) {
                         reach.net.send(link, Up::Reject { tag });
                     }
+                }
+                Effect::Keep { slot, seq, source, epoch, body, .. } => {
+                    let mut message = Message::new("", &names::snapshot_queue(&source), body);
+                    message.envelope =
+                        Envelope { persistent: true, epoch: Some(epoch), ..Envelope::default() };
+                    self.snapshots.insert(slot, (seq, Rc::new(message)));
+                    self.keep(slot, reach);
                 }
                 Effect::Publish(event) => {
                     let id = event.id;
@@ -287,6 +339,34 @@ impl Shell {
         stopped
     }
 
+    /// Publishes a snapshot that is not confirmed yet.
+    fn keep(&mut self, slot: Slot, reach: &mut Reach<'_>) {
+        let Some((seq, message)) = self.snapshots.get(&slot) else { return };
+        let is_under_way = self.snapshot_confirms.values().any(|waiting| *waiting == (slot, *seq));
+        if is_under_way || reach.net.conn(self.publisher).is_none() {
+            return;
+        }
+        self.next_confirm += 1;
+        self.snapshot_confirms.insert(self.next_confirm, (slot, *seq));
+        let message = Rc::clone(message);
+        reach
+            .net
+            .send(self.publisher, Up::Publish { confirm: Some(self.next_confirm), mandatory: true, message });
+    }
+
+    /// A message to itself through a source's queue, until something is delivered.
+    fn knock(&mut self, slot: Slot, reach: &mut Reach<'_>) {
+        let Some(subscription) = self.slots.get(&slot).filter(|slot| !slot.open && !slot.leaving) else {
+            return;
+        };
+        let mut message = Message::new("", &names::source_queue(&subscription.source), Vec::new());
+        message.envelope = Envelope { kind: Some(names::TYPE_PROBE.into()), ..Envelope::default() };
+        reach
+            .net
+            .send(self.publisher, Up::Publish { confirm: None, mandatory: false, message: Rc::new(message) });
+        reach.later(KNOCK, Job::Knock(slot));
+    }
+
     fn ack(&mut self, slot: Slot, token: Token, multiple: bool, reach: &mut Reach<'_>) {
         let Some(subscription) = self.slots.get(&slot).filter(|slot| token.0 > slot.base) else { return };
         if !reach.has(Bug::AckOnReceipt) {
@@ -297,6 +377,7 @@ impl Shell {
 
     /// Settlements asked for before are on their way on the same channel, ahead of the cancel.
     fn unsubscribe(&mut self, slot: Slot, reach: &mut Reach<'_>) {
+        self.snapshots.remove(&slot);
         let Some(subscription) = self.slots.get_mut(&slot) else { return };
         subscription.leaving = true;
         let link = subscription.link;
@@ -334,8 +415,7 @@ impl Shell {
             return;
         };
         let mut message = Message::new(names::ALERTS, names::ALERTS, encode(&**event));
-        message.envelope =
-            Envelope { persistent: true, epoch: Some(event.epoch), ..Envelope::default() };
+        message.envelope = Envelope { persistent: true, epoch: Some(event.epoch), ..Envelope::default() };
         self.next_confirm += 1;
         self.confirms.insert(self.next_confirm, id);
         let frame =
