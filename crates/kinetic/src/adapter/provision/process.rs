@@ -77,7 +77,8 @@ impl Processes {
     pub(crate) fn start(&self, node: &NodeId) -> Result<()> {
         let dir = self.dir.join(node.as_str());
         let mut state = self.state();
-        if state.children.contains_key(node) {
+        self.search(&mut state, clock::now().mono);
+        if state.children.contains_key(node) || state.orphans.contains_key(node) {
             bail!("{node} runs already");
         }
         file::make_dir(&dir)?;
@@ -121,6 +122,7 @@ impl Processes {
     /// Looks at every child, and kills those that should have ended by now.
     pub(crate) fn list(&self) -> Result<BTreeMap<NodeId, Instance>> {
         let (mut state, now) = (self.state(), clock::now().mono);
+        self.search(&mut state, now);
         let mut list = BTreeMap::new();
         let mut gone = Vec::new();
         for (node, record) in &mut state.children {
@@ -144,15 +146,18 @@ impl Processes {
         Ok(list)
     }
 
-    fn look_after_orphans(&self, state: &mut State, now: Mono, list: &mut BTreeMap<NodeId, Instance>) {
-        if !state.searched {
-            state.searched = true;
+    /// Finds what a former parent has left, once, and before there are children of our own.
+    fn search(&self, state: &mut State, now: Mono) {
+        if !std::mem::replace(&mut state.searched, true) {
             let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
             let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
             let orphans = names.filter(|name| is_locked(&self.dir.join(name)));
             state.orphans =
                 orphans.map(|name| (NodeId::new(&name), Orphan { kill_at: now + self.stop_time })).collect();
         }
+    }
+
+    fn look_after_orphans(&self, state: &mut State, now: Mono, list: &mut BTreeMap<NodeId, Instance>) {
         state.orphans.retain(|node, _| is_locked(&self.dir.join(node.as_str())));
         for (node, orphan) in &state.orphans {
             if now >= orphan.kill_at {
