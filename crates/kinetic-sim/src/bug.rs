@@ -26,8 +26,8 @@ pub enum Bug {
     ListenSkipped,
     /// The redirector's clock runs at five times the speed.
     HastyRedirector,
-    /// The shell of the redirector loses what analyzers say they hold, every fourth time.
-    HoldsForgotten,
+    /// The redirector gives every ownership the same epoch.
+    EpochRepeated,
     /// The broker delivers to all consumers of a single-active-consumer queue.
     SeveralActive,
     /// The broker forgets what was not settled when a channel ends.
@@ -50,7 +50,7 @@ impl Bug {
         Self::StoreForgotten,
         Self::ListenSkipped,
         Self::HastyRedirector,
-        Self::HoldsForgotten,
+        Self::EpochRepeated,
         Self::SeveralActive,
         Self::UnsettledForgotten,
         Self::GrantsLost,

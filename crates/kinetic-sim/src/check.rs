@@ -5,6 +5,7 @@ use std::fmt;
 
 use kinetic_wire::SourceKey;
 
+use crate::broker::Gone;
 use crate::ledger::{Ledger, Sample};
 use crate::message::{SECOND, Time};
 
@@ -17,7 +18,7 @@ pub enum Invariant {
     CountsOnce,
     /// What a publisher repeats because a confirm was lost is counted once.
     RepeatCountsOnce,
-    /// A sample is dropped as late only where it came into its queue late, or clocks were wrong.
+    /// A sample is dropped as late only where it came into its queue late, or [`Excuses`] say so.
     LateIsExplained,
     /// No analyzer publishes past four fifths of its lease, except degraded.
     LeaseFence,
@@ -58,8 +59,9 @@ impl fmt::Display for Violation {
 /// What a run's faults excuse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Excuses {
-    /// Wall clocks were wrong: what looks late, or early, need not be.
-    pub clocks: bool,
+    /// Wall clocks were wrong, or a subscription stood half open: its deliveries came after the wall clock had stood in for a
+    /// source that seemed silent.
+    pub late: bool,
 }
 
 /// Compares what was published with what was counted.
@@ -92,7 +94,7 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
         found.push((Invariant::CountsOnce, format!("{source} {origin} window {window}: nobody published for it")));
     }
     for sample in ledger.samples.iter().filter(|sample| sample.dropped && sample.was_in_time()) {
-        if !excuses.clocks {
+        if !excuses.late {
             found.push((Invariant::LateIsExplained, format!("dropped as late: {sample:?}")));
         }
     }
@@ -105,7 +107,7 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
 const REPEATS_ARE_RECOGNISED: bool = false;
 
 fn must_count(sample: &Sample) -> bool {
-    sample.confirmed && sample.was_in_time() && !sample.dropped && sample.gone.is_none()
+    sample.confirmed && sample.was_in_time() && !sample.dropped && sample.gone.is_none_or(|why| why == Gone::Planted)
 }
 
 /// One feed's window: what its verdict counted against what was published.

@@ -120,12 +120,12 @@ impl Default for Size {
 
 /// A world with its processes planned to start, and its samples planned to be published.
 #[must_use]
-pub fn populate(seed: u64, size: Size, bug: Option<Bug>) -> (World, Cast) {
+pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
     let revisions = vec![
         installation::revision("r1", size.customers, size.sources, false),
     ];
     let sources = installation::sources(&revisions[0].schema);
-    let mut world = World::new(seed, revisions, size.quorum, bug);
+    let mut world = World::new(seed, revisions, size.quorum, bugs);
     let mut rng = Rng::new(seed, 4);
     let redirectors = vec![world.add("rd0", Role::Redirector)];
     let analyzers = (0..size.analyzers)
@@ -194,7 +194,7 @@ fn bodies(
 
 /// Runs a seed.
 #[must_use]
-pub fn run(seed: u64, bug: Option<Bug>, with_timeline: bool) -> Outcome {
+pub fn run(seed: u64, bugs: &[Bug], with_timeline: bool) -> Outcome {
     let mut rng = Rng::new(seed, 5);
     let size = Size {
         analyzers: 2 + rng.index(2),
@@ -204,7 +204,7 @@ pub fn run(seed: u64, bug: Option<Bug>, with_timeline: bool) -> Outcome {
         quorum: rng.permille(500),
         persistent: rng.permille(700),
     };
-    let (mut world, cast) = populate(seed, size, bug);
+    let (mut world, cast) = populate(seed, size, bugs);
     world.timeline.is_kept = with_timeline;
     let faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| rng.permille(300)).collect();
     for fault in &faults {
@@ -216,7 +216,7 @@ pub fn run(seed: u64, bug: Option<Bug>, with_timeline: bool) -> Outcome {
     world.plan(OWNED_BY, Step::MustBeOwned);
     world.plan(OWNED_BY, Step::Quiet);
     world.run(END);
-    world.finish(Excuses { clocks: faults.contains(&Fault::Wall) });
+    world.finish(Excuses { late: faults.contains(&Fault::Wall) || faults.contains(&Fault::Cut) });
     let samples = &world.ledger.samples;
     Outcome {
         seed,
@@ -250,7 +250,12 @@ fn plan_fault(world: &mut World, rng: &mut Rng, cast: &Cast, fault: Fault) {
     match fault {
         Fault::Crash => {
             let (proc, (from, until)) = (anyone(rng, cast), span(rng, 60 * SECOND));
-            world.plan(from, Step::Crash(proc, rng.index(4)));
+            // Half of them just when something has come, which is when there is something to lose.
+            let at_work = rng.permille(500);
+            let frames = u32::try_from(rng.index(6)).unwrap_or(0);
+            let crash = if at_work { Step::CrashAfter(proc, frames) } else { Step::Crash(proc, rng.index(4)) };
+            world.plan(from, crash);
+            let until = if at_work { from + 70 * SECOND } else { until };
             world.plan(until, Step::Start(proc));
         }
         Fault::Leave => {

@@ -109,7 +109,7 @@ pub(crate) struct Reach<'w> {
     pub(crate) disk: &'w mut Disk,
     pub(crate) ledger: &'w mut Ledger,
     pub(crate) rng: &'w mut Rng,
-    pub(crate) bug: Option<Bug>,
+    pub(crate) bugs: &'w [Bug],
 }
 
 impl Reach<'_> {
@@ -124,7 +124,7 @@ impl Reach<'_> {
     }
 
     pub(crate) fn has(&self, bug: Bug) -> bool {
-        self.bug == Some(bug)
+        self.bugs.contains(&bug)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::bug::Bug;
 use crate::check::{self, Excuses, Invariant};
 use crate::installation::{self, Revision};
 use crate::ledger::Ledger;
-use crate::message::{SECOND, Time};
+use crate::message::{Down, SECOND, Time};
 use crate::net::Net;
 use crate::rng::Rng;
 use crate::shell::publisher::Orders;
@@ -41,6 +41,8 @@ pub enum Step {
     Start(ProcId),
     /// A process ends at once; its disk stays. The last frames of each connection, so many, are not sent.
     Crash(ProcId, usize),
+    /// A process ends right after the delivery or confirm that is so many from now.
+    CrashAfter(ProcId, u32),
     /// A process is asked to leave in good order.
     Shutdown(ProcId),
     /// A process stands still.
@@ -85,6 +87,8 @@ struct Proc {
     stash: Vec<Tell>,
     wake_at: Option<Time>,
     ticks: u32,
+    /// Deliveries and confirms until it ends.
+    trap: Option<u32>,
     disk: Disk,
 }
 
@@ -98,7 +102,7 @@ pub struct World {
     rng: Rng,
     seed: u64,
     lives: u64,
-    bug: Option<Bug>,
+    bugs: Vec<Bug>,
     /// What really happened.
     pub ledger: Ledger,
     /// What was told to whom, where anybody wants to read it.
@@ -111,11 +115,11 @@ impl World {
     /// # Panics
     /// Without a revision.
     #[must_use]
-    pub fn new(seed: u64, revisions: Vec<Revision>, quorum: bool, bug: Option<Bug>) -> Self {
+    pub fn new(seed: u64, revisions: Vec<Revision>, quorum: bool, bugs: &[Bug]) -> Self {
         let mut broker = Broker::new(Rng::new(seed, 1));
         broker.misconduct = Misconduct {
-            several_active: bug == Some(Bug::SeveralActive),
-            forgets_unsettled: bug == Some(Bug::UnsettledForgotten),
+            several_active: bugs.contains(&Bug::SeveralActive),
+            forgets_unsettled: bugs.contains(&Bug::UnsettledForgotten),
         };
         for revision in &revisions {
             declare(&mut broker, revision, quorum);
@@ -129,7 +133,7 @@ impl World {
             rng: Rng::new(seed, 3),
             seed,
             lives: 0,
-            bug,
+            bugs: bugs.to_vec(),
             ledger: Ledger::default(),
             timeline: Timeline::default(),
         }
@@ -159,6 +163,7 @@ impl World {
             stash: Vec::new(),
             wake_at: None,
             ticks: 0,
+            trap: None,
             disk: Disk::default(),
         });
         id
@@ -229,7 +234,9 @@ impl World {
             return;
         }
         let is_tick = matches!(tell, Tell::Tick);
-        proc.ticks = if is_tick && proc.wake_at == Some(self.net.now) { proc.ticks + 1 } else { 0 };
+        let springs = matches!(tell, Tell::Frame(_, Down::Deliver { .. } | Down::Confirm(_)));
+        let falls = springs && proc.trap == Some(0);
+        proc.trap = if falls { None } else { proc.trap.map(|left| left - u32::from(springs)) };
         self.timeline.note(self.net.now, &proc.name, || tell.brief());
         let Some(mut shell) = proc.shell.take() else { return };
         let goes_on = {
@@ -242,11 +249,11 @@ impl World {
                 disk: &mut proc.disk,
                 ledger: &mut self.ledger,
                 rng: &mut self.rng,
-                bug: self.bug,
+                bugs: &self.bugs,
             };
             shell.tell(tell, &mut reach)
         };
-        if goes_on {
+        if goes_on && !falls {
             self.wake_later(id, life, &shell, is_tick);
             self.procs[id.0].shell = Some(shell);
         } else {
@@ -282,6 +289,7 @@ impl World {
         match step {
             Step::Start(proc) => self.start(proc),
             Step::Crash(proc, lost) => self.end(proc, lost),
+            Step::CrashAfter(proc, frames) => self.procs[proc.0].trap = Some(frames),
             Step::Shutdown(proc) => self.tell(proc, self.procs[proc.0].life, Tell::Shutdown),
             Step::Pause(proc) => {
                 self.procs[proc.0].stands_still = true;
@@ -335,7 +343,7 @@ impl World {
             disk: &mut proc.disk,
             ledger: &mut self.ledger,
             rng: &mut self.rng,
-            bug: self.bug,
+            bugs: &self.bugs,
         };
         let shell = match &proc.role {
             Role::Redirector => {
