@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinetic_redirector::machine::{Map, MapBuilder, RedirectorConfig};
+use kinetic_redirector::machine::{Map, MapBuilder, PlacingConfig, RedirectorConfig};
 use kinetic_schema::Schema;
 use kinetic_wire::{Limits, SourceKey};
 
@@ -122,5 +122,6 @@ pub fn redirector_config(seed: u64, listen: Duration) -> RedirectorConfig {
         locate_ttl: Duration::from_secs(300),
         limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
         seed,
+        placing: PlacingConfig::default(),
     }
 }

@@ -166,6 +166,21 @@ pub(crate) struct Redirector {
     /// How to lead
     #[command(flatten)]
     pub(crate) lease: Lease,
+    /// Start and stop analyzers, only say what would be done, or leave it: instead of what the schema's
+    /// `provisioner` says (docs/operations/provisioning.md)
+    #[arg(long, value_name = "MODE")]
+    pub(crate) provision: Option<Provision>,
+}
+
+/// What becomes of the decisions about the size of the fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Provision {
+    /// Carried out
+    On,
+    /// Logged and counted
+    DryRun,
+    /// None are made
+    Off,
 }
 
 /// Lease times.
@@ -201,6 +216,9 @@ pub(crate) struct Analyzer {
     /// Relative capacity
     #[arg(long, default_value_t = 100)]
     pub(crate) capacity: u32,
+    /// Leave when standard input, a pipe, is closed: whoever started this has ended
+    #[arg(long, hide = true)]
+    pub(crate) until_stdin_ends: bool,
 }
 
 /// `kinetic alert`

@@ -27,7 +27,15 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter early_acked: "Deliveries acknowledged before their windows were closed, because too many were held.",
         counter rejected: "Deliveries refused whole and dead-lettered.",
         counter windows_closed: "Windows closed, empty ones left out.",
-        counter windows_inherited: "Windows that a former owner has judged and that were not judged again.",
+        counter deliveries_ignored: "Deliveries passed over because their source is about to be let go; they come again.",
+        counter repeated: "Deliveries that were a second copy of a body, not read.",
+        counter bodies_unremembered: "Bodies of which a second copy would not be noticed: too many fed open windows.",
+        counter snapshots: "Snapshots taken of what is remembered of a source.",
+        counter snapshot_bytes: "Bytes of their bodies.",
+        counter snapshot_feeds_left_out: "Feeds left out of snapshots that would have been too large.",
+        counter snapshots_recalled: "Snapshots of a former owner that were gone on from.",
+        counter snapshots_ignored: "Messages in a snapshot queue that are no snapshot that can be read.",
+        counter outdated: "Sources let go because a later owner's snapshot was found.",
         counter judged: "Cluster and window pairs that gave a verdict.",
         counter too_few_feeds: "Cluster and window pairs with too few feeds for a verdict.",
         counter unattainable: "Cluster and window pairs in which no feed could have been out of line.",
@@ -102,6 +110,12 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         counter mails_refused: "Mails refused for good.",
         counter mails_expired: "Mails given up.",
         counter attempts_unknown: "Reports about attempts that were not under way.",
+        counter beacons: "Signs of life of nodes that are watched.",
+        counter beacons_malformed: "Messages of kin.alive that are no sign of life.",
+        counter beacons_refused: "Signs of life of nodes that are not watched because the table was full.",
+        counter nodes_forgotten: "Nodes silent for so long that they are not waited for any more.",
+        gauge nodes: "Nodes watched.",
+        gauge nodes_silent: "Of these, silent.",
         gauge alerts: "Alerts followed.",
         gauge alerts_firing: "Alerts firing.",
         gauge groups: "Groups of alerts.",
@@ -134,6 +148,34 @@ pub(crate) fn redirector(stats: &kinetic_redirector::stats::Stats) -> Vec<Metric
         metrics.push(
             Metric::counter("kinetic_redirector_refusals", "Requests refused.", *count).with("code", code),
         );
+    }
+    metrics
+}
+
+/// The provisioner's numbers. `leads`: decisions are made here.
+pub(crate) fn provision(
+    status: &kinetic_redirector::fleet::Status,
+    counts: &crate::shell::provision::Counts,
+    leads: bool,
+) -> Vec<Metric> {
+    let mut metrics = numbers!(status, "kinetic_provision", {
+        gauge wanted: "Provisioned analyzers that there should be.",
+        gauge running: "Provisioned analyzers that have registered.",
+        gauge starting: "Provisioned analyzers that have not registered yet.",
+        gauge draining: "Provisioned analyzers that are losing their sources.",
+        gauge stopping: "Provisioned analyzers that are to be gone.",
+        gauge failures: "Starts that failed since the last that did not.",
+        counter failed: "Starts that came to nothing, and analyzers that ended soon after.",
+    });
+    let held = if status.held.is_some() { 1.0 } else { 0.0 };
+    let help = "1 while another analyzer is wanted and cannot be started now.";
+    metrics.push(Metric::gauge("kinetic_provision_held", help, held));
+    let help = "1 while this redirector leads and decides about the fleet.";
+    metrics.push(Metric::gauge("kinetic_provision_leads", help, if leads { 1.0 } else { 0.0 }));
+    for ((action, outcome), count) in counts {
+        let help = "What the provisioner was told, by how it went; planned: a dry run.";
+        let metric = Metric::counter("kinetic_provision_actions", help, *count);
+        metrics.push(metric.with("action", *action).with("outcome", *outcome));
     }
     metrics
 }

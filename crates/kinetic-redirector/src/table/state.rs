@@ -1,0 +1,65 @@
+//! The table as messages say it.
+
+use std::ops::Bound;
+
+use kinetic_wire::{Change, OwnerState, SourceKey, SourceState};
+
+use super::{HELD, LEAVING, LOGGED, NOBODY, Table};
+use crate::changes::Changes;
+
+impl Table {
+    /// A unit as it is now.
+    pub(crate) fn state(&self, unit: u32) -> SourceState {
+        let entry = self.unit(unit);
+        let data_type = match (unit as usize).checked_sub(self.map.units()) {
+            None => self.map.needs(unit).1,
+            Some(index) => self.unlisted[index].data_type,
+        };
+        let owner = (entry.owner != NOBODY).then(|| OwnerState {
+            node: self.node(entry.owner).name.clone(),
+            epoch: entry.epoch,
+            since_ms: entry.since_ms,
+            why: entry.why,
+            held: entry.is(HELD),
+            leaving: entry.is(LEAVING),
+        });
+        SourceState {
+            source: self.key(unit),
+            region: self.region(unit).clone(),
+            data_type,
+            rate: u64::from(entry.rate),
+            owner,
+        }
+    }
+
+    /// Numbers of units in the order of their keys, from after this key on.
+    pub(crate) fn after(&self, after: Option<&SourceKey>) -> impl Iterator<Item = u32> {
+        let first = after.map_or(0, |key| self.map.rank_after(key));
+        let mut listed = (first..self.map.units() as u32).peekable();
+        let bound = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut unlisted = self.unlisted_of.range::<SourceKey, _>((bound, Bound::Unbounded)).peekable();
+        std::iter::from_fn(move || {
+            let (Some(&rank), Some((key, _))) = (listed.peek(), unlisted.peek()) else {
+                return listed.next().or_else(|| unlisted.next().map(|(_, unit)| *unit));
+            };
+            if self.map.unit(rank).key() < **key {
+                listed.next()
+            } else {
+                unlisted.next().map(|(_, unit)| *unit)
+            }
+        })
+    }
+
+    /// Takes at most `max` changes out of the log; see [`Changes`].
+    pub(crate) fn take_changes(&mut self, max: usize) -> Changes {
+        let (gone, units, resync) = self.log.take(max);
+        let mut list: Vec<Change> = gone.into_iter().map(Change::SourceGone).collect();
+        for unit in units {
+            self.units[unit as usize].flags &= !LOGGED;
+            if !resync {
+                list.push(Change::Source(self.state(unit)));
+            }
+        }
+        Changes { list, resync, more: !self.log.is_empty() }
+    }
+}
