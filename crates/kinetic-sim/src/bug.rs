@@ -12,6 +12,8 @@ pub enum Bug {
     LossUntold,
     /// The analyzer's shell acknowledges with `multiple` what it is asked to acknowledge one by one.
     AckTooMuch,
+    /// The analyzer's shell says that a snapshot is kept, and throws it away.
+    SnapshotDropped,
     /// The analyzer's monotonic clock stands still while its process does.
     SuspendedClock,
     /// The alert node takes every event for one of the highest epoch.
@@ -38,11 +40,12 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AckOnReceipt,
         Self::ConfirmedUnsent,
         Self::LossUntold,
         Self::AckTooMuch,
+        Self::SnapshotDropped,
         Self::SuspendedClock,
         Self::EpochIgnored,
         Self::AckBeforeAppend,

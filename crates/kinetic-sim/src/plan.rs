@@ -22,7 +22,7 @@ const FAULTS_FROM: Time = 25 * SECOND;
 const FAULTS_UNTIL: Time = 230 * SECOND;
 /// By then every source has its owner again. The longest way there: a connection that is given up (30 s) and made again
 /// (10 s), a redirector that listens (21.5 s), a refusal that asks for 30 s.
-const OWNED_BY: Time = FAULTS_UNTIL + 110 * SECOND;
+const OWNED_BY: Time = FAULTS_UNTIL + 130 * SECOND;
 /// The end: the last window has been judged, the last mail sent.
 const END: Time = OWNED_BY + 60 * SECOND;
 
@@ -143,6 +143,7 @@ pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
                 origin,
                 persistent: size.persistent,
                 inc: u128::from(rng.next()),
+                goes_out: feed + 1 == FACTORS.len(),
                 bodies,
             };
             publishers.push(world.add(&format!("pub{number}{feed}"), Role::Publisher(Rc::new(orders))));
@@ -213,10 +214,11 @@ pub fn run(seed: u64, bugs: &[Bug], with_timeline: bool) -> Outcome {
             plan_fault(&mut world, &mut rng, &cast, *fault);
         }
     }
+    world.plan(FAULTS_UNTIL, Step::Disarm);
     world.plan(OWNED_BY, Step::MustBeOwned);
     world.plan(OWNED_BY, Step::Quiet);
     world.run(END);
-    world.finish(Excuses { late: faults.contains(&Fault::Wall) || faults.contains(&Fault::Cut) });
+    world.finish(Excuses { late: faults.contains(&Fault::Wall) || faults.contains(&Fault::Cut) }, size.windows);
     let samples = &world.ledger.samples;
     Outcome {
         seed,
@@ -253,9 +255,11 @@ fn plan_fault(world: &mut World, rng: &mut Rng, cast: &Cast, fault: Fault) {
             // Half of them just when something has come, which is when there is something to lose.
             let at_work = rng.permille(500);
             let frames = u32::try_from(rng.index(6)).unwrap_or(0);
-            let crash = if at_work { Step::CrashAfter(proc, frames) } else { Step::Crash(proc, rng.index(4)) };
-            world.plan(from, crash);
-            let until = if at_work { from + 70 * SECOND } else { until };
+            if at_work {
+                world.plan(from, Step::CrashAfter(proc, frames, until - from));
+                return;
+            }
+            world.plan(from, Step::Crash(proc, rng.index(4)));
             world.plan(until, Step::Start(proc));
         }
         Fault::Leave => {

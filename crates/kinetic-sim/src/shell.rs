@@ -71,6 +71,12 @@ pub(crate) enum Job {
     Republish(AlertId),
     /// A clean close has taken too long.
     CloseTimeout(Slot),
+    /// An analyzer sends itself a message through a source's queue; the next one comes twice as long after.
+    Knock(Slot, LinkId, Time),
+    /// A snapshot is to be published again.
+    Keep(Slot, u64),
+    /// An empty snapshot queue is looked at once more.
+    ReadAgain(Slot),
     /// The redirector's state is on disk.
     Stored(Stored),
     /// Records are on disk.

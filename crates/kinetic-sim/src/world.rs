@@ -25,6 +25,9 @@ pub const BEGIN_S: i64 = 1_795_176_000;
 /// Ticks of one machine at one moment before somebody asks why.
 const TICKS_MAX: u32 = 200;
 
+/// Snapshots that a queue of them keeps.
+const SNAPSHOTS_MAX: usize = 8;
+
 /// What a process is.
 #[derive(Clone, Debug)]
 pub(crate) enum Role {
@@ -41,8 +44,10 @@ pub enum Step {
     Start(ProcId),
     /// A process ends at once; its disk stays. The last frames of each connection, so many, are not sent.
     Crash(ProcId, usize),
-    /// A process ends right after the delivery or confirm that is so many from now.
-    CrashAfter(ProcId, u32),
+    /// A process ends right after the delivery or confirm that is so many from now, and is back after a time.
+    CrashAfter(ProcId, u32, Time),
+    /// What was to end at work, and has not, need not any more.
+    Disarm,
     /// A process is asked to leave in good order.
     Shutdown(ProcId),
     /// A process stands still.
@@ -88,7 +93,7 @@ struct Proc {
     wake_at: Option<Time>,
     ticks: u32,
     /// Deliveries and confirms until it ends.
-    trap: Option<u32>,
+    trap: Option<(u32, Time)>,
     disk: Disk,
 }
 
@@ -234,9 +239,11 @@ impl World {
             return;
         }
         let is_tick = matches!(tell, Tell::Tick);
-        let springs = matches!(tell, Tell::Frame(_, Down::Deliver { .. } | Down::Confirm(_)));
-        let falls = springs && proc.trap == Some(0);
-        proc.trap = if falls { None } else { proc.trap.map(|left| left - u32::from(springs)) };
+        let mut falls = None;
+        if let (Some((left, back)), Tell::Frame(_, Down::Deliver { .. } | Down::Confirm(_))) = (proc.trap, &tell) {
+            falls = (left == 0).then_some(back);
+            proc.trap = left.checked_sub(1).map(|left| (left, back));
+        }
         self.timeline.note(self.net.now, &proc.name, || tell.brief());
         let Some(mut shell) = proc.shell.take() else { return };
         let goes_on = {
@@ -253,11 +260,14 @@ impl World {
             };
             shell.tell(tell, &mut reach)
         };
-        if goes_on && !falls {
+        if goes_on && falls.is_none() {
             self.wake_later(id, life, &shell, is_tick);
             self.procs[id.0].shell = Some(shell);
         } else {
             self.end(id, 0);
+        }
+        if let Some(back) = falls {
+            self.plan(self.net.now + back, Step::Start(id));
         }
     }
 
@@ -289,7 +299,8 @@ impl World {
         match step {
             Step::Start(proc) => self.start(proc),
             Step::Crash(proc, lost) => self.end(proc, lost),
-            Step::CrashAfter(proc, frames) => self.procs[proc.0].trap = Some(frames),
+            Step::CrashAfter(proc, frames, back) => self.procs[proc.0].trap = Some((frames, back)),
+            Step::Disarm => self.procs.iter_mut().for_each(|proc| proc.trap = None),
             Step::Shutdown(proc) => self.tell(proc, self.procs[proc.0].life, Tell::Shutdown),
             Step::Pause(proc) => {
                 self.procs[proc.0].stands_still = true;
@@ -422,9 +433,12 @@ impl World {
         }
     }
 
-    /// The last checks.
-    pub fn finish(&mut self, excuses: Excuses) {
+    /// The last checks. Samples were published for so many windows.
+    pub fn finish(&mut self, excuses: Excuses, windows: u64) {
         check::counts(&mut self.ledger, self.net.now, excuses);
+        if !excuses.late {
+            check::verdicts(&mut self.ledger, self.net.now, windows);
+        }
         let mut mailed: Vec<&str> = Vec::new();
         for proc in &self.procs {
             mailed.extend(proc.disk.inbox.iter().map(|(_, _, to)| to.as_str()));
@@ -479,6 +493,8 @@ fn declare(broker: &mut Broker, revision: &Revision, quorum: bool) {
             let key = kinetic_wire::SourceKey::new(customer.name.as_str(), source.name.as_str());
             let queue = names::source_queue(&key);
             broker.queue(&queue, QueueOptions { quorum, max_length: Some(100_000), ..durable.clone() });
+            let snapshots = QueueOptions { durable: true, max_length: Some(SNAPSHOTS_MAX), ..QueueOptions::default() };
+            broker.queue(&names::snapshot_queue(&key), snapshots);
             for pattern in &source.routing {
                 broker.bind(&ingress, &queue, pattern);
             }

@@ -5,7 +5,7 @@ use kinetic_sim::check::Invariant;
 use kinetic_sim::plan;
 
 /// Seeds within which every planted bug must be caught.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 300;
 
 fn caught(bug: Bug, by: Invariant) {
     caught_all(&[bug], by);
@@ -42,6 +42,11 @@ fn loss_untold() {
 #[test]
 fn ack_too_much() {
     caught(Bug::AckTooMuch, Invariant::CountsOnce);
+}
+
+#[test]
+fn snapshot_dropped() {
+    caught(Bug::SnapshotDropped, Invariant::SameVerdicts);
 }
 
 #[test]
