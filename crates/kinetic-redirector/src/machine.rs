@@ -431,9 +431,9 @@ impl Redirector {
         self.listen_until = now.mono + listen;
         self.copy.stop();
         self.teller.begin();
-        self.placing.listen();
+        self.placing.presume_all();
         // What changed while it was a copy, nobody copies from us.
-        while self.placing.take_changes(usize::MAX).more {}
+        self.placing.take_changes();
         if !self.listening {
             self.placing.end_of_listening(now, &self.leases, &mut self.epochs);
         }
@@ -472,7 +472,7 @@ impl Redirector {
         // Analyzers have to register with the next leader in any case; who leads then adopts what they hold.
         self.leases.clear();
         self.parked.clear();
-        self.placing.listen();
+        self.placing.presume_all();
         (self.serving, self.listening) = (false, false);
         self.copy.begin();
         self.counted.deposed += 1;

@@ -139,8 +139,7 @@ impl Redirector {
     fn apply(&mut self, now: Now, change: Change) {
         match change {
             Change::Source(state) => self.placing.presume(&state),
-            // Its own schema will say so as well; what is presumed until then is nobody's loss.
-            Change::SourceGone(_) => {}
+            Change::SourceGone(source) => self.placing.presume_gone(&source),
             Change::Analyzer(state) => {
                 if !state.relieved {
                     self.placing.reinstate(&state.node);

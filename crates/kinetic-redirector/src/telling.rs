@@ -23,9 +23,8 @@ pub const TELL_MAX: Duration = Duration::from_millis(900);
 pub const TELL_MIN: Duration = Duration::from_millis(100);
 /// Changes in one message.
 pub const CHANGES_MAX: usize = 1_000;
-/// Changes that wait to be told, beside those that the table remembers; when that has too many, they are dropped, a number is left
-/// out, and copies are made anew (counted).
-pub const PENDING_MAX: usize = 10_000;
+/// Changes that wait to be told; beyond it they are dropped, a number is left out, and copies are made anew (counted).
+pub const PENDING_MAX: usize = 20_000;
 /// Sources on one page.
 pub const PAGE_MAX: u32 = 1_000;
 
@@ -35,8 +34,6 @@ pub(crate) struct Teller {
     seq: u64,
     told_at: Option<Mono>,
     pending: VecDeque<Change>,
-    /// The table has more.
-    more: bool,
     /// Analyzers that have changed, and whether they are still there.
     analyzers: BTreeMap<NodeId, bool>,
     pub(crate) told: u64,
@@ -63,8 +60,15 @@ impl Teller {
 
     /// When the next message is due.
     pub(crate) fn next(&self) -> Mono {
-        let quiet = self.pending.is_empty() && self.analyzers.is_empty() && !self.more;
+        let quiet = self.pending.is_empty() && self.analyzers.is_empty();
         self.told_at.map_or(Mono(0), |at| at + if quiet { TELL_MAX } else { TELL_MIN })
+    }
+
+    fn add(&mut self, changes: Vec<Change>) {
+        self.pending.extend(changes);
+        if self.pending.len() > PENDING_MAX {
+            self.overflow();
+        }
     }
 
     /// More has changed than is told one by one.
@@ -78,16 +82,15 @@ impl Teller {
 impl Redirector {
     /// Looks at what has changed: owners are nudged, and standbys told when it is time.
     pub(crate) fn tell(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.teller.pending.len() < PENDING_MAX {
-            let changes = self.placing.take_changes(CHANGES_MAX);
-            self.teller.more = changes.more;
-            self.nudge_for(&changes.list);
-            if changes.resync {
+        match self.placing.take_changes() {
+            Some(changes) => {
+                self.nudge_for(&changes);
+                self.teller.add(changes);
+            }
+            None => {
                 self.teller.overflow();
                 let nodes: Vec<NodeId> = self.leases.iter().map(|(node, _)| node.clone()).collect();
                 nodes.iter().for_each(|node| self.nudge(node));
-            } else {
-                self.teller.pending.extend(changes.list);
             }
         }
         if now.mono < self.teller.next() {
@@ -155,7 +158,7 @@ impl Redirector {
             listening: self.listening,
             analyzers: analyzers.collect(),
             sources,
-            moves: self.placing.records().filter(|_| first).cloned().collect(),
+            moves: if first { self.placing.moves_newest_first() } else { Vec::new() },
             unowned: self.placing.table.unowned().len() as u64,
             next,
             now_ms: now.wall.as_ms(),
