@@ -3,24 +3,15 @@
 
 use std::time::Duration;
 
-use kinetic_tests::amqp::queue_depth;
+use kinetic_tests::BrokerKind;
 use kinetic_tests::dice::Dice;
 use kinetic_tests::needs::{is_long, say};
-use kinetic_tests::numbered::{self, Ear, Stream, accepted, differences};
-use kinetic_tests::poll::eventually_within;
 use kinetic_tests::schema::Queues;
-use kinetic_tests::world::Node;
-use kinetic_tests::{BrokerKind, World, eventually};
 
-/// The sources of the stream with their rules: `hits` of the last `of` windows.
-const RULES: [(&str, u32, u32); 2] = [("one", 1, 1), ("three", 3, 5)];
-/// Between two bodies of one stream.
-const PAUSE: Duration = Duration::from_millis(10);
+use crate::stage::{RULES, Stage};
+
 /// Longest time between a successor's first verdict and the next kill, milliseconds.
 const CALM_MS: u64 = 1_500;
-
-/// How long the last windows may take to be closed and judged, once nothing more comes.
-const CLOSING: Duration = Duration::from_secs(20);
 
 /// How a run goes.
 struct Plan {
@@ -63,6 +54,7 @@ mod owners_killed_under_load {
         tell("classic", &[Need::Git, Need::RabbitMq], &short(BrokerKind::RabbitMq, Queues::Classic));
     }
 
+    /// On one node in the short form, on three in the long one.
     #[test]
     #[ignore = "a successor forgets which feeds fire: until owners leave snapshots"]
     fn quorum() {
@@ -87,77 +79,35 @@ mod owners_killed_under_load {
 
 fn every_window_has_its_verdict(story: &str, plan: &Plan) {
     let mut dice = Dice::new(story);
-    let acme = numbered::customer();
-    let world = World::start_with(plan.broker, plan.queues, std::slice::from_ref(&acme));
-    let alert = world.alert();
-    let ear = Ear::start(world.control_address());
-    let _redirector = world.redirector_with("redirector", plan.lease);
-    let mut analyzers: Vec<(String, Node)> =
-        ["analyzer-1", "analyzer-2"].map(|name| start(&world, name)).into();
-    for (source, ..) in RULES {
-        eventually("the source has an owner", || {
-            match queue_depth(&world.region_address(), &format!("src.acme.{source}")) {
-                Some(depth) if depth.consumers > 0 => Ok(()),
-                other => Err(other),
-            }
-        });
-    }
-    let streams = RULES.map(|(source, ..)| Stream::start(world.customer_address(&acme), source, PAUSE));
+    let mut stage = Stage::start_with(plan.broker, plan.queues, plan.lease);
+    let streams = stage.streams();
     let mut times = Vec::new();
     for kill in 0..plan.kills {
         let (source, ..) = RULES[kill % RULES.len()];
-        times.push(kill_the_owner(&mut dice, &ear, source, &mut analyzers));
-        analyzers.push(start(&world, &format!("analyzer-{}", kill + 3)));
+        std::thread::sleep(Duration::from_millis(dice.below(CALM_MS)));
+        times.push(kill_the_owner(&mut stage, source));
+        stage.add(&format!("analyzer-{}", kill + 3));
     }
-    let published = streams.map(Stream::stop);
     times.sort();
     let rank = |share: f64| times[((times.len() as f64 * share).ceil() as usize).max(1) - 1];
+    let [p50, p99] = [0.5, 0.99].map(rank);
+    let (kills, lease) = (plan.kills, plan.lease[0]);
     say(&format!(
-        "{story}: {} kills of the owner (lease {} ms), to the successor's first verdict p50 {:?}, p99 {:?}, longest {:?}",
-        plan.kills,
-        plan.lease[0],
-        rank(0.5),
-        rank(0.99),
-        times[times.len() - 1]
+        "{story}: {kills} kills of the owner, lease {lease} ms, to the successor's first verdict p50 {p50:?}, p99 {p99:?}"
     ));
-    let mut counted = 0;
-    for ((windows, _), (analytic, hits, of)) in published.iter().zip(RULES) {
-        assert!(windows.len() > plan.kills, "too few windows to mean anything: {}", windows.len());
-        let what = format!("{analytic}: every window has the verdict of an undisturbed run");
-        eventually_within(CLOSING, &what, || {
-            let lines = differences(windows, &accepted(&ear.heard(), analytic), hits, of);
-            if lines.is_empty() { Ok(()) } else { Err(lines) }
-        });
-        counted += numbered::expected(windows, hits, of).len() as u64;
-    }
-    // The alert node refuses what the ear hears as well: it has recorded these verdicts and no other.
-    let ends = RULES.len() as u64;
-    let recorded = alert.metric("kinetic_alert_events_total");
-    assert!((counted..=counted + ends).contains(&recorded), "{recorded} recorded, {counted} expected");
-    assert!(rank(0.99) <= plan.goal, "longer than {:?}: {times:?}", plan.goal);
-}
-
-fn start(world: &World, name: &str) -> (String, Node) {
-    (name.to_owned(), world.analyzer(name))
+    stage.finish(streams);
+    assert!(p99 <= plan.goal, "longer than {:?}: {times:?}", plan.goal);
 }
 
 /// Kills whoever said the last verdict on a source, and waits for another to say one; returns how long that took.
-fn kill_the_owner(dice: &mut Dice, ear: &Ear, source: &str, analyzers: &mut Vec<(String, Node)>) -> Duration {
-    std::thread::sleep(Duration::from_millis(dice.below(CALM_MS)));
-    let owner = eventually("the last verdict is that of a living analyzer", || {
-        let heard = ear.heard();
-        let last = heard.iter().rfind(|heard| heard.event.source.as_str() == source);
-        let speaker = last.map(|heard| heard.event.node.as_str());
-        analyzers
-            .iter()
-            .position(|(name, _)| Some(name.as_str()) == speaker)
-            .ok_or(speaker.map(str::to_owned))
-    });
-    let (name, mut node) = analyzers.swap_remove(owner);
+fn kill_the_owner(stage: &mut Stage, source: &str) -> Duration {
+    let owner = stage.owner(source);
+    let place = stage.analyzers.iter().position(|(name, _)| *name == owner).expect("the owner lives");
+    let (_, mut node) = stage.analyzers.swap_remove(place);
     let killed = node.process.kill();
-    let first = ear.wait_for("a verdict of the successor", |heard| {
+    let first = stage.ear.wait_for("a verdict of the successor", |heard| {
         let event = &heard.event;
-        heard.at > killed && event.source.as_str() == source && event.node.as_str() != name
+        heard.at > killed && event.source.as_str() == source && event.node.as_str() != owner
     });
     first.at.duration_since(killed)
 }

@@ -1,5 +1,9 @@
 //! Analyzers that nobody started by hand: the redirector has them started when there is work, replaces those that die,
 //! retires those that are idle, and takes its children with it when it ends.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "looks at processes and at what a script has noted, outside any adapter"
+)]
 
 use std::path::{Path, PathBuf};
 

@@ -17,6 +17,10 @@ impl Dice {
         let given = std::env::var(SEED).ok().and_then(|text| text.parse().ok());
         let seed = given.unwrap_or_else(|| wall_now().0.unsigned_abs());
         say(&format!("{story}: {SEED}={seed}"));
+        Self::seeded(seed)
+    }
+
+    fn seeded(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -28,4 +32,10 @@ impl Dice {
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % bound
     }
+}
+
+/// An id that nobody else has.
+#[must_use]
+pub fn uuid() -> uuid::Uuid {
+    uuid::Uuid::from_u128(u128::from(Dice::seeded(wall_now().0.unsigned_abs()).below(u64::MAX)))
 }

@@ -165,6 +165,25 @@ impl SchemaRepo {
         text(&self.bare)
     }
 
+    /// A copy of the bare repository beside it, which hears of nothing until [`SchemaRepo::push_to`]; its address.
+    ///
+    /// # Panics
+    /// If that does not work.
+    #[must_use]
+    pub fn mirror(&self, name: &str) -> String {
+        let mirror = text(&self.bare.with_file_name(name));
+        run(git().args(["clone", "--quiet", "--mirror", &text(&self.bare), &mirror]));
+        mirror
+    }
+
+    /// Brings a mirror up to date.
+    ///
+    /// # Panics
+    /// If that does not work.
+    pub fn push_to(&self, mirror: &str) {
+        run(self.git(&["push", "--quiet", mirror, "HEAD:main"]));
+    }
+
     /// The clone.
     #[must_use]
     pub fn clone_dir(&self) -> &Path {

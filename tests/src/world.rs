@@ -241,13 +241,29 @@ impl World {
     /// The same with another way to the broker, a [`Proxy`] for one.
     #[must_use]
     pub fn role_at(&self, broker: SocketAddr, role: &str, node: &str, more: &[&str]) -> Node {
-        let launch = Launch::new(kinetic())
+        let launch = self.launch(broker, &self.schema.remote(), role, node, node).args(more.iter().copied());
+        Node::start(launch, node, self.dir.path())
+    }
+
+    /// The same, following another repository.
+    #[must_use]
+    pub fn role_following(&self, remote: &str, role: &str, node: &str) -> Node {
+        Node::start(self.launch(self.amqp(), remote, role, node, node), node, self.dir.path())
+    }
+
+    /// One more process of a node that runs already, with a data directory of its own.
+    #[must_use]
+    pub fn twin(&self, role: &str, node: &str, data_dir: &str) -> Node {
+        let launch = self.launch(self.amqp(), &self.schema.remote(), role, node, data_dir);
+        Node::start(launch, data_dir, self.dir.path())
+    }
+
+    fn launch(&self, broker: SocketAddr, remote: &str, role: &str, node: &str, data_dir: &str) -> Launch {
+        Launch::new(kinetic())
             .args([role])
             .args(self.broker_words_at(broker))
-            .args(["--schema", &self.schema.remote(), "--fetch-interval", "1", "--node", node])
-            .args(["--data-dir", &text(&self.dir.path().join(node))])
-            .args(more.iter().copied());
-        Node::start(launch, node, self.dir.path())
+            .args(["--schema", remote, "--fetch-interval", "1", "--node", node])
+            .args(["--data-dir", &text(&self.dir.path().join(data_dir))])
     }
 
     /// A redirector with short leases, ready to answer.

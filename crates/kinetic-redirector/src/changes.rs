@@ -1,28 +1,15 @@
 //! What changed since somebody last asked: a bounded list of units, each at most once, told as they are when asked.
 
-use kinetic_wire::{Change, SourceKey};
+use kinetic_wire::SourceKey;
 
 /// Changes remembered; past it whoever keeps a copy must make it anew.
-pub(crate) const CHANGES_MAX: usize = 65_536;
-
-/// What changed since the last call.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Changes {
-    /// Sources that are no more, then sources as they are now.
-    pub(crate) list: Vec<Change>,
-    /// More changed than could be remembered: copies must be made anew.
-    pub(crate) resync: bool,
-    /// There are more: ask again.
-    pub(crate) more: bool,
-}
+pub(crate) const CHANGES_MAX: usize = 16_384;
 
 /// Units whose state is to be told, and keys of those that are gone.
 #[derive(Debug, Default)]
 pub(crate) struct ChangeLog {
     units: Vec<u32>,
     gone: Vec<SourceKey>,
-    /// Told so far of `units` since it was last empty, from its front.
-    told: usize,
     overflowed: bool,
     /// Times that it overflowed.
     pub(crate) overflows: u64,
@@ -54,30 +41,15 @@ impl ChangeLog {
         !self.overflowed
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.units.is_empty() && self.gone.is_empty() && !self.overflowed
-    }
-
     /// Units are about to get new numbers: whoever holds them notes them again. False where nothing more can be noted.
     pub(crate) fn forget_units(&mut self) -> bool {
-        (self.units, self.told) = (Vec::new(), 0);
+        self.units = Vec::new();
         !self.overflowed
     }
 
-    /// Up to `max` keys and units, or all that it has after an overflow, and whether that happened.
-    pub(crate) fn take(&mut self, max: usize) -> (Vec<SourceKey>, Vec<u32>, bool) {
-        if std::mem::take(&mut self.overflowed) {
-            let units = self.units.split_off(self.told);
-            (self.units, self.told) = (Vec::new(), 0);
-            return (Vec::new(), units, true);
-        }
-        let gone: Vec<SourceKey> = self.gone.drain(..max.min(self.gone.len())).collect();
-        let end = (self.told + max - gone.len()).min(self.units.len());
-        let units = self.units[self.told..end].to_vec();
-        self.told = end;
-        if self.told == self.units.len() {
-            (self.units, self.told) = (Vec::new(), 0);
-        }
-        (gone, units, false)
+    /// All that it has, and whether it had more.
+    pub(crate) fn take(&mut self) -> (Vec<SourceKey>, Vec<u32>, bool) {
+        let overflowed = std::mem::take(&mut self.overflowed);
+        (std::mem::take(&mut self.gone), std::mem::take(&mut self.units), overflowed)
     }
 }

@@ -331,3 +331,6 @@ fn bound(total: u64, mean: u64, capacity: u32, total_capacity: u128) -> u64 {
     let units = share.div_ceil(4 * total_capacity * u128::from(mean));
     u64::try_from(units * u128::from(mean)).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

@@ -484,3 +484,6 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -257,7 +257,9 @@ impl Broker {
     }
 
     fn cancel(&mut self, now: Time, conn: ConnId) {
-        let Some(name) = self.channels.get_mut(&conn).and_then(|channel| channel.queue.take()) else { return };
+        let Some(name) = self.channels.get_mut(&conn).and_then(|channel| channel.queue.take()) else {
+            return;
+        };
         let Some(queue) = self.queues.get_mut(&name) else { return };
         queue.consumers.retain(|consumer| consumer.conn != conn);
         if queue.consumers.is_empty() && queue.options.auto_delete {
@@ -361,7 +363,8 @@ impl Broker {
     }
 
     fn peek(&mut self, conn: ConnId, name: &str) {
-        let taken = self.queues.get_mut(name).map(|queue| std::mem::take(&mut queue.ready)).unwrap_or_default();
+        let taken =
+            self.queues.get_mut(name).map(|queue| std::mem::take(&mut queue.ready)).unwrap_or_default();
         let messages = taken.iter().map(|item| Rc::clone(&item.message)).collect();
         if let Some(channel) = self.channels.get_mut(&conn) {
             for item in taken {

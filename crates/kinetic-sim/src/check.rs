@@ -96,7 +96,10 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
         }
     }
     for ((source, window, origin), _) in verdicts {
-        found.push((Invariant::CountsOnce, format!("{source} {origin} window {window}: nobody published for it")));
+        found.push((
+            Invariant::CountsOnce,
+            format!("{source} {origin} window {window}: nobody published for it"),
+        ));
     }
     for sample in ledger.samples.iter().filter(|sample| sample.dropped && sample.was_in_time()) {
         if !excuses.late {
@@ -157,7 +160,10 @@ pub(crate) fn verdicts(ledger: &mut Ledger, at: Time, windows: u64) {
 }
 
 fn must_count(sample: &Sample) -> bool {
-    sample.confirmed && sample.was_in_time() && !sample.dropped && sample.gone.is_none_or(|why| why == Gone::Planted)
+    sample.confirmed
+        && sample.was_in_time()
+        && !sample.dropped
+        && sample.gone.is_none_or(|why| why == Gone::Planted)
 }
 
 /// One feed's window: what its verdict counted against what was published.
@@ -181,7 +187,10 @@ fn feed(place: &str, samples: &[Sample], verdicts: &[f64], is_due: bool) -> Vec<
         if times < least || times > sample.sent {
             found.extend(wrong(format!("sample {} was counted {times} times: {sample:?}", sample.digit)));
         } else if times > 1 && REPEATS_ARE_RECOGNISED {
-            let text = format!("{place}: sample {} was sent {} times and counted {times} times", sample.digit, sample.sent);
+            let text = format!(
+                "{place}: sample {} was sent {} times and counted {times} times",
+                sample.digit, sample.sent
+            );
             found.push((Invariant::RepeatCountsOnce, text));
         }
     }

@@ -49,16 +49,8 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Crash,
-        Self::Leave,
-        Self::Pause,
-        Self::Cut,
-        Self::Drop,
-        Self::Broker,
-        Self::Slow,
-        Self::Wall,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Crash, Self::Leave, Self::Pause, Self::Cut, Self::Drop, Self::Broker, Self::Slow, Self::Wall];
 }
 
 /// How a run went.
@@ -121,9 +113,7 @@ impl Default for Size {
 /// A world with its processes planned to start, and its samples planned to be published.
 #[must_use]
 pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
-    let revisions = vec![
-        installation::revision("r1", size.customers, size.sources, false),
-    ];
+    let revisions = vec![installation::revision("r1", size.customers, size.sources, false)];
     let sources = installation::sources(&revisions[0].schema);
     let mut world = World::new(seed, revisions, size.quorum, bugs);
     let mut rng = Rng::new(seed, 4);
@@ -218,7 +208,10 @@ pub fn run(seed: u64, bugs: &[Bug], with_timeline: bool) -> Outcome {
     world.plan(OWNED_BY, Step::MustBeOwned);
     world.plan(OWNED_BY, Step::Quiet);
     world.run(END);
-    world.finish(Excuses { late: faults.contains(&Fault::Wall) || faults.contains(&Fault::Cut) }, size.windows);
+    world.finish(
+        Excuses { late: faults.contains(&Fault::Wall) || faults.contains(&Fault::Cut) },
+        size.windows,
+    );
     let samples = &world.ledger.samples;
     Outcome {
         seed,

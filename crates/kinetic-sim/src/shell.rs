@@ -73,6 +73,8 @@ pub(crate) enum Job {
     CloseTimeout(Slot),
     /// An analyzer sends itself a message through a source's queue; the next one comes twice as long after.
     Knock(Slot, LinkId, Time),
+    /// A probe was not delivered in time.
+    ProbeTimeout(Slot, u64),
     /// A snapshot is to be published again.
     Keep(Slot, u64),
     /// An empty snapshot queue is looked at once more.

@@ -240,7 +240,9 @@ impl World {
         }
         let is_tick = matches!(tell, Tell::Tick);
         let mut falls = None;
-        if let (Some((left, back)), Tell::Frame(_, Down::Deliver { .. } | Down::Confirm(_))) = (proc.trap, &tell) {
+        if let (Some((left, back)), Tell::Frame(_, Down::Deliver { .. } | Down::Confirm(_))) =
+            (proc.trap, &tell)
+        {
             falls = (left == 0).then_some(back);
             proc.trap = left.checked_sub(1).map(|left| (left, back));
         }
@@ -469,6 +471,7 @@ fn analyzer_config(node: &str, life: Life, seed: u64) -> AnalyzerConfig {
         inc: Incarnation(Uuid::from_u128(u128::from(life.0) << 64 | u128::from(seed))),
         serves: Serves::default(),
         capacity: 100,
+        zone: None,
         held_max: 32_768,
         series_max: 100_000,
         seed,
@@ -493,7 +496,8 @@ fn declare(broker: &mut Broker, revision: &Revision, quorum: bool) {
             let key = kinetic_wire::SourceKey::new(customer.name.as_str(), source.name.as_str());
             let queue = names::source_queue(&key);
             broker.queue(&queue, QueueOptions { quorum, max_length: Some(100_000), ..durable.clone() });
-            let snapshots = QueueOptions { durable: true, max_length: Some(SNAPSHOTS_MAX), ..QueueOptions::default() };
+            let snapshots =
+                QueueOptions { durable: true, max_length: Some(SNAPSHOTS_MAX), ..QueueOptions::default() };
             broker.queue(&names::snapshot_queue(&key), snapshots);
             for pattern in &source.routing {
                 broker.bind(&ingress, &queue, pattern);

@@ -44,9 +44,18 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter alerts_dropped: "Alert events dropped because too many were waiting for the broker.",
         gauge alerts_pending: "Alert events published and not confirmed yet.",
         counter fenced: "Times that all sources were let go because the lease could not be trusted any more.",
+        counter probes: "Messages sent to itself through sources' queues, to prove silence or to be sure of a source.",
+        counter probes_failed: "Of those, that did not come back in time while nothing else came either.",
+        counter degraded_lost: "Sources let go because without a lease the broker did not answer for them.",
+        counter nudges: "Times a redirector asked for a heartbeat.",
+        counter witness_lost: "Times that the message of the witness queue was lost.",
+        counter alerts_withheld: "Alert events held back for a while because the witness was lost.",
         counter requests_failed: "Requests to the redirector that were not answered.",
         counter replies_ignored: "Answers of the redirector that made no sense or came from an older term.",
     });
+    let witness = if stats.witness { 1.0 } else { 0.0 };
+    let help = "1 while the broker bears witness that this node's connection stands.";
+    metrics.push(Metric::gauge("kinetic_analyzer_witness", help, witness));
     let degraded = if stats.degraded { 1.0 } else { 0.0 };
     let help = "1 while the lease has lapsed unanswered and the node goes on with what it owns.";
     metrics.push(Metric::gauge("kinetic_analyzer_degraded", help, degraded));

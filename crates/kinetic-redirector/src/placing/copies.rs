@@ -6,10 +6,9 @@
 
 use std::time::Duration;
 
-use kinetic_wire::{MoveRecord, MoveWhy, NodeId, Now, SourceKey, SourceState};
+use kinetic_wire::{Change, MoveRecord, MoveWhy, NodeId, Now, SourceKey, SourceState};
 
 use super::Placing;
-use crate::changes::Changes;
 use crate::epochs::Epochs;
 use crate::lease::Leases;
 use crate::table::NOBODY;
@@ -30,8 +29,15 @@ impl Placing {
         self.table.measure(unit, state.rate);
     }
 
+    /// A copy of the map says that a source is no more. What it is here, the schema says; but nobody is known to own it.
+    pub(crate) fn presume_gone(&mut self, source: &SourceKey) {
+        if let Some(unit) = self.table.find(source).filter(|&unit| self.table.is_presumed(unit)) {
+            self.table.release(unit, MoveWhy::Changed);
+        }
+    }
+
     /// A leadership begins: whoever owned something is presumed to own it still, and has the listen period to say so.
-    pub(crate) fn listen(&mut self) {
+    pub(crate) fn presume_all(&mut self) {
         self.listening = true;
         self.departures.clear();
         self.shedding.clear();
@@ -59,9 +65,9 @@ impl Placing {
         }
     }
 
-    /// The last moves, newest first.
-    pub(crate) fn records(&self) -> impl ExactSizeIterator<Item = &MoveRecord> {
-        self.records.iter()
+    /// The last moves.
+    pub(crate) fn moves_newest_first(&self) -> Vec<MoveRecord> {
+        self.records.iter().cloned().collect()
     }
 
     /// A page of units after a key, `limit` at most, and whether there are more.
@@ -71,9 +77,10 @@ impl Placing {
         (page, units.next().is_some())
     }
 
-    /// What changed since the last call, at most `max` of it.
-    pub(crate) fn take_changes(&mut self, max: usize) -> Changes {
-        self.table.take_changes(max)
+    /// Sources that changed since the last call, as they are now; `None` where more did than is remembered, so that copies
+    /// must be made anew.
+    pub(crate) fn take_changes(&mut self) -> Option<Vec<Change>> {
+        self.table.take_changes()
     }
 
     /// How long a node is held down yet, because it flaps.

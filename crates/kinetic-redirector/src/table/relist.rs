@@ -135,6 +135,9 @@ impl Table {
             let to = match new.rank(&entry.key) {
                 Some(to) => {
                     carry(self, from, to);
+                    let entry = &mut self.units[to as usize];
+                    entry.generation = difference.generation();
+                    entry.flags |= LOGGED;
                     to
                 }
                 None => self.unlist(entry, units[from as usize], moves.get(&from).copied()),

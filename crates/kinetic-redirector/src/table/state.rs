@@ -5,7 +5,6 @@ use std::ops::Bound;
 use kinetic_wire::{Change, OwnerState, SourceKey, SourceState};
 
 use super::{HELD, LEAVING, LOGGED, NOBODY, Table};
-use crate::changes::Changes;
 
 impl Table {
     /// A unit as it is now.
@@ -50,16 +49,19 @@ impl Table {
         })
     }
 
-    /// Takes at most `max` changes out of the log; see [`Changes`].
-    pub(crate) fn take_changes(&mut self, max: usize) -> Changes {
-        let (gone, units, resync) = self.log.take(max);
-        let mut list: Vec<Change> = gone.into_iter().map(Change::SourceGone).collect();
-        for unit in units {
+    /// Empties the change log: sources that are no more, then sources as they are now. `None` after an overflow.
+    pub(crate) fn take_changes(&mut self) -> Option<Vec<Change>> {
+        let (gone, units, overflowed) = self.log.take();
+        for &unit in &units {
             self.units[unit as usize].flags &= !LOGGED;
-            if !resync {
-                list.push(Change::Source(self.state(unit)));
-            }
         }
-        Changes { list, resync, more: !self.log.is_empty() }
+        let gone = gone.into_iter().map(Change::SourceGone);
+        // One that the map no longer had may have been let go since it was noted.
+        let stands = |unit: &&u32| {
+            let index = (**unit as usize).checked_sub(self.map.units());
+            index.is_none_or(|index| self.unlisted_of.contains_key(&self.unlisted[index].key))
+        };
+        let changed = units.iter().filter(stands).map(|&unit| Change::Source(self.state(unit)));
+        (!overflowed).then(|| gone.chain(changed).collect())
     }
 }

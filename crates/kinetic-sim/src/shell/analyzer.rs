@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
 use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, Epoch, LeaseReply, Mono, Now, Reply, RpcCode, SourceKey, Token, decode, encode, names,
+    AlertEvent, AlertId, Envelope, Epoch, LeaseReply, Mono, Now, Reply, RpcCode, SourceKey, Token, decode,
+    encode, names,
 };
 
 use crate::agenda::LinkId;
@@ -70,6 +72,8 @@ struct Subscription {
     tokens: u64,
     /// Tokens up to here are of earlier connections.
     base: u64,
+    /// Number of the probe that waits for its answer.
+    probed: Option<u64>,
     leaving: bool,
 }
 
@@ -144,6 +148,9 @@ impl Shell {
             }
             Tell::Job(Job::Republish(id)) => self.publish(id, reach),
             Tell::Job(Job::Knock(slot, link, wait)) => self.knock(slot, link, wait, reach),
+            Tell::Job(Job::ProbeTimeout(slot, number)) => {
+                self.probe_timed_out(now, slot, number, &mut effects)
+            }
             Tell::Job(Job::Keep(slot, seq)) => self.keep(slot, seq, reach),
             Tell::Job(Job::ReadAgain(slot)) => {
                 if let Some(known) = self.slots.get_mut(&slot).filter(|known| !known.leaving) {
@@ -153,14 +160,17 @@ impl Shell {
             Tell::Job(Job::CloseTimeout(slot)) => self.unsubscribed(now, slot, reach, &mut effects),
             Tell::Job(_) => {}
             Tell::Schema(revision) => {
-                let input =
-                    Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone() };
+                let input = Input::SchemaChanged {
+                    schema: revision.schema.clone(),
+                    revision: revision.id.clone().into(),
+                };
                 self.machine.handle(now, input, &mut effects);
             }
             Tell::Shutdown => self.machine.handle(now, Input::Shutdown, &mut effects),
         }
         let stopped = self.perform(now, effects, reach);
-        let owned = self.slots.values().filter(|slot| !slot.leaving).map(|slot| slot.source.clone()).collect();
+        let owned =
+            self.slots.values().filter(|slot| !slot.leaving).map(|slot| slot.source.clone()).collect();
         reach.ledger.stands(reach.net.now, reach.proc, reach.now.mono, &self.standing, owned);
         !stopped
     }
@@ -233,20 +243,56 @@ impl Shell {
     }
 
     fn reader_of(&self, link: LinkId) -> Option<Slot> {
-        let reads = |slot: &Subscription| matches!(slot.gate, Gate::Reading(Some(reader), _) if reader == link);
+        let reads =
+            |slot: &Subscription| matches!(slot.gate, Gate::Reading(Some(reader), _) if reader == link);
         self.slots.iter().find(|(_, slot)| reads(slot)).map(|(slot, _)| *slot)
     }
 
     /// Sends itself a message through a source's queue, while nothing is delivered.
     fn knock(&mut self, slot: Slot, link: LinkId, wait: Time, reach: &mut Reach<'_>) {
-        let Some(known) = self.slots.get(&slot).filter(|known| known.link == link && !known.leaving) else { return };
+        let Some(known) = self.slots.get(&slot).filter(|known| known.link == link && !known.leaving) else {
+            return;
+        };
         if known.gate != Gate::Shut || reach.net.conn(link).is_none() {
             return;
         }
         let mut message = Message::new("", &names::source_queue(&known.source), Vec::new());
         message.envelope = Envelope { kind: Some(names::TYPE_PROBE.into()), ..Envelope::default() };
-        reach.net.send(self.keeper, Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) });
+        reach
+            .net
+            .send(self.keeper, Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) });
         reach.later(wait, Job::Knock(slot, link, (wait * 2).min(KNOCK_MAX)));
+    }
+
+    /// Sends itself a message through a source's queue, to see whether it is the one who is delivered it.
+    fn probe(&mut self, slot: Slot, timeout: Duration, reach: &mut Reach<'_>) {
+        let Some(known) = self.slots.get_mut(&slot) else { return };
+        self.next_confirm += 1;
+        let number = self.next_confirm;
+        known.probed = Some(number);
+        let mut message = Message::new("", &names::source_queue(&known.source), Vec::new());
+        message.envelope =
+            Envelope { kind: Some(names::TYPE_PROBE.into()), seq: Some(number), ..Envelope::default() };
+        reach
+            .net
+            .send(self.keeper, Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) });
+        reach.later(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX), Job::ProbeTimeout(slot, number));
+    }
+
+    fn probe_is_back(&mut self, now: Now, slot: Slot, number: Option<u64>, effects: &mut Vec<Effect>) {
+        let Some(known) = self.slots.get_mut(&slot) else { return };
+        if known.probed.is_some() && known.probed == number {
+            known.probed = None;
+            self.machine.handle(now, Input::Probed { slot, ok: true }, effects);
+        }
+    }
+
+    fn probe_timed_out(&mut self, now: Now, slot: Slot, number: u64, effects: &mut Vec<Effect>) {
+        let Some(known) = self.slots.get_mut(&slot) else { return };
+        if known.probed == Some(number) {
+            known.probed = None;
+            self.machine.handle(now, Input::Probed { slot, ok: false }, effects);
+        }
     }
 
     fn keep(&mut self, slot: Slot, seq: u64, reach: &mut Reach<'_>) {
@@ -290,7 +336,8 @@ impl Shell {
         known.gate = Gate::Open;
         let bodies: Vec<&[u8]> = snapshots.iter().map(|message| &*message.body).collect();
         self.machine.handle(now, Input::Recalled { slot, snapshots: &bodies }, effects);
-        let waiting = self.slots.get_mut(&slot).map(|known| std::mem::take(&mut known.waiting)).unwrap_or_default();
+        let waiting =
+            self.slots.get_mut(&slot).map(|known| std::mem::take(&mut known.waiting)).unwrap_or_default();
         for event in waiting {
             self.event(now, slot, event, reach, effects);
         }
@@ -322,6 +369,7 @@ impl Shell {
                     && message.envelope.kind.as_deref() == Some(names::TYPE_PROBE);
                 if is_probe {
                     self.ack(slot, Token(token), false, reach);
+                    self.probe_is_back(now, slot, message.envelope.seq, effects);
                 }
                 let Some(known) = self.slots.get_mut(&slot) else { return };
                 if known.gate == Gate::Shut {
@@ -453,10 +501,19 @@ impl Shell {
                 Effect::Subscribe { slot, source, .. } => {
                     let link = reach.link();
                     let (gate, waiting) = (Gate::Shut, VecDeque::new());
-                    let subscription =
-                        Subscription { link, source, gate, waiting, tokens: 0, base: 0, leaving: false };
+                    let subscription = Subscription {
+                        link,
+                        source,
+                        gate,
+                        waiting,
+                        tokens: 0,
+                        base: 0,
+                        probed: None,
+                        leaving: false,
+                    };
                     self.slots.insert(slot, subscription);
                 }
+                Effect::Probe { slot, timeout } => self.probe(slot, timeout, reach),
                 Effect::Unsubscribe { slot } => self.unsubscribe(slot, reach),
                 Effect::AckUpTo { slot, token } => self.ack(slot, token, true, reach),
                 Effect::AckRange { slot, first, last } => {
@@ -550,8 +607,7 @@ impl Shell {
             return;
         };
         let mut message = Message::new(names::ALERTS, names::ALERTS, encode(&**event));
-        message.envelope =
-            Envelope { persistent: true, epoch: Some(event.epoch), ..Envelope::default() };
+        message.envelope = Envelope { persistent: true, epoch: Some(event.epoch), ..Envelope::default() };
         self.next_confirm += 1;
         self.confirms.insert(self.next_confirm, id);
         let frame =

@@ -47,13 +47,7 @@ pub(crate) struct Shell {
 
 impl Shell {
     pub(crate) fn new(orders: Rc<Orders>, reach: &mut Reach<'_>) -> Self {
-        Self {
-            orders,
-            link: reach.link(),
-            in_flight: BTreeMap::new(),
-            returned: Vec::new(),
-            next_confirm: 0,
-        }
+        Self { orders, link: reach.link(), in_flight: BTreeMap::new(), returned: Vec::new(), next_confirm: 0 }
     }
 
     pub(crate) fn tell(&mut self, tell: Tell, reach: &mut Reach<'_>) {

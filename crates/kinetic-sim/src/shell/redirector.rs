@@ -63,7 +63,9 @@ impl Shell {
             Tell::Frame(_, Down::Deliver { tag, message, .. }) => {
                 self.request(now, tag, &message, reach, &mut effects);
             }
-            Tell::Job(Job::Stored(stored)) => self.machine.handle(now, Input::Stored { stored }, &mut effects),
+            Tell::Job(Job::Stored(stored)) => {
+                self.machine.handle(now, Input::Stored { stored }, &mut effects)
+            }
             Tell::Schema(revision) => {
                 let input = Input::MapChanged { map: revision.map.clone() };
                 self.machine.handle(now, input, &mut effects);

@@ -63,7 +63,12 @@ impl Provisioner {
     /// their names hold the parent's, so that two redirectors never fight over one.
     pub(crate) fn prefix(&self, own: &NodeId) -> String {
         match self {
-            Self::Process(_) => format!("auto-{own}-"),
+            Self::Process(_) => {
+                // It is also the name of a folder.
+                let allowed = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-');
+                let own: String = own.as_str().chars().map(|c| if allowed(c) { c } else { '_' }).collect();
+                format!("auto-{own}-")
+            }
             Self::Docker(_) | Self::Exec(_) => "auto-".to_owned(),
         }
     }

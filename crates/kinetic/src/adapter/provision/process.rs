@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use kinetic_redirector::fleet::Instance;
 use kinetic_wire::{Mono, NodeId};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, Command};
 
 use crate::adapter::provision::{Launch, STOP_TIME};
 use crate::adapter::{clock, file};
@@ -27,9 +27,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// A child.
 #[derive(Debug)]
 struct Record {
+    /// With its lifeline, `child.stdin`, which is closed when this is dropped.
     child: Child,
-    /// Its lifeline: closed when this is dropped.
-    _lifeline: Option<ChildStdin>,
     /// It was told to end, and is killed at this time.
     kill_at: Option<Mono>,
 }
@@ -53,13 +52,17 @@ struct State {
 pub(crate) struct Processes {
     launch: Launch,
     dir: PathBuf,
+    /// Program and first words; our own, where there are none.
+    program: Vec<String>,
+    /// How long a child may take to leave.
+    stop_time: Duration,
     state: Mutex<State>,
 }
 
 impl Processes {
     /// No children yet; each will have a folder below `dir`.
     pub(crate) fn new(launch: Launch, dir: PathBuf) -> Self {
-        Self { launch, dir, state: Mutex::default() }
+        Self { launch, dir, program: Vec::new(), stop_time: STOP_TIME, state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -74,26 +77,29 @@ impl Processes {
     pub(crate) fn start(&self, node: &NodeId) -> Result<()> {
         let dir = self.dir.join(node.as_str());
         let mut state = self.state();
-        if state.children.contains_key(node) {
+        self.search(&mut state, clock::now().mono);
+        if state.children.contains_key(node) || state.orphans.contains_key(node) {
             bail!("{node} runs already");
         }
         file::make_dir(&dir)?;
-        let program = std::env::current_exe().context("the path of this program is not known")?;
+        let own = || std::env::current_exe().context("the path of this program is not known");
+        let program = self.program.first().map_or_else(own, |program| Ok(PathBuf::from(program)))?;
         let mut command = std::process::Command::new(program);
         command
+            .args(self.program.iter().skip(1))
             .args(self.launch.args(node, &dir, self.launch.password_file.as_deref()))
             .arg("--until-stdin-ends")
             .stdin(Stdio::piped())
             .stdout(Stdio::null());
         // Ctrl-C on a terminal goes to all of a group; it is the parent who ends its children, in order.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = Command::from(command).kill_on_drop(true).spawn().context("cannot start a child")?;
+        let child = Command::from(command).kill_on_drop(true).spawn().context("cannot start a child")?;
         let pid = child.id().unwrap_or_default();
         tracing::info!(%node, pid, "started a child process");
         if let Err(error) = file::write_atomically(&dir.join("pid"), format!("{pid}\n").as_bytes()) {
             tracing::warn!(error = format!("{error:#}"), "if this process is killed, its child cannot be");
         }
-        let record = Record { _lifeline: child.stdin.take(), child, kill_at: None };
+        let record = Record { child, kill_at: None };
         state.children.insert(node.clone(), record);
         Ok(())
     }
@@ -107,7 +113,7 @@ impl Processes {
             return Ok(());
         }
         if record.kill_at.is_none() {
-            record.kill_at = Some(clock::now().mono + STOP_TIME);
+            record.kill_at = Some(clock::now().mono + self.stop_time);
             signal(&record.child, Signal::TERM)?;
         }
         Ok(())
@@ -116,6 +122,7 @@ impl Processes {
     /// Looks at every child, and kills those that should have ended by now.
     pub(crate) fn list(&self) -> Result<BTreeMap<NodeId, Instance>> {
         let (mut state, now) = (self.state(), clock::now().mono);
+        self.search(&mut state, now);
         let mut list = BTreeMap::new();
         let mut gone = Vec::new();
         for (node, record) in &mut state.children {
@@ -139,15 +146,18 @@ impl Processes {
         Ok(list)
     }
 
-    fn look_after_orphans(&self, state: &mut State, now: Mono, list: &mut BTreeMap<NodeId, Instance>) {
-        if !state.searched {
-            state.searched = true;
+    /// Finds what a former parent has left, once, and before there are children of our own.
+    fn search(&self, state: &mut State, now: Mono) {
+        if !std::mem::replace(&mut state.searched, true) {
             let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
             let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
             let orphans = names.filter(|name| is_locked(&self.dir.join(name)));
             state.orphans =
-                orphans.map(|name| (NodeId::new(&name), Orphan { kill_at: now + STOP_TIME })).collect();
+                orphans.map(|name| (NodeId::new(&name), Orphan { kill_at: now + self.stop_time })).collect();
         }
+    }
+
+    fn look_after_orphans(&self, state: &mut State, now: Mono, list: &mut BTreeMap<NodeId, Instance>) {
         state.orphans.retain(|node, _| is_locked(&self.dir.join(node.as_str())));
         for (node, orphan) in &state.orphans {
             if now >= orphan.kill_at {
@@ -172,7 +182,7 @@ impl Processes {
                 tracing::warn!(%node, error = format!("{error:#}"), "cannot be told to end");
             }
         }
-        let deadline = clock::now().mono + STOP_TIME + 20 * POLL;
+        let deadline = clock::now().mono + self.stop_time + 20 * POLL;
         while clock::now().mono < deadline {
             match self.list() {
                 Ok(_) if self.state().children.is_empty() => return,
@@ -219,3 +229,7 @@ fn kill_orphan(dir: &Path) -> Result<i32> {
     kill_process(known, Signal::KILL).with_context(|| format!("cannot kill process {pid}"))?;
     Ok(pid)
 }
+
+#[cfg(test)]
+#[path = "process_tests.rs"]
+mod tests;
