@@ -28,6 +28,7 @@ macro_rules! on_both_brokers {
 }
 
 mod analyzer_killed;
+mod analyzer_remembers;
 mod bad_body;
 mod broker_restarted;
 mod collectd;

@@ -102,7 +102,7 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
 }
 
 /// Whether analyzers recognise a body that its publisher repeats by `kin-inc` and `kin-seq` (ADR 0007).
-const REPEATS_ARE_RECOGNISED: bool = false;
+const REPEATS_ARE_RECOGNISED: bool = true;
 
 fn must_count(sample: &Sample) -> bool {
     sample.confirmed && sample.was_in_time() && !sample.dropped && sample.gone.is_none()

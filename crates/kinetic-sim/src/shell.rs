@@ -71,6 +71,8 @@ pub(crate) enum Job {
     Republish(AlertId),
     /// A snapshot is to be published again.
     KeepAgain(Slot),
+    /// A probe has waited for long enough.
+    ProbeDue(Slot, u64),
     /// If a subscription has not been delivered anything yet, it is to be found out whether it is the active one.
     Knock(Slot),
     /// A clean close has taken too long.

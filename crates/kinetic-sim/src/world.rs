@@ -447,6 +447,7 @@ fn analyzer_config(node: &str, life: Life, seed: u64) -> AnalyzerConfig {
         inc: Incarnation(Uuid::from_u128(u128::from(life.0) << 64 | u128::from(seed))),
         serves: Serves::default(),
         capacity: 100,
+        zone: None,
         held_max: 32_768,
         series_max: 100_000,
         seed,

@@ -35,6 +35,8 @@ struct Subscription {
     base: u64,
     /// Something has been delivered, and what was kept of the source has been read.
     open: bool,
+    /// Number of the message to itself that has not come back.
+    probed: Option<u64>,
     leaving: bool,
 }
 
@@ -109,12 +111,18 @@ impl Shell {
             }
             Tell::Job(Job::Republish(id)) => self.publish(id, reach),
             Tell::Job(Job::KeepAgain(slot)) => self.keep(slot, reach),
+            Tell::Job(Job::ProbeDue(slot, number)) => {
+                let subscription = self.slots.get_mut(&slot);
+                if subscription.is_some_and(|slot| slot.probed.take_if(|probed| *probed == number).is_some()) {
+                    self.machine.handle(now, Input::Probed { slot, ok: false }, &mut effects);
+                }
+            }
             Tell::Job(Job::Knock(slot)) => self.knock(slot, reach),
             Tell::Job(Job::CloseTimeout(slot)) => self.unsubscribed(now, slot, reach, &mut effects),
             Tell::Job(_) => {}
             Tell::Schema(revision) => {
                 let input =
-                    Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone() };
+                    Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone().into() };
                 self.machine.handle(now, input, &mut effects);
             }
             Tell::Shutdown => self.machine.handle(now, Input::Shutdown, &mut effects),
@@ -157,7 +165,7 @@ impl Shell {
             }
         } else if let Some(slot) = self.slots.values_mut().find(|slot| slot.link == link && !slot.leaving) {
             slot.base = slot.tokens;
-            slot.open = false;
+            (slot.open, slot.probed) = (false, None);
             let queue = names::source_queue(&slot.source);
             reach.net.send(link, Up::Consume { queue, prefetch: PREFETCH });
         }
@@ -257,6 +265,11 @@ impl Shell {
         }
         if message.envelope.kind.as_deref() == Some(names::TYPE_PROBE) {
             reach.net.send(link, Up::Ack { tag, multiple: false });
+            let number = message.envelope.seq;
+            let subscription = self.slots.get_mut(&slot);
+            if number.is_some() && subscription.is_some_and(|slot| slot.probed.take_if(|at| Some(*at) == number).is_some()) {
+                self.machine.handle(now, Input::Probed { slot, ok: true }, effects);
+            }
             return;
         }
         let delivery = Delivery {
@@ -296,7 +309,7 @@ impl Shell {
                     let link = reach.link();
                     self.slots.insert(
                         slot,
-                        Subscription { link, source, tokens: 0, base: 0, open: false, leaving: false },
+                        Subscription { link, source, tokens: 0, base: 0, open: false, probed: None, leaving: false },
                     );
                 }
                 Effect::Unsubscribe { slot } => self.unsubscribe(slot, reach),
@@ -318,6 +331,9 @@ impl Shell {
                         Envelope { persistent: true, epoch: Some(epoch), ..Envelope::default() };
                     self.snapshots.insert(slot, (seq, Rc::new(message)));
                     self.keep(slot, reach);
+                }
+                Effect::Probe { slot, timeout } => {
+                    self.probe(slot, u64::try_from(timeout.as_nanos()).unwrap_or(Time::MAX), reach);
                 }
                 Effect::Publish(event) => {
                     let id = event.id;
@@ -352,6 +368,18 @@ impl Shell {
         reach
             .net
             .send(self.publisher, Up::Publish { confirm: Some(self.next_confirm), mandatory: true, message });
+    }
+
+    /// A message to itself through a source's queue, which is to come back in time.
+    fn probe(&mut self, slot: Slot, timeout: Time, reach: &mut Reach<'_>) {
+        let Some(subscription) = self.slots.get_mut(&slot) else { return };
+        let number = reach.rng.next();
+        subscription.probed = Some(number);
+        let mut message = Message::new("", &names::source_queue(&subscription.source), Vec::new());
+        message.envelope =
+            Envelope { kind: Some(names::TYPE_PROBE.into()), seq: Some(number), ..Envelope::default() };
+        reach.net.send(self.publisher, Up::Publish { confirm: None, mandatory: false, message: Rc::new(message) });
+        reach.later(timeout, Job::ProbeDue(slot, number));
     }
 
     /// A message to itself through a source's queue, until something is delivered.

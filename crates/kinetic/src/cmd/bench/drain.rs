@@ -72,7 +72,7 @@ async fn analyzer(args: &cli::BenchDrain) -> Result<Figures> {
         data_dir: dir.path().to_owned(),
         node: NodeId::new("bench"),
     };
-    let mut setup = shared.analyzer(Serves::default(), 100);
+    let mut setup = shared.analyzer(Serves::default(), 100, None);
     setup.metrics_interval = LOOK;
     roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));
     let mut began = None;
