@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Outcome, Publisher, RpcClient, Settle};
-use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Slot};
+use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Revision, Slot};
 use kinetic_schema::schema::QueueType;
 use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, encode, names};
 use tokio::sync::Semaphore;
@@ -97,7 +97,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let alive = alive::start(&control, config.node.clone(), Role::Analyzer, config.inc);
     let first = schema.borrow_and_update().clone();
     let node = config.node.clone();
-    let mut analyzer = Analyzer::new(config, first.schema.clone(), first.id.clone());
+    let mut analyzer = Analyzer::new(config, first.schema.clone(), named(&first));
     let witness = Witness::start(control.clone(), &node);
     let mut shell = Shell {
         witness,
@@ -130,7 +130,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             }
             Ok(()) = schema.changed() => {
                 let revision = schema.borrow_and_update().clone();
-                let input = Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone().into() };
+                let input = Input::SchemaChanged { schema: revision.schema.clone(), revision: named(&revision) };
                 analyzer.handle(clock::now(), input, &mut effects);
             }
             (index, event) = shell.subscriptions.next() => {
@@ -171,6 +171,10 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     shell.publisher.close().await;
     shell.snapshots.close().await;
     Ok(())
+}
+
+fn named(revision: &super::follow::Revision) -> Revision {
+    Revision { id: revision.id.clone(), generation: revision.generation }
 }
 
 fn health(analyzer: &Analyzer) -> Health {
