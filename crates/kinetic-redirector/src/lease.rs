@@ -12,7 +12,7 @@ use std::time::Duration;
 use kinetic_wire::{Incarnation, LeaseId, Mono, NodeId, Serves, Wall};
 
 /// One registered analyzer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Lease {
     pub(crate) id: LeaseId,
     pub(crate) inc: Incarnation,
