@@ -13,7 +13,7 @@ use kinetic_wire::{
 
 use crate::lease::{Lease, News, Report};
 use crate::plan::Plan;
-use crate::source::{Shared, Source};
+use crate::source::{LEAVE_MAX, Shared, Source};
 use crate::stats::{CustomerStats, Rejects, Stats};
 
 /// How this analyzer runs.
@@ -27,6 +27,8 @@ pub struct AnalyzerConfig {
     pub serves: Serves,
     /// Relative capacity, 100 for an ordinary node.
     pub capacity: u32,
+    /// Failure domain that it is in, as its operator named it.
+    pub zone: Option<String>,
     /// Deliveries held unsettled per source before the oldest are acknowledged early (counted). The shell's prefetch
     /// must be larger, or the broker stops delivering first and windows wait for the wall clock to close them.
     pub held_max: usize,
@@ -34,6 +36,27 @@ pub struct AnalyzerConfig {
     pub series_max: usize,
     /// Seed of the jitter.
     pub seed: u64,
+}
+
+/// A schema revision, as the redirector is told of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revision {
+    /// The commit; empty where there is none.
+    pub id: String,
+    /// Commits up to and with it: a later revision of one history has more. 0 where that is not known.
+    pub generation: u64,
+}
+
+impl From<&str> for Revision {
+    fn from(id: &str) -> Self {
+        id.to_owned().into()
+    }
+}
+
+impl From<String> for Revision {
+    fn from(id: String) -> Self {
+        Self { id, generation: 0 }
+    }
 }
 
 /// A subscription, named by the machine.
@@ -77,7 +100,14 @@ pub enum Input<'a> {
         /// The values.
         schema: Arc<Schema>,
         /// The commit.
-        revision: String,
+        revision: Revision,
+    },
+    /// A redirector has something to say: heartbeat now. It carries no authority.
+    Nudged,
+    /// This node has come to hold the message of its witness queue, or holds it no longer. It does not at the start.
+    WitnessChanged {
+        /// It holds it.
+        stands: bool,
     },
     /// The redirector answered a request.
     Replied {
@@ -93,6 +123,29 @@ pub enum Input<'a> {
     },
     /// A delivery.
     Delivery(Delivery<'a>),
+    /// The subscription is the active one, and no former owner is delivered anything any more: these are the bodies in
+    /// the source's snapshot queue. The shell must say so before it passes on a delivery of the subscription, and
+    /// again after each `SubscriptionLost`.
+    Recalled {
+        /// Which.
+        slot: Slot,
+        /// The snapshots, in whatever order.
+        snapshots: &'a [&'a [u8]],
+    },
+    /// The broker has confirmed a snapshot.
+    Kept {
+        /// Whose.
+        slot: Slot,
+        /// Its number.
+        seq: u64,
+    },
+    /// What has come of `Effect::Probe`.
+    Probed {
+        /// Which subscription.
+        slot: Slot,
+        /// The message has come back.
+        ok: bool,
+    },
     /// The subscription's channel is gone; the broker will deliver again all that was not settled. The shell
     /// subscribes again by itself and goes on delivering on the same slot, with higher tokens.
     SubscriptionLost {
@@ -166,12 +219,38 @@ pub enum Effect {
         /// Which delivery.
         token: Token,
     },
+    /// Publish a snapshot to the source's snapshot queue, persistent and confirmed; answer with `Kept`. The shell retries
+    /// until it can, or until the slot is unsubscribed. There is one at a time per slot.
+    Keep {
+        /// Whose.
+        slot: Slot,
+        /// Its number.
+        seq: u64,
+        /// Of which source.
+        source: SourceKey,
+        /// On which broker.
+        region: RegionName,
+        /// The owner's epoch, for the envelope.
+        epoch: Epoch,
+        /// The message.
+        body: Vec<u8>,
+    },
+    /// Send a message to the source's queue and see whether this subscription is delivered it in time; answer with
+    /// `Probed`. There is one at a time per slot.
+    Probe {
+        /// Which subscription.
+        slot: Slot,
+        /// When to give up.
+        timeout: Duration,
+    },
     /// Publish an alert event to `kin.alerts`, confirmed; answer with `Published`. The shell retries until it can.
     Publish(Box<AlertEvent>),
     /// Drained: the shell may close its connections and end.
     Stopped,
 }
 
+/// A probe is given up after this long, or after a fifth of the lease, if that is shorter.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest time that leaving may take; then the shell may end whatever is still open.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
 
@@ -181,7 +260,7 @@ enum Stage {
     Running,
     /// `drain` is asked.
     Draining,
-    /// Waiting for confirms of alert events.
+    /// Waiting for confirms of alert events and snapshots.
     Confirming,
     /// Waiting until nothing is delivered any more.
     Unsubscribing,
@@ -195,11 +274,19 @@ enum Stage {
 pub struct Analyzer {
     config: AnalyzerConfig,
     schema: Arc<Schema>,
-    revision: String,
+    revision: Revision,
     lease: Lease,
+    /// It holds the message of its witness queue.
+    has_witness: bool,
+    /// Since when alert events are held back, because the witness was lost and nobody has answered since.
+    muted: Option<Mono>,
+    /// Those.
+    withheld: Vec<Box<AlertEvent>>,
     sources: BTreeMap<Slot, Source>,
     /// Granted, but not known to the schema yet.
     waiting: BTreeMap<SourceKey, Grant>,
+    /// Granted under an epoch that a later owner's snapshot exceeds, with that: such a grant is not taken up.
+    outdated: BTreeMap<SourceKey, Epoch>,
     /// Given up; the shell has not said yet that nothing more comes.
     leaving: BTreeMap<Slot, Hold>,
     slots: u32,
@@ -216,14 +303,18 @@ pub struct Analyzer {
 impl Analyzer {
     /// An analyzer that has not registered yet; its first `Tick` registers.
     #[must_use]
-    pub fn new(config: AnalyzerConfig, schema: Arc<Schema>, revision: String) -> Self {
+    pub fn new(config: AnalyzerConfig, schema: Arc<Schema>, revision: impl Into<Revision>) -> Self {
         Self {
             lease: Lease::new(config.seed),
             config,
             schema,
-            revision,
+            revision: revision.into(),
+            has_witness: false,
+            muted: None,
+            withheld: Vec::new(),
             sources: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            outdated: BTreeMap::new(),
             leaving: BTreeMap::new(),
             slots: 0,
             customers: Vec::new(),
@@ -244,25 +335,36 @@ impl Analyzer {
             tracing::warn!("this process was suspended past its lease, letting go of all sources");
             self.fence(effects);
         }
+        let told = effects.len();
         match input {
             Input::Delivery(delivery) => {
                 self.deliver(now, &delivery, effects);
                 // Deliveries may come so fast that the shell hardly gets round to a tick.
                 if self.wakeup.is_none_or(|at| now.mono < at) {
-                    return;
+                    return self.withhold(told, effects);
                 }
                 self.advance(now, effects);
             }
+            Input::Nudged => {
+                self.stats.nudges += 1;
+                self.lease.hurry(now.mono);
+            }
+            Input::WitnessChanged { stands } => self.witness(now, stands),
+            Input::Probed { slot, ok } => self.probed(now, slot, ok, effects),
             Input::Tick => self.advance(now, effects),
             Input::SchemaChanged { schema, revision } => self.adopt(schema, revision, effects),
             Input::Replied { request, body } => {
                 let news = self.lease.replied(now.mono, request, body, &mut self.stats.replies_ignored);
-                self.hear(news, effects);
+                self.hear(now, news, effects);
             }
             Input::RequestFailed { request } => {
                 self.stats.requests_failed += 1;
                 let news = self.lease.failed(now.mono, request);
-                self.hear(news, effects);
+                self.hear(now, news, effects);
+            }
+            Input::Recalled { slot, snapshots } => self.recalled(now, slot, snapshots, effects),
+            Input::Kept { slot, seq } => {
+                self.on_source(slot, effects, |source, shared| source.kept(seq, shared));
             }
             Input::SubscriptionLost { slot } => {
                 if let Some(source) = self.sources.get_mut(&slot) {
@@ -279,7 +381,68 @@ impl Analyzer {
         }
         self.lead_out(now, effects);
         self.keep_lease(now, effects);
+        self.prove(now, effects);
+        self.withhold(told, effects);
         self.wakeup = self.earliest(now);
+    }
+
+    fn witness(&mut self, now: Now, stands: bool) {
+        let had = std::mem::replace(&mut self.has_witness, stands);
+        if had == stands {
+            return;
+        }
+        if !stands {
+            self.stats.witness_lost += 1;
+            self.muted.get_or_insert(now.mono);
+        }
+        self.lease.hurry(now.mono);
+    }
+
+    /// Holds alert events back for as long as a lost witness may have cut the lease short, and then lets them go.
+    fn withhold(&mut self, told: usize, effects: &mut Vec<Effect>) {
+        if self.muted.is_none() {
+            effects.extend(self.withheld.drain(..).map(Effect::Publish));
+            return;
+        }
+        for index in (told..effects.len()).rev() {
+            if matches!(effects[index], Effect::Publish(_))
+                && let Effect::Publish(event) = effects.remove(index)
+            {
+                self.stats.alerts_withheld += 1;
+                self.withheld.push(event);
+            }
+        }
+    }
+
+    /// While no redirector answers and the lease has lapsed, a source is kept only for as long as the broker goes on
+    /// delivering it to this node; and silence is only silence when the broker says so.
+    fn prove(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let is_degraded = self.lease.is_degraded(now.mono);
+        if is_degraded {
+            self.muted = None;
+        }
+        let interval = self.lease.ttl() / 5;
+        for (slot, source) in &mut self.sources {
+            let is_due = is_degraded && source.is_unproven(now.mono, interval);
+            if source.wants_probe(now) || is_due {
+                source.probing(now);
+                self.stats.probes += 1;
+                effects.push(Effect::Probe { slot: *slot, timeout: PROBE_TIMEOUT.min(interval) });
+            }
+        }
+    }
+
+    fn probed(&mut self, now: Now, slot: Slot, ok: bool, effects: &mut Vec<Effect>) {
+        let is_degraded = self.lease.is_degraded(now.mono);
+        let is_proven = self.on_source(slot, effects, |source, shared| source.probed(now, ok, shared));
+        if is_proven == Some(false) {
+            self.stats.probes_failed += 1;
+            if is_degraded && let Some(source) = self.sources.remove(&slot) {
+                tracing::warn!(source = %source.key, "no lease, and the broker does not answer: letting go");
+                self.stats.degraded_lost += 1;
+                self.forget(slot, &source, effects);
+            }
+        }
     }
 
     /// When the shell must send a `Tick` at the latest.
@@ -299,6 +462,7 @@ impl Analyzer {
     pub fn stats(&self, now: Now) -> Stats {
         let mut stats = self.stats.clone();
         stats.alerts_pending = self.sources.values().map(Source::pending).sum();
+        stats.witness = self.has_witness;
         stats.degraded = self.lease.is_degraded(now.mono);
         stats.sources = self.sources.values().map(|source| source.stats(now.mono)).collect();
         stats.customers = self.customers.clone();
@@ -307,10 +471,24 @@ impl Analyzer {
 
     fn deliver(&mut self, now: Now, delivery: &Delivery<'_>, effects: &mut Vec<Effect>) {
         // A slot that has been given up: the broker delivers it again, to whoever is next.
-        let Some(source) = self.sources.get_mut(&delivery.slot) else { return };
+        let wakeup = self.on_source(delivery.slot, effects, |source, shared| {
+            source.deliver(now, delivery, shared);
+            source.wakeup(now)
+        });
+        self.wakeup = [self.wakeup, wakeup.flatten()].into_iter().flatten().min();
+    }
+
+    /// Does something with one source, if there is one of that slot.
+    fn on_source<T>(
+        &mut self,
+        slot: Slot,
+        effects: &mut Vec<Effect>,
+        run: impl FnOnce(&mut Source, &mut Shared<'_>) -> T,
+    ) -> Option<T> {
+        let source = self.sources.get_mut(&slot)?;
         let mut shared = Shared {
             node: &self.config.node,
-            revision: &self.revision,
+            revision: &self.revision.id,
             held_max: self.config.held_max,
             series_max: self.config.series_max,
             customer: &mut self.customers[source.customer],
@@ -318,9 +496,19 @@ impl Analyzer {
             scratch: &mut self.scratch,
             effects,
         };
-        source.deliver(now, delivery, &mut shared);
-        let wakeup = source.wakeup(now);
-        self.wakeup = [self.wakeup, wakeup].into_iter().flatten().min();
+        Some(run(source, &mut shared))
+    }
+
+    /// A source's subscription is active: goes on where its last owner was, if that was not a later one than this node.
+    fn recalled(&mut self, now: Now, slot: Slot, snapshots: &[&[u8]], effects: &mut Vec<Effect>) {
+        let later = self.on_source(slot, effects, |source, shared| source.recall(now, snapshots, shared));
+        let Some(epoch) = later.flatten() else { return };
+        if let Some(source) = self.sources.remove(&slot) {
+            tracing::warn!(source = %source.key, ours = %source.epoch, later = %epoch, "a later owner has been here");
+            self.stats.outdated += 1;
+            self.outdated.insert(source.key.clone(), epoch);
+            self.forget(slot, &source, effects);
+        }
     }
 
     /// Does something with every source.
@@ -328,7 +516,7 @@ impl Analyzer {
         for source in self.sources.values_mut() {
             let mut shared = Shared {
                 node: &self.config.node,
-                revision: &self.revision,
+                revision: &self.revision.id,
                 held_max: self.config.held_max,
                 series_max: self.config.series_max,
                 customer: &mut self.customers[source.customer],
@@ -352,7 +540,7 @@ impl Analyzer {
     }
 
     /// Goes over to another revision.
-    fn adopt(&mut self, schema: Arc<Schema>, revision: String, effects: &mut Vec<Effect>) {
+    fn adopt(&mut self, schema: Arc<Schema>, revision: Revision, effects: &mut Vec<Effect>) {
         self.schema = schema;
         self.revision = revision;
         let schema = Arc::clone(&self.schema);
@@ -379,10 +567,13 @@ impl Analyzer {
     }
 
     /// Does what the redirector's answer, or its absence, asks for.
-    fn hear(&mut self, news: News, effects: &mut Vec<Effect>) {
+    fn hear(&mut self, now: Now, news: News, effects: &mut Vec<Effect>) {
+        if self.muted.is_some_and(|since| self.lease.is_granted_since(since)) {
+            self.muted = None;
+        }
         match news {
             News::Nothing => {}
-            News::Own(grants) => self.own(grants, effects),
+            News::Own(grants) => self.own(now, grants, effects),
             News::LetGo => {
                 tracing::warn!("the lease is lost, letting go of all sources");
                 self.fence(effects);
@@ -397,15 +588,15 @@ impl Analyzer {
     }
 
     /// Makes the sources owned be exactly the granted ones.
-    fn own(&mut self, grants: Vec<Grant>, effects: &mut Vec<Effect>) {
+    fn own(&mut self, now: Now, grants: Vec<Grant>, effects: &mut Vec<Effect>) {
         let stays = |source: &Source| {
             grants.iter().any(|grant| grant.source == source.key && grant.region == source.region)
         };
-        let revoked: Vec<Slot> =
-            self.sources.iter().filter(|(_, source)| !stays(source)).map(|(slot, _)| *slot).collect();
-        for slot in revoked {
-            self.let_go(slot, effects);
+        for source in self.sources.values_mut().filter(|source| !stays(source)) {
+            source.leave(now.mono + LEAVE_MAX);
         }
+        self.outdated
+            .retain(|key, later| grants.iter().any(|grant| grant.source == *key && grant.epoch < *later));
         self.waiting.clear();
         for grant in grants {
             self.take_up(grant, effects);
@@ -414,9 +605,17 @@ impl Analyzer {
 
     /// Consumes a granted source, or goes on with it under the grant's epoch.
     fn take_up(&mut self, grant: Grant, effects: &mut Vec<Effect>) {
-        if let Some(source) = self.sources.values_mut().find(|source| source.key == grant.source) {
-            source.epoch = grant.epoch;
+        if self.outdated.contains_key(&grant.source) {
             return;
+        }
+        if let Some((slot, source)) = self.sources.iter_mut().find(|(_, source)| source.key == grant.source) {
+            if !source.is_leaving() {
+                source.epoch = grant.epoch;
+                return;
+            }
+            // Ours again, or in another region, before it was let go: it has passed over deliveries and begins anew.
+            let slot = *slot;
+            self.let_go(slot, effects);
         }
         let Some(plan) = Plan::of(&self.schema, &grant.source) else {
             tracing::info!(source = %grant.source, "granted a source that this schema revision does not know");
@@ -457,14 +656,18 @@ impl Analyzer {
 
     fn forget(&mut self, slot: Slot, source: &Source, effects: &mut Vec<Effect>) {
         tracing::info!(source = %source.key, "source given up");
+        let key = &source.key;
+        self.withheld.retain(|event| event.customer != key.customer || event.source != key.source);
         effects.push(Effect::Unsubscribe { slot });
         self.customers[source.customer].series -= source.series_len();
-        self.leaving.insert(slot, Hold { source: source.key.clone(), epoch: source.epoch, rate: 0 });
+        self.leaving
+            .insert(slot, Hold { source: source.key.clone(), epoch: source.epoch, rate: source.rate() });
     }
 
     /// Gives all sources up without settling anything: another may own them already.
     fn fence(&mut self, effects: &mut Vec<Effect>) {
         self.stats.fenced += 1;
+        self.muted = None;
         self.waiting.clear();
         for (slot, source) in std::mem::take(&mut self.sources) {
             self.forget(slot, &source, effects);
@@ -477,10 +680,13 @@ impl Analyzer {
             tracing::warn!("the lease has run out, letting go of all sources");
             self.fence(effects);
         }
-        let (sources, waiting, leaving) = (&self.sources, &self.waiting, &self.leaving);
-        let (revision, held_max) = (&*self.revision, self.config.held_max);
-        let report = || report(now, revision, held_max, sources, waiting, leaving);
-        self.lease.ask(now.mono, &self.config, report, effects);
+        if self.lease.is_due(now.mono) {
+            let (sources, waiting, leaving) = (&mut self.sources, &self.waiting, &self.leaving);
+            sources.values_mut().for_each(|source| source.measure(now.mono));
+            let (revision, held_max) = (&self.revision, self.config.held_max);
+            let report = report(now, (revision, self.has_witness), held_max, sources, waiting, leaving);
+            self.lease.ask(now.mono, &self.config, report, effects);
+        }
     }
 
     fn shut_down(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -494,11 +700,16 @@ impl Analyzer {
 
     /// Takes the next steps of leaving that are possible.
     fn lead_out(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.stage == Stage::Confirming && self.sources.values().all(|source| source.pending() == 0) {
-            let slots: Vec<Slot> = self.sources.keys().copied().collect();
-            for slot in slots {
-                self.let_go(slot, effects);
-            }
+        if self.stage == Stage::Confirming {
+            let by = self.deadline;
+            self.sources.values_mut().for_each(|source| source.leave(by));
+        }
+        let left = self.sources.iter().filter(|(_, source)| source.has_left(now.mono));
+        let left: Vec<Slot> = left.map(|(slot, _)| *slot).collect();
+        for slot in left {
+            self.let_go(slot, effects);
+        }
+        if self.stage == Stage::Confirming && self.sources.is_empty() {
             self.stage = Stage::Unsubscribing;
         }
         if self.stage == Stage::Unsubscribing && self.leaving.is_empty() {
@@ -524,27 +735,33 @@ impl Analyzer {
         }
         let sources = self.sources.values().filter_map(|source| source.wakeup(now)).min();
         let deadline = Some(self.deadline).filter(|at| *at != Mono(u64::MAX));
-        [self.lease.wakeup(), sources, deadline].into_iter().flatten().min()
+        let fence = self.lease.fence().filter(|at| *at > now.mono);
+        let interval = self.lease.ttl() / 5;
+        let is_degraded = self.lease.is_degraded(now.mono);
+        let proof = self.sources.values().filter_map(|source| source.unproven_at(interval));
+        let proof = proof.min().filter(|_| is_degraded);
+        [self.lease.wakeup(), sources, deadline, fence, proof].into_iter().flatten().min()
     }
 }
 
 /// What the node says of itself: what it owns, until nothing more of it comes.
 fn report<'a>(
     now: Now,
-    revision: &'a str,
+    (revision, witness): (&'a Revision, bool),
     held_max: usize,
     sources: &BTreeMap<Slot, Source>,
     waiting: &BTreeMap<SourceKey, Grant>,
     leaving: &BTreeMap<Slot, Hold>,
 ) -> Report<'a> {
-    let mut holds: BTreeMap<SourceKey, Epoch> = BTreeMap::new();
-    holds.extend(leaving.values().map(|hold| (hold.source.clone(), hold.epoch)));
-    holds.extend(waiting.values().map(|grant| (grant.source.clone(), grant.epoch)));
-    holds.extend(sources.values().map(|source| (source.key.clone(), source.epoch)));
+    let mut holds: BTreeMap<SourceKey, (Epoch, u64)> = BTreeMap::new();
+    holds.extend(leaving.values().map(|hold| (hold.source.clone(), (hold.epoch, hold.rate))));
+    holds.extend(waiting.values().map(|grant| (grant.source.clone(), (grant.epoch, 0))));
+    holds.extend(sources.values().map(|source| (source.key.clone(), (source.epoch, source.rate()))));
     let fullest = sources.values().map(|source| source.held_len()).max().unwrap_or_default();
     Report {
         revision,
-        holds: holds.into_iter().map(|(source, epoch)| Hold { source, epoch, rate: 0 }).collect(),
+        witness,
+        holds: holds.into_iter().map(|(source, (epoch, rate))| Hold { source, epoch, rate }).collect(),
         lag: sources.values().map(|source| source.lag(now.mono)).max().unwrap_or_default(),
         load: (fullest as f64 / held_max.max(1) as f64).min(1.0),
     }

@@ -93,8 +93,24 @@ pub struct Stats {
     pub rejected: u64,
     /// Windows closed, empty ones left out.
     pub windows_closed: u64,
-    /// Windows that a former owner has judged, found by their stragglers, and not judged again.
-    pub windows_inherited: u64,
+    /// Deliveries passed over, to come again: their source is about to be let go, or had not been recalled yet.
+    pub deliveries_ignored: u64,
+    /// Deliveries that were a second copy of a body, not read.
+    pub repeated: u64,
+    /// Bodies of which a second copy would not be noticed, because too many fed open windows.
+    pub bodies_unremembered: u64,
+    /// Snapshots taken.
+    pub snapshots: u64,
+    /// Bytes of their bodies.
+    pub snapshot_bytes: u64,
+    /// Feeds left out of snapshots that would have been larger than [`crate::snapshot::SNAPSHOT_BYTES_MAX`].
+    pub snapshot_feeds_left_out: u64,
+    /// Snapshots of a former owner that were gone on from.
+    pub snapshots_recalled: u64,
+    /// Messages in a snapshot queue that are no snapshot of its source, or of a version that is not read.
+    pub snapshots_ignored: u64,
+    /// Sources let go because a later owner's snapshot was found.
+    pub outdated: u64,
     /// Cluster and window pairs that gave a verdict.
     pub judged: u64,
     /// Cluster and window pairs with too few feeds for one.
@@ -111,6 +127,20 @@ pub struct Stats {
     pub alerts_pending: usize,
     /// Times that all sources were let go because the lease could not be trusted any more.
     pub fenced: u64,
+    /// Probes sent through sources' queues.
+    pub probes: u64,
+    /// Probes that did not come back in time, while nothing else came either.
+    pub probes_failed: u64,
+    /// Sources let go because without a lease the broker did not answer for them.
+    pub degraded_lost: u64,
+    /// Nudges of redirectors.
+    pub nudges: u64,
+    /// It holds the message of its witness queue.
+    pub witness: bool,
+    /// Times that it was lost.
+    pub witness_lost: u64,
+    /// Alert events held back for a while because the witness was lost.
+    pub alerts_withheld: u64,
     /// Requests to the redirector that were not answered.
     pub requests_failed: u64,
     /// Answers of the redirector that could not be read or were of an older term.

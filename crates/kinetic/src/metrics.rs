@@ -27,7 +27,15 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter early_acked: "Deliveries acknowledged before their windows were closed, because too many were held.",
         counter rejected: "Deliveries refused whole and dead-lettered.",
         counter windows_closed: "Windows closed, empty ones left out.",
-        counter windows_inherited: "Windows that a former owner has judged and that were not judged again.",
+        counter deliveries_ignored: "Deliveries passed over because their source is about to be let go; they come again.",
+        counter repeated: "Deliveries that were a second copy of a body, not read.",
+        counter bodies_unremembered: "Bodies of which a second copy would not be noticed: too many fed open windows.",
+        counter snapshots: "Snapshots taken of what is remembered of a source.",
+        counter snapshot_bytes: "Bytes of their bodies.",
+        counter snapshot_feeds_left_out: "Feeds left out of snapshots that would have been too large.",
+        counter snapshots_recalled: "Snapshots of a former owner that were gone on from.",
+        counter snapshots_ignored: "Messages in a snapshot queue that are no snapshot that can be read.",
+        counter outdated: "Sources let go because a later owner's snapshot was found.",
         counter judged: "Cluster and window pairs that gave a verdict.",
         counter too_few_feeds: "Cluster and window pairs with too few feeds for a verdict.",
         counter unattainable: "Cluster and window pairs in which no feed could have been out of line.",
@@ -36,9 +44,18 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter alerts_dropped: "Alert events dropped because too many were waiting for the broker.",
         gauge alerts_pending: "Alert events published and not confirmed yet.",
         counter fenced: "Times that all sources were let go because the lease could not be trusted any more.",
+        counter probes: "Messages sent to itself through sources' queues, to prove silence or to be sure of a source.",
+        counter probes_failed: "Of those, that did not come back in time while nothing else came either.",
+        counter degraded_lost: "Sources let go because without a lease the broker did not answer for them.",
+        counter nudges: "Times a redirector asked for a heartbeat.",
+        counter witness_lost: "Times that the message of the witness queue was lost.",
+        counter alerts_withheld: "Alert events held back for a while because the witness was lost.",
         counter requests_failed: "Requests to the redirector that were not answered.",
         counter replies_ignored: "Answers of the redirector that made no sense or came from an older term.",
     });
+    let witness = if stats.witness { 1.0 } else { 0.0 };
+    let help = "1 while the broker bears witness that this node's connection stands.";
+    metrics.push(Metric::gauge("kinetic_analyzer_witness", help, witness));
     let degraded = if stats.degraded { 1.0 } else { 0.0 };
     let help = "1 while the lease has lapsed unanswered and the node goes on with what it owns.";
     metrics.push(Metric::gauge("kinetic_analyzer_degraded", help, degraded));
@@ -102,6 +119,12 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         counter mails_refused: "Mails refused for good.",
         counter mails_expired: "Mails given up.",
         counter attempts_unknown: "Reports about attempts that were not under way.",
+        counter beacons: "Signs of life of nodes that are watched.",
+        counter beacons_malformed: "Messages of kin.alive that are no sign of life.",
+        counter beacons_refused: "Signs of life of nodes that are not watched because the table was full.",
+        counter nodes_forgotten: "Nodes silent for so long that they are not waited for any more.",
+        gauge nodes: "Nodes watched.",
+        gauge nodes_silent: "Of these, silent.",
         gauge alerts: "Alerts followed.",
         gauge alerts_firing: "Alerts firing.",
         gauge groups: "Groups of alerts.",
@@ -117,7 +140,20 @@ pub(crate) fn redirector(stats: &kinetic_redirector::stats::Stats) -> Vec<Metric
         gauge sources_owned: "Sources with an owner.",
         gauge sources_unowned: "Sources without one.",
         gauge sources_moving: "Sources whose owner has been told to let go.",
-        gauge replies_parked: "Answers that wait for the disk.",
+        gauge replies_parked: "Answers that wait for a token.",
+        gauge listeners: "Clients that listen for changes of their answer.",
+        counter copy_restarts: "Times that the copy of the map was begun anew.",
+        counter told_ignored: "Messages on kin.map that could not be read, or were of a lower term.",
+        counter elections: "Tokens that began a term.",
+        counter leaderships: "Terms that it has led.",
+        counter deposed: "Terms that ended.",
+        counter told: "Messages told on kin.map.",
+        counter told_overflows: "Times that more had changed than is told one by one.",
+        counter listeners_refused: "Clients that found the table of listeners full.",
+        counter nudges: "Nudges sent.",
+        counter nudges_dropped: "Nudges dropped because too many waited.",
+        counter witnessed: "Ends of analyzers' connections that the broker told of.",
+        counter slowed: "Answers that asked their receiver to slow down.",
         counter moves: "Sources that went from one analyzer to another.",
         counter grants: "Ownerships that began.",
         counter adopted: "Sources taken over from what an analyzer said it holds.",
@@ -126,6 +162,22 @@ pub(crate) fn redirector(stats: &kinetic_redirector::stats::Stats) -> Vec<Metric
         counter leases_superseded: "Leases that ended because a newer process has the node's name.",
         counter stores: "Blocks of epochs written.",
     });
+    let states = [
+        ("kinetic_redirector_leading", "1 while it leads.", u64::from(stats.leading)),
+        (
+            "kinetic_redirector_listening",
+            "1 while it leads, and still hears what owners hold.",
+            u64::from(stats.listening),
+        ),
+        (
+            "kinetic_redirector_copy_whole",
+            "1 while it stands by with a complete copy of the map.",
+            u64::from(stats.copy_whole),
+        ),
+        ("kinetic_redirector_term", "Its term, or the highest that it knows of.", stats.term.0),
+        ("kinetic_redirector_map_version", "Version of its answers to locate.", stats.map_version.0),
+    ];
+    metrics.extend(states.map(|(name, help, value)| Metric::gauge(name, help, value as _)));
     for (kind, count) in &stats.requests {
         metrics.push(Metric::counter("kinetic_redirector_requests", "Requests.", *count).with("kind", *kind));
     }
@@ -134,6 +186,34 @@ pub(crate) fn redirector(stats: &kinetic_redirector::stats::Stats) -> Vec<Metric
         metrics.push(
             Metric::counter("kinetic_redirector_refusals", "Requests refused.", *count).with("code", code),
         );
+    }
+    metrics
+}
+
+/// The provisioner's numbers. `leads`: decisions are made here.
+pub(crate) fn provision(
+    status: &kinetic_redirector::fleet::Status,
+    counts: &crate::shell::provision::Counts,
+    leads: bool,
+) -> Vec<Metric> {
+    let mut metrics = numbers!(status, "kinetic_provision", {
+        gauge wanted: "Provisioned analyzers that there should be.",
+        gauge running: "Provisioned analyzers that have registered.",
+        gauge starting: "Provisioned analyzers that have not registered yet.",
+        gauge draining: "Provisioned analyzers that are losing their sources.",
+        gauge stopping: "Provisioned analyzers that are to be gone.",
+        gauge failures: "Starts that failed since the last that did not.",
+        counter failed: "Starts that came to nothing, and analyzers that ended soon after.",
+    });
+    let held = if status.held.is_some() { 1.0 } else { 0.0 };
+    let help = "1 while another analyzer is wanted and cannot be started now.";
+    metrics.push(Metric::gauge("kinetic_provision_held", help, held));
+    let help = "1 while this redirector leads and decides about the fleet.";
+    metrics.push(Metric::gauge("kinetic_provision_leads", help, if leads { 1.0 } else { 0.0 }));
+    for ((action, outcome), count) in counts {
+        let help = "What the provisioner was told, by how it went; planned: a dry run.";
+        let metric = Metric::counter("kinetic_provision_actions", help, *count);
+        metrics.push(metric.with("action", *action).with("outcome", *outcome));
     }
     metrics
 }

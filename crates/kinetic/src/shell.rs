@@ -2,7 +2,9 @@
 
 pub(crate) mod agent;
 pub(crate) mod alert;
+pub(crate) mod alive;
 pub(crate) mod analyzer;
 pub(crate) mod broker;
 pub(crate) mod follow;
+pub(crate) mod provision;
 pub(crate) mod redirector;
