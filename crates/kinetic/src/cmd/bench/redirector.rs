@@ -15,7 +15,7 @@ use kinetic_redirector::machine::{
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
     DataType, Heartbeat, Hold, Incarnation, LeaseId, LeaseReply, Limits, Locate, Login, Mono, NodeId, Now,
-    Register, Serves, Wall, decode, encode,
+    Register, Serves, Term, Wall, decode, encode,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -89,6 +89,7 @@ impl World {
             map.source("web", DataType::Statsd, 1, 0);
         }
         let config = RedirectorConfig {
+            node: NodeId::new("bench"),
             ttl: Duration::from_secs(15),
             grace: Duration::from_secs(5),
             listen: LISTEN,
@@ -100,7 +101,8 @@ impl World {
         };
         let machine = Redirector::new(config, Arc::new(map.build()), Stored::default());
         let mut world = Self { machine, now: START, tokens: 0, effects: Vec::new() };
-        world.tell(Input::Tick);
+        // Somebody has led before, so that it listens.
+        world.tell(Input::Elected { stored: Stored { term: Term(1), ..Stored::default() } });
         world
     }
 
@@ -111,6 +113,12 @@ impl World {
         while let Some(effect) = self.effects.pop() {
             match effect {
                 Effect::Reply { body, .. } => answer = Some(body),
+                Effect::Lead(_)
+                | Effect::Tell { .. }
+                | Effect::AskMap { .. }
+                | Effect::Nudge { .. }
+                | Effect::Watch { .. }
+                | Effect::Unwatch { .. } => {}
                 Effect::Store { stored } => {
                     self.machine.handle(self.now, Input::Stored { stored }, &mut self.effects);
                 }
@@ -122,7 +130,8 @@ impl World {
     fn ask(&mut self, kind: &str, body: &[u8]) -> Result<LeaseReply> {
         self.tokens += 1;
         let login = Login::new("kinetic");
-        let request = Input::Request { token: ReplyToken(self.tokens), kind, login: Some(&login), body };
+        let token = ReplyToken(self.tokens);
+        let request = Input::Request { token, kind, login: Some(&login), caller: None, waiting: 0, body };
         let answer = self.tell(request).with_context(|| format!("no answer to {kind}"))?;
         decode(&answer).with_context(|| format!("{kind} was refused: {}", String::from_utf8_lossy(&answer)))
     }
@@ -259,6 +268,8 @@ fn locate(world: &mut World, args: &cli::BenchRedirector) -> (f64, Duration) {
             token: ReplyToken(u64::MAX / 2 + number),
             kind: rpc::LOCATE,
             login,
+            caller: None,
+            waiting: 0,
             body: &body,
         };
         world.machine.handle(world.now, request, &mut world.effects);
