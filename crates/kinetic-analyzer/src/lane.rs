@@ -120,6 +120,23 @@ impl Lane {
         Fate::Counted
     }
 
+    /// Takes a value that a part has worked out for the window that ends at a moment. The second of the pair says whether
+    /// another part has said something of the same feed.
+    pub(crate) fn give(&mut self, cell: u32, end: i64, part: u16, value: (f64, u32)) -> (Fate, bool) {
+        let at = end.saturating_sub(1);
+        if (at < self.current.0 || at >= self.current.1)
+            && let Some(fate) = self.seek(at)
+        {
+            return (fate, false);
+        }
+        let window = &mut self.windows[self.current.2];
+        let cell = cell as usize;
+        if cell >= window.cells.len() {
+            window.cells.resize(self.cells as usize, Cell::default());
+        }
+        (Fate::Counted, window.cells[cell].give(part, value.0, value.1))
+    }
+
     /// Makes the window of a moment the current one, opening it if need be; or says why not.
     #[cold]
     fn seek(&mut self, at: i64) -> Option<Fate> {
