@@ -16,7 +16,7 @@ use crate::poll::START_PATIENCE;
 const CONFIRM_TIMEOUT: Duration = START_PATIENCE;
 
 /// The runtime under all clients.
-fn runtime() -> &'static Runtime {
+pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime")

@@ -13,6 +13,7 @@ pub mod http;
 pub mod needs;
 pub mod poll;
 pub mod process;
+pub mod proxy;
 pub mod rabbit;
 pub mod schema;
 pub mod smtp;

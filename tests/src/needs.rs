@@ -10,6 +10,15 @@ const REQUIRE: &str = "KINETIC_STORIES_REQUIRE";
 /// Names the file into which skipped stories are written, for a summary at the end.
 const SKIPPED: &str = "KINETIC_STORIES_SKIPPED";
 
+/// Set to run what takes minutes: `cargo xtask test --long` does.
+const LONG: &str = "KINETIC_LONG";
+
+/// Whether the long forms of stories are asked for.
+#[must_use]
+pub fn is_long() -> bool {
+    std::env::var(LONG).is_ok_and(|value| !value.is_empty() && value != "0")
+}
+
 /// Something that is installed or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
@@ -21,6 +30,8 @@ pub enum Need {
     Pika,
     /// The git program.
     Git,
+    /// Minutes: the story runs only where long forms are asked for.
+    Patience,
 }
 
 impl Need {
@@ -30,6 +41,7 @@ impl Need {
             Self::Collectd => "collectd",
             Self::Pika => "pika",
             Self::Git => "git",
+            Self::Patience => "patience",
         }
     }
 
@@ -38,6 +50,7 @@ impl Need {
             Self::RabbitMq => Path::new(crate::rabbit::SERVER).exists(),
             Self::Collectd => crate::tool::collectd_is_here(),
             Self::Pika => crate::tool::python_with_pika().is_some(),
+            Self::Patience => is_long(),
             Self::Git => Launch::new("/bin/sh").args(["-c", "git --version"]).output().status.success(),
         }
     }
@@ -55,6 +68,11 @@ pub fn all_here(story: &str, needs: &[Need]) -> bool {
         if need.is_here() {
             continue;
         }
+        if *need == Need::Patience {
+            // Nobody's machine lacks anything: this is the ordinary, short run.
+            say(&format!("{story}: only in the long form"));
+            return false;
+        }
         let name = need.name();
         assert!(
             !required.split(',').any(|one| one == name),
@@ -66,10 +84,14 @@ pub fn all_here(story: &str, needs: &[Need]) -> bool {
     here
 }
 
-fn skip(line: &str) {
-    // Written past libtest's capture, which hides what passing tests print.
+/// Prints a line past libtest's capture, which hides what passing tests print: figures, and what did not run.
+pub fn say(line: &str) {
     let mut stderr = std::io::stderr().lock();
-    writeln!(stderr, "SKIPPED {line}").ok();
+    writeln!(stderr, "{line}").ok();
+}
+
+fn skip(line: &str) {
+    say(&format!("SKIPPED {line}"));
     if let Ok(path) = std::env::var(SKIPPED)
         && let Ok(mut file) = std::fs::File::options().create(true).append(true).open(path)
     {

@@ -1,8 +1,8 @@
 //! Private RabbitMQ nodes on free loopback ports, away from any that the system runs. One node serves all stories of a
-//! run, each in a vhost of its own; a story that breaks its broker has a node to itself.
+//! run, each in a vhost of its own; a story that breaks its broker has a node, or a cluster of them, to itself.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tempfile::TempDir;
@@ -19,14 +19,22 @@ const PREFIX: &str = "kinetic-rabbit-";
 
 const ADMIN: (&str, &str) = ("harness", "harness-of-the-stories");
 
-/// A node.
+/// A node, or a cluster of several, with an epmd and an Erlang cookie of its own.
 #[derive(Debug)]
 pub struct Rabbit {
-    server: Option<Process>,
+    members: Vec<Member>,
     epmd: Process,
-    ports: Ports,
     vhosts: Mutex<u32>,
-    dir: TempDir,
+    _dir: TempDir,
+}
+
+/// One node of it.
+#[derive(Debug)]
+struct Member {
+    name: String,
+    server: Option<Process>,
+    ports: Ports,
+    dir: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,67 +58,101 @@ impl Rabbit {
     /// If it does not come up.
     #[must_use]
     pub fn start() -> Self {
+        Self::cluster(1)
+    }
+
+    /// A new cluster, all of whose nodes are ready to serve. A minority of its nodes pauses.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    #[must_use]
+    pub fn cluster(size: usize) -> Self {
         sweep();
         let prefix = format!("{PREFIX}{}-", std::process::id());
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("tempdir");
-        let ports = Ports {
-            amqp: free_tcp_port(),
-            management: free_tcp_port(),
-            distribution: free_tcp_port(),
-            epmd: free_tcp_port(),
-        };
-        for folder in ["mnesia", "log", "gen", "schema"] {
-            std::fs::create_dir(dir.path().join(folder)).expect("make a folder");
-        }
-        let plugins = "[rabbitmq_management, rabbitmq_consistent_hash_exchange].\n";
-        std::fs::write(dir.path().join("enabled_plugins"), plugins).expect("write");
-        std::fs::write(dir.path().join("rabbitmq.conf"), config(ports)).expect("write");
+        let epmd_port = free_tcp_port();
         // Started here and not by Erlang, which would leave it behind as a daemon that nobody owns.
         let epmd = Launch::new("epmd")
-            .args(["-port".to_owned(), ports.epmd.to_string(), "-address".to_owned(), "127.0.0.1".to_owned()])
+            .args(["-port".to_owned(), epmd_port.to_string(), "-address".to_owned(), "127.0.0.1".to_owned()])
             .start("epmd", &dir.path().join("epmd.log"));
-        let mut node = Self { server: None, epmd, ports, vhosts: Mutex::new(0), dir };
-        node.start_server();
-        node
+        let names: Vec<String> = (0..size).map(|index| format!("stories-{index}@localhost")).collect();
+        let members = names.iter().map(|name| Member::prepare(name, &names, epmd_port, dir.path())).collect();
+        let mut rabbit = Self { members, epmd, vhosts: Mutex::new(0), _dir: dir };
+        // The first forms the cluster, the others join it: all at once they would wait for each other's lock.
+        rabbit.boot(&[0]);
+        rabbit.boot(&(1..size).collect::<Vec<_>>());
+        rabbit
     }
 
-    fn start_server(&mut self) {
-        let server =
-            launch(self.dir.path(), self.ports).start("rabbitmq", &self.dir.path().join("server.log"));
-        self.server = Some(server);
-        eventually_within(START_PATIENCE, "RabbitMQ serves its management API", || {
-            let server = self.server.as_mut().expect("just started");
-            assert!(
-                server.ended().is_none() && self.epmd.ended().is_none(),
-                "RabbitMQ ended: {}",
-                server.log()
-            );
-            match self.api(
-                "GET",
-                "/api/health/checks/port-listener/".to_owned() + &self.ports.amqp.to_string(),
-                "",
-            ) {
-                Ok(200) => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        });
+    /// Starts nodes side by side and waits until all serve.
+    fn boot(&mut self, indices: &[usize]) {
+        for index in indices {
+            self.members[*index].launch();
+        }
+        for index in indices {
+            eventually_within(START_PATIENCE, "RabbitMQ serves its management API", || {
+                let ended = self.epmd.ended();
+                assert!(ended.is_none(), "epmd ended: {}", self.epmd.log());
+                self.members[*index].serves()
+            });
+        }
     }
 
-    /// SIGKILL: what was not on disk is gone.
+    /// SIGKILL to the only node, or the first: what was not on disk is gone.
     pub fn kill(&mut self) {
-        self.server = None;
+        self.kill_node(0);
     }
 
     /// Starts the killed node again, with what it has on disk.
     pub fn start_again(&mut self) {
-        assert!(self.server.is_none(), "kill it first");
-        self.start_server();
+        self.start_node(0);
     }
 
-    /// Where it serves AMQP.
+    /// SIGKILL to one node.
+    pub fn kill_node(&mut self, index: usize) {
+        self.members[index].server = None;
+    }
+
+    /// Starts a killed node again, with what it has on disk.
+    ///
+    /// # Panics
+    /// If it was not killed, or does not come up.
+    pub fn start_node(&mut self, index: usize) {
+        assert!(self.members[index].server.is_none(), "kill it first");
+        self.boot(&[index]);
+    }
+
+    /// SIGSTOP or SIGCONT (`STOP`, `CONT`) to one node: its sockets stay open and say nothing.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn signal_node(&mut self, index: usize, signal: &str) {
+        self.members[index].server.as_mut().expect("the node runs").signal(signal);
+    }
+
+    /// Where it serves AMQP; the first node of a cluster.
     #[must_use]
     pub fn amqp(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.ports.amqp).into()
+        self.amqp_all()[0]
+    }
+
+    /// Where its nodes serve AMQP.
+    #[must_use]
+    pub fn amqp_all(&self) -> Vec<SocketAddr> {
+        self.members.iter().map(|member| ([127, 0, 0, 1], member.ports.amqp).into()).collect()
+    }
+
+    /// The node on which the leader of a quorum queue, or a classic queue, is.
+    ///
+    /// # Panics
+    /// If nobody can say.
+    #[must_use]
+    pub fn node_of_queue(&self, vhost: &str, queue: &str) -> usize {
+        let answer = self.ask(&format!("/api/queues/{vhost}/{queue}")).expect("RabbitMQ answers");
+        let queue: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
+        let place = ["leader", "node"].into_iter().find_map(|field| queue[field].as_str());
+        let name = place.unwrap_or_else(|| panic!("no node is named: {queue}"));
+        self.members.iter().position(|member| member.name == name).expect("one of ours")
     }
 
     /// Makes a vhost; its name has `name` in it.
@@ -141,13 +183,62 @@ impl Rabbit {
     }
 
     fn put(&self, path: &str, body: &str) {
-        let status = self.api("PUT", path.to_owned(), body).expect("RabbitMQ answers");
-        assert!((200..300).contains(&status), "PUT {path}: {status}");
+        let answer = self.running().api("PUT", path, body).expect("RabbitMQ answers");
+        assert!((200..300).contains(&answer.status), "PUT {path}: {answer:?}");
     }
 
-    fn api(&self, method: &str, path: String, body: &str) -> std::io::Result<u16> {
+    fn ask(&self, path: &str) -> std::io::Result<http::Response> {
+        self.running().api("GET", path, "")
+    }
+
+    /// Any node that was not killed.
+    fn running(&self) -> &Member {
+        self.members.iter().find(|member| member.server.is_some()).expect("a node runs")
+    }
+}
+
+impl Member {
+    /// Makes a node's folder and settings.
+    fn prepare(name: &str, names: &[String], epmd: u16, base: &Path) -> Self {
+        let ports =
+            Ports { amqp: free_tcp_port(), management: free_tcp_port(), distribution: free_tcp_port(), epmd };
+        let dir = base.join(name.split('@').next().unwrap_or(name));
+        for folder in ["mnesia", "log", "gen", "schema"] {
+            std::fs::create_dir_all(dir.join(folder)).expect("make a folder");
+        }
+        std::fs::write(
+            dir.join("enabled_plugins"),
+            "[rabbitmq_management,rabbitmq_consistent_hash_exchange].\n",
+        )
+        .expect("write");
+        std::fs::write(dir.join("rabbitmq.conf"), config(ports, names)).expect("write");
+        Self { name: name.to_owned(), server: None, ports, dir }
+    }
+
+    fn launch(&mut self) {
+        let server = launch(self).start("rabbitmq", &self.dir.join("server.log"));
+        self.server = Some(server);
+    }
+
+    /// Whether it serves AMQP and has done all it does when it starts: a vhost that is made before that may never
+    /// come to a node that is still joining.
+    fn serves(&mut self) -> Result<(), String> {
+        let server = self.server.as_mut().expect("just started");
+        let log = server.log();
+        assert!(server.ended().is_none(), "RabbitMQ ended: {log}");
+        if !log.contains("Server startup complete") {
+            return Err(log);
+        }
+        let path = format!("/api/health/checks/port-listener/{}", self.ports.amqp);
+        match self.api("GET", &path, "") {
+            Ok(answer) if answer.status == 200 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    fn api(&self, method: &str, path: &str, body: &str) -> std::io::Result<http::Response> {
         let server = SocketAddr::from(([127, 0, 0, 1], self.ports.management));
-        http::request(server, method, &path, Some(ADMIN), body).map(|response| response.status)
+        http::request(server, method, path, Some(ADMIN), body)
     }
 }
 
@@ -164,9 +255,9 @@ fn sweep() {
     }
 }
 
-fn config(ports: Ports) -> String {
+fn config(ports: Ports, names: &[String]) -> String {
     let (name, password) = ADMIN;
-    format!(
+    let mut text = format!(
         "listeners.tcp.1 = 127.0.0.1:{}\n\
          management.tcp.ip = 127.0.0.1\n\
          management.tcp.port = {}\n\
@@ -176,20 +267,29 @@ fn config(ports: Ports) -> String {
          log.file = false\n\
          disk_free_limit.absolute = 64MB\n",
         ports.amqp, ports.management
-    )
+    );
+    if names.len() > 1 {
+        text.push_str("cluster_partition_handling = pause_minority\n");
+        text.push_str("cluster_formation.peer_discovery_backend = classic_config\n");
+        for (index, name) in names.iter().enumerate() {
+            text.push_str(&format!("cluster_formation.classic_config.nodes.{} = {name}\n", index + 1));
+        }
+    }
+    text
 }
 
-fn launch(dir: &Path, ports: Ports) -> Launch {
-    let inside = |name: &str| dir.join(name).to_string_lossy().into_owned();
+fn launch(member: &Member) -> Launch {
+    let ports = member.ports;
+    let inside = |name: &str| member.dir.join(name).to_string_lossy().into_owned();
     let config_file = inside("rabbitmq.conf");
     Launch::new(SERVER)
         // The script becomes the server, so that the child's process id is the server's.
         .env("detached", "1")
-        .env("HOME", inside(""))
+        .env("HOME", member.dir.parent().expect("the nodes' common folder").to_string_lossy())
         .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
         .env("RABBITMQ_CONFIG_FILE", config_file)
         .env("RABBITMQ_ADVANCED_CONFIG_FILE", inside("advanced.config"))
-        .env("RABBITMQ_NODENAME", "stories@localhost")
+        .env("RABBITMQ_NODENAME", &member.name)
         .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
         .env("RABBITMQ_NODE_PORT", ports.amqp.to_string())
         .env("RABBITMQ_DIST_PORT", ports.distribution.to_string())
@@ -203,8 +303,9 @@ fn launch(dir: &Path, ports: Ports) -> Launch {
         .env("ERL_EPMD_PORT", ports.epmd.to_string())
         .env(
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-            // One scheduler and no busy waiting: the stories' processes share two cores with it.
-            "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +sbwt none",
+            // One scheduler and no busy waiting: the stories' processes share two cores with it. A peer that says
+            // nothing is given up after 8 seconds instead of 60.
+            "-kernel inet_dist_use_interface {127,0,0,1} -kernel net_ticktime 8 +S 1:1 +sbwt none",
         )
         .env("LANG", "C.UTF-8")
 }
@@ -231,5 +332,32 @@ mod tests {
         node.kill();
         node.start_again();
         assert_eq!(crate::amqp::queue_depth(&address, "none"), None, "the login is still there");
+    }
+
+    #[test]
+    fn a_cluster_outlives_one_of_its_nodes() {
+        if !all_here("rabbit::a_cluster_outlives_one_of_its_nodes", &[Need::RabbitMq, Need::Patience]) {
+            return;
+        }
+        let began = std::time::Instant::now();
+        let mut cluster = Rabbit::cluster(3);
+        crate::needs::say(&format!("a cluster of three boots in {:?}", began.elapsed()));
+        let vhost = cluster.vhost("test");
+        cluster.user(&vhost, "someone", "secret", [".*", ".*", ".*"]);
+        let login = |node: SocketAddr| {
+            let mut address = Address::from_url(&format!("amqp://someone@{node}")).expect("address");
+            address.vhost.clone_from(&vhost);
+            address.password = Secret::new("secret");
+            crate::amqp::queue_depth(&address, "none")
+        };
+        for node in cluster.amqp_all() {
+            assert_eq!(login(node), None, "every node knows the login");
+        }
+        cluster.kill_node(0);
+        assert_eq!(login(cluster.amqp_all()[1]), None, "two of three are a majority");
+        let began = std::time::Instant::now();
+        cluster.start_node(0);
+        crate::needs::say(&format!("a node of it comes back in {:?}", began.elapsed()));
+        assert_eq!(login(cluster.amqp_all()[0]), None);
     }
 }

@@ -31,6 +31,8 @@ pub struct Watch {
     pub value: &'static str,
     /// Length of a window.
     pub window: &'static str,
+    /// How many of the last windows must be out of line.
+    pub hysteresis: &'static str,
 }
 
 impl Default for Watch {
@@ -45,6 +47,7 @@ impl Default for Watch {
             metric: "*",
             value: "mean",
             window: "1s",
+            hysteresis: "1 of 5",
         }
     }
 }
@@ -62,11 +65,11 @@ impl Watch {
     }
 
     fn rule(&self) -> String {
-        let Self { name, metric, value, window, .. } = self;
+        let Self { name, metric, value, window, hysteresis, .. } = self;
         // Eight feeds can reach 2.6 deviations, so that 2 is within reach of one slow host; healthy ones are all alike.
         format!(
             "analytic \"{name}\" {{\n  on     = service.{name}.cluster.hosts\n  metric = \"{metric}\"\n  \
-             value  = \"{value}\"\n  window = \"{window}\"\n  for    = \"1 of 5\"\n\n  rule \"deviates\" {{\n    \
+             value  = \"{value}\"\n  window = \"{window}\"\n  for    = \"{hysteresis}\"\n\n  rule \"deviates\" {{\n    \
              deviations = 2\n    direction  = \"above\"\n    min_feeds  = 6\n    min_effect = \"20%\"\n  }}\n}}\n\n\
              alert \"{name}\" {{\n  analytics       = [analytic.{name}]\n  to              = [\"{RECIPIENT}\"]\n  \
              group_wait      = \"0s\"\n  group_interval  = \"1s\"\n  repeat_interval = \"1h\"\n  send_resolved   = false\n}}\n\n"

@@ -12,10 +12,12 @@ use std::time::Duration;
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
     CustomerName, Drain, Epoch, Goodbye, Grant, Heartbeat, Incarnation, LeaseId, LeaseReply, Limits, Login,
-    Mono, NodeId, Now, Register, Released, SourceKey, Term, encode,
+    Mono, NodeId, Now, Register, Released, Serves, SourceKey, Term, encode,
 };
 
+use crate::capacity;
 use crate::epochs::Epochs;
+use crate::fleet::Demand;
 use crate::lease::{self, Lease, Leases};
 pub use crate::map::{CustomerEntry, Map, MapBuilder, RegionEntry, UnitEntry};
 use crate::placing::Placing;
@@ -234,6 +236,14 @@ impl Redirector {
             analyzers: view::analyzers(&self.leases, &self.placing.table),
             sources: view::sources(&self.placing.table),
         }
+    }
+
+    /// What decides about the size of the fleet ([`crate::scaling`]); `None` while it is not known what there is.
+    /// `serves` is what a node could serve that would be started.
+    #[must_use]
+    pub fn demand(&self, serves: &Serves) -> Option<Demand> {
+        let knows = self.epochs.leads() && !self.listening;
+        knows.then(|| capacity::demand(&self.leases, &self.placing.table, serves))
     }
 
     /// Ends what time has ended: the listen period, and leases.

@@ -1,5 +1,7 @@
 //! The redirector from outside: inputs in virtual time, answers as its peers would read them.
 
+mod fleet;
 mod harness;
 mod property;
+mod scaling;
 mod timeline;

@@ -1,0 +1,58 @@
+//! Bugs planted on purpose: each is something that a shell, a broker or a machine could do wrong, and each has a
+//! checker that must notice. A simulator that has never failed has shown nothing.
+
+/// A planted bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bug {
+    /// The analyzer's shell acknowledges every delivery as it comes.
+    AckOnReceipt,
+    /// The analyzer's shell says that an alert event is confirmed as it sends it, and never sends it again.
+    ConfirmedUnsent,
+    /// The analyzer's shell does not tell its machine that a subscription was lost.
+    LossUntold,
+    /// The analyzer's shell acknowledges with `multiple` what it is asked to acknowledge one by one.
+    AckTooMuch,
+    /// The analyzer's monotonic clock stands still while its process does.
+    SuspendedClock,
+    /// The alert node takes every event for one of the highest epoch.
+    EpochIgnored,
+    /// The alert node's shell acknowledges an event before it is on disk.
+    AckBeforeAppend,
+    /// The relay takes mail and throws it away, and the shell says that it was delivered.
+    MailForgotten,
+    /// The redirector's shell says that its state is stored, and has not stored it.
+    StoreForgotten,
+    /// The redirector does not listen after a restart.
+    ListenSkipped,
+    /// The redirector's clock runs at five times the speed.
+    HastyRedirector,
+    /// The shell of the redirector loses what analyzers say they hold, every fourth time.
+    HoldsForgotten,
+    /// The broker delivers to all consumers of a single-active-consumer queue.
+    SeveralActive,
+    /// The broker forgets what was not settled when a channel ends.
+    UnsettledForgotten,
+    /// Analyzers are not told of grants: every answer comes without.
+    GrantsLost,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::AckOnReceipt,
+        Self::ConfirmedUnsent,
+        Self::LossUntold,
+        Self::AckTooMuch,
+        Self::SuspendedClock,
+        Self::EpochIgnored,
+        Self::AckBeforeAppend,
+        Self::MailForgotten,
+        Self::StoreForgotten,
+        Self::ListenSkipped,
+        Self::HastyRedirector,
+        Self::HoldsForgotten,
+        Self::SeveralActive,
+        Self::UnsettledForgotten,
+        Self::GrantsLost,
+    ];
+}

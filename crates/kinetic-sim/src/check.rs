@@ -1,0 +1,137 @@
+//! What may never happen, each with a name. Some are noticed as they happen (`ledger.rs`), the others at the end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use kinetic_wire::SourceKey;
+
+use crate::ledger::{Ledger, Sample};
+use crate::message::{SECOND, Time};
+
+/// A rule that no run may break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Invariant {
+    /// Two owners of a source in one epoch never both get an alert event accepted.
+    OneOwner,
+    /// A sample that the broker confirmed to its publisher is counted in exactly one accepted verdict.
+    CountsOnce,
+    /// What a publisher repeats because a confirm was lost is counted once.
+    RepeatCountsOnce,
+    /// A sample is dropped as late only where it came into its queue late, or clocks were wrong.
+    LateIsExplained,
+    /// No analyzer publishes past four fifths of its lease, except degraded.
+    LeaseFence,
+    /// No source is given away while its owner's lease stands.
+    NoEarlyGift,
+    /// A quiet world moves nothing.
+    QuietMovesNothing,
+    /// After the faults every source has one owner, which the broker delivers to, within a bound.
+    Recovers,
+    /// What fires is mailed.
+    MailGoesOut,
+    /// Epochs never go down along a source at the alert node.
+    EpochOrder,
+    /// A term has one leader.
+    TermUnique,
+    /// No machine wants to be woken without end.
+    Progress,
+}
+
+/// A rule that was broken.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// When.
+    pub at: Time,
+    /// Which.
+    pub invariant: Invariant,
+    /// How.
+    pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.at / (SECOND / 1000);
+        write!(f, "{:>4}.{:03} s {:?}: {}", ms / 1000, ms % 1000, self.invariant, self.detail)
+    }
+}
+
+/// What a run's faults excuse.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Excuses {
+    /// Wall clocks were wrong: what looks late, or early, need not be.
+    pub clocks: bool,
+}
+
+/// Compares what was published with what was counted.
+pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
+    let mut windows: BTreeMap<(SourceKey, i64), BTreeMap<String, Vec<Sample>>> = BTreeMap::new();
+    for sample in &ledger.samples {
+        let Some(window) = sample.window_ms else { continue };
+        let feeds = windows.entry((sample.source.clone(), window)).or_default();
+        feeds.entry(sample.origin.clone()).or_default().push(sample.clone());
+    }
+    let mut verdicts: BTreeMap<(SourceKey, i64, String), Vec<f64>> = BTreeMap::new();
+    for accepted in &ledger.accepted {
+        let event = &accepted.event;
+        let Some(numbers) = &event.numbers else { continue };
+        let source = SourceKey::new(event.customer.as_str(), event.source.as_str());
+        let key = (source, event.window_start_ms, event.feed.origin.clone());
+        verdicts.entry(key).or_default().push(numbers.value);
+    }
+    let mut found = Vec::new();
+    for ((source, window), feeds) in windows {
+        let sure = feeds.values().filter(|samples| samples.iter().any(must_count)).count();
+        for (origin, samples) in feeds {
+            let verdict = verdicts.remove(&(source.clone(), window, origin.clone())).unwrap_or_default();
+            let place = format!("{source} {origin} window {window}");
+            let is_due = sure >= 2 && samples.iter().any(must_count);
+            found.extend(feed(&place, &samples, &verdict, is_due));
+        }
+    }
+    for ((source, window, origin), _) in verdicts {
+        found.push((Invariant::CountsOnce, format!("{source} {origin} window {window}: nobody published for it")));
+    }
+    for sample in ledger.samples.iter().filter(|sample| sample.dropped && sample.was_in_time()) {
+        if !excuses.clocks {
+            found.push((Invariant::LateIsExplained, format!("dropped as late: {sample:?}")));
+        }
+    }
+    for (invariant, detail) in found {
+        ledger.violated(at, invariant, detail);
+    }
+}
+
+/// Whether analyzers recognise a body that its publisher repeats by `kin-inc` and `kin-seq` (ADR 0007).
+const REPEATS_ARE_RECOGNISED: bool = false;
+
+fn must_count(sample: &Sample) -> bool {
+    sample.confirmed && sample.was_in_time() && !sample.dropped && sample.gone.is_none()
+}
+
+/// One feed's window: what its verdict counted against what was published.
+fn feed(place: &str, samples: &[Sample], verdicts: &[f64], is_due: bool) -> Vec<(Invariant, String)> {
+    let wrong = |text: String| vec![(Invariant::CountsOnce, format!("{place}: {text}"))];
+    let value = match verdicts {
+        [] if is_due => return wrong("no verdict was accepted".to_owned()),
+        [] => return Vec::new(),
+        [value] => *value,
+        several => return wrong(format!("{} verdicts were accepted", several.len())),
+    };
+    let factor = samples.first().map_or(1, |sample| sample.factor);
+    if value < 0.0 || value.fract() != 0.0 || value >= 9e15 || !(value as u64).is_multiple_of(factor) {
+        return wrong(format!("the value {value} is no sum of its samples"));
+    }
+    let digits = value as u64 / factor;
+    let mut found = Vec::new();
+    for sample in samples {
+        let times = u32::try_from(digits >> (2 * sample.digit) & 3).unwrap_or(0);
+        let least = u32::from(must_count(sample));
+        if times < least || times > sample.sent {
+            found.extend(wrong(format!("sample {} was counted {times} times: {sample:?}", sample.digit)));
+        } else if times > 1 && REPEATS_ARE_RECOGNISED {
+            let text = format!("{place}: sample {} was sent {} times and counted {times} times", sample.digit, sample.sent);
+            found.push((Invariant::RepeatCountsOnce, text));
+        }
+    }
+    found
+}

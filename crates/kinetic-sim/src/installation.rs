@@ -1,0 +1,126 @@
+//! The installation that a world runs: customers, sources, one analytic that fires in every window for every feed.
+//!
+//! Every feed's value in a window is the sum of its samples, and each sample is a power of four times a factor of its
+//! feed's own. The value then says how often each sample was counted (zero to three times), and no two feeds have the same
+//! value, so that each lies off the mean and is reported. Windows are as long as a standing alert may go unsaid, so that it is
+//! said for every one of them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinetic_redirector::machine::{Map, MapBuilder, RedirectorConfig};
+use kinetic_schema::Schema;
+use kinetic_wire::{Limits, SourceKey};
+
+use crate::message::{SECOND, Time};
+
+/// Length of a window.
+pub const WINDOW: Time = 60 * SECOND;
+/// How late a sample may come.
+pub const LATENESS: Time = 5 * SECOND;
+/// Factors of the feeds of one source.
+pub const FACTORS: [u64; 3] = [1, 7, 23];
+/// Name of the one metric.
+pub const METRIC: &str = "hits";
+
+/// A schema revision in force.
+#[derive(Clone, Debug)]
+pub struct Revision {
+    /// The commit.
+    pub id: String,
+    /// What it says.
+    pub schema: Arc<Schema>,
+    /// What the redirector needs of it.
+    pub map: Arc<Map>,
+}
+
+/// An installation of so many customers with so many sources each; the last customer may be switched off.
+///
+/// # Panics
+/// Never: the text is a schema.
+#[must_use]
+pub fn revision(id: &str, customers: usize, sources: usize, disabled: bool) -> Revision {
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let top = "region \"eu\" {\n  amqp = \"amqps://broker.example:5671\"\n}\nmail {\n  relay = \"smtp.example:25\"\n  \
+               from = \"alerts@kinetic.example\"\n}\n";
+    files.insert("kinetic.hcl".into(), top.as_bytes().to_vec());
+    for number in 0..customers {
+        files.insert(format!("customers/c{number}/c.hcl"), customer(number, sources).into_bytes());
+    }
+    let loaded = kinetic_schema::load(&files);
+    let mut schema = loaded.schema.unwrap_or_else(|| panic!("the world's schema: {:?}", loaded.diagnostics));
+    if let Some(last) = schema.customers.values_mut().last() {
+        last.disabled = disabled;
+    }
+    let schema = Arc::new(schema);
+    let map = Arc::new(map(id, 0, &schema));
+    Revision { id: id.to_owned(), schema, map }
+}
+
+fn customer(number: usize, sources: usize) -> String {
+    let mut text = format!("customer \"c{number}\" {{\n  region = region.eu\n}}\n");
+    let mut analytics = Vec::new();
+    for source in 0..sources {
+        text.push_str(&format!(
+            "source \"s{source}\" {{\n  data_type = \"statsd\"\n  routing = [\"s{source}.#\"]\n  lateness = \"5s\"\n}}\n\
+             service \"v{source}\" {{\n  cluster \"all\" {{\n    source = source.s{source}\n    members = [\"*\"]\n  }}\n}}\n\
+             analytic \"a{source}\" {{\n  on = [service.v{source}.cluster.all]\n  metric = \"{METRIC}\"\n  value = \"sum\"\n  \
+             window = \"60s\"\n  for = \"1 of 1\"\n  rule \"deviates\" {{\n    deviations = 0.001\n    direction = \"both\"\n    \
+             min_feeds = 2\n  }}\n}}\n"
+        ));
+        analytics.push(format!("analytic.a{source}"));
+    }
+    text.push_str(&format!(
+        "alert \"team\" {{\n  analytics = [{}]\n  to = [\"oncall@c{number}.example\"]\n  group_wait = \"2s\"\n}}\n",
+        analytics.join(", ")
+    ));
+    text
+}
+
+/// All sources of an installation that somebody is to own.
+#[must_use]
+pub fn sources(schema: &Schema) -> Vec<SourceKey> {
+    let customers = schema.customers.values().filter(|customer| !customer.disabled);
+    customers
+        .flat_map(|customer| {
+            customer.sources.keys().map(|source| SourceKey::new(customer.name.as_str(), source.as_str()))
+        })
+        .collect()
+}
+
+/// As the redirector's shell makes it from a schema. Generations count revisions from 1.
+fn map(id: &str, generation: u64, schema: &Schema) -> Map {
+    let mut map = MapBuilder::new(id, generation);
+    for region in schema.regions.values() {
+        let addresses = region.amqp.iter().map(|uri| (uri.clone(), region.vhost.clone())).collect();
+        map.region(&region.name, addresses, region.zones.clone());
+    }
+    for customer in schema.customers.values() {
+        map.customer(&customer.name, &customer.region, customer.disabled);
+        for source in customer.sources.values() {
+            let definition = digest(&format!("{source:?}{:?}{:?}", customer.services, customer.analytics));
+            map.source(source.name.as_str(), source.data_type, source.partitions, definition);
+        }
+    }
+    map.build()
+}
+
+/// FNV-1a (Fowler, Noll and Vo), 32 bits: only compared with itself.
+fn digest(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// How redirectors run.
+#[must_use]
+pub fn redirector_config(seed: u64, listen: Duration) -> RedirectorConfig {
+    RedirectorConfig {
+        ttl: Duration::from_secs(15),
+        grace: Duration::from_secs(5),
+        listen,
+        analyzers_max: 64,
+        locate_ttl: Duration::from_secs(300),
+        limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
+        seed,
+    }
+}

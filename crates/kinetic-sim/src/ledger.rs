@@ -1,0 +1,309 @@
+//! What really happened, as nobody in the world knows it: the checkers read it.
+//!
+//! It is fed by the shells at the few places where a promise is given or kept, and knows true time and every process.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kinetic_analyzer::stats::Stats;
+use kinetic_wire::{AlertEvent, AlertId, Epoch, LeaseReply, Mono, SourceKey, Term, Wall};
+
+use crate::agenda::{Life, ProcId};
+use crate::broker::{Broker, Gone};
+use crate::check::{Invariant, Violation};
+use crate::installation::{LATENESS, WINDOW};
+use crate::message::{MS, Time};
+use crate::world::BEGIN_S;
+
+/// What became of one sample.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Of which source.
+    pub source: SourceKey,
+    /// Which feed.
+    pub origin: String,
+    /// Factor of its feed (`installation::FACTORS`).
+    pub factor: u64,
+    /// Its place among the samples of its feed and window: the exponent of four. Known once it has been stamped.
+    pub digit: u32,
+    /// Start of the window that it belongs to, milliseconds since the Unix epoch, once it has been stamped.
+    pub window_ms: Option<i64>,
+    /// How often it was sent.
+    pub sent: u32,
+    /// The broker has confirmed it to its publisher.
+    pub confirmed: bool,
+    /// When it first came into its queue.
+    pub entered: Option<Time>,
+    /// An analyzer dropped it as too late, or as too far ahead.
+    pub dropped: bool,
+    /// It is not on the broker any more, and nobody was to have it.
+    pub gone: Option<Gone>,
+}
+
+impl Sample {
+    /// Whether it came into its queue before its window could be closed, by true time.
+    #[must_use]
+    pub fn was_in_time(&self) -> bool {
+        let Some((window, entered)) = self.window_ms.zip(self.entered) else { return false };
+        let entered_ms = BEGIN_S * 1_000 + i64::try_from(entered / MS).unwrap_or(i64::MAX);
+        entered_ms < window + WINDOW_MS + LATENESS_MS
+    }
+}
+
+/// An analyzer's lease, as its shell sees it, without asking the machine.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    granted: Option<(Mono, u64)>,
+    term: Term,
+    failed: bool,
+    denied: bool,
+}
+
+impl Standing {
+    /// A request that was sent then was granted.
+    pub(crate) fn granted(&mut self, sent: Mono, ttl_ms: u64, term: Term) {
+        if term < self.term {
+            self.failed = true;
+            return;
+        }
+        *self = Self { granted: Some((sent, ttl_ms)), term, failed: false, denied: false };
+    }
+
+    pub(crate) fn failed(&mut self) {
+        self.failed = true;
+    }
+
+    pub(crate) fn refused(&mut self, unknown_lease: bool) {
+        if unknown_lease {
+            (self.denied, self.failed) = (true, false);
+        } else {
+            self.failed = true;
+        }
+    }
+
+    /// Four fifths of the lease have passed since the request for it was sent.
+    fn is_past_fence(&self, now: Mono) -> bool {
+        self.granted.is_some_and(|(since, ttl_ms)| now.since(since).as_millis() * 5 >= u128::from(ttl_ms) * 4)
+    }
+
+    /// Nobody answers, and nobody has said that the lease is unknown.
+    fn is_degraded(&self) -> bool {
+        self.failed && !self.denied
+    }
+}
+
+/// What an analyzer has, last heard.
+#[derive(Debug)]
+struct Holding {
+    heard: Time,
+    mono: Mono,
+    standing: Standing,
+    owned: Vec<SourceKey>,
+}
+
+/// An alert event that has reached history.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// When.
+    pub at: Time,
+    /// The event.
+    pub event: AlertEvent,
+}
+
+/// An ownership as an answer told it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    proc: ProcId,
+    epoch: Epoch,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// All samples, by number.
+    pub samples: Vec<Sample>,
+    /// All accepted alert events, in order.
+    pub accepted: Vec<Accepted>,
+    /// What was found wrong.
+    pub violations: Vec<Violation>,
+    /// Times that a source was told to another analyzer, or under another epoch.
+    pub moves: u64,
+    /// From here on nothing may move.
+    pub quiet_since: Option<Time>,
+    /// Names of the analyzers' nodes.
+    pub(crate) nodes: BTreeMap<ProcId, String>,
+    published: BTreeMap<(AlertId, Epoch), BTreeSet<(ProcId, Life)>>,
+    owners: BTreeMap<(SourceKey, Epoch), (ProcId, Life)>,
+    epochs: BTreeMap<SourceKey, Epoch>,
+    terms: BTreeMap<Term, (ProcId, Life)>,
+    holdings: BTreeMap<ProcId, Holding>,
+    told: BTreeMap<SourceKey, Told>,
+    lapses: BTreeMap<(ProcId, Life), u64>,
+    /// Samples of a feed and window so far.
+    digits: BTreeMap<(SourceKey, String, i64), u32>,
+}
+
+const LATENESS_MS: i64 = (LATENESS / MS) as i64;
+const WINDOW_MS: i64 = (WINDOW / MS) as i64;
+/// Digits of a feed's value: with the largest factor below 2^53, which a double holds exactly.
+const DIGITS_MAX: u32 = 22;
+
+impl Ledger {
+    pub(crate) fn violated(&mut self, at: Time, invariant: Invariant, detail: String) {
+        self.violations.push(Violation { at, invariant, detail });
+    }
+
+    /// A publisher's clock stamps a sample. Returns its value, or `None` where a value cannot tell so many samples
+    /// of one window apart (a publisher that stood still has many to say at once).
+    pub(crate) fn stamped(&mut self, sample: usize, stamp: Wall) -> Option<u64> {
+        let window = stamp.as_ms() - stamp.as_ms().rem_euclid(WINDOW_MS);
+        let known = &mut self.samples[sample];
+        let feed = (known.source.clone(), known.origin.clone(), window);
+        let digit = self.digits.entry(feed).or_default();
+        if *digit >= DIGITS_MAX {
+            return None;
+        }
+        (known.window_ms, known.digit) = (Some(window), *digit);
+        *digit += 1;
+        Some(known.factor << (2 * known.digit))
+    }
+
+    /// A publisher sends a sample, once more or for the first time.
+    pub(crate) fn sent(&mut self, sample: usize) {
+        self.samples[sample].sent += 1;
+    }
+
+    /// The broker has confirmed it.
+    pub(crate) fn confirmed(&mut self, sample: usize) {
+        self.samples[sample].confirmed = true;
+    }
+
+    /// What the broker did with samples.
+    pub(crate) fn moved(&mut self, at: Time, broker: &mut Broker) {
+        for sample in broker.entered.drain(..) {
+            self.samples[sample].entered.get_or_insert(at);
+        }
+        for (sample, why) in broker.gone.drain(..) {
+            self.samples[sample].gone = Some(why);
+        }
+    }
+
+    /// An analyzer was delivered it: what its counters say of it.
+    pub(crate) fn delivered(&mut self, sample: usize, before: &Stats, after: &Stats) {
+        if after.late > before.late || after.future > before.future {
+            self.samples[sample].dropped = true;
+        }
+    }
+
+    /// A redirector's lapsed leases so far.
+    pub(crate) fn lapses(&mut self, lapses: u64, proc: ProcId, life: Life) {
+        self.lapses.insert((proc, life), lapses);
+    }
+
+    /// Leases that have lapsed, over all redirectors.
+    #[must_use]
+    pub fn leases_lapsed(&self) -> u64 {
+        self.lapses.values().sum()
+    }
+
+    /// An analyzer's state after an input.
+    pub(crate) fn stands(&mut self, at: Time, proc: ProcId, mono: Mono, standing: &Standing, owned: Vec<SourceKey>) {
+        self.holdings.insert(proc, Holding { heard: at, mono, standing: standing.clone(), owned });
+    }
+
+    /// A process is no more.
+    pub(crate) fn ended(&mut self, proc: ProcId) {
+        self.holdings.remove(&proc);
+    }
+
+    /// An analyzer publishes an alert event: not past its lease's fence.
+    pub(crate) fn publishes(
+        &mut self,
+        at: Time,
+        who: (ProcId, Life),
+        mono: Mono,
+        standing: &Standing,
+        event: &AlertEvent,
+    ) {
+        self.published.entry((event.id, event.epoch)).or_default().insert(who);
+        if standing.is_past_fence(mono) && !standing.is_degraded() {
+            let detail = format!(
+                "{} publishes for {}/{} though four fifths of its lease have passed ({standing:?})",
+                event.node, event.customer, event.source
+            );
+            self.violated(at, Invariant::LeaseFence, detail);
+        }
+    }
+
+    /// A redirector answers a request of an analyzer's process.
+    pub(crate) fn granted(&mut self, at: Time, who: (ProcId, Life), to: ProcId, reply: &LeaseReply) {
+        let leader = *self.terms.entry(reply.term).or_insert(who);
+        if leader != who {
+            let detail = format!("term {} is led by {who:?} and was led by {leader:?}", reply.term);
+            self.violated(at, Invariant::TermUnique, detail);
+        }
+        for grant in &reply.grant {
+            self.not_too_early(at, to, &grant.source);
+            let told = Told { proc: to, epoch: grant.epoch };
+            let before = self.told.insert(grant.source.clone(), told);
+            if before == Some(told) {
+                continue;
+            }
+            self.moves += 1;
+            if self.quiet_since.is_some_and(|since| at >= since) {
+                let detail = format!("{} goes from {before:?} to {told:?} in a quiet world", grant.source);
+                self.violated(at, Invariant::QuietMovesNothing, detail);
+            }
+        }
+    }
+
+    /// Nobody else may hold a source that is given away, with a lease that stands by its own clock.
+    fn not_too_early(&mut self, at: Time, to: ProcId, source: &SourceKey) {
+        let name = self.nodes.get(&to);
+        let rival = self.holdings.iter().find(|(proc, holding)| {
+            let mono = Mono(holding.mono.0 + (at - holding.heard));
+            **proc != to
+                && self.nodes.get(proc) != name
+                && holding.owned.contains(source)
+                && holding.standing.granted.is_some()
+                && !holding.standing.denied
+                && !holding.standing.is_past_fence(mono)
+        });
+        if let Some((proc, _)) = rival {
+            let detail =
+                format!("{source} is given to {to:?} while {proc:?} holds it with a lease that stands");
+            self.violated(at, Invariant::NoEarlyGift, detail);
+        }
+    }
+
+    /// An alert event has reached history.
+    pub(crate) fn accepted(&mut self, at: Time, event: &AlertEvent) {
+        let source = SourceKey::new(event.customer.as_str(), event.source.as_str());
+        // What its publisher said, not what the alert node made of it.
+        let said = self.published.keys().filter(|(id, _)| *id == event.id).map(|(_, epoch)| *epoch);
+        let epochs: Vec<Epoch> = said.collect();
+        let epoch = if epochs.contains(&event.epoch) { event.epoch } else { epochs.first().copied().unwrap_or_default() };
+        let highest = self.epochs.entry(source.clone()).or_default();
+        if epoch < *highest {
+            let detail = format!("{source}: an event of epoch {epoch} is taken after one of {highest}");
+            self.violated(at, Invariant::EpochOrder, detail);
+        } else {
+            *highest = epoch;
+        }
+        let by = self.published.get(&(event.id, epoch)).cloned().unwrap_or_default();
+        // Who repeats another's event of the same epoch has done no harm: it is one event.
+        if let (1, Some(owner)) = (by.len(), by.first()) {
+            let first = *self.owners.entry((source.clone(), epoch)).or_insert(*owner);
+            if first != *owner {
+                let detail = format!("{source}: events of {first:?} and of {owner:?} are taken under epoch {epoch}");
+                self.violated(at, Invariant::OneOwner, detail);
+            }
+        }
+        self.accepted.push(Accepted { at, event: event.clone() });
+    }
+
+    /// Analyzers that hold a source and are not letting it go.
+    pub(crate) fn holders(&self, source: &SourceKey) -> Vec<ProcId> {
+        let holds = self.holdings.iter().filter(|(_, holding)| holding.owned.contains(source));
+        holds.map(|(proc, _)| *proc).collect()
+    }
+}

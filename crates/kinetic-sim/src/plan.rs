@@ -1,0 +1,301 @@
+//! From a seed to a run: who is there, what is published, and what goes wrong when.
+
+use std::rc::Rc;
+
+use crate::agenda::{End, ProcId};
+use crate::bug::Bug;
+use crate::check::{Excuses, Violation};
+use crate::installation::{self, FACTORS, WINDOW};
+use crate::ledger::Sample;
+use crate::message::{MS, SECOND, Time};
+use crate::rng::Rng;
+use crate::shell::publisher::{Body, Orders};
+use crate::world::{Role, Step, World};
+
+/// Windows in which samples are published.
+pub const WINDOWS: u64 = 5;
+/// Samples of one feed in one window.
+pub const SAMPLES: u64 = 8;
+/// Nothing goes wrong before,
+const FAULTS_FROM: Time = 25 * SECOND;
+/// and nothing after.
+const FAULTS_UNTIL: Time = 230 * SECOND;
+/// By then every source has its owner again. The longest way there: a connection that is given up (30 s) and made again
+/// (10 s), a redirector that listens (21.5 s), a refusal that asks for 30 s.
+const OWNED_BY: Time = FAULTS_UNTIL + 110 * SECOND;
+/// The end: the last window has been judged, the last mail sent.
+const END: Time = OWNED_BY + 60 * SECOND;
+
+/// What can go wrong in a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Processes end and are started again.
+    Crash,
+    /// Analyzers come and leave in good order.
+    Leave,
+    /// Processes stand still.
+    Pause,
+    /// Processes are cut off the broker.
+    Cut,
+    /// Connections break at one end.
+    Drop,
+    /// The broker restarts.
+    Broker,
+    /// The broker is slow, or takes nothing.
+    Slow,
+    /// Wall clocks jump.
+    Wall,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Crash,
+        Self::Leave,
+        Self::Pause,
+        Self::Cut,
+        Self::Drop,
+        Self::Broker,
+        Self::Slow,
+        Self::Wall,
+    ];
+}
+
+/// How a run went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// What could go wrong in it.
+    pub faults: Vec<Fault>,
+    /// What was found wrong.
+    pub violations: Vec<Violation>,
+    /// Alert events accepted.
+    pub accepted: usize,
+    /// Samples published and confirmed.
+    pub confirmed: usize,
+    /// Samples dropped as late.
+    pub late: usize,
+    /// Ownerships told.
+    pub moves: u64,
+    /// The story, where it was asked for.
+    pub timeline: String,
+}
+
+/// Who is there.
+#[derive(Clone, Debug)]
+pub struct Cast {
+    /// The redirectors.
+    pub redirectors: Vec<ProcId>,
+    /// The analyzers.
+    pub analyzers: Vec<ProcId>,
+    /// The alert node.
+    pub alert: ProcId,
+    /// The publishers.
+    pub publishers: Vec<ProcId>,
+}
+
+/// How large a world is.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Analyzers.
+    pub analyzers: usize,
+    /// Customers.
+    pub customers: usize,
+    /// Sources of each.
+    pub sources: usize,
+    /// Windows in which samples are published.
+    pub windows: u64,
+    /// Queues of sources as quorum queues.
+    pub quorum: bool,
+    /// Bodies outlive a restart of the broker.
+    pub persistent: bool,
+}
+
+impl Default for Size {
+    fn default() -> Self {
+        Self { analyzers: 3, customers: 1, sources: 2, windows: WINDOWS, quorum: false, persistent: true }
+    }
+}
+
+/// A world with its processes planned to start, and its samples planned to be published.
+#[must_use]
+pub fn populate(seed: u64, size: Size, bug: Option<Bug>) -> (World, Cast) {
+    let revisions = vec![
+        installation::revision("r1", size.customers, size.sources, false),
+    ];
+    let sources = installation::sources(&revisions[0].schema);
+    let mut world = World::new(seed, revisions, size.quorum, bug);
+    let mut rng = Rng::new(seed, 4);
+    let redirectors = vec![world.add("rd0", Role::Redirector)];
+    let analyzers = (0..size.analyzers)
+        .map(|number| world.add(&format!("an{number}"), Role::Analyzer { node: format!("an{number}") }))
+        .collect();
+    let alert = world.add("alert", Role::Alert);
+    let mut publishers = Vec::new();
+    for (number, source) in sources.iter().enumerate() {
+        for (feed, factor) in FACTORS.into_iter().enumerate() {
+            let origin = format!("feed-{feed}");
+            let bodies = bodies(&mut world, &mut rng, (source, &origin, factor), size.windows);
+            let orders = Orders {
+                exchange: format!("in.{}", source.customer),
+                key: format!("{}.{origin}", source.source),
+                origin,
+                persistent: size.persistent,
+                inc: u128::from(rng.next()),
+                bodies,
+            };
+            publishers.push(world.add(&format!("pub{number}{feed}"), Role::Publisher(Rc::new(orders))));
+        }
+    }
+    let cast = Cast { redirectors, analyzers, alert, publishers };
+    let all = [&cast.redirectors[..], &cast.analyzers, &[cast.alert], &cast.publishers].concat();
+    for proc in all {
+        let at = rng.between(0, 2 * SECOND);
+        world.plan(at, Step::Start(proc));
+    }
+    (world, cast)
+}
+
+/// The samples of one feed, evenly spread with some jitter, none within a tenth of a second of a window's bounds.
+fn bodies(
+    world: &mut World,
+    rng: &mut Rng,
+    (source, origin, factor): (&kinetic_wire::SourceKey, &str, u64),
+    windows: u64,
+) -> Vec<Body> {
+    let mut bodies = Vec::new();
+    for window in 0..windows {
+        for digit in 0..SAMPLES {
+            let share = WINDOW / SAMPLES;
+            let at = window * WINDOW + digit * share + rng.between(100 * MS, share - 100 * MS);
+            let sample = world.ledger.samples.len();
+            world.ledger.samples.push(Sample {
+                source: source.clone(),
+                origin: origin.to_owned(),
+                factor,
+                digit: 0,
+                window_ms: None,
+                sent: 0,
+                confirmed: false,
+                entered: None,
+                dropped: false,
+                gone: None,
+            });
+            bodies.push(Body { sample, at });
+        }
+    }
+    // The first second belongs to the start of the processes.
+    for body in &mut bodies {
+        body.at = body.at.max(2 * SECOND + 100 * MS);
+    }
+    bodies
+}
+
+/// Runs a seed.
+#[must_use]
+pub fn run(seed: u64, bug: Option<Bug>, with_timeline: bool) -> Outcome {
+    let mut rng = Rng::new(seed, 5);
+    let size = Size {
+        analyzers: 2 + rng.index(2),
+        customers: 1 + rng.index(2),
+        sources: 1 + rng.index(2),
+        windows: WINDOWS,
+        quorum: rng.permille(500),
+        persistent: rng.permille(700),
+    };
+    let (mut world, cast) = populate(seed, size, bug);
+    world.timeline.is_kept = with_timeline;
+    let faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| rng.permille(300)).collect();
+    for fault in &faults {
+        let times = 1 + rng.index(3);
+        for _ in 0..times {
+            plan_fault(&mut world, &mut rng, &cast, *fault);
+        }
+    }
+    world.plan(OWNED_BY, Step::MustBeOwned);
+    world.plan(OWNED_BY, Step::Quiet);
+    world.run(END);
+    world.finish(Excuses { clocks: faults.contains(&Fault::Wall) });
+    let samples = &world.ledger.samples;
+    Outcome {
+        seed,
+        faults,
+        accepted: world.ledger.accepted.len(),
+        confirmed: samples.iter().filter(|sample| sample.confirmed).count(),
+        late: samples.iter().filter(|sample| sample.dropped).count(),
+        moves: world.ledger.moves,
+        violations: std::mem::take(&mut world.ledger.violations),
+        timeline: world.timeline.text().to_owned(),
+    }
+}
+
+fn anyone(rng: &mut Rng, cast: &Cast) -> ProcId {
+    match rng.between(0, 9) {
+        0..=5 => cast.analyzers[rng.index(cast.analyzers.len())],
+        6 => cast.redirectors[rng.index(cast.redirectors.len())],
+        7 => cast.alert,
+        _ => cast.publishers[rng.index(cast.publishers.len())],
+    }
+}
+
+/// Between two moments: it begins, and it is over.
+fn span(rng: &mut Rng, longest: Time) -> (Time, Time) {
+    let from = rng.between(FAULTS_FROM, FAULTS_UNTIL - SECOND);
+    let lasts = if rng.permille(500) { rng.between(MS, longest / 8) } else { rng.between(MS, longest) };
+    (from, (from + lasts).min(FAULTS_UNTIL))
+}
+
+fn plan_fault(world: &mut World, rng: &mut Rng, cast: &Cast, fault: Fault) {
+    match fault {
+        Fault::Crash => {
+            let (proc, (from, until)) = (anyone(rng, cast), span(rng, 60 * SECOND));
+            world.plan(from, Step::Crash(proc, rng.index(4)));
+            world.plan(until, Step::Start(proc));
+        }
+        Fault::Leave => {
+            let proc = cast.analyzers[rng.index(cast.analyzers.len())];
+            let (from, until) = span(rng, 60 * SECOND);
+            world.plan(from, Step::Shutdown(proc));
+            // Leaving takes ten seconds at most.
+            world.plan(until.max(from + 11 * SECOND), Step::Start(proc));
+        }
+        Fault::Pause => {
+            let (proc, (from, until)) = (anyone(rng, cast), span(rng, 60 * SECOND));
+            world.plan(from, Step::Pause(proc));
+            world.plan(until, Step::Resume(proc));
+        }
+        Fault::Cut => {
+            let (proc, (from, until)) = (anyone(rng, cast), span(rng, 60 * SECOND));
+            world.plan(from, Step::Cut(proc));
+            world.plan(until, Step::Heal(proc));
+        }
+        Fault::Drop => {
+            let (proc, (from, _)) = (anyone(rng, cast), span(rng, SECOND));
+            let end = if rng.permille(500) { End::Client } else { End::Broker };
+            world.plan(from, Step::Drop(proc, end));
+        }
+        Fault::Broker => {
+            let (from, until) = span(rng, 20 * SECOND);
+            world.plan(from, Step::BrokerDown);
+            world.plan(until, Step::BrokerUp);
+        }
+        Fault::Slow => {
+            let (from, until) = span(rng, 30 * SECOND);
+            if rng.permille(500) {
+                world.plan(from, Step::Drag(rng.between(10 * MS, SECOND)));
+                world.plan(until, Step::Drag(0));
+            } else {
+                world.plan(from, Step::Block(true));
+                world.plan(until, Step::Block(false));
+            }
+        }
+        Fault::Wall => {
+            let (proc, (from, until)) = (anyone(rng, cast), span(rng, 60 * SECOND));
+            let hour = 3_600_000_000_000_i64;
+            let step = if rng.permille(500) { hour } else { -hour };
+            world.plan(from, Step::WallStep(proc, step));
+            world.plan(until, Step::WallStep(proc, -step));
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Around the analyzer: a link for requests, one for alert events, one for each subscription.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
+use kinetic_wire::{
+    AlertEvent, AlertId, Envelope, LeaseReply, Mono, Now, Reply, RpcCode, SourceKey, Token, decode, encode, names,
+};
+
+use crate::agenda::LinkId;
+use crate::bug::Bug;
+use crate::installation::Revision;
+use crate::ledger::Standing;
+use crate::message::{Down, MS, Message, SECOND, Time, Up};
+use crate::shell::{Job, Reach, Tell};
+
+/// Deliveries in flight to one subscription.
+const PREFETCH: usize = 40_000;
+/// Pause before an alert event is published again.
+const PUBLISH_RETRY: Time = 500 * MS;
+/// How long a clean close may take.
+const CLOSE_TIMEOUT: Time = 5 * SECOND;
+
+#[derive(Debug)]
+struct Subscription {
+    link: LinkId,
+    source: SourceKey,
+    /// Last token handed out.
+    tokens: u64,
+    /// Tokens up to here are of earlier connections.
+    base: u64,
+    leaving: bool,
+}
+
+#[derive(Debug)]
+struct Asked {
+    kind: &'static str,
+    body: Rc<[u8]>,
+    /// When it was asked.
+    at: Mono,
+    expires: Time,
+    sent: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shell {
+    machine: Analyzer,
+    login: String,
+    rpc: LinkId,
+    publisher: LinkId,
+    slots: BTreeMap<Slot, Subscription>,
+    asked: BTreeMap<RequestId, Asked>,
+    events: BTreeMap<AlertId, Box<AlertEvent>>,
+    confirms: BTreeMap<u64, AlertId>,
+    next_confirm: u64,
+    standing: Standing,
+    /// Time that the process stood still and its clock is made not to show (a planted bug).
+    hidden: u64,
+    last_told: Mono,
+}
+
+impl Shell {
+    pub(crate) fn new(config: AnalyzerConfig, revision: &Revision, reach: &mut Reach<'_>) -> Self {
+        Self {
+            login: config.node.to_string(),
+            standing: Standing::default(),
+            machine: Analyzer::new(config, revision.schema.clone(), revision.id.clone()),
+            rpc: reach.link(),
+            publisher: reach.link(),
+            slots: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            events: BTreeMap::new(),
+            confirms: BTreeMap::new(),
+            next_confirm: 0,
+            hidden: 0,
+            last_told: reach.now.mono,
+        }
+    }
+
+    pub(crate) fn wakeup(&self) -> Option<Mono> {
+        self.machine.next_wakeup().map(|at| Mono(at.0.saturating_add(self.hidden)))
+    }
+
+    /// False once the machine has stopped.
+    pub(crate) fn tell(&mut self, tell: Tell, reach: &mut Reach<'_>) -> bool {
+        let now = self.now(reach);
+        let mut effects = Vec::new();
+        match tell {
+            Tell::Start | Tell::Tick => self.machine.handle(now, Input::Tick, &mut effects),
+            Tell::Opened(link) => self.opened(link, reach),
+            Tell::Lost(link) => self.lost(now, link, reach, &mut effects),
+            Tell::Frame(link, frame) => self.frame(now, link, frame, reach, &mut effects),
+            Tell::Job(Job::RequestTimeout(request)) => {
+                if self.asked.remove(&request).is_some() {
+                    self.standing.failed();
+                    self.machine.handle(now, Input::RequestFailed { request }, &mut effects);
+                }
+            }
+            Tell::Job(Job::Republish(id)) => self.publish(id, reach),
+            Tell::Job(Job::CloseTimeout(slot)) => self.unsubscribed(now, slot, reach, &mut effects),
+            Tell::Job(_) => {}
+            Tell::Schema(revision) => {
+                let input =
+                    Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone() };
+                self.machine.handle(now, input, &mut effects);
+            }
+            Tell::Shutdown => self.machine.handle(now, Input::Shutdown, &mut effects),
+        }
+        let stopped = self.perform(now, effects, reach);
+        let owned = self.slots.values().filter(|slot| !slot.leaving).map(|slot| slot.source.clone()).collect();
+        reach.ledger.stands(reach.net.now, reach.proc, reach.now.mono, &self.standing, owned);
+        !stopped
+    }
+
+    fn now(&mut self, reach: &Reach<'_>) -> Now {
+        let away = reach.now.mono.since(self.last_told).as_nanos();
+        self.last_told = reach.now.mono;
+        if reach.has(Bug::SuspendedClock) && away > u128::from(11 * SECOND) {
+            self.hidden += u64::try_from(away).unwrap_or(0);
+        }
+        Now { mono: Mono(reach.now.mono.0.saturating_sub(self.hidden)), wall: reach.now.wall }
+    }
+
+    fn slot_of(&self, link: LinkId) -> Option<Slot> {
+        self.slots.iter().find(|(_, slot)| slot.link == link).map(|(slot, _)| *slot)
+    }
+
+    fn opened(&mut self, link: LinkId, reach: &mut Reach<'_>) {
+        if link == self.rpc {
+            let unsent: Vec<RequestId> =
+                self.asked.iter().filter(|(_, asked)| !asked.sent).map(|(id, _)| *id).collect();
+            for request in unsent {
+                self.send_request(request, reach);
+            }
+        } else if link == self.publisher {
+            for id in self.events.keys().copied().collect::<Vec<_>>() {
+                if !self.confirms.values().any(|waiting| *waiting == id) {
+                    self.publish(id, reach);
+                }
+            }
+        } else if let Some(slot) = self.slots.values_mut().find(|slot| slot.link == link && !slot.leaving) {
+            slot.base = slot.tokens;
+            let queue = names::source_queue(&slot.source);
+            reach.net.send(link, Up::Consume { queue, prefetch: PREFETCH });
+        }
+    }
+
+    fn lost(&mut self, now: Now, link: LinkId, reach: &mut Reach<'_>, effects: &mut Vec<Effect>) {
+        if link == self.rpc {
+            // Requests under way fail at once, as the client of `kinetic-amqp` has it.
+            let gone: Vec<RequestId> =
+                self.asked.iter().filter(|(_, asked)| asked.sent).map(|(id, _)| *id).collect();
+            for request in gone {
+                self.asked.remove(&request);
+                self.standing.failed();
+                self.machine.handle(now, Input::RequestFailed { request }, effects);
+            }
+        } else if link == self.publisher {
+            for id in std::mem::take(&mut self.confirms).into_values() {
+                reach.later(PUBLISH_RETRY, Job::Republish(id));
+            }
+        } else if let Some(slot) = self.slot_of(link) {
+            if self.slots[&slot].leaving {
+                self.unsubscribed(now, slot, reach, effects);
+            } else if !reach.has(Bug::LossUntold) {
+                self.machine.handle(now, Input::SubscriptionLost { slot }, effects);
+            }
+        }
+    }
+
+    fn frame(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        frame: Down,
+        reach: &mut Reach<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        match frame {
+            Down::Reply { correlation, body } => self.replied(now, RequestId(correlation), &body, effects),
+            Down::Confirm(number) => {
+                let Some(id) = self.confirms.remove(&number) else { return };
+                self.events.remove(&id);
+                self.machine.handle(now, Input::Published { id }, effects);
+            }
+            Down::Nack(number) | Down::Returned(number) => {
+                let Some(id) = self.confirms.remove(&number) else { return };
+                reach.later(PUBLISH_RETRY, Job::Republish(id));
+            }
+            Down::Deliver { tag, redelivered, message } => {
+                self.delivered(now, (link, tag, redelivered), &message, reach, effects);
+            }
+            Down::Cancelled => reach.net.close(link),
+            Down::Consuming | Down::Closed => {}
+        }
+    }
+
+    fn replied(&mut self, now: Now, request: RequestId, body: &[u8], effects: &mut Vec<Effect>) {
+        let Some(asked) = self.asked.remove(&request) else { return };
+        match decode::<Reply<LeaseReply>>(body) {
+            Ok(Reply::Ok(reply)) => self.standing.granted(asked.at, reply.ttl_ms, reply.term),
+            Ok(Reply::Refused(error)) => self.standing.refused(error.code == RpcCode::UnknownLease),
+            Err(_) => {}
+        }
+        self.machine.handle(now, Input::Replied { request, body }, effects);
+    }
+
+    fn delivered(
+        &mut self,
+        now: Now,
+        (link, tag, redelivered): (LinkId, u64, bool),
+        message: &Rc<Message>,
+        reach: &mut Reach<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(slot) = self.slot_of(link).filter(|slot| !self.slots[slot].leaving) else { return };
+        let Some(subscription) = self.slots.get_mut(&slot) else { return };
+        subscription.tokens = subscription.base + tag;
+        let delivery = Delivery {
+            slot,
+            token: Token(subscription.tokens),
+            redelivered,
+            exchange: &message.exchange,
+            routing_key: &message.key,
+            envelope: message.envelope.clone(),
+            body: &message.body,
+        };
+        let before = self.machine.stats(now);
+        self.machine.handle(now, Input::Delivery(delivery), effects);
+        let after = self.machine.stats(now);
+        if let Some(sample) = message.sample {
+            reach.ledger.delivered(sample, &before, &after);
+        }
+        if reach.has(Bug::AckOnReceipt) {
+            reach.net.send(link, Up::Ack { tag, multiple: false });
+        }
+    }
+
+    fn perform(&mut self, now: Now, effects: Vec<Effect>, reach: &mut Reach<'_>) -> bool {
+        let mut more = Vec::new();
+        let mut stopped = false;
+        for effect in effects {
+            match effect {
+                Effect::Request { request, kind, body, timeout } => {
+                    let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(Time::MAX);
+                    let expires = reach.net.now + timeout;
+                    let asked = Asked { kind, body: body.into(), at: reach.now.mono, expires, sent: false };
+                    self.asked.insert(request, asked);
+                    self.send_request(request, reach);
+                    reach.later(timeout, Job::RequestTimeout(request));
+                }
+                Effect::Subscribe { slot, source, .. } => {
+                    let link = reach.link();
+                    self.slots.insert(slot, Subscription { link, source, tokens: 0, base: 0, leaving: false });
+                }
+                Effect::Unsubscribe { slot } => self.unsubscribe(slot, reach),
+                Effect::AckUpTo { slot, token } => self.ack(slot, token, true, reach),
+                Effect::AckRange { slot, first, last } => {
+                    for token in first.0..=last.0 {
+                        self.ack(slot, Token(token), reach.has(Bug::AckTooMuch), reach);
+                    }
+                }
+                Effect::Reject { slot, token } => {
+                    let known = self.slots.get(&slot).filter(|slot| token.0 > slot.base);
+                    if let Some((link, tag)) = known.map(|slot| (slot.link, token.0 - slot.base)) {
+                        reach.net.send(link, Up::Reject { tag });
+                    }
+                }
+                Effect::Publish(event) => {
+                    let id = event.id;
+                    let (at, who) = (reach.net.now, (reach.proc, reach.life));
+                    reach.ledger.publishes(at, who, reach.now.mono, &self.standing, &event);
+                    self.events.insert(id, event);
+                    self.publish(id, reach);
+                    if reach.has(Bug::ConfirmedUnsent) {
+                        self.events.remove(&id);
+                        self.machine.handle(now, Input::Published { id }, &mut more);
+                    }
+                }
+                Effect::Stopped => stopped = true,
+            }
+        }
+        if !more.is_empty() {
+            stopped |= self.perform(now, more, reach);
+        }
+        stopped
+    }
+
+    fn ack(&mut self, slot: Slot, token: Token, multiple: bool, reach: &mut Reach<'_>) {
+        let Some(subscription) = self.slots.get(&slot).filter(|slot| token.0 > slot.base) else { return };
+        if !reach.has(Bug::AckOnReceipt) {
+            let tag = token.0 - subscription.base;
+            reach.net.send(subscription.link, Up::Ack { tag, multiple });
+        }
+    }
+
+    /// Settlements asked for before are on their way on the same channel, ahead of the cancel.
+    fn unsubscribe(&mut self, slot: Slot, reach: &mut Reach<'_>) {
+        let Some(subscription) = self.slots.get_mut(&slot) else { return };
+        subscription.leaving = true;
+        let link = subscription.link;
+        if reach.net.send(link, Up::Cancel) {
+            reach.later(CLOSE_TIMEOUT, Job::CloseTimeout(slot));
+        } else {
+            reach.later(MS, Job::CloseTimeout(slot));
+        }
+    }
+
+    /// Closed, or given up: the machine hears it once.
+    fn unsubscribed(&mut self, now: Now, slot: Slot, reach: &mut Reach<'_>, effects: &mut Vec<Effect>) {
+        if let Some(subscription) = self.slots.remove(&slot) {
+            reach.net.abandon(subscription.link);
+            self.machine.handle(now, Input::Unsubscribed { slot }, effects);
+        }
+    }
+
+    fn send_request(&mut self, request: RequestId, reach: &mut Reach<'_>) {
+        let Some(conn) = reach.net.conn(self.rpc) else { return };
+        let Some(asked) = self.asked.get_mut(&request) else { return };
+        asked.sent = true;
+        let mut message = Message::new(names::RPC_EXCHANGE, asked.kind, asked.body.to_vec());
+        message.envelope = Envelope { user_id: Some(self.login.clone().into()), ..Envelope::default() };
+        message.reply_to = Some(conn);
+        message.correlation = request.0;
+        message.expires = Some(asked.expires);
+        let frame = Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) };
+        reach.net.send(self.rpc, frame);
+    }
+
+    /// Publishes an alert event that is not confirmed yet.
+    fn publish(&mut self, id: AlertId, reach: &mut Reach<'_>) {
+        let Some(event) = self.events.get(&id).filter(|_| reach.net.conn(self.publisher).is_some()) else {
+            return;
+        };
+        let mut message = Message::new(names::ALERTS, names::ALERTS, encode(&**event));
+        message.envelope =
+            Envelope { persistent: true, epoch: Some(event.epoch), ..Envelope::default() };
+        self.next_confirm += 1;
+        self.confirms.insert(self.next_confirm, id);
+        let frame =
+            Up::Publish { confirm: Some(self.next_confirm), mandatory: true, message: Rc::new(message) };
+        reach.net.send(self.publisher, frame);
+    }
+}

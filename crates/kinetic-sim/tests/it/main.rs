@@ -1,0 +1,3 @@
+//! The simulator at work: random seeds, scripted scenarios, planted bugs.
+
+mod seeds;
