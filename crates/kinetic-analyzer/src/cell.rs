@@ -201,6 +201,11 @@ impl Cell {
         &mut sides[index]
     }
 
+    /// Deltas have moved a gauge in this window.
+    pub(crate) fn is_moved(&self) -> bool {
+        self.side & DELTAS != 0
+    }
+
     /// The window's value, or `None` where there is none: no sample, or a value beyond what a double holds.
     /// `carry` is the level of the feed's gauge; it comes out as the level after this window.
     pub(crate) fn finish(

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kinetic_wire::{AlertEvent, AlertState, Epoch, Feed as WireFeed, NodeId, Numbers, SourceKey, Wall};
+use kinetic_wire::{
+    AlertEvent, AlertState, AnalyticName, ClusterName, Direction, Epoch, Feed as WireFeed, NodeId, Numbers,
+    ServiceName, Snapshot, SourceKey, Wall, WatchState,
+};
 
 use crate::deviates::{self, NoVerdict};
 use crate::lane::{Lane, Window};
 use crate::plan::{Identity, Plan, Watch};
 use crate::series::Target;
+use crate::snapshot;
 use crate::stats::Stats;
 use crate::verdict::{Change, Standing, alert_id};
 
@@ -26,11 +30,20 @@ struct Feed {
     standing: Standing,
 }
 
+impl Feed {
+    fn new(origin: &str, cell: u32) -> Self {
+        Self { origin: origin.into(), cell, level: None, standing: Standing::default() }
+    }
+}
+
 /// One metric over one cluster.
 #[derive(Debug, Default)]
 struct Group {
     /// By origin, so that sums are taken in the same order whoever takes them.
     feeds: Vec<Feed>,
+    /// Deltas have moved a gauge of it: a metric that one feed moves by deltas is moved so by all, and where each stands
+    /// is to be remembered.
+    is_moved: bool,
     /// Why the last window gave no verdict.
     silence: Option<NoVerdict>,
 }
@@ -78,10 +91,7 @@ impl Groups {
                 Ok(found) => group.feeds[found].cell,
                 Err(place) => {
                     let cell = lanes[usize::from(watch.lane)].new_cell();
-                    let origin = identity.origin.as_str().into();
-                    group
-                        .feeds
-                        .insert(place, Feed { origin, cell, level: None, standing: Standing::default() });
+                    group.feeds.insert(place, Feed::new(&identity.origin, cell));
                     cell
                 }
             };
@@ -142,9 +152,61 @@ impl Groups {
             for feed in group.feeds {
                 if let Some(firing) = feed.standing.firing {
                     let event = Event { state: AlertState::Resolved, since: firing.since, numbers: None };
-                    say(voice.event(watch, &metric, &feed.origin, 0, span, event));
+                    say(voice.event(About::of(watch), &metric, &feed.origin, 0, span, event));
                 }
                 lane.free_cell(feed.cell);
+            }
+        }
+    }
+
+    /// What is to be remembered.
+    pub(crate) fn remember(&self, plan: &Plan) -> Vec<WatchState> {
+        let mut watches: Vec<WatchState> = plan.watches.iter().map(snapshot::of_watch).collect();
+        for ((watch, metric), group) in &self.groups {
+            let feeds = group.feeds.iter().filter_map(|feed| {
+                snapshot::of_feed(&feed.origin, &feed.standing, feed.level.filter(|_| group.is_moved))
+            });
+            let feeds: Vec<_> = feeds.collect();
+            if !feeds.is_empty() {
+                watches[*watch].metrics.push(snapshot::of_metric(metric, feeds));
+            }
+        }
+        watches.retain(|watch| !watch.metrics.is_empty());
+        watches
+    }
+
+    /// Takes over what a former owner remembered. What this plan does not ask any more is resolved and forgotten.
+    pub(crate) fn recall(
+        &mut self,
+        plan: &Plan,
+        lanes: &mut [Lane],
+        snapshot: &Snapshot,
+        voice: Voice<'_>,
+        say: &mut impl FnMut(AlertEvent),
+    ) {
+        for state in &snapshot.watches {
+            match plan.watches.iter().position(|watch| snapshot::is_of(state, watch)) {
+                Some(index) => {
+                    self.recall_watch(index, &mut lanes[usize::from(plan.watches[index].lane)], state)
+                }
+                None => resolve_all(state, snapshot, voice, say),
+            }
+        }
+    }
+
+    fn recall_watch(&mut self, index: usize, lane: &mut Lane, state: &WatchState) {
+        for metric in &state.metrics {
+            let group = self.groups.entry((index, Arc::from(metric.metric.as_str()))).or_default();
+            for remembered in &metric.feeds {
+                let Err(place) = group.feeds.binary_search_by(|feed| (*feed.origin).cmp(&remembered.o))
+                else {
+                    continue;
+                };
+                let mut feed = Feed::new(&remembered.o, lane.new_cell());
+                (feed.standing, feed.level) = snapshot::to_feed(remembered);
+                group.is_moved |= feed.level.is_some();
+                lane.live += usize::from(!feed.standing.is_blank());
+                group.feeds.insert(place, feed);
             }
         }
     }
@@ -165,6 +227,21 @@ impl Groups {
     }
 }
 
+/// Resolves what stood under a question that is not asked any more.
+fn resolve_all(state: &WatchState, snapshot: &Snapshot, voice: Voice<'_>, say: &mut impl FnMut(AlertEvent)) {
+    let lane = snapshot.lanes.iter().find(|lane| lane.length_ns == state.length_ns);
+    let end = lane.and_then(|lane| lane.closed_ns).unwrap_or_default();
+    let span = Span { start: end.saturating_sub(state.length_ns), end };
+    for metric in &state.metrics {
+        for feed in &metric.feeds {
+            if let Some((since, _)) = feed.f {
+                let event = Event { state: AlertState::Resolved, since: Wall(since), numbers: None };
+                say(voice.event(About::remembered(state), &metric.metric, &feed.o, 0, span, event));
+            }
+        }
+    }
+}
+
 /// One group in one window.
 struct Closing<'c> {
     watch: &'c Watch,
@@ -178,7 +255,7 @@ struct Closing<'c> {
 
 impl Closing<'_> {
     fn judge(&mut self, group: &mut Group, stats: &mut Stats, say: &mut impl FnMut(AlertEvent)) {
-        self.gather(&mut group.feeds);
+        group.is_moved |= self.gather(&mut group.feeds);
         if self.values.is_empty() {
             for feed in &mut group.feeds {
                 self.pass(feed, say);
@@ -217,20 +294,23 @@ impl Closing<'_> {
         }
     }
 
-    /// Values of the feeds that have one, in the order of the feeds.
-    fn gather(&mut self, feeds: &mut [Feed]) {
+    /// Values of the feeds that have one, in the order of the feeds. Returns whether deltas have moved one.
+    fn gather(&mut self, feeds: &mut [Feed]) -> bool {
         self.values.clear();
         self.members.clear();
-        let Some(window) = self.window else { return };
+        let Some(window) = self.window else { return false };
+        let mut is_moved = false;
         let seconds = self.watch.length as f64 / 1e9;
         for (index, feed) in feeds.iter_mut().enumerate() {
             let cell = window.cell(feed.cell);
             let value = cell.finish(self.watch.analytic.value, seconds, &mut feed.level, &window.sides);
+            is_moved |= cell.is_moved();
             if let Some(value) = value {
                 self.values.push(value);
                 self.members.push(index);
             }
         }
+        is_moved
     }
 
     fn pass(&self, feed: &mut Feed, say: &mut impl FnMut(AlertEvent)) {
@@ -252,7 +332,8 @@ impl Closing<'_> {
         };
         let hits = feed.standing.hits(self.watch.analytic.hysteresis);
         let event = Event { state, since, numbers: numbers() };
-        let mut event = self.voice.event(self.watch, self.metric, &feed.origin, hits, self.span, event);
+        let mut event =
+            self.voice.event(About::of(self.watch), self.metric, &feed.origin, hits, self.span, event);
         event.traceparent = self.window.and_then(|window| window.traceparent.clone());
         say(event);
     }
@@ -283,22 +364,56 @@ struct Event {
     numbers: Option<Numbers>,
 }
 
+/// What an alert event is about, besides the feed.
+#[derive(Clone, Copy, Debug)]
+struct About<'a> {
+    analytic: &'a AnalyticName,
+    service: &'a ServiceName,
+    cluster: &'a ClusterName,
+    value_kind: &'a str,
+    direction: Direction,
+    of: u32,
+}
+
+impl<'a> About<'a> {
+    fn of(watch: &'a Watch) -> Self {
+        Self {
+            analytic: &watch.analytic.name,
+            service: &watch.on.service,
+            cluster: &watch.on.cluster,
+            value_kind: watch.analytic.value.as_str(),
+            direction: watch.rule.direction,
+            of: watch.analytic.hysteresis.of,
+        }
+    }
+
+    fn remembered(state: &'a WatchState) -> Self {
+        Self {
+            analytic: &state.analytic,
+            service: &state.service,
+            cluster: &state.cluster,
+            value_kind: &state.value_kind,
+            direction: state.direction,
+            of: state.of,
+        }
+    }
+}
+
 impl Voice<'_> {
     fn event(
         &self,
-        watch: &Watch,
+        about: About<'_>,
         metric: &str,
         origin: &str,
         hits: u32,
         span: Span,
         event: Event,
     ) -> AlertEvent {
-        let analytic = &watch.analytic;
         let names = [
             self.source.customer.as_str(),
-            analytic.name.as_str(),
-            watch.on.service.as_str(),
-            watch.on.cluster.as_str(),
+            about.analytic.as_str(),
+            about.service.as_str(),
+            about.cluster.as_str(),
             metric,
             origin,
         ];
@@ -307,19 +422,19 @@ impl Voice<'_> {
             id: alert_id(names, Wall(span.start), event.state),
             customer: self.source.customer.clone(),
             source: self.source.source.clone(),
-            analytic: analytic.name.clone(),
-            service: watch.on.service.clone(),
-            cluster: watch.on.cluster.clone(),
+            analytic: about.analytic.clone(),
+            service: about.service.clone(),
+            cluster: about.cluster.clone(),
             feed: WireFeed { origin: origin.to_owned(), metric: metric.to_owned() },
             state: event.state,
             window_start_ms: Wall(span.start).as_ms(),
             window_end_ms: Wall(span.end).as_ms(),
             since_ms: event.since.as_ms(),
             numbers: event.numbers,
-            value_kind: analytic.value.as_str().to_owned(),
-            direction: watch.rule.direction,
+            value_kind: about.value_kind.to_owned(),
+            direction: about.direction,
             hits,
-            of: analytic.hysteresis.of,
+            of: about.of,
             epoch: self.epoch,
             node: self.node.clone(),
             schema: Some(self.revision.to_owned()).filter(|revision| !revision.is_empty()),

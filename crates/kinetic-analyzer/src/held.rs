@@ -58,8 +58,8 @@ impl Held {
 
     /// Takes out all that may be released through a time.
     ///
-    /// Stragglers come first and the prefix, which is one atomic acknowledgement at the broker, last: a crash between
-    /// the two leaves a window's deliveries nearly whole to the successor, never a few stragglers alone.
+    /// Stragglers come first and the prefix, which is one atomic acknowledgement at the broker, last. A crash between
+    /// the two does no harm: a snapshot says that their windows are closed.
     pub(crate) fn release(&mut self, through: Wall, acks: &mut Vec<Ack>) {
         let mut prefix = None;
         while let Some(run) = self.runs.front().copied().filter(|run| run.release <= through) {

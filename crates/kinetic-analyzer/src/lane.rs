@@ -50,6 +50,8 @@ pub(crate) struct Lane {
     pub(crate) length: i64,
     /// End of the last closed window.
     pub(crate) closed: i64,
+    /// `closed` as the last confirmed snapshot says it.
+    pub(crate) kept: i64,
     /// Some watch uses it.
     pub(crate) is_used: bool,
     open_max: usize,
@@ -70,6 +72,7 @@ impl Lane {
         Self {
             length,
             closed: NEVER,
+            kept: NEVER,
             is_used: true,
             open_max: WINDOWS_OPEN_MIN,
             live: 0,
@@ -101,6 +104,11 @@ impl Lane {
     /// End of the window that a moment lies in.
     pub(crate) fn end_of(&self, at: i64) -> i64 {
         self.start_of(at).saturating_add(self.length)
+    }
+
+    /// The first moment from a given one on at which a window begins.
+    pub(crate) fn next_start(&self, at: i64) -> i64 {
+        if at == self.start_of(at) { at } else { self.end_of(at) }
     }
 
     /// Takes one sample into its window.

@@ -13,7 +13,7 @@ use kinetic_wire::{
 
 use crate::lease::{Lease, News, Report};
 use crate::plan::Plan;
-use crate::source::{Shared, Source};
+use crate::source::{LEAVE_MAX, Shared, Source};
 use crate::stats::{CustomerStats, Rejects, Stats};
 
 /// How this analyzer runs.
@@ -93,6 +93,22 @@ pub enum Input<'a> {
     },
     /// A delivery.
     Delivery(Delivery<'a>),
+    /// The subscription is the active one, and no former owner is delivered anything any more: these are the bodies in
+    /// the source's snapshot queue. The shell must say so before it passes on a delivery of the subscription, and
+    /// again after each `SubscriptionLost`.
+    Recalled {
+        /// Which.
+        slot: Slot,
+        /// The snapshots, in whatever order.
+        snapshots: &'a [&'a [u8]],
+    },
+    /// The broker has confirmed a snapshot.
+    Kept {
+        /// Whose.
+        slot: Slot,
+        /// Its number.
+        seq: u64,
+    },
     /// The subscription's channel is gone; the broker will deliver again all that was not settled. The shell
     /// subscribes again by itself and goes on delivering on the same slot, with higher tokens.
     SubscriptionLost {
@@ -166,6 +182,22 @@ pub enum Effect {
         /// Which delivery.
         token: Token,
     },
+    /// Publish a snapshot to the source's snapshot queue, persistent and confirmed; answer with `Kept`. The shell retries
+    /// until it can, or until the slot is unsubscribed. There is one at a time per slot.
+    Keep {
+        /// Whose.
+        slot: Slot,
+        /// Its number.
+        seq: u64,
+        /// Of which source.
+        source: SourceKey,
+        /// On which broker.
+        region: RegionName,
+        /// The owner's epoch, for the envelope.
+        epoch: Epoch,
+        /// The message.
+        body: Vec<u8>,
+    },
     /// Publish an alert event to `kin.alerts`, confirmed; answer with `Published`. The shell retries until it can.
     Publish(Box<AlertEvent>),
     /// Drained: the shell may close its connections and end.
@@ -181,7 +213,7 @@ enum Stage {
     Running,
     /// `drain` is asked.
     Draining,
-    /// Waiting for confirms of alert events.
+    /// Waiting for confirms of alert events and snapshots.
     Confirming,
     /// Waiting until nothing is delivered any more.
     Unsubscribing,
@@ -200,6 +232,8 @@ pub struct Analyzer {
     sources: BTreeMap<Slot, Source>,
     /// Granted, but not known to the schema yet.
     waiting: BTreeMap<SourceKey, Grant>,
+    /// Granted under an epoch that a later owner's snapshot exceeds, with that: such a grant is not taken up.
+    outdated: BTreeMap<SourceKey, Epoch>,
     /// Given up; the shell has not said yet that nothing more comes.
     leaving: BTreeMap<Slot, Hold>,
     slots: u32,
@@ -224,6 +258,7 @@ impl Analyzer {
             revision,
             sources: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            outdated: BTreeMap::new(),
             leaving: BTreeMap::new(),
             slots: 0,
             customers: Vec::new(),
@@ -257,12 +292,16 @@ impl Analyzer {
             Input::SchemaChanged { schema, revision } => self.adopt(schema, revision, effects),
             Input::Replied { request, body } => {
                 let news = self.lease.replied(now.mono, request, body, &mut self.stats.replies_ignored);
-                self.hear(news, effects);
+                self.hear(now, news, effects);
             }
             Input::RequestFailed { request } => {
                 self.stats.requests_failed += 1;
                 let news = self.lease.failed(now.mono, request);
-                self.hear(news, effects);
+                self.hear(now, news, effects);
+            }
+            Input::Recalled { slot, snapshots } => self.recalled(now, slot, snapshots, effects),
+            Input::Kept { slot, seq } => {
+                self.on_source(slot, effects, |source, shared| source.kept(seq, shared));
             }
             Input::SubscriptionLost { slot } => {
                 if let Some(source) = self.sources.get_mut(&slot) {
@@ -307,7 +346,21 @@ impl Analyzer {
 
     fn deliver(&mut self, now: Now, delivery: &Delivery<'_>, effects: &mut Vec<Effect>) {
         // A slot that has been given up: the broker delivers it again, to whoever is next.
-        let Some(source) = self.sources.get_mut(&delivery.slot) else { return };
+        let wakeup = self.on_source(delivery.slot, effects, |source, shared| {
+            source.deliver(now, delivery, shared);
+            source.wakeup(now)
+        });
+        self.wakeup = [self.wakeup, wakeup.flatten()].into_iter().flatten().min();
+    }
+
+    /// Does something with one source, if there is one of that slot.
+    fn on_source<T>(
+        &mut self,
+        slot: Slot,
+        effects: &mut Vec<Effect>,
+        run: impl FnOnce(&mut Source, &mut Shared<'_>) -> T,
+    ) -> Option<T> {
+        let source = self.sources.get_mut(&slot)?;
         let mut shared = Shared {
             node: &self.config.node,
             revision: &self.revision,
@@ -318,9 +371,19 @@ impl Analyzer {
             scratch: &mut self.scratch,
             effects,
         };
-        source.deliver(now, delivery, &mut shared);
-        let wakeup = source.wakeup(now);
-        self.wakeup = [self.wakeup, wakeup].into_iter().flatten().min();
+        Some(run(source, &mut shared))
+    }
+
+    /// A source's subscription is active: goes on where its last owner was, if that was not a later one than this node.
+    fn recalled(&mut self, now: Now, slot: Slot, snapshots: &[&[u8]], effects: &mut Vec<Effect>) {
+        let later = self.on_source(slot, effects, |source, shared| source.recall(now, snapshots, shared));
+        let Some(epoch) = later.flatten() else { return };
+        if let Some(source) = self.sources.remove(&slot) {
+            tracing::warn!(source = %source.key, ours = %source.epoch, later = %epoch, "a later owner has been here");
+            self.stats.outdated += 1;
+            self.outdated.insert(source.key.clone(), epoch);
+            self.forget(slot, &source, effects);
+        }
     }
 
     /// Does something with every source.
@@ -379,10 +442,10 @@ impl Analyzer {
     }
 
     /// Does what the redirector's answer, or its absence, asks for.
-    fn hear(&mut self, news: News, effects: &mut Vec<Effect>) {
+    fn hear(&mut self, now: Now, news: News, effects: &mut Vec<Effect>) {
         match news {
             News::Nothing => {}
-            News::Own(grants) => self.own(grants, effects),
+            News::Own(grants) => self.own(now, grants, effects),
             News::LetGo => {
                 tracing::warn!("the lease is lost, letting go of all sources");
                 self.fence(effects);
@@ -397,15 +460,15 @@ impl Analyzer {
     }
 
     /// Makes the sources owned be exactly the granted ones.
-    fn own(&mut self, grants: Vec<Grant>, effects: &mut Vec<Effect>) {
+    fn own(&mut self, now: Now, grants: Vec<Grant>, effects: &mut Vec<Effect>) {
         let stays = |source: &Source| {
             grants.iter().any(|grant| grant.source == source.key && grant.region == source.region)
         };
-        let revoked: Vec<Slot> =
-            self.sources.iter().filter(|(_, source)| !stays(source)).map(|(slot, _)| *slot).collect();
-        for slot in revoked {
-            self.let_go(slot, effects);
+        for source in self.sources.values_mut().filter(|source| !stays(source)) {
+            source.leave(now.mono + LEAVE_MAX);
         }
+        self.outdated
+            .retain(|key, later| grants.iter().any(|grant| grant.source == *key && grant.epoch < *later));
         self.waiting.clear();
         for grant in grants {
             self.take_up(grant, effects);
@@ -414,9 +477,17 @@ impl Analyzer {
 
     /// Consumes a granted source, or goes on with it under the grant's epoch.
     fn take_up(&mut self, grant: Grant, effects: &mut Vec<Effect>) {
-        if let Some(source) = self.sources.values_mut().find(|source| source.key == grant.source) {
-            source.epoch = grant.epoch;
+        if self.outdated.contains_key(&grant.source) {
             return;
+        }
+        if let Some((slot, source)) = self.sources.iter_mut().find(|(_, source)| source.key == grant.source) {
+            if !source.is_leaving() {
+                source.epoch = grant.epoch;
+                return;
+            }
+            // Ours again, or in another region, before it was let go: it has passed over deliveries and begins anew.
+            let slot = *slot;
+            self.let_go(slot, effects);
         }
         let Some(plan) = Plan::of(&self.schema, &grant.source) else {
             tracing::info!(source = %grant.source, "granted a source that this schema revision does not know");
@@ -494,11 +565,16 @@ impl Analyzer {
 
     /// Takes the next steps of leaving that are possible.
     fn lead_out(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        if self.stage == Stage::Confirming && self.sources.values().all(|source| source.pending() == 0) {
-            let slots: Vec<Slot> = self.sources.keys().copied().collect();
-            for slot in slots {
-                self.let_go(slot, effects);
-            }
+        if self.stage == Stage::Confirming {
+            let by = self.deadline;
+            self.sources.values_mut().for_each(|source| source.leave(by));
+        }
+        let left = self.sources.iter().filter(|(_, source)| source.has_left(now.mono));
+        let left: Vec<Slot> = left.map(|(slot, _)| *slot).collect();
+        for slot in left {
+            self.let_go(slot, effects);
+        }
+        if self.stage == Stage::Confirming && self.sources.is_empty() {
             self.stage = Stage::Unsubscribing;
         }
         if self.stage == Stage::Unsubscribing && self.leaving.is_empty() {

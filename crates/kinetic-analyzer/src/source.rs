@@ -10,37 +10,33 @@
 //! a silent source closes its windows too; not after a lost subscription, though, until something comes again.
 //!
 //! **A sample counts once** (delivery promise 1). A delivery's *release time* is the latest end of the windows, over
-//! the lanes of all lengths, that its latest sample lies in. It is acknowledged once every lane is closed through that
-//! time and every alert event of those windows is confirmed. Nothing of an open window is ever acknowledged, so after
-//! a crash the successor sees each of them whole.
+//! the lanes of all lengths, that its latest sample lies in. It is acknowledged once a confirmed snapshot says that every
+//! lane is closed through that time; and a snapshot is only published when every alert event of the windows that it calls
+//! closed has been confirmed (`keep.rs`). So whoever owns the source next finds each window either in the snapshot, with
+//! what it left behind, or whole among the deliveries that come again. Nothing is inferred from what comes.
 //!
-//! What it may see in part are windows that were judged before: through a delivery with samples on both sides of a
-//! window's end, or where the length of one lane does not divide another's. It can tell. Deliveries with a release
-//! time above some moment C were unsettled and those up to C were not; m, the lowest release time among the
-//! redelivered, is the first above C. If the first moment of a window has a release time of m or more, nothing of the
-//! window was acknowledged. Otherwise some of it was, if the window was closed; and closed it was if the former owner
-//! had seen event times past its end and lateness, which are among the redelivered too, being the latest. Such a
-//! window is not judged again. Two cases stay open: a window of which every delivery reaches into the next one can go
-//! unjudged if its owner dies just before it closes; and one that was closed by silence can be judged again from a
-//! straggler, if that is all that comes before the owner dies.
+//! Deliveries come to a source only after [`Source::recall`], which the shell brings about when it knows that no former
+//! owner is delivered anything any more.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kinetic_schema::Schema;
 use kinetic_wire::{
-    AlertEvent, AlertId, Epoch, Mono, NodeId, Now, RegionName, SourceKey, Token, Wall, names,
+    AlertId, Epoch, LaneState, Mono, NodeId, Now, RegionName, SNAPSHOT_VERSION, Snapshot, SourceKey, Token,
+    Wall, names,
 };
 
 use crate::decode;
 use crate::group::{Closed, Groups, Span, Voice};
 use crate::held::{AT_ONCE, Ack, Held};
+use crate::keep::Keeper;
 use crate::lane::{Lane, NEVER};
 use crate::machine::{Delivery, Effect, Slot};
 use crate::pass::{Pass, Tally};
 use crate::plan::{self, Plan};
 use crate::sample::{Reject, Sample};
 use crate::series::{Id, Series};
+use crate::snapshot::{self, SNAPSHOT_BYTES_MAX};
 use crate::stats::{CustomerStats, SourceStats, Stats};
 use crate::tap;
 use crate::verdict::QUIET_WINDOWS_MIN;
@@ -56,8 +52,9 @@ pub const ACK_BATCH: usize = 256;
 pub const ACK_DELAY: Duration = Duration::from_millis(100);
 /// A series not seen for this long (or two of the longest windows) is forgotten.
 pub const SERIES_IDLE: Duration = Duration::from_secs(600);
-/// Alert events of one source that may wait for the broker's confirm; one more is dropped (counted).
-pub const ALERTS_PENDING_MAX: usize = 65_536;
+/// A source that is to be let go is kept for at most this long, until its last alert events and its last snapshot are
+/// confirmed; nothing that is delivered to it is looked at any more.
+pub const LEAVE_MAX: Duration = Duration::from_secs(3);
 
 /// Windows in a row without any sample that can still change something: hysteresis looks at 64 at most.
 const EMPTY_WINDOWS_MAX: u32 = 64 + QUIET_WINDOWS_MIN;
@@ -98,12 +95,9 @@ pub(crate) struct Source {
     held: Held,
     /// Latest event time seen, `NEVER` before the first.
     latest: i64,
-    /// Lowest release time among what a former owner left unsettled.
-    inherited: Option<Wall>,
-    /// Latest event time among the same.
-    inherited_latest: i64,
-    /// Whether redelivered samples can be a former owner's.
-    is_heir: bool,
+    recall: Recall,
+    /// It is to be let go, at the latest then.
+    leaves_by: Option<Mono>,
     settled_in: Option<Mono>,
     /// When the last delivery came with a sample that some analytic looks at.
     last_fed: Option<Mono>,
@@ -112,10 +106,21 @@ pub(crate) struct Source {
     due_since: Mono,
     /// All deliveries with a release time up to here may be acknowledged.
     through: Wall,
-    /// Alert events that the broker has not confirmed, with the lowest release time that they hold back.
-    unconfirmed: Unconfirmed,
+    /// Every lane is closed through here.
+    closed: Wall,
+    keeper: Keeper,
     sweep_at: Option<Mono>,
     acks: Vec<Ack>,
+}
+
+/// Whether what has been kept of the source was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recall {
+    Never,
+    /// For the subscription that stands.
+    Done,
+    /// For one that has been lost since.
+    Before,
 }
 
 impl Source {
@@ -141,15 +146,15 @@ impl Source {
             series: Series::new(seed),
             held: Held::default(),
             latest: NEVER,
-            inherited: None,
-            inherited_latest: NEVER,
-            is_heir: true,
+            recall: Recall::Never,
+            leaves_by: None,
             settled_in: None,
             last_fed: None,
             due: 0,
             due_since: Mono(0),
             through: AT_ONCE,
-            unconfirmed: Unconfirmed::default(),
+            closed: AT_ONCE,
+            keeper: Keeper::new(),
             sweep_at: None,
             acks: Vec::new(),
         };
@@ -157,7 +162,8 @@ impl Source {
         source
     }
 
-    /// Gives every watch the lane of its length. A lane that is new while data flows begins with the next full window.
+    /// Gives every watch the lane of its length. A lane that is new while data flows begins with the next full window; so
+    /// does one that a snapshot does not know: what came before may be acknowledged already.
     fn lay_lanes(&mut self) {
         self.lanes.iter_mut().for_each(|lane| lane.is_used = false);
         for watch in &mut self.plan.watches {
@@ -165,6 +171,8 @@ impl Source {
                 let mut lane = Lane::new(watch.length);
                 if self.latest != NEVER {
                     lane.closed = lane.end_of(self.latest);
+                } else if self.through > AT_ONCE && self.through < Wall(i64::MAX) {
+                    lane.closed = lane.next_start(self.through.0);
                 }
                 self.lanes.push(lane);
                 self.lanes.len() - 1
@@ -184,6 +192,10 @@ impl Source {
 
     /// Takes one delivery.
     pub(crate) fn deliver(&mut self, now: Now, delivery: &Delivery<'_>, shared: &mut Shared<'_>) {
+        if self.recall != Recall::Done || self.leaves_by.is_some() {
+            shared.stats.deliveries_ignored += 1;
+            return;
+        }
         shared.stats.deliveries += 1;
         shared.stats.bytes += delivery.body.len() as u64;
         self.settled_in.get_or_insert(now.mono + SETTLE_IN);
@@ -268,16 +280,14 @@ impl Source {
             self.latest = self.latest.max(tally.fed);
             self.last_fed = Some(now.mono);
         }
-        if delivery.redelivered && self.is_heir && release > AT_ONCE {
-            self.inherited = Some(self.inherited.map_or(release, |lowest| lowest.min(release)));
-            self.inherited_latest = self.inherited_latest.max(tally.fed);
-        }
         self.held.push(delivery.token, release, now.mono);
         if release <= self.through {
             if self.due == 0 {
                 self.due_since = now.mono;
             }
             self.due += 1;
+        } else if release <= self.closed && self.keeper.is_beyond(release) {
+            self.keeper.due();
         }
         if self.held.len() > shared.held_max {
             let keep = shared.held_max - (shared.held_max / 16).min(ACK_BATCH);
@@ -290,6 +300,19 @@ impl Source {
 
     /// Closes what is to be closed and acknowledges what may be.
     pub(crate) fn advance(&mut self, now: Now, shared: &mut Shared<'_>) {
+        if self.leaves_by.is_none() {
+            self.close_due(now, shared);
+        }
+        if self.keeper.wants() {
+            self.keep(shared);
+        }
+        if self.due >= ACK_BATCH || (self.due > 0 && now.mono >= self.due_since + ACK_DELAY) {
+            self.settle(shared.effects);
+        }
+        self.sweep(now, shared);
+    }
+
+    fn close_due(&mut self, now: Now, shared: &mut Shared<'_>) {
         let crowded = self.lanes.iter().any(|lane| lane.is_crowded());
         if self.settled_in.is_some_and(|at| now.mono >= at || crowded) {
             let watermark = self.latest.min(now.wall.0);
@@ -306,13 +329,14 @@ impl Source {
                 }
             }
             if has_moved {
-                self.move_on(shared);
+                self.closed = self.lowest(|lane| lane.closed);
             }
         }
-        if self.due >= ACK_BATCH || (self.due > 0 && now.mono >= self.due_since + ACK_DELAY) {
-            self.settle(shared.effects);
-        }
-        self.sweep(now, shared);
+    }
+
+    /// The lowest of something over the lanes in use; without any, nothing is waited for.
+    fn lowest(&self, of: impl Fn(&Lane) -> i64) -> Wall {
+        Wall(self.lanes.iter().filter(|lane| lane.is_used).map(of).min().unwrap_or(i64::MAX))
     }
 
     fn is_idle(&self, now: Now, length: i64) -> bool {
@@ -341,28 +365,26 @@ impl Source {
 
     /// Closes one window. Returns whether a sample had fallen into it.
     fn close(&mut self, index: usize, span: Span, shared: &mut Shared<'_>) -> bool {
-        let first_moment = self.release_time(span.start);
         let taken = self.lanes[index].take(span.start);
-        if taken.is_some() && self.was_judged(first_moment, span.end) {
-            shared.stats.windows_inherited += 1;
-        } else {
-            shared.stats.windows_closed += u64::from(taken.is_some());
-            let voice =
-                Voice { node: shared.node, revision: shared.revision, source: &self.key, epoch: self.epoch };
-            let (unconfirmed, effects) = (&mut self.unconfirmed, &mut *shared.effects);
-            let (mut published, mut dropped) = (0, 0);
-            let mut say = |event| match unconfirmed.publish(first_moment, event) {
-                Some(effect) => {
-                    effects.push(effect);
-                    published += 1;
-                }
-                None => dropped += 1,
-            };
-            let closed = Closed { span, window: taken.as_ref().map(|(_, window)| window) };
-            let lane = (index, &mut self.lanes[index]);
-            self.groups.close(&self.plan, lane, closed, voice, shared.stats, &mut say);
-            shared.stats.alerts_published += published;
-            shared.stats.alerts_dropped += dropped;
+        shared.stats.windows_closed += u64::from(taken.is_some());
+        let voice =
+            Voice { node: shared.node, revision: shared.revision, source: &self.key, epoch: self.epoch };
+        let (keeper, effects) = (&mut self.keeper, &mut *shared.effects);
+        let (mut published, mut dropped) = (0, 0);
+        let mut say = |event| match keeper.publish(event) {
+            Some(effect) => {
+                effects.push(effect);
+                published += 1;
+            }
+            None => dropped += 1,
+        };
+        let closed = Closed { span, window: taken.as_ref().map(|(_, window)| window) };
+        let lane = (index, &mut self.lanes[index]);
+        self.groups.close(&self.plan, lane, closed, voice, shared.stats, &mut say);
+        shared.stats.alerts_published += published;
+        shared.stats.alerts_dropped += dropped;
+        if self.lanes[index].is_used {
+            self.keeper.due();
         }
         let had_samples = taken.is_some();
         if let Some(taken) = taken {
@@ -371,22 +393,134 @@ impl Source {
         had_samples
     }
 
-    /// Whether a former owner has closed this window, so that its deliveries are not whole any more.
-    fn was_judged(&self, first_moment: Wall, end: i64) -> bool {
-        self.inherited.is_some_and(|lowest| first_moment < lowest)
-            && self.inherited_latest >= end.saturating_add(self.plan.lateness)
+    /// Takes a snapshot if one is due and none is under way, and publishes the one that may be.
+    fn keep(&mut self, shared: &mut Shared<'_>) {
+        if self.keeper.wants() {
+            let lanes = self.lanes.iter().filter(|lane| lane.is_used);
+            let lanes: Vec<(i64, i64)> = lanes.map(|lane| (lane.length, lane.closed)).collect();
+            let snapshot = Snapshot {
+                v: SNAPSHOT_VERSION,
+                source: self.key.clone(),
+                epoch: self.epoch,
+                seq: self.keeper.next_seq(),
+                node: shared.node.clone(),
+                schema: Some(shared.revision.to_owned()).filter(|revision| !revision.is_empty()),
+                lanes: lanes.iter().map(|&(length, closed)| lane_state(length, closed)).collect(),
+                watches: self.groups.remember(&self.plan),
+            };
+            let (body, left_out) = snapshot::body(snapshot, SNAPSHOT_BYTES_MAX);
+            if left_out > 0 {
+                tracing::warn!(source = %self.key, left_out, "the snapshot is too large, feeds are left out of it");
+                shared.stats.snapshot_feeds_left_out += left_out as u64;
+            }
+            shared.stats.snapshots += 1;
+            shared.stats.snapshot_bytes += body.len() as u64;
+            self.keeper.take(body, lanes);
+        }
+        if let Some((seq, body)) = self.keeper.release() {
+            let (source, region) = (self.key.clone(), self.region.clone());
+            shared.effects.push(Effect::Keep {
+                slot: self.slot,
+                seq,
+                source,
+                region,
+                epoch: self.epoch,
+                body,
+            });
+        }
+    }
+
+    /// The broker has a snapshot: what it covers may be acknowledged.
+    pub(crate) fn kept(&mut self, seq: u64, shared: &mut Shared<'_>) {
+        let Some(lanes) = self.keeper.kept(seq) else { return };
+        for &(length, closed) in lanes {
+            if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.length == length) {
+                lane.kept = lane.kept.max(closed);
+            }
+        }
+        self.move_on(shared);
+        self.keep(shared);
     }
 
     /// Works out anew through which time deliveries may be acknowledged, and acknowledges them if it has moved.
     fn move_on(&mut self, shared: &mut Shared<'_>) {
-        let closed = self.lanes.iter().filter(|lane| lane.is_used).map(|lane| lane.closed).min();
-        let pending = self.unconfirmed.lowest().map_or(i64::MAX, |from| from.0.saturating_sub(1));
-        let through = Wall(closed.unwrap_or(i64::MAX).min(pending));
+        self.closed = self.lowest(|lane| lane.closed);
+        let through = self.lowest(|lane| lane.kept);
         // It falls back when a new revision watches what nobody watched before.
         let has_risen = through > std::mem::replace(&mut self.through, through);
         if has_risen {
             self.settle(shared.effects);
         }
+    }
+
+    /// The subscription is the active one, and these have been kept of the source. Goes on where the newest says that its
+    /// owner was. Returns the epoch of a later owner than this, if there has been one: then the source is not ours.
+    pub(crate) fn recall(&mut self, now: Now, bodies: &[&[u8]], shared: &mut Shared<'_>) -> Option<Epoch> {
+        let newest = snapshot::newest(bodies, &self.key, &mut shared.stats.snapshots_ignored);
+        let before = std::mem::replace(&mut self.recall, Recall::Done);
+        if let Some(snapshot) = &newest {
+            if snapshot.epoch > self.epoch {
+                return Some(snapshot.epoch);
+            }
+            self.keeper.continue_after(snapshot.seq);
+            // After a lost subscription, what this node itself remembers is as new or newer.
+            if before == Recall::Never {
+                self.restore(snapshot, shared);
+            }
+        }
+        self.settled_in = Some(now.mono + SETTLE_IN);
+        if self.lanes.iter().any(|lane| lane.live > 0) {
+            // From here on silence is silence: a source that never speaks again must be noticed too.
+            self.last_fed = Some(now.mono);
+        }
+        None
+    }
+
+    fn restore(&mut self, snapshot: &Snapshot, shared: &mut Shared<'_>) {
+        tracing::info!(source = %self.key, epoch = %snapshot.epoch, seq = snapshot.seq, "snapshot taken over");
+        shared.stats.snapshots_recalled += 1;
+        let floor = snapshot.lanes.iter().map(|lane| lane.closed_ns.unwrap_or(NEVER)).min();
+        for lane in &mut self.lanes {
+            match snapshot.lanes.iter().find(|known| known.length_ns == lane.length) {
+                Some(known) => {
+                    lane.closed = known.closed_ns.unwrap_or(NEVER);
+                    lane.kept = lane.closed;
+                }
+                None => lane.closed = floor.filter(|at| *at != NEVER).map_or(NEVER, |at| lane.next_start(at)),
+            }
+        }
+        let voice =
+            Voice { node: shared.node, revision: shared.revision, source: &self.key, epoch: self.epoch };
+        let (keeper, effects) = (&mut self.keeper, &mut *shared.effects);
+        let mut published = 0;
+        self.groups.recall(&self.plan, &mut self.lanes, snapshot, voice, &mut |event| {
+            if let Some(effect) = keeper.publish(event) {
+                effects.push(effect);
+                published += 1;
+            }
+        });
+        shared.stats.alerts_published += published;
+        let is_same = self.lanes.iter().all(|lane| lane.closed == lane.kept);
+        if published > 0 || !is_same {
+            self.keeper.due();
+        }
+        self.move_on(shared);
+        self.keep(shared);
+    }
+
+    /// Looks at nothing more that is delivered: what is closed is to be confirmed, and then the source let go.
+    pub(crate) fn leave(&mut self, by: Mono) {
+        self.leaves_by.get_or_insert(by);
+    }
+
+    /// Whether it is to be let go, and may be.
+    pub(crate) fn has_left(&self, now: Mono) -> bool {
+        self.leaves_by.is_some_and(|by| now >= by || self.keeper.is_at_rest())
+    }
+
+    /// Whether it is to be let go.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaves_by.is_some()
     }
 
     fn send_acks(&mut self, effects: &mut Vec<Effect>) {
@@ -399,9 +533,9 @@ impl Source {
 
     /// The broker has an alert event. Returns whether it was one of this source's.
     pub(crate) fn confirmed(&mut self, id: AlertId, shared: &mut Shared<'_>) -> bool {
-        let was_ours = self.unconfirmed.confirm(id);
+        let was_ours = self.keeper.confirm(id);
         if was_ours {
-            self.move_on(shared);
+            self.keep(shared);
         }
         was_ours
     }
@@ -412,7 +546,9 @@ impl Source {
         self.due = 0;
         self.lanes.iter_mut().for_each(Lane::discard);
         (self.latest, self.last_fed, self.settled_in) = (NEVER, None, None);
-        self.is_heir = false;
+        if self.recall == Recall::Done {
+            self.recall = Recall::Before;
+        }
     }
 
     /// Goes over to another revision. Returns `false` where that does not know the source any more.
@@ -422,10 +558,10 @@ impl Source {
         self.lay_lanes();
         let voice =
             Voice { node: shared.node, revision: shared.revision, source: &self.key, epoch: self.epoch };
-        let (unconfirmed, effects) = (&mut self.unconfirmed, &mut *shared.effects);
+        let (keeper, effects) = (&mut self.keeper, &mut *shared.effects);
         let mut published = 0;
         self.groups.adopt(&old, &self.plan, &mut self.lanes, voice, &mut |event| {
-            if let Some(effect) = unconfirmed.publish(Wall(i64::MAX), event) {
+            if let Some(effect) = keeper.publish(event) {
                 effects.push(effect);
                 published += 1;
             }
@@ -435,6 +571,10 @@ impl Source {
         self.series.clear();
         for lane in self.lanes.iter_mut().filter(|lane| !lane.is_used) {
             lane.discard();
+        }
+        if self.recall != Recall::Never {
+            self.keeper.due();
+            self.keep(shared);
         }
         self.move_on(shared);
         true
@@ -482,7 +622,7 @@ impl Source {
 
     /// Alert events not confirmed.
     pub(crate) fn pending(&self) -> usize {
-        self.unconfirmed.by_id.len()
+        self.keeper.pending()
     }
 
     /// Age of the oldest unsettled delivery.
@@ -495,7 +635,7 @@ impl Source {
             source: self.key.clone(),
             held: self.held.len(),
             lag_ms: u64::try_from(self.lag(now).as_millis()).unwrap_or(u64::MAX),
-            alerts_pending: self.unconfirmed.by_id.len(),
+            alerts_pending: self.keeper.pending(),
         }
     }
 
@@ -503,7 +643,8 @@ impl Source {
     pub(crate) fn wakeup(&self, now: Now) -> Option<Mono> {
         let ack = (self.due > 0).then(|| self.due_since + ACK_DELAY);
         let close = self.next_close(now).map(|at| at.max(self.settled_in.unwrap_or(at)));
-        [ack, close, self.sweep_at].into_iter().flatten().min()
+        let close = close.filter(|_| self.leaves_by.is_none());
+        [ack, close, self.sweep_at, self.leaves_by].into_iter().flatten().min()
     }
 
     /// When the next window that matters will close if nothing more is delivered.
@@ -524,32 +665,6 @@ impl Source {
     }
 }
 
-/// Alert events that the broker has not confirmed, and from which release time on each holds deliveries back.
-#[derive(Debug, Default)]
-struct Unconfirmed {
-    by_id: BTreeMap<AlertId, Wall>,
-    by_time: BTreeSet<(Wall, AlertId)>,
-}
-
-impl Unconfirmed {
-    /// Notes an event and says how to publish it; `None` where too many wait already.
-    fn publish(&mut self, from: Wall, event: AlertEvent) -> Option<Effect> {
-        if self.by_id.len() >= ALERTS_PENDING_MAX {
-            return None;
-        }
-        self.confirm(event.id);
-        self.by_id.insert(event.id, from);
-        self.by_time.insert((from, event.id));
-        Some(Effect::Publish(Box::new(event)))
-    }
-
-    /// Returns whether it was waited for.
-    fn confirm(&mut self, id: AlertId) -> bool {
-        let from = self.by_id.remove(&id);
-        from.is_some_and(|from| self.by_time.remove(&(from, id)))
-    }
-
-    fn lowest(&self) -> Option<Wall> {
-        self.by_time.first().map(|(from, _)| *from)
-    }
+fn lane_state(length: i64, closed: i64) -> LaneState {
+    LaneState { length_ns: length, closed_ns: Some(closed).filter(|closed| *closed != NEVER) }
 }

@@ -93,8 +93,20 @@ pub struct Stats {
     pub rejected: u64,
     /// Windows closed, empty ones left out.
     pub windows_closed: u64,
-    /// Windows that a former owner has judged, found by their stragglers, and not judged again.
-    pub windows_inherited: u64,
+    /// Deliveries passed over, to come again: their source is about to be let go, or had not been recalled yet.
+    pub deliveries_ignored: u64,
+    /// Snapshots taken.
+    pub snapshots: u64,
+    /// Bytes of their bodies.
+    pub snapshot_bytes: u64,
+    /// Feeds left out of snapshots that would have been larger than [`crate::snapshot::SNAPSHOT_BYTES_MAX`].
+    pub snapshot_feeds_left_out: u64,
+    /// Snapshots of a former owner that were gone on from.
+    pub snapshots_recalled: u64,
+    /// Messages in a snapshot queue that are no snapshot of its source, or of a version that is not read.
+    pub snapshots_ignored: u64,
+    /// Sources let go because a later owner's snapshot was found.
+    pub outdated: u64,
     /// Cluster and window pairs that gave a verdict.
     pub judged: u64,
     /// Cluster and window pairs with too few feeds for one.

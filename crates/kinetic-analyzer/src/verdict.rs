@@ -20,9 +20,9 @@ pub(crate) struct Firing {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Standing {
     /// One bit a window with a verdict, the newest lowest: out of line or not.
-    windows: u64,
+    pub(crate) windows: u64,
     /// Consecutive windows without a verdict on this feed.
-    quiet: u32,
+    pub(crate) quiet: u32,
     pub(crate) firing: Option<Firing>,
 }
 

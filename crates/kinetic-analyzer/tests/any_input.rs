@@ -24,6 +24,7 @@ enum Step {
     Suspend(u64),
     Lost,
     Confirm(usize),
+    Keep(usize),
     Schema(u8),
     Redirector(bool),
     Fail,
@@ -41,6 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..60_000_u64).prop_map(Step::Suspend),
         1 => Just(Step::Lost),
         4 => (0..8_usize).prop_map(Step::Confirm),
+        2 => (0..2_usize).prop_map(Step::Keep),
         1 => (0..4_u8).prop_map(Step::Schema),
         1 => any::<bool>().prop_map(Step::Redirector),
         1 => Just(Step::Fail),
@@ -67,10 +69,20 @@ struct Broker {
     subscribed: BTreeSet<Slot>,
     seen: usize,
     pending: Vec<AlertId>,
+    keeping: Vec<(Slot, u64)>,
+    /// The world confirms by itself.
+    confirms: bool,
     asked: Vec<kinetic_analyzer::machine::RequestId>,
 }
 
 impl Broker {
+    /// A source that is about to be let go looks at nothing: its deliveries are not held, and go back to the queue.
+    fn pass_over(&mut self, world: &World, slot: Slot, ignored: u64) {
+        if world.stats().deliveries_ignored > ignored {
+            self.unsettled.remove(&(slot, world.token));
+        }
+    }
+
     fn follow(&mut self, effects: &[Effect]) {
         for effect in &effects[self.seen..] {
             match effect {
@@ -80,6 +92,7 @@ impl Broker {
                 Effect::Unsubscribe { slot } => {
                     assert!(self.subscribed.remove(slot), "not subscribed");
                     self.unsettled.retain(|(of, _)| of != slot);
+                    self.keeping.retain(|(of, _)| of != slot);
                 }
                 Effect::AckUpTo { slot, token } => {
                     assert!(self.unsettled.contains(&(*slot, token.0)), "AckUpTo {token} is settled already");
@@ -90,6 +103,11 @@ impl Broker {
                 }
                 Effect::Reject { slot, token } => assert!(self.unsettled.remove(&(*slot, token.0))),
                 Effect::Publish(event) => self.pending.push(event.id),
+                Effect::Keep { slot, seq, .. } => {
+                    let is_another = self.keeping.iter().any(|(of, _)| of == slot);
+                    assert!(self.confirms || !is_another, "one at a time");
+                    self.keeping.push((*slot, *seq));
+                }
                 Effect::Request { request, .. } => self.asked.push(*request),
                 Effect::Stopped => {}
             }
@@ -98,19 +116,32 @@ impl Broker {
     }
 }
 
+/// Delivers something, where there is a subscription.
+fn deliver(
+    world: &mut World,
+    broker: &mut Broker,
+    slot: Option<Slot>,
+    deliver: impl FnOnce(&mut World) -> Vec<Effect>,
+) {
+    let Some(slot) = slot else { return };
+    let ignored = world.stats().deliveries_ignored;
+    broker.unsettled.insert((slot, world.token + 1));
+    deliver(world);
+    broker.pass_over(world, slot, ignored);
+}
+
 fn take(world: &mut World, broker: &mut Broker, step: Step) {
     let slot = world.slot.filter(|slot| broker.subscribed.contains(slot));
     match step {
         Step::Deliver(host, ago, value, again) => {
-            let Some(slot) = slot else { return };
-            broker.unsettled.insert((slot, world.token + 1));
             let at = Wall::from_ms(world.now.wall.as_ms() - ago);
-            world.deliver_at(&format!("web-{host}"), &format!("m:{value}|ms\nn:{value}|g\n"), at, again);
+            let body = format!("m:{value}|ms\nn:{value}|g\n");
+            deliver(world, broker, slot, |world| world.deliver_at(&format!("web-{host}"), &body, at, again));
         }
         Step::Garbage => {
-            let Some(slot) = slot else { return };
-            broker.unsettled.insert((slot, world.token + 1));
-            world.deliver_with(Envelope::default(), "in.evil", "?", false);
+            deliver(world, broker, slot, |world| {
+                world.deliver_with(Envelope::default(), "in.evil", "?", false)
+            });
         }
         Step::Pass(ms) => {
             world.pass(Duration::from_millis(ms));
@@ -121,11 +152,18 @@ fn take(world: &mut World, broker: &mut Broker, step: Step) {
             let Some(slot) = slot else { return };
             broker.unsettled.clear();
             world.send(Input::SubscriptionLost { slot });
+            world.recall(slot);
         }
         Step::Confirm(index) => {
             if index < broker.pending.len() {
                 let id = broker.pending.swap_remove(index);
                 world.send(Input::Published { id });
+            }
+        }
+        Step::Keep(index) => {
+            if index < broker.keeping.len() {
+                let (slot, seq) = broker.keeping.swap_remove(index);
+                world.send(Input::Kept { slot, seq });
             }
         }
         Step::Schema(number) => {
@@ -180,10 +218,13 @@ proptest! {
         prop_assert!(stats.customers.iter().all(|customer| customer.series <= 9));
         // Left alone with a redirector and a schema, it settles everything.
         world.answers = true;
-        world.confirms = true;
+        (world.confirms, broker.confirms) = (true, true);
         world.grants = vec![];
         for id in std::mem::take(&mut broker.pending) {
             world.send(Input::Published { id });
+        }
+        for (slot, seq) in std::mem::take(&mut broker.keeping) {
+            world.send(Input::Kept { slot, seq });
         }
         for request in std::mem::take(&mut broker.asked) {
             world.send(Input::RequestFailed { request });

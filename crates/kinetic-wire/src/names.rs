@@ -50,6 +50,8 @@ pub const TYPE_PARTIAL: &str = "kinetic.partial.v1";
 pub const TYPE_MARK: &str = "kinetic.mark.v1";
 /// Message `type` of what an analyzer remembers of a source.
 pub const TYPE_SNAPSHOT: &str = "kinetic.snapshot.v1";
+/// Message `type` of what an analyzer sends itself through a source's queue, to know that it is what is delivered there.
+pub const TYPE_PROBE: &str = "kinetic.probe.v1";
 /// Message `type` of schema notices.
 pub const TYPE_SCHEMA_NOTICE: &str = "kinetic.schema.v1";
 

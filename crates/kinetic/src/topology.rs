@@ -14,6 +14,8 @@ const DEAD_LETTER_BYTES_MAX: u64 = 64 << 20;
 /// Alert events that wait for the alert node; beyond it analyzers are told to wait (their publish is refused and
 /// tried again), so that none is lost.
 const ALERTS_MAX: u64 = 1_000_000;
+/// Snapshots kept of one source.
+pub(crate) const SNAPSHOTS_MAX: u64 = 8;
 /// Requests that wait for the redirector; older ones have expired anyway.
 const REQUESTS_MAX: u64 = 100_000;
 /// Parts that a source can have, in any revision.
@@ -104,6 +106,20 @@ pub(crate) fn alerts() -> Topology {
             binding(names::ALERTS, names::ALERTS, names::ALERTS),
             binding(names::ALERTS_DEAD, names::ALERTS_DEAD, ""),
         ],
+    }
+}
+
+/// What the owner of a source remembers: the last few, of which only the newest counts.
+pub(crate) fn snapshots(source: &SourceKey) -> Queue {
+    Queue {
+        name: names::snapshot_queue(source),
+        durable: true,
+        args: QueueArgs {
+            max_length: Some(SNAPSHOTS_MAX),
+            overflow: Some(Overflow::DropHead),
+            ..QueueArgs::default()
+        },
+        ..Queue::default()
     }
 }
 

@@ -128,6 +128,8 @@ pub struct World {
     pub grants: Vec<Grant>,
     pub token: u64,
     pub slot: Option<Slot>,
+    /// The source's snapshot queue, confirmed ones only.
+    pub snapshots: Vec<Vec<u8>>,
 }
 
 impl World {
@@ -146,7 +148,22 @@ impl World {
             grants: vec![grant(1)],
             token: 0,
             slot: None,
+            snapshots: Vec::new(),
         }
+    }
+
+    /// Tells that a subscription is active, with what is in the snapshot queue.
+    pub fn recall(&mut self, slot: Slot) -> Vec<Effect> {
+        let snapshots = self.snapshots.clone();
+        let bodies: Vec<&[u8]> = snapshots.iter().map(Vec::as_slice).collect();
+        self.send(Input::Recalled { slot, snapshots: &bodies })
+    }
+
+    /// Another process of the same installation, which takes over the source under a new epoch.
+    pub fn succeed(&mut self, schema: Schema, epoch: u64) {
+        self.analyzer = Analyzer::new(config(), Arc::new(schema), "rev1".into());
+        self.grants = vec![grant(epoch)];
+        self.slot = None;
     }
 
     /// Sends one input and acts on what comes of it as a broker and a redirector would.
@@ -159,7 +176,11 @@ impl World {
                 Effect::Request { request, kind, .. } if self.answers => self.reply(request, kind),
                 Effect::Subscribe { slot, .. } => {
                     self.slot = Some(slot);
-                    vec![]
+                    self.recall(slot)
+                }
+                Effect::Keep { slot, seq, body, .. } if self.confirms => {
+                    self.snapshots.push(body);
+                    self.send(Input::Kept { slot, seq })
                 }
                 Effect::Unsubscribe { slot } => self.send(Input::Unsubscribed { slot }),
                 Effect::Publish(event) if self.confirms => self.send(Input::Published { id: event.id }),

@@ -1,17 +1,22 @@
 //! The analyzer's loop: all subscriptions are polled here, and what is ready goes straight to the machine.
 
-use std::future::poll_fn;
+mod snapshots;
+mod subscription;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Outcome, Publisher, RpcClient, Settle};
-use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
-use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, SourceKey, Token, encode, names};
+use kinetic_amqp::{Address, ConsumeOptions, Consumer, Outcome, Publisher, RpcClient, Settle};
+use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Slot};
+use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, SourceKey, encode, names};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
+
+use self::snapshots::Snapshots;
+use self::subscription::{Chore, Subscription, Subscriptions};
 
 use crate::adapter::clock;
 use crate::shell::follow::SchemaWatch;
@@ -25,8 +30,6 @@ pub(crate) const PREFETCH: u16 = 40_000;
 pub(crate) const HELD_MAX: usize = 32_768;
 /// Series per customer.
 pub(crate) const SERIES_MAX: usize = 1_000_000;
-/// Deliveries of one subscription that the machine is told before its effects are performed.
-const BATCH_MAX: usize = 256;
 /// Alert events whose confirm is awaited at once.
 const ALERTS_IN_FLIGHT_MAX: usize = 256;
 /// Pause before an alert event is published again.
@@ -57,6 +60,8 @@ enum Done {
     RequestFailed { request: RequestId },
     Published { id: AlertId },
     Unsubscribed { slot: Slot },
+    Read { slot: Slot, snapshots: Vec<Vec<u8>> },
+    Kept { slot: Slot, seq: u64 },
 }
 
 struct Shell {
@@ -67,14 +72,9 @@ struct Shell {
     jobs: JoinSet<Done>,
     publishes: Arc<Semaphore>,
     subscriptions: Subscriptions,
-}
-
-/// What is consumed.
-#[derive(Default)]
-struct Subscriptions {
-    slots: Vec<(Slot, Consumer)>,
-    /// The one that is looked at first next time, so that a busy one does not starve the others.
-    turn: usize,
+    snapshots: Snapshots,
+    /// Snapshots on their way, or there.
+    keeping: BTreeMap<Slot, AbortHandle>,
 }
 
 /// Runs until shutdown has drained the machine.
@@ -95,6 +95,8 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
         jobs: JoinSet::new(),
         publishes: Arc::new(Semaphore::new(ALERTS_IN_FLIGHT_MAX)),
         subscriptions: Subscriptions::default(),
+        snapshots: Snapshots::default(),
+        keeping: BTreeMap::new(),
     };
     let mut effects = Vec::new();
     let mut metrics_due = tokio::time::interval(metrics_interval);
@@ -115,19 +117,14 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 analyzer.handle(clock::now(), input, &mut effects);
             }
             (index, event) = shell.subscriptions.next() => {
-                shell.subscriptions.tell(&mut analyzer, index, event, &mut effects);
+                shell.subscriptions.tell(&mut analyzer, index, event, &mut effects).await;
+                shell.see_to_chores();
             },
-            Some(done) = shell.jobs.join_next() => match done? {
-                Done::Replied { request, body } => {
-                    analyzer.handle(clock::now(), Input::Replied { request, body: &body }, &mut effects);
-                }
-                Done::RequestFailed { request } => {
-                    analyzer.handle(clock::now(), Input::RequestFailed { request }, &mut effects);
-                }
-                Done::Published { id } => analyzer.handle(clock::now(), Input::Published { id }, &mut effects),
-                Done::Unsubscribed { slot } => {
-                    analyzer.handle(clock::now(), Input::Unsubscribed { slot }, &mut effects);
-                }
+            Some(done) = shell.jobs.join_next() => match done {
+                Ok(done) => shell.done(&mut analyzer, done, &mut effects),
+                // Knocking, or a snapshot of a source that was let go.
+                Err(ended) if ended.is_cancelled() => {}
+                Err(ended) => return Err(ended.into()),
             },
             () = clock::sleep_until(analyzer.next_wakeup()) => {
                 analyzer.handle(clock::now(), Input::Tick, &mut effects);
@@ -139,6 +136,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
         }
     }
     shell.publisher.close().await;
+    shell.snapshots.close().await;
     Ok(())
 }
 
@@ -146,63 +144,44 @@ fn health(analyzer: &Analyzer) -> Health {
     if analyzer.is_registered() { Health::Ok } else { Health::Failing("no lease from a redirector".into()) }
 }
 
-impl Subscriptions {
-    /// The next event of any subscription, with its place in `slots`; never, without one.
-    async fn next(&mut self) -> (usize, Event) {
-        let (slots, turn) = (&mut self.slots, &mut self.turn);
-        poll_fn(|cx| {
-            for offset in 0..slots.len() {
-                let index = (*turn + offset) % slots.len();
-                if let Poll::Ready(event) = slots[index].1.poll_next(cx) {
-                    *turn = index + 1;
-                    return Poll::Ready((index, event));
-                }
-            }
-            Poll::Pending
-        })
-        .await
-    }
-
-    /// Tells the machine an event and what is ready behind it; the clock is read once for all.
-    fn tell(&mut self, analyzer: &mut Analyzer, index: usize, first: Event, effects: &mut Vec<Effect>) {
-        let now = clock::now();
-        let (slot, consumer) = &mut self.slots[index];
-        let slot = *slot;
-        let mut next = Some(first);
-        let mut told = 0;
-        while let Some(event) = next {
-            match event {
-                Event::Delivery(delivery) => {
-                    let delivery = Delivery {
-                        slot,
-                        token: Token(delivery.token),
-                        redelivered: delivery.redelivered,
-                        exchange: delivery.exchange(),
-                        routing_key: delivery.routing_key(),
-                        envelope: delivery.envelope(),
-                        body: delivery.body(),
-                    };
-                    analyzer.handle(now, Input::Delivery(delivery), effects);
-                }
-                Event::Lost { reason } => {
-                    tracing::warn!(reason, "subscription lost; it will be taken up again");
-                    analyzer.handle(now, Input::SubscriptionLost { slot }, effects);
-                }
-                Event::Subscribed | Event::Cancelled => {}
-            }
-            told += 1;
-            next = if told < BATCH_MAX { consumer.try_next() } else { None };
-        }
-    }
-
-    async fn settle(&mut self, slot: Slot, settle: Settle) {
-        if let Some((_, consumer)) = self.slots.iter_mut().find(|(known, _)| *known == slot) {
-            consumer.settle(settle).await;
-        }
-    }
-}
-
 impl Shell {
+    /// Tells the machine what a finished job says.
+    fn done(&mut self, analyzer: &mut Analyzer, done: Done, effects: &mut Vec<Effect>) {
+        let now = clock::now();
+        let input = match &done {
+            Done::Replied { request, body } => Input::Replied { request: *request, body },
+            Done::RequestFailed { request } => Input::RequestFailed { request: *request },
+            Done::Published { id } => Input::Published { id: *id },
+            Done::Unsubscribed { slot } => Input::Unsubscribed { slot: *slot },
+            Done::Kept { slot, seq } => Input::Kept { slot: *slot, seq: *seq },
+            Done::Read { slot, snapshots } => {
+                return self.subscriptions.open(analyzer, *slot, snapshots, effects);
+            }
+        };
+        analyzer.handle(now, input, effects);
+    }
+
+    /// Does what subscriptions need.
+    fn see_to_chores(&mut self) {
+        while let Some(chore) = self.subscriptions.chore() {
+            let (Chore::Knock(slot) | Chore::Read(slot) | Chore::Answered(slot)) = chore;
+            let Some(subscription) = self.subscriptions.get_mut(slot) else { continue };
+            match chore {
+                Chore::Knock(_) => {
+                    let publisher = self.snapshots.publisher(&subscription.region);
+                    let queue = names::source_queue(&subscription.source);
+                    let task = self.jobs.spawn(snapshots::knock(publisher, queue));
+                    subscription.knocks_by(task);
+                }
+                Chore::Read(_) => {
+                    let read = self.snapshots.read(&subscription.region, &subscription.source);
+                    self.jobs.spawn(async move { Done::Read { slot, snapshots: read.await } });
+                }
+                Chore::Answered(_) => {}
+            }
+        }
+    }
+
     /// Performs effects in order; true once the machine has stopped.
     async fn perform(&mut self, effects: &mut Vec<Effect>) -> bool {
         let mut stopped = false;
@@ -226,6 +205,14 @@ impl Shell {
                 Effect::Reject { slot, token } => {
                     self.subscriptions.settle(slot, Settle::Reject { token: token.0, requeue: false }).await;
                 }
+                Effect::Keep { slot, seq, source, region, epoch, body } => {
+                    let keep = self.snapshots.keep(&region, &source, epoch, body);
+                    let task = self.jobs.spawn(async move {
+                        keep.await;
+                        Done::Kept { slot, seq }
+                    });
+                    self.keeping.insert(slot, task);
+                }
                 Effect::Publish(event) => self.publish(*event),
                 Effect::Stopped => stopped = true,
             }
@@ -235,10 +222,11 @@ impl Shell {
 
     /// Settlements asked for before are on their way on the same channel, ahead of the cancel.
     fn unsubscribe(&mut self, slot: Slot) {
-        let Some(index) = self.subscriptions.slots.iter().position(|(known, _)| *known == slot) else {
-            return;
-        };
-        let (_, mut consumer) = self.subscriptions.slots.swap_remove(index);
+        if let Some(task) = self.keeping.remove(&slot) {
+            task.abort();
+        }
+        let Some(subscription) = self.subscriptions.take(slot) else { return };
+        let mut consumer = subscription.into_consumer();
         self.jobs.spawn(async move {
             consumer.cancel().await;
             consumer.close().await;
@@ -286,18 +274,21 @@ impl Shell {
             let source = customer.sources.get(&key.source)?;
             Some((topology::source(customer, source), revision.schema.regions.get(region)?))
         });
-        let Some((topology, region)) = declared else {
+        let Some((mut topology, declared)) = declared else {
             tracing::warn!(source = %key, "granted a source that the schema in force does not know");
             return;
         };
-        let address = topology::region_address(&self.control, region);
+        topology.queues.push(topology::snapshots(key));
+        let address = topology::region_address(&self.control, declared);
+        self.snapshots.reach(region, &address);
         let options = ConsumeOptions {
             queue: names::source_queue(key),
             topology,
             prefetch: PREFETCH,
             ..ConsumeOptions::default()
         };
-        self.subscriptions.slots.push((slot, Consumer::start(address, options)));
+        let consumer = Consumer::start(address, options);
+        self.subscriptions.add(Subscription::new(slot, key.clone(), region.clone(), consumer));
     }
 }
 

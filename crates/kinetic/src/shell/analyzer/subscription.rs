@@ -1,0 +1,241 @@
+//! The sources' subscriptions, and what must be known of one before its deliveries may be looked at.
+//!
+//! ```text
+//! subscribed ─▶ Shut ─ the first delivery ─▶ Reading ─ what was kept has been read ─▶ Open
+//!                └─ knocks: nothing comes          └─ not polled meanwhile
+//! ```
+//! Only one consumer of a source's queue is delivered anything. So the first delivery proves that the former owner's
+//! subscription is gone, and that what it kept is all that it ever will. Where no data comes, this node sends itself a message
+//! through the queue (it knocks): silent sources change hands as well.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use kinetic_amqp::{Consumer, Delivery, Event, Settle};
+use kinetic_analyzer::machine::{self, Analyzer, Effect, Input, Slot};
+use kinetic_wire::{RegionName, SourceKey, Token, names};
+use tokio::task::AbortHandle;
+
+use crate::adapter::clock;
+
+/// Deliveries of one subscription that the machine is told before its effects are performed.
+const BATCH_MAX: usize = 256;
+/// Without a delivery for this long after subscribing, this node knocks,
+pub(super) const KNOCK_FIRST: Duration = Duration::from_millis(200);
+/// and again after this long, then twice as long,
+pub(super) const KNOCK_AGAIN: Duration = Duration::from_secs(1);
+/// up to this: while a former owner hangs, each waits in the queue.
+pub(super) const KNOCK_MAX: Duration = Duration::from_secs(30);
+
+/// Whether deliveries may pass.
+#[derive(Debug)]
+enum Gate {
+    /// Nothing has been delivered since the subscription began.
+    Shut,
+    /// What was kept of the source is being read; the delivery that said that it can be waits here.
+    Reading(Option<Box<Delivery>>),
+    Open,
+}
+
+/// One source's.
+pub(super) struct Subscription {
+    pub(super) slot: Slot,
+    pub(super) source: SourceKey,
+    pub(super) region: RegionName,
+    consumer: Consumer,
+    gate: Gate,
+    knocking: Option<AbortHandle>,
+    /// Number of the probe that waits for its answer.
+    probed: Option<u64>,
+}
+
+/// What the shell is to do for a subscription.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Chore {
+    /// Knock until something is delivered.
+    Knock(Slot),
+    /// Read what was kept of the source.
+    Read(Slot),
+    /// A probe has come back.
+    Answered(Slot),
+}
+
+/// All of them.
+#[derive(Default)]
+pub(super) struct Subscriptions {
+    slots: Vec<Subscription>,
+    /// The one that is looked at first next time, so that a busy one does not starve the others.
+    turn: usize,
+    chores: VecDeque<Chore>,
+}
+
+impl Subscription {
+    pub(super) fn new(slot: Slot, source: SourceKey, region: RegionName, consumer: Consumer) -> Self {
+        Self { slot, source, region, consumer, gate: Gate::Shut, knocking: None, probed: None }
+    }
+
+    /// The consumer, for its end.
+    pub(super) fn into_consumer(mut self) -> Consumer {
+        self.stop_knocking();
+        self.consumer
+    }
+
+    pub(super) fn knocks_by(&mut self, task: AbortHandle) {
+        self.stop_knocking();
+        self.knocking = Some(task);
+    }
+
+    fn stop_knocking(&mut self) {
+        if let Some(task) = self.knocking.take() {
+            task.abort();
+        }
+    }
+
+    /// A message to ourselves has come through the queue; whoever's it was, it is of no further use.
+    async fn take_probe(&mut self, delivery: &Delivery, chores: &mut VecDeque<Chore>) {
+        self.consumer.settle(Settle::Ack(delivery.token)).await;
+        let number = delivery.envelope().seq;
+        if self.probed.is_some() && self.probed == number {
+            self.probed = None;
+            chores.push_back(Chore::Answered(self.slot));
+        }
+    }
+
+    /// Deals with one event; returns a delivery that the machine is to be told.
+    async fn event(&mut self, event: Event, chores: &mut VecDeque<Chore>) -> Option<Delivery> {
+        match event {
+            Event::Delivery(delivery) => {
+                let is_probe = is_probe(&delivery);
+                if is_probe {
+                    self.take_probe(&delivery, chores).await;
+                }
+                let delivery = Some(delivery).filter(|_| !is_probe);
+                if matches!(self.gate, Gate::Open) {
+                    return delivery;
+                }
+                self.stop_knocking();
+                self.gate = Gate::Reading(delivery.map(Box::new));
+                chores.push_back(Chore::Read(self.slot));
+            }
+            Event::Subscribed => chores.push_back(Chore::Knock(self.slot)),
+            Event::Lost { .. } => {
+                self.stop_knocking();
+                self.gate = Gate::Shut;
+            }
+            Event::Cancelled => {}
+        }
+        None
+    }
+}
+
+/// From a node of ours to itself, through the source's queue; a customer cannot publish to the default exchange.
+fn is_probe(delivery: &Delivery) -> bool {
+    delivery.exchange().is_empty() && delivery.envelope().kind.as_deref() == Some(names::TYPE_PROBE)
+}
+
+fn input(slot: Slot, delivery: &Delivery) -> Input<'_> {
+    Input::Delivery(machine::Delivery {
+        slot,
+        token: Token(delivery.token),
+        redelivered: delivery.redelivered,
+        exchange: delivery.exchange(),
+        routing_key: delivery.routing_key(),
+        envelope: delivery.envelope(),
+        body: delivery.body(),
+    })
+}
+
+impl Subscriptions {
+    pub(super) fn add(&mut self, subscription: Subscription) {
+        self.slots.push(subscription);
+    }
+
+    pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Subscription> {
+        self.slots.iter_mut().find(|subscription| subscription.slot == slot)
+    }
+
+    pub(super) fn take(&mut self, slot: Slot) -> Option<Subscription> {
+        let index = self.slots.iter().position(|subscription| subscription.slot == slot)?;
+        Some(self.slots.swap_remove(index))
+    }
+
+    /// What is to be done, oldest first.
+    pub(super) fn chore(&mut self) -> Option<Chore> {
+        self.chores.pop_front()
+    }
+
+    /// The next event of any subscription, with its place; never, without one.
+    pub(super) async fn next(&mut self) -> (usize, Event) {
+        let (slots, turn) = (&mut self.slots, &mut self.turn);
+        poll_fn(|cx| {
+            for offset in 0..slots.len() {
+                let index = (*turn + offset) % slots.len();
+                if matches!(slots[index].gate, Gate::Reading(_)) {
+                    continue;
+                }
+                if let Poll::Ready(event) = slots[index].consumer.poll_next(cx) {
+                    *turn = index + 1;
+                    return Poll::Ready((index, event));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Tells the machine an event and what is ready behind it; the clock is read once for all.
+    pub(super) async fn tell(
+        &mut self,
+        analyzer: &mut Analyzer,
+        index: usize,
+        first: Event,
+        effects: &mut Vec<Effect>,
+    ) {
+        let now = clock::now();
+        let subscription = &mut self.slots[index];
+        let slot = subscription.slot;
+        let mut next = Some(first);
+        let mut told = 0;
+        while let Some(event) = next {
+            if let Event::Lost { reason } = &event {
+                tracing::warn!(source = %subscription.source, reason, "subscription lost; it will be taken up again");
+                analyzer.handle(now, Input::SubscriptionLost { slot }, effects);
+            }
+            if let Some(delivery) = subscription.event(event, &mut self.chores).await {
+                analyzer.handle(now, input(slot, &delivery), effects);
+            }
+            told += 1;
+            let goes_on = told < BATCH_MAX && !matches!(subscription.gate, Gate::Reading(_));
+            next = if goes_on { subscription.consumer.try_next() } else { None };
+        }
+    }
+
+    /// What was kept of a source has been read: its deliveries may pass.
+    pub(super) fn open(
+        &mut self,
+        analyzer: &mut Analyzer,
+        slot: Slot,
+        snapshots: &[Vec<u8>],
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(subscription) = self.get_mut(slot) else { return };
+        let Gate::Reading(first) = std::mem::replace(&mut subscription.gate, Gate::Open) else {
+            subscription.gate = Gate::Shut;
+            return;
+        };
+        let now = clock::now();
+        let snapshots: Vec<&[u8]> = snapshots.iter().map(Vec::as_slice).collect();
+        analyzer.handle(now, Input::Recalled { slot, snapshots: &snapshots }, effects);
+        if let Some(delivery) = first {
+            analyzer.handle(now, input(slot, &delivery), effects);
+        }
+    }
+
+    pub(super) async fn settle(&mut self, slot: Slot, settle: Settle) {
+        if let Some(subscription) = self.get_mut(slot) {
+            subscription.consumer.settle(settle).await;
+        }
+    }
+}
