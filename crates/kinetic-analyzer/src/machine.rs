@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use kinetic_schema::Schema;
 use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, Epoch, Grant, Hold, Incarnation, Mono, NodeId, Now, RegionName, Serves,
-    SourceKey, Token,
+    AlertEvent, AlertId, Envelope, Epoch, Grant, Hold, Incarnation, Mono, NodeId, Now, Partial, RegionName,
+    Serves, SourceKey, Token,
 };
 
 use crate::lease::{Lease, News, Report};
@@ -120,7 +120,7 @@ pub enum Input<'a> {
         /// Which.
         slot: Slot,
     },
-    /// The broker has confirmed an alert event.
+    /// The broker has confirmed an alert event, or the values of a part's window.
     Published {
         /// Which.
         id: AlertId,
@@ -197,6 +197,16 @@ pub enum Effect {
         epoch: Epoch,
         /// The message.
         body: Vec<u8>,
+    },
+    /// Publish the values of a part's window to `kin.partials` (`names::PARTIALS_EXCHANGE`), with the queue of the source as
+    /// routing key, persistent and confirmed; answer with `Published`. The shell retries until it can.
+    Forward {
+        /// Name for the answer.
+        id: AlertId,
+        /// On which broker.
+        region: RegionName,
+        /// The message.
+        partial: Box<Partial>,
     },
     /// Publish an alert event to `kin.alerts`, confirmed; answer with `Published`. The shell retries until it can.
     Publish(Box<AlertEvent>),

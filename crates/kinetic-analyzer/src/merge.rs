@@ -119,24 +119,18 @@ impl Merge {
             part.believe();
         }
     }
-
-    /// Everything that is not closed will be claimed again.
-    pub(crate) fn lost(&mut self, closed: i64) {
-        self.came.clear();
-        for part in &mut self.parts {
-            part.through = closed;
-            part.waiting.clear();
-        }
-    }
 }
 
 impl Part {
-    /// Goes on through the claims that follow on what is closed.
+    /// Goes on through the claims that follow on what is closed. Where nothing is closed yet, the first is where it begins.
     fn believe(&mut self) {
-        while let Some((end, _)) = self.waiting.iter().find(|(end, claim)| {
-            **end <= self.through || (claim.from <= self.through && claim.has.iter().all(|has| *has))
-        }) {
-            let end = *end;
+        let follows = |through: i64, end: i64, claim: &Waiting| {
+            let is_next = claim.from <= through || through == NEVER;
+            end <= through || (is_next && claim.has.iter().all(|has| *has))
+        };
+        while let Some(end) =
+            self.waiting.iter().find(|(end, claim)| follows(self.through, **end, claim)).map(|(end, _)| *end)
+        {
             self.waiting.remove(&end);
             self.through = self.through.max(end);
         }
@@ -221,13 +215,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_lost_is_claimed_again() {
-        let mut merge = Merge::new(1, 0);
-        merge.claim(AT, whole(1, Some(0), 20));
-        merge.lost(10);
-        assert_eq!((merge.through(), merge.next_overdue()), (10, None));
-        merge.claim(AT, whole(1, Some(0), 20));
-        assert_eq!(merge.through(), 20);
+    fn the_first_claim_is_where_it_begins() {
+        let mut merge = Merge::new(1, NEVER);
+        merge.claim(AT, whole(1, Some(40), 50));
+        assert_eq!(merge.through(), 50);
+        merge.claim(AT, whole(1, Some(60), 70));
+        assert_eq!(merge.through(), 50);
     }
 
     #[test]
@@ -263,13 +256,13 @@ mod tests {
             order in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
         ) {
             let mut claims = Vec::new();
-            let (mut from, mut end) = (None, 0);
+            let (mut from, mut end) = (Some(0), 0);
             for (windows, of) in cuts {
                 end += windows;
                 claims.extend((0..of).map(|index| Claim { part: 1, from, end, index, of }));
                 from = Some(end);
             }
-            let mut merge = Merge::new(1, NEVER);
+            let mut merge = Merge::new(1, 0);
             let mut seen = vec![false; claims.len()];
             let all = (0..claims.len()).rev();
             for index in order.iter().map(|index| index.index(claims.len())).chain(all) {

@@ -1,6 +1,6 @@
 //! The values of a part's window on the wire: cut into messages on one side, checked and taken in on the other.
 
-use kinetic_wire::{AlertId, PARTIAL_VERSION, Partial, PartialFeed, PartialGroup, SourceKey, decode, names};
+use kinetic_wire::{AlertId, PARTIAL_VERSION, Partial, PartialFeed, PartialGroup, SourceKey, decode};
 use uuid::Uuid;
 
 use crate::machine::Delivery;
@@ -90,11 +90,6 @@ pub(crate) fn row(origin: &str, value: Option<f64>, samples: u32) -> PartialFeed
 /// The other way round; what is no number is no value.
 pub(crate) fn value(row: &PartialFeed) -> Option<f64> {
     row.v.as_deref().and_then(|text| text.parse().ok()).filter(|value: &f64| value.is_finite())
-}
-
-/// The properties of the exchange and key that a part's values go to.
-pub(crate) fn destination(part: &SourceKey) -> (&'static str, String) {
-    (names::PARTIALS_EXCHANGE, names::source_queue(&part.with_part(0)))
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@ fn told(effects: &[Effect]) -> String {
                 )
             }
             Effect::Keep { slot, seq, .. } => format!("keep {} {seq}", slot.0),
+            Effect::Forward { partial, .. } => format!("forward {} {}", partial.source, partial.end_ns),
             Effect::Stopped => "stopped".to_owned(),
         };
         writeln!(lines, "{line}").unwrap();
