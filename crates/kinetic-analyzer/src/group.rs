@@ -69,14 +69,12 @@ struct Group {
 impl Group {
     /// The feed of an origin, and whether it is new.
     fn feed(&mut self, origin: &str, lane: &mut Lane) -> (&mut Feed, bool) {
-        let place = self.feeds.binary_search_by(|feed| (*feed.origin).cmp(origin));
-        let place = place.map_err(|place| {
-            self.feeds.insert(place, Feed::new(origin, lane.new_cell()));
-            place
-        });
-        match place {
+        match self.feeds.binary_search_by(|feed| (*feed.origin).cmp(origin)) {
             Ok(known) => (&mut self.feeds[known], false),
-            Err(new) => (&mut self.feeds[new], true),
+            Err(place) => {
+                self.feeds.insert(place, Feed::new(origin, lane.new_cell()));
+                (&mut self.feeds[place], true)
+            }
         }
     }
 }

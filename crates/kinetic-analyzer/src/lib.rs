@@ -14,6 +14,7 @@ pub mod moments;
 pub mod partial;
 mod pass;
 mod plan;
+mod repeats;
 pub mod sample;
 mod series;
 pub mod snapshot;

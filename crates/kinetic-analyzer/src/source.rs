@@ -37,6 +37,7 @@ use crate::lane::{Lane, NEVER};
 use crate::machine::{Delivery, Effect, Slot};
 use crate::pass::{Pass, Tally};
 use crate::plan::{self, Plan};
+use crate::repeats::Repeats;
 use crate::sample::{Reject, Sample};
 use crate::series::{Id, Series};
 use crate::snapshot::{self, SNAPSHOT_BYTES_MAX};
@@ -96,6 +97,7 @@ pub(crate) struct Source {
     groups: Groups,
     series: Series,
     held: Held,
+    repeats: Repeats,
     /// Latest event time seen, `NEVER` before the first.
     latest: i64,
     recall: Recall,
@@ -150,6 +152,7 @@ impl Source {
             groups: Groups::default(),
             series: Series::new(seed),
             held: Held::default(),
+            repeats: Repeats::new(seed),
             latest: NEVER,
             recall: Recall::Never,
             leaves_by: None,
@@ -217,8 +220,21 @@ impl Source {
             );
             return self.refuse(delivery.token, shared);
         }
+        let numbers = delivery.envelope.inc.zip(delivery.envelope.seq);
+        if let Some(release) = numbers.and_then(|(inc, seq)| self.repeats.first(inc, seq)) {
+            shared.stats.repeated += 1;
+            self.hold(now, delivery.token, release, shared);
+            return self.advance(now, shared);
+        }
         match self.read(now, delivery, shared) {
-            Ok(tally) => self.hold(now, delivery, tally, shared),
+            Ok(tally) => {
+                let release = self.take_in(now, delivery.redelivered, tally, shared);
+                if let Some((inc, seq)) = numbers.filter(|_| release > self.closed) {
+                    let is_remembered = self.repeats.remember(inc, seq, release, shared.held_max);
+                    shared.stats.bodies_unremembered += u64::from(!is_remembered);
+                }
+                self.hold(now, delivery.token, release, shared);
+            }
             Err(reason) => {
                 shared.customer.rejects.add(reason);
                 tracing::debug!(source = %self.key, ?reason, bytes = delivery.body.len(), "body refused");
@@ -280,20 +296,19 @@ impl Source {
         Ok(tally)
     }
 
-    /// Counts what a delivery held and puts it into the list of unsettled ones.
-    fn hold(&mut self, now: Now, delivery: &Delivery<'_>, tally: Tally, shared: &mut Shared<'_>) {
-        tally.count(delivery.redelivered, now.wall, shared);
-        let mut release = AT_ONCE;
-        if tally.fed != NEVER {
-            release = self.release_time(tally.fed);
-            self.latest = self.latest.max(tally.fed);
-            self.last_fed = Some(now.mono);
+    /// Counts what a delivery held, and says when it may be released.
+    fn take_in(&mut self, now: Now, redelivered: bool, tally: Tally, shared: &mut Shared<'_>) -> Wall {
+        tally.count(redelivered, now.wall, shared);
+        if tally.fed == NEVER {
+            return AT_ONCE;
         }
-        self.keep_held(now, delivery.token, release, shared);
+        self.latest = self.latest.max(tally.fed);
+        self.last_fed = Some(now.mono);
+        self.release_time(tally.fed)
     }
 
     /// Puts a delivery into the list of unsettled ones.
-    fn keep_held(&mut self, now: Now, token: Token, release: Wall, shared: &mut Shared<'_>) {
+    fn hold(&mut self, now: Now, token: Token, release: Wall, shared: &mut Shared<'_>) {
         self.held.push(token, release, now.mono);
         if release <= self.through {
             if self.due == 0 {
@@ -343,6 +358,7 @@ impl Source {
             }
             if has_moved {
                 self.closed = self.lowest(|lane| lane.closed);
+                self.repeats.forget_through(self.closed);
             }
         }
     }
@@ -579,6 +595,7 @@ impl Source {
     /// The channel is gone: all that was not settled comes again. What is closed stays closed.
     pub(crate) fn lost(&mut self) {
         self.held.clear();
+        self.repeats.clear();
         self.due = 0;
         self.lanes.iter_mut().for_each(Lane::discard);
         (self.latest, self.last_fed, self.settled_in) = (NEVER, None, None);

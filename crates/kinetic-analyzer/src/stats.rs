@@ -95,6 +95,10 @@ pub struct Stats {
     pub windows_closed: u64,
     /// Deliveries passed over, to come again: their source is about to be let go, or had not been recalled yet.
     pub deliveries_ignored: u64,
+    /// Deliveries that were a second copy of a body, not read.
+    pub repeated: u64,
+    /// Bodies of which a second copy would not be noticed, because too many fed open windows.
+    pub bodies_unremembered: u64,
     /// Snapshots taken.
     pub snapshots: u64,
     /// Bytes of their bodies.

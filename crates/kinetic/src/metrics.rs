@@ -28,6 +28,8 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter rejected: "Deliveries refused whole and dead-lettered.",
         counter windows_closed: "Windows closed, empty ones left out.",
         counter deliveries_ignored: "Deliveries passed over because their source is about to be let go; they come again.",
+        counter repeated: "Deliveries that were a second copy of a body, not read.",
+        counter bodies_unremembered: "Bodies of which a second copy would not be noticed: too many fed open windows.",
         counter snapshots: "Snapshots taken of what is remembered of a source.",
         counter snapshot_bytes: "Bytes of their bodies.",
         counter snapshot_feeds_left_out: "Feeds left out of snapshots that would have been too large.",
@@ -45,6 +47,7 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter requests_failed: "Requests to the redirector that were not answered.",
         counter replies_ignored: "Answers of the redirector that made no sense or came from an older term.",
     });
+    metrics.extend(parts(stats));
     let degraded = if stats.degraded { 1.0 } else { 0.0 };
     let help = "1 while the lease has lapsed unanswered and the node goes on with what it owns.";
     metrics.push(Metric::gauge("kinetic_analyzer_degraded", help, degraded));
@@ -55,7 +58,13 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
     let lag_ms = stats.sources.iter().map(|source| source.lag_ms).max().unwrap_or_default();
     metrics.push(Metric::gauge("kinetic_analyzer_lag_seconds", help, lag_ms as f64 / 1000.0));
     metrics.push(Metric::gauge("kinetic_analyzer_sources", "Sources consumed.", stats.sources.len() as f64));
-    // The customer is a label on the few numbers that an operator must be able to trace to one.
+    metrics.extend(customers(stats));
+    metrics
+}
+
+/// The analyzer's numbers by customer: few, and such that an operator must be able to trace them to one.
+fn customers(stats: &AnalyzerStats) -> Vec<Metric> {
+    let mut metrics = Vec::new();
     for customer in &stats.customers {
         let name = customer.customer.as_str();
         metrics.extend([
@@ -83,6 +92,26 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         }
     }
     metrics
+}
+
+/// The analyzer's numbers about split sources and silence.
+fn parts(stats: &AnalyzerStats) -> Vec<Metric> {
+    numbers!(stats, "kinetic_analyzer", {
+        counter partials_sent: "Messages with the values of a part's window, sent.",
+        counter partials_dropped: "Such messages not sent, because too many were unconfirmed.",
+        counter partials: "Messages with the values of a part's window, received.",
+        counter partials_stale: "Such messages of an owner who was not the part's last any more.",
+        counter partials_unknown: "Such messages about windows of a length that no rule has.",
+        counter partial_rows: "Values of feeds taken in from parts.",
+        counter partial_rows_unknown: "Values from parts for a question that this revision does not ask.",
+        counter partial_rows_late: "Values from parts that came after their window was closed.",
+        counter partial_rows_refused: "Values from parts left aside: too many feeds or open windows.",
+        counter feeds_in_two_parts: "Feeds that two parts had in one window.",
+        counter claims_refused: "Closed windows of parts left aside because too many waited for an earlier one.",
+        counter windows_incomplete: "Windows closed without the values of some part.",
+        counter silent: "Feeds that fell silent, by a rule that listens.",
+        counter silent_forgotten: "Feeds silent for seven days, and forgotten.",
+    })
 }
 
 /// The alert node's numbers.

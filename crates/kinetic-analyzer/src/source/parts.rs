@@ -92,9 +92,6 @@ impl Source {
     /// Takes a delivery that one of Kinetic's own nodes has sent. Returns false if it is none.
     pub(super) fn take_own(&mut self, now: Now, delivery: &Delivery<'_>, shared: &mut Shared<'_>) -> bool {
         match delivery.envelope.kind.as_deref() {
-            Some(names::TYPE_MARK) if partial::is_own(delivery, "") => {
-                self.keep_held(now, delivery.token, AT_ONCE, shared);
-            }
             Some(names::TYPE_PARTIAL)
                 if self.key.part == 0 && partial::is_own(delivery, names::PARTIALS_EXCHANGE) =>
             {
@@ -123,12 +120,12 @@ impl Source {
             && !epochs.admit(partial.source.part, partial.epoch)
         {
             shared.stats.partials_stale += 1;
-            return self.keep_held(now, delivery.token, AT_ONCE, shared);
+            return self.hold(now, delivery.token, AT_ONCE, shared);
         }
         let is_its = |lane: &Lane| lane.is_used && lane.length == partial.length_ns;
         let Some(index) = self.lanes.iter().position(is_its) else {
             shared.stats.partials_unknown += 1;
-            return self.keep_held(now, delivery.token, AT_ONCE, shared);
+            return self.hold(now, delivery.token, AT_ONCE, shared);
         };
         let merged = self.groups.merge(&self.plan, &mut self.lanes, partial, shared.series_max);
         shared.stats.partial_rows += merged.taken;
@@ -150,7 +147,7 @@ impl Source {
         }
         // Held like a sample of the window's last moment: also without a value, since what it claims is not kept elsewhere.
         let release = self.release_time(partial.end_ns.saturating_sub(1));
-        self.keep_held(now, delivery.token, release, shared);
+        self.hold(now, delivery.token, release, shared);
     }
 
     /// Through which moment the parts have closed their windows, or have kept the others waiting for too long.
