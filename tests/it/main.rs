@@ -2,13 +2,15 @@
 //! broker is told twice, on the embedded one and on RabbitMQ.
 
 /// Makes two tests of a story: `<story>::embedded` and `<story>::rabbitmq`. Names after the story are further needs.
+/// Attributes before it go to both tests.
 macro_rules! on_both_brokers {
-    ($story:ident $(, $need:ident)*) => {
+    ($(#[$attribute:meta])* $story:ident $(, $need:ident)*) => {
         mod $story {
             use kinetic_tests::BrokerKind;
             use kinetic_tests::needs::{Need, all_here};
 
             #[test]
+            $(#[$attribute])*
             fn embedded() {
                 let story = concat!(module_path!(), "::embedded");
                 if all_here(story, &[Need::Git $(, Need::$need)*]) {
@@ -17,6 +19,7 @@ macro_rules! on_both_brokers {
             }
 
             #[test]
+            $(#[$attribute])*
             fn rabbitmq() {
                 let story = concat!(module_path!(), "::rabbitmq");
                 if all_here(story, &[Need::Git, Need::RabbitMq $(, Need::$need)*]) {
@@ -27,17 +30,25 @@ macro_rules! on_both_brokers {
     };
 }
 
+mod analyzer_faults;
 mod analyzer_killed;
 mod bad_body;
+mod broker_faults;
 mod broker_restarted;
 mod collectd;
 mod common;
 mod demo;
+mod failover;
+mod node_silent;
 mod pika;
+mod provision;
+mod redirector_faults;
 mod redirector_restarted;
+mod schema_faults;
 mod schema_push;
 mod schema_repository;
 mod smtp_down;
+mod stage;
 mod statsd_backends;
 mod statsd_to_mail;
 mod up;

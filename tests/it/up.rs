@@ -7,7 +7,7 @@ use kinetic_amqp::{Address, Secret};
 use kinetic_tests::http;
 use kinetic_tests::needs::{Need, all_here};
 use kinetic_tests::process::{Launch, kinetic};
-use kinetic_tests::schema::{Customer, SECRET, SchemaRepo, Watch, installation};
+use kinetic_tests::schema::{Customer, Queues, SECRET, SchemaRepo, Watch, installation};
 use kinetic_tests::smtp::SmtpCatcher;
 use kinetic_tests::traffic::{Fleet, SLOW_HOST};
 use kinetic_tests::world::Node;
@@ -38,7 +38,7 @@ fn one_process_is_an_installation_and_stops_cleanly() {
     let acme = Customer::acme(&[Watch::default()]);
     let schema = SchemaRepo::init(dir.path());
     schema.clear();
-    schema.write(&installation("local", relay.address()));
+    schema.write(&installation("local", Queues::Classic, relay.address()));
     acme.files().iter().for_each(|file| schema.write(file));
     schema.push();
     let mut up = start(dir.path(), &schema.remote(), &[]);

@@ -9,8 +9,10 @@
 )]
 
 pub mod amqp;
+pub mod dice;
 pub mod http;
 pub mod needs;
+pub mod numbered;
 pub mod poll;
 pub mod process;
 pub mod proxy;

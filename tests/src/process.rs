@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Instant;
 
 use crate::eventually;
 
@@ -162,12 +163,14 @@ impl Process {
         self.ended
     }
 
-    /// SIGKILL, and waits for the end.
-    pub fn kill(&mut self) {
+    /// SIGKILL, and waits for the end; returns the moment of the signal.
+    pub fn kill(&mut self) -> Instant {
+        let at = Instant::now();
         if self.ended().is_none() {
             self.child.kill().expect("kill a child");
             self.ended = Some(self.child.wait().expect("wait for a child"));
         }
+        at
     }
 
     /// Sends a signal by its name (`TERM`, `STOP`).

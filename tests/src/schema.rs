@@ -12,6 +12,15 @@ const SECRET_SHA256: &str = "3afbbf9f7261b18e5de6af1b7243608f9b7347d9d8037cb9c00
 /// Where alerts of all stories go.
 pub const RECIPIENT: &str = "oncall@acme.example";
 
+/// How a broker keeps the queues of sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queues {
+    /// On one node.
+    Classic,
+    /// Replicated over the nodes of a RabbitMQ cluster.
+    Quorum,
+}
+
 /// A source, a cluster on it, a rule over the cluster and an alert: one thing to watch.
 #[derive(Clone, Debug)]
 pub struct Watch {
@@ -118,9 +127,13 @@ impl Customer {
 
 /// The file that describes the installation: one region, and a relay on loopback.
 #[must_use]
-pub fn installation(vhost: &str, relay: std::net::SocketAddr) -> (String, String) {
+pub fn installation(vhost: &str, queues: Queues, relay: std::net::SocketAddr) -> (String, String) {
+    let queues = match queues {
+        Queues::Classic => "classic",
+        Queues::Quorum => "quorum",
+    };
     let text = format!(
-        "region \"local\" {{\n  vhost = \"{vhost}\"\n}}\n\nmail {{\n  relay = \"{relay}\"\n  from  = \
+        "region \"local\" {{\n  vhost  = \"{vhost}\"\n  queues = \"{queues}\"\n}}\n\nmail {{\n  relay = \"{relay}\"\n  from  = \
          \"Kinetic <alerts@kinetic.example>\"\n  tls   = \"none\"\n}}\n"
     );
     ("kinetic.hcl".to_owned(), text)
@@ -150,6 +163,25 @@ impl SchemaRepo {
     #[must_use]
     pub fn remote(&self) -> String {
         text(&self.bare)
+    }
+
+    /// A copy of the bare repository beside it, which hears of nothing until [`SchemaRepo::push_to`]; its address.
+    ///
+    /// # Panics
+    /// If that does not work.
+    #[must_use]
+    pub fn mirror(&self, name: &str) -> String {
+        let mirror = text(&self.bare.with_file_name(name));
+        run(git().args(["clone", "--quiet", "--mirror", &text(&self.bare), &mirror]));
+        mirror
+    }
+
+    /// Brings a mirror up to date.
+    ///
+    /// # Panics
+    /// If that does not work.
+    pub fn push_to(&self, mirror: &str) {
+        run(self.git(&["push", "--quiet", mirror, "HEAD:main"]));
     }
 
     /// The clone.

@@ -11,8 +11,9 @@ use tempfile::TempDir;
 use crate::eventually;
 use crate::http::{self, Response};
 use crate::process::{Launch, Process, kinetic};
+use crate::proxy::Proxy;
 use crate::rabbit::Rabbit;
-use crate::schema::{Customer, SECRET, SchemaRepo, installation};
+use crate::schema::{Customer, Queues, SECRET, SchemaRepo, installation};
 use crate::smtp::SmtpCatcher;
 
 /// Login of Kinetic's own roles, on both brokers.
@@ -31,7 +32,15 @@ pub enum BrokerKind {
     RabbitMq,
     /// A RabbitMQ node for this story alone, which it may kill.
     OwnRabbitMq,
+    /// Three RabbitMQ nodes for this story alone, behind one address that leads to the first that is up.
+    Cluster,
 }
+
+/// Nodes of a [`BrokerKind::Cluster`].
+pub const CLUSTER_SIZE: usize = 3;
+
+/// Lease of the stories' redirectors, and the grace behind it, milliseconds.
+pub const SHORT_LEASE: [u64; 2] = [1500, 500];
 
 #[derive(Debug)]
 enum Broker {
@@ -48,6 +57,7 @@ pub struct World {
     /// The schema repository.
     pub schema: SchemaRepo,
     broker: Broker,
+    entrance: Option<Proxy>,
     vhost: String,
     own_password_file: PathBuf,
     key_file: PathBuf,
@@ -61,6 +71,15 @@ impl World {
     /// If something does not come up.
     #[must_use]
     pub fn start(kind: BrokerKind, customers: &[Customer]) -> Self {
+        Self::start_with(kind, Queues::Classic, customers)
+    }
+
+    /// The same, with sources' queues of a kind.
+    ///
+    /// # Panics
+    /// If something does not come up.
+    #[must_use]
+    pub fn start_with(kind: BrokerKind, queues: Queues, customers: &[Customer]) -> Self {
         let dir = tempfile::Builder::new().prefix("kinetic-story-").tempdir().expect("tempdir");
         let smtp = SmtpCatcher::start();
         let schema = SchemaRepo::init(dir.path());
@@ -68,6 +87,13 @@ impl World {
             BrokerKind::Embedded => None,
             BrokerKind::RabbitMq => Some(Broker::Shared(Rabbit::shared())),
             BrokerKind::OwnRabbitMq => Some(Broker::Own(Box::new(Rabbit::start()))),
+            BrokerKind::Cluster => Some(Broker::Own(Box::new(Rabbit::cluster(CLUSTER_SIZE)))),
+        };
+        let entrance = match &rabbit {
+            Some(Broker::Own(rabbit)) if kind == BrokerKind::Cluster => {
+                Some(Proxy::start(&rabbit.amqp_all()))
+            }
+            _ => None,
         };
         let vhost = match &rabbit {
             Some(Broker::Own(rabbit)) => rabbit.vhost("story"),
@@ -75,7 +101,7 @@ impl World {
             _ => EMBEDDED_VHOST.to_owned(),
         };
         schema.clear();
-        schema.write(&installation(&vhost, smtp.address()));
+        schema.write(&installation(&vhost, queues, smtp.address()));
         customers.iter().flat_map(Customer::files).for_each(|file| schema.write(&file));
         schema.push();
         let own_password_file = dir.path().join("own-password");
@@ -92,7 +118,7 @@ impl World {
         }
         let key_file = dir.path().join("key");
         write_secret(&key_file, SECRET);
-        let world = Self { smtp, schema, broker, vhost, own_password_file, key_file, dir };
+        let world = Self { smtp, schema, broker, entrance, vhost, own_password_file, key_file, dir };
         if let Some(rabbit) = world.rabbit() {
             rabbit.user(&world.vhost, OWN_LOGIN, OWN_PASSWORD, [".*", ".*", ".*"]);
         }
@@ -130,6 +156,9 @@ impl World {
     /// Where the broker serves AMQP.
     #[must_use]
     pub fn amqp(&self) -> SocketAddr {
+        if let Some(entrance) = &self.entrance {
+            return entrance.address();
+        }
         match &self.broker {
             Broker::Embedded { address, .. } => *address,
             Broker::Shared(rabbit) => rabbit.amqp(),
@@ -191,9 +220,13 @@ impl World {
     /// Words that tell a role where the broker is.
     #[must_use]
     pub fn broker_words(&self) -> Vec<String> {
+        self.broker_words_at(self.amqp())
+    }
+
+    fn broker_words_at(&self, broker: SocketAddr) -> Vec<String> {
         vec![
             "--amqp".into(),
-            format!("amqp://{OWN_LOGIN}@{}/{}", self.amqp(), self.control_vhost()),
+            format!("amqp://{OWN_LOGIN}@{broker}/{}", self.control_vhost()),
             "--password-file".into(),
             text(&self.own_password_file),
         ]
@@ -202,19 +235,48 @@ impl World {
     /// Starts a role that follows the schema. A later start of the same `node` finds what the first left on disk.
     #[must_use]
     pub fn role(&self, role: &str, node: &str, more: &[&str]) -> Node {
-        let launch = Launch::new(kinetic())
-            .args([role])
-            .args(self.broker_words())
-            .args(["--schema", &self.schema.remote(), "--fetch-interval", "1", "--node", node])
-            .args(["--data-dir", &text(&self.dir.path().join(node))])
-            .args(more.iter().copied());
+        self.role_at(self.amqp(), role, node, more)
+    }
+
+    /// The same with another way to the broker, a [`Proxy`] for one.
+    #[must_use]
+    pub fn role_at(&self, broker: SocketAddr, role: &str, node: &str, more: &[&str]) -> Node {
+        let launch = self.launch(broker, &self.schema.remote(), role, node, node).args(more.iter().copied());
         Node::start(launch, node, self.dir.path())
+    }
+
+    /// The same, following another repository.
+    #[must_use]
+    pub fn role_following(&self, remote: &str, role: &str, node: &str) -> Node {
+        Node::start(self.launch(self.amqp(), remote, role, node, node), node, self.dir.path())
+    }
+
+    /// One more process of a node that runs already, with a data directory of its own.
+    #[must_use]
+    pub fn twin(&self, role: &str, node: &str, data_dir: &str) -> Node {
+        let launch = self.launch(self.amqp(), &self.schema.remote(), role, node, data_dir);
+        Node::start(launch, data_dir, self.dir.path())
+    }
+
+    fn launch(&self, broker: SocketAddr, remote: &str, role: &str, node: &str, data_dir: &str) -> Launch {
+        Launch::new(kinetic())
+            .args([role])
+            .args(self.broker_words_at(broker))
+            .args(["--schema", remote, "--fetch-interval", "1", "--node", node])
+            .args(["--data-dir", &text(&self.dir.path().join(data_dir))])
     }
 
     /// A redirector with short leases, ready to answer.
     #[must_use]
     pub fn redirector(&self) -> Node {
-        let node = self.role("redirector", "redirector", &["--lease-ttl", "1500", "--lease-grace", "500"]);
+        self.redirector_with("redirector", SHORT_LEASE)
+    }
+
+    /// A redirector by name, with leases of a length and a grace in milliseconds, ready to answer.
+    #[must_use]
+    pub fn redirector_with(&self, name: &str, [ttl, grace]: [u64; 2]) -> Node {
+        let (ttl, grace) = (ttl.to_string(), grace.to_string());
+        let node = self.role("redirector", name, &["--lease-ttl", &ttl, "--lease-grace", &grace]);
         node.wait_healthy();
         eventually("the customers' queues are declared", || {
             let declared = crate::amqp::queue_depth(&self.region_address(), names::DEAD_QUEUE).is_some();
@@ -249,8 +311,9 @@ impl World {
     /// A customer's agent that listens on a free UDP port.
     #[must_use]
     pub fn agent(&self, customer: &Customer, name: &str, more: &[&str]) -> Agent {
+        let broker = format!("amqp://{}@{}/{}", customer.login(), self.amqp(), self.vhost);
         let launch = Launch::new(kinetic())
-            .args(["agent", "--amqp", &format!("amqp://{}@{}/{}", customer.login(), self.amqp(), self.vhost)])
+            .args(["agent", "--amqp", &broker])
             .args(["--password-file", &text(&self.key_file), "--statsd", "127.0.0.1:0", "--body-age", "50"])
             .args(more.iter().copied());
         let node = Node::start(launch, name, self.dir.path());

@@ -60,6 +60,7 @@ impl Alert {
             Record::Event { at, event } => {
                 self.remember(event.id);
                 self.owner_is_current(&event);
+                self.replay_node_event(&event);
                 held.push_back((seq, at, event));
             }
             Record::Stale { at, group, alerts, seen } => {
@@ -90,6 +91,8 @@ impl Alert {
                 let after = group.alerts.len();
                 self.count_followed(&key, before, after);
             }
+            Record::NodeKnown { at, role, node, inc } => self.replay_node_known(at, role, node, inc),
+            Record::NodeGone { role, node, .. } => self.replay_node_gone(role, node),
         }
     }
 

@@ -4,6 +4,7 @@
 use crate::escape::html as escaped;
 use crate::group::AlertView;
 use crate::render::{Notification, TABLE_NAME_MAX};
+use crate::words::Matter;
 use crate::{escape, text};
 
 /// Bytes of rows about firing feeds; what does not fit is counted instead.
@@ -82,8 +83,11 @@ fn rows(alerts: &[&AlertView], bytes_max: usize, row: impl Fn(&AlertView) -> Str
 }
 
 /// Names of a feed: isolated, so that one written from right to left leaves its neighbours in place.
-fn names(alert: &AlertView) -> String {
+fn names(alert: &AlertView, matter: Matter) -> String {
     let name = |text: &str| escaped(&escape::line(text, TABLE_NAME_MAX));
+    if let Matter::Nodes(_) = matter {
+        return format!("<bdi>{}</bdi>", name(&alert.origin));
+    }
     format!("<bdi>{}</bdi><br><bdi style=\"{MUTED}\">{}</bdi>", name(&alert.origin), name(&alert.metric))
 }
 
@@ -98,15 +102,17 @@ fn firing(notification: &Notification<'_>) -> (String, usize) {
         return (String::new(), 0);
     }
     let heading = |text: &&str| format!("<th style=\"{WHOLE}\" align=\"left\">{text}</th>");
-    let headings: String =
-        text::HEADINGS.iter().filter(|heading| **heading != "Metric").map(heading).collect();
+    // The metric stands below its feed, in the same cell.
+    let columns = || notification.matter.columns().iter().copied().filter(|column| *column != 1);
+    let headings: String = columns().map(|column| heading(&text::headings(notification)[column])).collect();
     let row = |alert: &AlertView| {
-        let [_, _, value, peers, deviations, since] = text::columns(alert, notification);
-        format!(
-            "\n<tr><td style=\"{RULE}\">{}</td><td style=\"{WHOLE}\">{value}</td><td style=\"{WHOLE}\">{peers}</td>\
-             <td style=\"{WHOLE}\">{deviations}</td><td style=\"{WHOLE}\">{since}</td></tr>",
-            names(alert)
-        )
+        let cells = text::columns(alert, notification);
+        let mut row = format!("\n<tr><td style=\"{RULE}\">{}</td>", names(alert, notification.matter));
+        for column in columns().skip(1) {
+            row.push_str(&format!("<td style=\"{WHOLE}\">{}</td>", cells[column]));
+        }
+        row.push_str("</tr>");
+        row
     };
     let (rows, shown) = rows(&notification.firing, FIRING_BYTES_MAX, row);
     (section(&format!("Firing ({all})"), &format!("\n<tr>{headings}</tr>"), &rows, all - shown), shown)
@@ -120,7 +126,7 @@ fn resolved(notification: &Notification<'_>) -> (String, usize) {
     let row = |alert: &AlertView| {
         format!(
             "\n<tr><td style=\"{RULE}\">{}</td><td style=\"{RULE}\">{}</td></tr>",
-            names(alert),
+            names(alert, notification.matter),
             escaped(&text::ending(alert, notification))
         )
     };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use kinetic_schema::schema::INSTALLATION;
 use kinetic_wire::{AlertEvent, AlertId, Epoch, SourceKey, Token, decode};
 
 use crate::clock::Steady;
@@ -70,7 +71,8 @@ impl Intake {
     }
 }
 
-/// Reads an event, and refuses one whose names could not stand in a schema: they become parts of other names.
+/// Reads an event, and refuses one whose names could not stand in a schema: they become parts of other names. Of the
+/// installation's own nodes nobody speaks but this one.
 fn read(body: &[u8]) -> Option<AlertEvent> {
     let event: AlertEvent = decode(body).ok()?;
     let well_formed = |name: &str| {
@@ -85,7 +87,8 @@ fn read(body: &[u8]) -> Option<AlertEvent> {
         event.service.as_str(),
         event.cluster.as_str(),
     ];
-    (event.v == VERSION && names.into_iter().all(well_formed)).then_some(event)
+    let of_a_customer = event.customer.as_str() != INSTALLATION;
+    (event.v == VERSION && of_a_customer && names.into_iter().all(well_formed)).then_some(event)
 }
 
 impl Alert {
@@ -112,6 +115,18 @@ impl Alert {
             effects.push(Effect::Ack { token });
             return;
         }
+        self.accept(at, event, Some(token), effects);
+    }
+
+    /// An event that is news: it is recorded, and enters its group once that is safe. `token` is the delivery that waits
+    /// for it, where it came as one.
+    pub(crate) fn accept(
+        &mut self,
+        at: Steady,
+        event: AlertEvent,
+        token: Option<Token>,
+        effects: &mut Vec<Effect>,
+    ) {
         self.stats.events += 1;
         self.remember(event.id);
         // What is heard now must not go stale while its record is on the way to the disk.
@@ -124,7 +139,7 @@ impl Alert {
         let event = Box::new(event);
         let seq = self.append(Record::Event { at: at.wall(), event: event.clone() }, effects);
         self.intake.pending_ids.insert(event.id, seq);
-        self.intake.pending.insert(seq, Pending { key, event, at, tokens: vec![token] });
+        self.intake.pending.insert(seq, Pending { key, event, at, tokens: token.into_iter().collect() });
     }
 
     /// All records up to `seq` are safe: events enter their groups and are acknowledged, mails may go.

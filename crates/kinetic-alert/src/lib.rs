@@ -22,6 +22,8 @@ mod render;
 mod route;
 mod stats;
 mod text;
+mod watchdog;
+mod words;
 
 pub use machine::{Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, Thread};
 pub use reason::NotifyReason;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_schema::Schema;
-use kinetic_wire::{AlertEvent, CustomerName, Mono, Now, Token, Wall};
+use kinetic_wire::{AlertEvent, CustomerName, Incarnation, Mono, NodeId, Now, Role, Token, Wall};
 use serde::{Deserialize, Serialize};
 
 use crate::agenda::Agenda;
@@ -15,6 +15,7 @@ use crate::id::{AlertKey, GroupKey};
 use crate::intake::Intake;
 use crate::outbox::Outbox;
 use crate::stats::Stats;
+use crate::watchdog::Watchdog;
 
 /// How this alert node runs.
 #[derive(Clone, Debug)]
@@ -146,6 +147,27 @@ pub enum Record {
         /// As in `MailQueued`.
         seen: RecordSeq,
     },
+    /// A node of the installation lives: it was heard for the first time, or for the first time in long.
+    NodeKnown {
+        /// When.
+        at: Wall,
+        /// What it is.
+        role: Role,
+        /// Its name.
+        node: NodeId,
+        /// The start of it that was heard.
+        inc: Incarnation,
+    },
+    /// A node's silence is no event from now on: it has stopped in good order, has been silent for too long to be
+    /// waited for, or nobody is to be told.
+    NodeGone {
+        /// When.
+        at: Wall,
+        /// What it is.
+        role: Role,
+        /// Its name.
+        node: NodeId,
+    },
 }
 
 /// How one attempt to hand over an e-mail ended.
@@ -202,6 +224,16 @@ pub enum Input<'a> {
     SubscriptionLost,
     /// The subscription to `kin.alerts` stands (again).
     Subscribed,
+    /// A message of the exchange `kin.alive`.
+    Alive {
+        /// JSON of a [`kinetic_wire::Beacon`].
+        body: &'a [u8],
+    },
+    /// The subscription to `kin.alive` stands (again): from now on silence means something, and everybody has the full
+    /// time. Until this is said, nobody is called silent.
+    AliveSubscribed,
+    /// The subscription to `kin.alive` is gone: nobody can be heard.
+    AliveLost,
 }
 
 /// What the alert node wants done, in this order.
@@ -265,6 +297,7 @@ pub struct Alert {
     pub(crate) subscribed: bool,
     /// No group says anything before this moment: after a restart the queue is read first.
     pub(crate) quiet_until: Steady,
+    pub(crate) watchdog: Watchdog,
     pub(crate) stats: Stats,
 }
 
@@ -295,6 +328,7 @@ impl Alert {
             hearing_since: Steady::default(),
             subscribed: true,
             quiet_until: Steady::default(),
+            watchdog: Watchdog::default(),
             stats: Stats::default(),
         };
         alert.replay(history);
@@ -313,6 +347,7 @@ impl Alert {
             Input::SchemaChanged { schema } => {
                 self.schema = schema;
                 self.reroute(at, effects);
+                self.follow_watchdog(at, effects);
             }
             Input::Delivery { token, body } => {
                 self.hearing(at);
@@ -325,7 +360,11 @@ impl Alert {
                 self.intake.void_tokens();
             }
             Input::Subscribed => self.hearing(at),
+            Input::Alive { body } => self.beacon(at, body, effects),
+            Input::AliveSubscribed => self.hearing_beacons(Some(at)),
+            Input::AliveLost => self.hearing_beacons(None),
         }
+        self.watch_nodes(at, effects);
         self.take_stale(at, effects);
         self.flush_due(at, effects);
         self.mails_due(at, effects);
@@ -338,7 +377,7 @@ impl Alert {
             return Some(Mono::default());
         }
         let stale = if self.subscribed { self.staleness.next() } else { None };
-        [stale, self.flushes.next(), self.outbox.next_due()]
+        [stale, self.flushes.next(), self.outbox.next_due(), self.watchdog.next()]
             .into_iter()
             .flatten()
             .min()
@@ -348,7 +387,10 @@ impl Alert {
     /// Counters since boot, and gauges as of now.
     #[must_use]
     pub fn stats(&self) -> Stats {
+        let (nodes, nodes_silent) = self.watchdog.counts();
         Stats {
+            nodes: nodes as u64,
+            nodes_silent: nodes_silent as u64,
             alerts: self.followed.values().sum::<usize>() as u64,
             alerts_firing: self.groups.values().map(Group::firing).sum::<usize>() as u64,
             groups: self.groups.len() as u64,
@@ -375,6 +417,7 @@ impl Alert {
         self.groups.values_mut().for_each(|group| group.clamp(at));
         self.outbox.boot(at);
         self.reroute(at, effects);
+        self.boot_watchdog(at, effects);
     }
 
     /// Hands out the number of a record and asks for it to be written.

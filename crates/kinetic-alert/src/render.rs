@@ -10,12 +10,13 @@ use crate::group::{AlertView, Group, Stream};
 use crate::id::{AlertKey, GroupKey, MailNames};
 use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
+use crate::words::{self, Matter};
 use crate::{escape, html, text};
 
 /// Characters of an origin or metric in a sentence.
-const SENTENCE_NAME_MAX: usize = 120;
+pub(crate) const SENTENCE_NAME_MAX: usize = 120;
 /// Characters of an origin or metric in a subject.
-const SUBJECT_NAME_MAX: usize = 60;
+pub(crate) const SUBJECT_NAME_MAX: usize = 60;
 /// Characters of an origin or metric in a table.
 pub(crate) const TABLE_NAME_MAX: usize = 60;
 /// Characters of an analytic's description.
@@ -37,6 +38,8 @@ pub(crate) struct Notification<'a> {
     /// The rule, unless the schema has dropped it since.
     pub(crate) analytic: Option<&'a Analytic>,
     pub(crate) timing: Option<Timing>,
+    pub(crate) matter: Matter,
+    schema: &'a Schema,
 }
 
 /// The farthest from its peers first; equal ones by name, so that the order is always the same.
@@ -62,16 +65,20 @@ impl<'a> Notification<'a> {
         let Stream { told, timing, .. } = stream;
         let fires = |(_, alert): &(&AlertKey, &AlertView)| alert.firing;
         let firing = group.alerts.iter().filter(fires);
+        let fresh = firing.clone().filter(|(alert, _)| !told.contains(alert)).count();
+        let firing = ranked(firing.map(|(_, alert)| alert));
+        let ended = told.iter().filter_map(|alert| group.alerts.get(alert)).filter(|alert| !alert.firing);
+        let resolved = ranked(ended);
         Self {
             group: key,
             thread,
             reason,
             at,
-            fresh: firing.clone().filter(|(alert, _)| !told.contains(alert)).count(),
-            firing: ranked(firing.map(|(_, alert)| alert)),
-            resolved: ranked(
-                told.iter().filter_map(|alert| group.alerts.get(alert)).filter(|alert| !alert.firing),
-            ),
+            fresh,
+            matter: Matter::of(key, firing.first().or(resolved.first()).copied()),
+            firing,
+            resolved,
+            schema,
             analytic: schema.customers.get(&key.customer).and_then(|c| c.analytics.get(&key.analytic)),
             timing: *timing,
         }
@@ -97,24 +104,22 @@ impl<'a> Notification<'a> {
         match self.lead() {
             Some(alert) if alert.firing => self.firing_sentence(alert),
             Some(alert) => self.resolved_sentence(alert),
-            None => format!("{}: nothing is out of line any more", self.cluster()),
+            None => format!("{}: nothing is {} any more", self.cluster(), self.matter.out()),
         }
     }
 
     /// What the headline leaves out.
     pub(crate) fn also(&self) -> Option<String> {
+        let (noun, out, back_is) = (self.matter.noun(), self.matter.out(), self.matter.back());
         let rest = self.firing.len().saturating_sub(1);
         let back = self.resolved.len();
+        let more = is_are(rest, &format!("more {noun}"));
         match (self.firing.is_empty(), rest, back) {
             (true, _, 0..=1) | (false, 0, 0) => None,
-            (true, ..) => Some(format!("All {} that fired are back.", format::count(back, "feed"))),
-            (false, 0, _) => Some(format!("{} back in line.", is_are(back, "feed"))),
-            (false, _, 0) => Some(format!("{} out of line too.", is_are(rest, "more feed"))),
-            (false, ..) => Some(format!(
-                "{} out of line too; {} back in line.",
-                is_are(rest, "more feed"),
-                is_are(back, "feed")
-            )),
+            (true, ..) => Some(format!("All {} that fired are back.", format::count(back, noun))),
+            (false, 0, _) => Some(format!("{} {back_is}.", is_are(back, noun))),
+            (false, _, 0) => Some(format!("{more} {out} too.")),
+            (false, ..) => Some(format!("{more} {out} too; {} {back_is}.", is_are(back, noun))),
         }
     }
 
@@ -124,6 +129,9 @@ impl<'a> Notification<'a> {
     }
 
     fn firing_sentence(&self, alert: &AlertView) -> String {
+        if self.matter != Matter::Deviation {
+            return words::silent_sentence(self, alert);
+        }
         let since = format::time_utc(alert.since_ms, self.at);
         let who = self.who(alert);
         let Some(numbers) = alert.numbers else {
@@ -139,6 +147,9 @@ impl<'a> Notification<'a> {
     }
 
     fn resolved_sentence(&self, alert: &AlertView) -> String {
+        if self.matter != Matter::Deviation {
+            return words::heard_sentence(self, alert);
+        }
         let who = self.who(alert);
         let after = format::duration(format::between(alert.since_ms, alert.window_end_ms));
         if alert.stale {
@@ -173,25 +184,26 @@ impl<'a> Notification<'a> {
         let timing = |pick: fn(&Timing) -> Duration| {
             self.timing.as_ref().map_or_else(|| "the agreed time".to_owned(), |t| format::duration(pick(t)))
         };
+        let (noun, out) = (self.matter.noun(), self.matter.out());
         match self.reason {
             NotifyReason::FirstFiring => {
-                format!(
-                    "something is out of line that you were not told of: {}",
-                    format::count(self.fresh, "feed")
-                )
+                format!("something is {out} that you were not told of: {}", format::count(self.fresh, noun))
             }
             NotifyReason::MoreFiring => {
-                format!(
-                    "more is out of line than you were told of: {}",
-                    format::count(self.fresh, "new feed")
-                )
+                let new = format::count(self.fresh, &format!("new {noun}"));
+                format!("more is {out} than you were told of: {new}")
             }
             NotifyReason::FewerFiring => format!(
-                "less is out of line than you were told of: {} back, {} left",
-                format::count(self.resolved.len(), "feed"),
+                "less is {out} than you were told of: {} back, {} left",
+                format::count(self.resolved.len(), noun),
                 self.firing.len()
             ),
-            NotifyReason::Resolved => "all that you were told of is back in line".to_owned(),
+            NotifyReason::Resolved => {
+                let given_up =
+                    self.matter != Matter::Deviation && self.resolved.iter().any(|alert| alert.stale);
+                let or = if given_up { ", or not waited for any more" } else { "" };
+                format!("all that you were told of is {}{or}", self.matter.back())
+            }
             NotifyReason::RepeatIntervalElapsed => format!(
                 "nothing has changed for {} (repeat_interval), and it still fires",
                 timing(|t| t.repeat_interval)
@@ -201,6 +213,9 @@ impl<'a> Notification<'a> {
 
     /// The rule in words.
     pub(crate) fn rule(&self) -> String {
+        if let Matter::Nodes(noun) = self.matter {
+            return words::watchdog_rule(noun, self.schema);
+        }
         let Some(analytic) = self.analytic else {
             return format!("{} (no longer in the schema)", self.group.analytic);
         };
@@ -255,7 +270,12 @@ impl<'a> Notification<'a> {
         if let Some(analytic) = self.analytic {
             facts.push(("Severity", analytic.severity.as_str().to_owned()));
         }
-        if let Some(lead) = self.lead() {
+        if let Matter::Nodes(noun) = self.matter {
+            if !self.firing.is_empty() {
+                facts.insert(0, ("What to do", words::advice(noun)));
+                facts.push(("Look further", "kinetic map".to_owned()));
+            }
+        } else if let Some(lead) = self.lead() {
             facts.push(("Window", self.window(lead)));
             if let Some(revision) = &lead.schema {
                 facts.push(("Schema", escape::line(revision, TABLE_NAME_MAX)));
@@ -318,6 +338,9 @@ pub(crate) fn subject(key: &GroupKey, group: &Group) -> String {
     let lead = ranked(group.alerts.values().filter(|alert| alert.firing)).first().copied();
     let place = format!("{}/{}", key.service, key.cluster);
     let Some(lead) = lead else { return format!("{place}: {}", key.analytic) };
+    if let Some(subject) = Matter::of(key, Some(lead)).subject(&place, lead) {
+        return subject;
+    }
     let side = match lead.direction {
         Direction::Above => "above",
         Direction::Below => "below",

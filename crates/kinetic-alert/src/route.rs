@@ -1,12 +1,18 @@
 //! Who is told of a group: the alert blocks of the schema that name its analytic, and their recipients.
 
-use kinetic_schema::schema::{Alert, Schema};
+use kinetic_schema::schema::{Alert, INSTALLATION, Schema, Watchdog};
 
 use crate::id::{GroupKey, StreamKey};
 use crate::reason::Timing;
 
+/// What stands for the `watchdog` block where the name of an alert block is asked for.
+const WATCHDOG: &str = "watchdog";
+
 /// Every recipient of every alert block that tells of this group, each once per block.
 pub(crate) fn routes(schema: &Schema, group: &GroupKey) -> Vec<(StreamKey, Timing)> {
+    if group.customer.as_str() == INSTALLATION {
+        return schema.watchdog.as_ref().map(of_nodes).unwrap_or_default();
+    }
     let Some(customer) = schema.customers.get(&group.customer) else { return Vec::new() };
     let mut routes = Vec::new();
     for alert in customer.alerts.values().filter(|alert| alert.analytics.contains(&group.analytic)) {
@@ -18,6 +24,18 @@ pub(crate) fn routes(schema: &Schema, group: &GroupKey) -> Vec<(StreamKey, Timin
         }
     }
     routes
+}
+
+/// Those who are told of silent nodes.
+fn of_nodes(watchdog: &Watchdog) -> Vec<(StreamKey, Timing)> {
+    let timing = Timing {
+        group_wait: watchdog.group_wait,
+        group_interval: watchdog.group_interval,
+        repeat_interval: watchdog.repeat_interval,
+        send_resolved: watchdog.send_resolved,
+    };
+    let key = |to: &String| StreamKey { alert: WATCHDOG.into(), to: to.as_str().into() };
+    watchdog.to.iter().map(|to| (key(to), timing)).collect()
 }
 
 fn timing(alert: &Alert) -> Timing {

@@ -43,6 +43,18 @@ pub struct Stats {
     pub mails_expired: u64,
     /// Reports about attempts that were not under way.
     pub attempts_unknown: u64,
+    /// Signs of life of nodes that are watched.
+    pub beacons: u64,
+    /// Messages of `kin.alive` that are none.
+    pub beacons_malformed: u64,
+    /// Signs of life of nodes that are not watched because the table was full.
+    pub beacons_refused: u64,
+    /// Nodes that have been silent for so long that they are not waited for any more.
+    pub nodes_forgotten: u64,
+    /// Gauge: nodes watched.
+    pub nodes: u64,
+    /// Gauge: of these, silent.
+    pub nodes_silent: u64,
     /// Gauge: alerts followed.
     pub alerts: u64,
     /// Gauge: of these, firing.

@@ -7,6 +7,7 @@ use crate::format;
 use crate::group::AlertView;
 use crate::html::Shown;
 use crate::render::{Notification, TABLE_NAME_MAX};
+use crate::words::{self, Matter};
 
 /// The whole part.
 pub(crate) fn page(notification: &Notification<'_>, shown: &Shown) -> String {
@@ -58,10 +59,19 @@ pub(crate) fn columns(alert: &AlertView, notification: &Notification<'_>) -> [St
 }
 
 /// Headings of `columns`.
-pub(crate) const HEADINGS: [&str; 6] = ["Feed", "Metric", "Value", "Peers", "Deviations", "Since (UTC)"];
+pub(crate) fn headings(notification: &Notification<'_>) -> [&'static str; 6] {
+    let who = match notification.matter {
+        Matter::Nodes(_) => "Node",
+        _ => "Feed",
+    };
+    [who, "Metric", "Value", "Peers", "Deviations", "Since (UTC)"]
+}
 
 /// How one alert ended.
 pub(crate) fn ending(alert: &AlertView, notification: &Notification<'_>) -> String {
+    if notification.matter != Matter::Deviation {
+        return words::silence_ending(alert, notification.at);
+    }
     let span = format!(
         "{} to {} UTC",
         format::time(alert.since_ms, notification.at),
@@ -80,13 +90,14 @@ fn firing(page: &mut String, notification: &Notification<'_>, shown: usize) {
         return;
     }
     line(page, format_args!("\nFiring ({all})"));
-    let mut rows = vec![HEADINGS.map(str::to_owned)];
+    let mut rows = vec![headings(notification).map(str::to_owned)];
     rows.extend(notification.firing.iter().take(shown).map(|alert| columns(alert, notification)));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..HEADINGS.len()).map(width).collect();
+    let widths: Vec<usize> = (0..6).map(width).collect();
     for row in &rows {
         let mut text = String::from(" ");
-        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+        for column in notification.matter.columns().iter().copied() {
+            let (cell, width) = (&row[column], widths[column]);
             text.push(' ');
             // Names and times stand at the left, numbers at the right.
             match column {
@@ -111,7 +122,10 @@ fn resolved(page: &mut String, notification: &Notification<'_>, shown: usize) {
     for alert in notification.resolved.iter().take(shown) {
         let name = |text: &str| escape::line(text, TABLE_NAME_MAX);
         let ending = ending(alert, notification);
-        line(page, format_args!("  {}  {}  {ending}", name(&alert.origin), name(&alert.metric)));
+        match notification.matter {
+            Matter::Nodes(_) => line(page, format_args!("  {}  {ending}", name(&alert.origin))),
+            _ => line(page, format_args!("  {}  {}  {ending}", name(&alert.origin), name(&alert.metric))),
+        }
     }
     if all > shown {
         line(page, format_args!("  and {} more", all - shown));

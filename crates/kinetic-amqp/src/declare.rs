@@ -314,7 +314,7 @@ pub(crate) async fn declare_own_queue(
     let args = topology.queues.iter().find(|queue| queue.name.is_empty()).map(|queue| queue.args.clone());
     let own =
         Queue { exclusive: true, auto_delete: true, args: args.unwrap_or_default(), ..Queue::default() };
-    let name = declare_queue(channel, &own).await?;
+    let name = declare_queue(channel, &own).await?.name().clone();
     for binding in topology.bindings.iter().filter(|binding| binding.queue.is_empty()) {
         bind(channel, binding, name.as_str()).await?;
     }
@@ -363,18 +363,17 @@ async fn bind_exchange(channel: &Channel, exchange: &Exchange) -> Result<(), Amq
     Ok(())
 }
 
-async fn declare_queue(channel: &Channel, queue: &Queue) -> Result<ShortString, AmqpError> {
+pub(crate) async fn declare_queue(channel: &Channel, queue: &Queue) -> Result<lapin::Queue, AmqpError> {
     let options = QueueDeclareOptions {
         durable: queue.durable,
         exclusive: queue.exclusive,
         auto_delete: queue.auto_delete,
         ..QueueDeclareOptions::default()
     };
-    let declared = channel
+    channel
         .queue_declare(short("a queue's name", &queue.name)?, options, queue.args.table()?)
         .await
-        .map_err(|error| AmqpError::of(&error, &format!("declare queue {}", queue.name)))?;
-    Ok(declared.name().clone())
+        .map_err(|error| AmqpError::of(&error, &format!("declare queue {}", queue.name)))
 }
 
 async fn bind(channel: &Channel, binding: &Binding, queue: &str) -> Result<(), AmqpError> {

@@ -16,6 +16,7 @@ mod peek;
 mod properties;
 mod publish;
 mod rpc;
+mod watch;
 
 pub use address::{Address, Secret};
 pub use baseline::drain_plainly;
@@ -29,3 +30,4 @@ pub use error::AmqpError;
 pub use peek::{PEEK_BYTES_MAX, Peeked, peek};
 pub use publish::{LinkStatus, Outcome, PublishError, Publisher};
 pub use rpc::{Pushed, Request, RequestHandle, RpcClient, RpcFailed, RpcServer};
+pub use watch::Watcher;

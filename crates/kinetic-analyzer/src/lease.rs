@@ -5,7 +5,8 @@
 //! differ:
 //!
 //! - **No redirector answers.** Requests fail, nothing is granted to anybody, and the broker goes on delivering to the
-//!   active consumer only: the node goes on with what it owns (*degraded*) until an answer says otherwise.
+//!   active consumer only: the node goes on with what it owns (*degraded*) until an answer says otherwise, or until a message
+//!   that it sends itself through a source's queue does not come back.
 //! - **This process was suspended**: the time between two inputs exceeds the share. What happened meanwhile is
 //!   unknown, so it lets go before it sends anything, and registers anew.
 //!
@@ -20,7 +21,7 @@ use kinetic_wire::{
     Term, decode, encode, names::rpc,
 };
 
-use crate::machine::{AnalyzerConfig, Effect, RequestId};
+use crate::machine::{AnalyzerConfig, Effect, RequestId, Revision};
 
 /// Share of the lease's length after which a node without an answer lets go: 4 of 5.
 pub const FENCE_SHARE: (u32, u32) = (4, 5);
@@ -80,7 +81,8 @@ pub(crate) enum News {
 /// What a heartbeat tells of the node.
 #[derive(Clone, Debug)]
 pub(crate) struct Report<'a> {
-    pub(crate) revision: &'a str,
+    pub(crate) revision: &'a Revision,
+    pub(crate) witness: bool,
     pub(crate) holds: Vec<Hold>,
     pub(crate) lag: Duration,
     /// 0 to 1.
@@ -97,6 +99,10 @@ pub(crate) struct Lease {
     next: Mono,
     /// Requests in a row that failed.
     failures: u32,
+    /// When the last request was sent.
+    sent: Option<Mono>,
+    /// Something new is to be asked or told once the request under way is answered.
+    hurried: bool,
     seq: u64,
     requests: u64,
     random: u64,
@@ -112,6 +118,8 @@ impl Lease {
             term: Term(0),
             next: Mono(0),
             failures: 0,
+            sent: None,
+            hurried: false,
             seq: 0,
             requests: 0,
             random: seed,
@@ -156,26 +164,50 @@ impl Lease {
         must
     }
 
-    /// Asks at the next opportunity rather than at the next heartbeat.
+    /// Asks at the next opportunity rather than at the next heartbeat, though not more often than [`HEARTBEAT_MIN`]. If a
+    /// request is under way, its answer may be older than what there is to hear; then again after it.
     pub(crate) fn hurry(&mut self, now: Mono) {
-        if self.failures == 0 && self.granted.is_some() {
-            self.next = self.next.min(now);
+        if self.failures > 0 || self.granted.is_none() {
+            return;
         }
+        if self.asked.is_some() {
+            self.hurried = true;
+            return;
+        }
+        let soonest = self.sent.map_or(now, |sent| now.max(sent + HEARTBEAT_MIN));
+        self.next = self.next.min(soonest);
+    }
+
+    /// Whether there is something to ask.
+    pub(crate) fn is_due(&self, now: Mono) -> bool {
+        self.asked.is_none() && now >= self.next && !self.is_closing
+    }
+
+    /// Length of the lease, or what stands for it before there is one.
+    pub(crate) fn ttl(&self) -> Duration {
+        self.granted.map_or(REQUEST_TIMEOUT * 5, |granted| granted.ttl)
+    }
+
+    /// When the lease is not to be trusted any more.
+    pub(crate) fn fence(&self) -> Option<Mono> {
+        self.granted.map(|granted| granted.fence())
+    }
+
+    /// Whether the lease that stands was asked for at that moment or later.
+    pub(crate) fn is_granted_since(&self, moment: Mono) -> bool {
+        self.granted.is_some_and(|granted| granted.since >= moment)
     }
 
     /// Sends what is due: a registration or a heartbeat.
-    pub(crate) fn ask<'r>(
+    pub(crate) fn ask(
         &mut self,
         now: Mono,
         config: &AnalyzerConfig,
-        report: impl FnOnce() -> Report<'r>,
+        report: Report<'_>,
         effects: &mut Vec<Effect>,
     ) {
-        if self.asked.is_some() || now < self.next || self.is_closing {
-            return;
-        }
-        let report = report();
-        let schema = Some(report.revision.to_owned()).filter(|revision| !revision.is_empty());
+        let generation = report.revision.generation;
+        let schema = Some(report.revision.id.clone()).filter(|revision| !revision.is_empty());
         let (node, inc) = (config.node.clone(), config.inc);
         match self.granted.filter(|granted| !granted.is_denied) {
             None => {
@@ -186,10 +218,10 @@ impl Lease {
                     inc,
                     serves,
                     capacity,
-                    zone: None,
-                    witness: false,
+                    zone: config.zone.clone(),
+                    witness: report.witness,
                     schema,
-                    generation: 0,
+                    generation,
                     holds: report.holds,
                 };
                 self.send(now, Ask::Register, encode(&message), effects);
@@ -204,9 +236,9 @@ impl Lease {
                     seq: self.seq,
                     load: report.load,
                     lag_ms: u64::try_from(report.lag.as_millis()).unwrap_or(u64::MAX),
-                    witness: false,
+                    witness: report.witness,
                     schema,
-                    generation: 0,
+                    generation,
                     holds: report.holds,
                 };
                 self.send(now, Ask::Heartbeat, encode(&message), effects);
@@ -242,6 +274,7 @@ impl Lease {
 
     fn send(&mut self, now: Mono, ask: Ask, body: Vec<u8>, effects: &mut Vec<Effect>) {
         self.requests += 1;
+        (self.sent, self.hurried) = (Some(now), false);
         let request = RequestId(self.requests);
         self.asked = Some(Asked { request, ask, sent: now });
         let kind = match ask {
@@ -290,6 +323,9 @@ impl Lease {
         // A tenth of jitter, downwards, so that a fleet that started together does not stay in step.
         let wait = heartbeat.mul_f64(1.0 - 0.1 * self.fraction()) + Duration::from_millis(reply.backoff_ms);
         self.next = now + wait.min(ttl / 2);
+        if std::mem::take(&mut self.hurried) {
+            self.hurry(now);
+        }
         if asked.ask == Ask::Drain { News::Drained } else { News::Own(reply.grant) }
     }
 

@@ -27,6 +27,8 @@ pub struct AnalyzerConfig {
     pub serves: Serves,
     /// Relative capacity, 100 for an ordinary node.
     pub capacity: u32,
+    /// Failure domain that it is in, as its operator named it.
+    pub zone: Option<String>,
     /// Deliveries held unsettled per source before the oldest are acknowledged early (counted). The shell's prefetch
     /// must be larger, or the broker stops delivering first and windows wait for the wall clock to close them.
     pub held_max: usize,
@@ -34,6 +36,27 @@ pub struct AnalyzerConfig {
     pub series_max: usize,
     /// Seed of the jitter.
     pub seed: u64,
+}
+
+/// A schema revision, as the redirector is told of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revision {
+    /// The commit; empty where there is none.
+    pub id: String,
+    /// Commits up to and with it: a later revision of one history has more. 0 where that is not known.
+    pub generation: u64,
+}
+
+impl From<&str> for Revision {
+    fn from(id: &str) -> Self {
+        id.to_owned().into()
+    }
+}
+
+impl From<String> for Revision {
+    fn from(id: String) -> Self {
+        Self { id, generation: 0 }
+    }
 }
 
 /// A subscription, named by the machine.
@@ -77,7 +100,14 @@ pub enum Input<'a> {
         /// The values.
         schema: Arc<Schema>,
         /// The commit.
-        revision: String,
+        revision: Revision,
+    },
+    /// A redirector has something to say: heartbeat now. It carries no authority.
+    Nudged,
+    /// This node has come to hold the message of its witness queue, or holds it no longer. It does not at the start.
+    WitnessChanged {
+        /// It holds it.
+        stands: bool,
     },
     /// The redirector answered a request.
     Replied {
@@ -108,6 +138,13 @@ pub enum Input<'a> {
         slot: Slot,
         /// Its number.
         seq: u64,
+    },
+    /// What has come of `Effect::Probe`.
+    Probed {
+        /// Which subscription.
+        slot: Slot,
+        /// The message has come back.
+        ok: bool,
     },
     /// The subscription's channel is gone; the broker will deliver again all that was not settled. The shell
     /// subscribes again by itself and goes on delivering on the same slot, with higher tokens.
@@ -208,12 +245,22 @@ pub enum Effect {
         /// The message.
         partial: Box<Partial>,
     },
+    /// Send a message to the source's queue and see whether this subscription is delivered it in time; answer with
+    /// `Probed`. There is one at a time per slot.
+    Probe {
+        /// Which subscription.
+        slot: Slot,
+        /// When to give up.
+        timeout: Duration,
+    },
     /// Publish an alert event to `kin.alerts`, confirmed; answer with `Published`. The shell retries until it can.
     Publish(Box<AlertEvent>),
     /// Drained: the shell may close its connections and end.
     Stopped,
 }
 
+/// A probe is given up after this long, or after a fifth of the lease, if that is shorter.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest time that leaving may take; then the shell may end whatever is still open.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
 
@@ -237,8 +284,14 @@ enum Stage {
 pub struct Analyzer {
     config: AnalyzerConfig,
     schema: Arc<Schema>,
-    revision: String,
+    revision: Revision,
     lease: Lease,
+    /// It holds the message of its witness queue.
+    has_witness: bool,
+    /// Since when alert events are held back, because the witness was lost and nobody has answered since.
+    muted: Option<Mono>,
+    /// Those.
+    withheld: Vec<Box<AlertEvent>>,
     sources: BTreeMap<Slot, Source>,
     /// Granted, but not known to the schema yet.
     waiting: BTreeMap<SourceKey, Grant>,
@@ -260,12 +313,15 @@ pub struct Analyzer {
 impl Analyzer {
     /// An analyzer that has not registered yet; its first `Tick` registers.
     #[must_use]
-    pub fn new(config: AnalyzerConfig, schema: Arc<Schema>, revision: String) -> Self {
+    pub fn new(config: AnalyzerConfig, schema: Arc<Schema>, revision: impl Into<Revision>) -> Self {
         Self {
             lease: Lease::new(config.seed),
             config,
             schema,
-            revision,
+            revision: revision.into(),
+            has_witness: false,
+            muted: None,
+            withheld: Vec::new(),
             sources: BTreeMap::new(),
             waiting: BTreeMap::new(),
             outdated: BTreeMap::new(),
@@ -289,15 +345,22 @@ impl Analyzer {
             tracing::warn!("this process was suspended past its lease, letting go of all sources");
             self.fence(effects);
         }
+        let told = effects.len();
         match input {
             Input::Delivery(delivery) => {
                 self.deliver(now, &delivery, effects);
                 // Deliveries may come so fast that the shell hardly gets round to a tick.
                 if self.wakeup.is_none_or(|at| now.mono < at) {
-                    return;
+                    return self.withhold(told, effects);
                 }
                 self.advance(now, effects);
             }
+            Input::Nudged => {
+                self.stats.nudges += 1;
+                self.lease.hurry(now.mono);
+            }
+            Input::WitnessChanged { stands } => self.witness(now, stands),
+            Input::Probed { slot, ok } => self.probed(now, slot, ok, effects),
             Input::Tick => self.advance(now, effects),
             Input::SchemaChanged { schema, revision } => self.adopt(schema, revision, effects),
             Input::Replied { request, body } => {
@@ -328,7 +391,68 @@ impl Analyzer {
         }
         self.lead_out(now, effects);
         self.keep_lease(now, effects);
+        self.prove(now, effects);
+        self.withhold(told, effects);
         self.wakeup = self.earliest(now);
+    }
+
+    fn witness(&mut self, now: Now, stands: bool) {
+        let had = std::mem::replace(&mut self.has_witness, stands);
+        if had == stands {
+            return;
+        }
+        if !stands {
+            self.stats.witness_lost += 1;
+            self.muted.get_or_insert(now.mono);
+        }
+        self.lease.hurry(now.mono);
+    }
+
+    /// Holds alert events back for as long as a lost witness may have cut the lease short, and then lets them go.
+    fn withhold(&mut self, told: usize, effects: &mut Vec<Effect>) {
+        if self.muted.is_none() {
+            effects.extend(self.withheld.drain(..).map(Effect::Publish));
+            return;
+        }
+        for index in (told..effects.len()).rev() {
+            if matches!(effects[index], Effect::Publish(_))
+                && let Effect::Publish(event) = effects.remove(index)
+            {
+                self.stats.alerts_withheld += 1;
+                self.withheld.push(event);
+            }
+        }
+    }
+
+    /// While no redirector answers and the lease has lapsed, a source is kept only for as long as the broker goes on
+    /// delivering it to this node; and silence is only silence when the broker says so.
+    fn prove(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let is_degraded = self.lease.is_degraded(now.mono);
+        if is_degraded {
+            self.muted = None;
+        }
+        let interval = self.lease.ttl() / 5;
+        for (slot, source) in &mut self.sources {
+            let is_due = is_degraded && source.is_unproven(now.mono, interval);
+            if source.wants_probe(now) || is_due {
+                source.probing(now);
+                self.stats.probes += 1;
+                effects.push(Effect::Probe { slot: *slot, timeout: PROBE_TIMEOUT.min(interval) });
+            }
+        }
+    }
+
+    fn probed(&mut self, now: Now, slot: Slot, ok: bool, effects: &mut Vec<Effect>) {
+        let is_degraded = self.lease.is_degraded(now.mono);
+        let is_proven = self.on_source(slot, effects, |source, shared| source.probed(now, ok, shared));
+        if is_proven == Some(false) {
+            self.stats.probes_failed += 1;
+            if is_degraded && let Some(source) = self.sources.remove(&slot) {
+                tracing::warn!(source = %source.key, "no lease, and the broker does not answer: letting go");
+                self.stats.degraded_lost += 1;
+                self.forget(slot, &source, effects);
+            }
+        }
     }
 
     /// When the shell must send a `Tick` at the latest.
@@ -348,6 +472,7 @@ impl Analyzer {
     pub fn stats(&self, now: Now) -> Stats {
         let mut stats = self.stats.clone();
         stats.alerts_pending = self.sources.values().map(Source::pending).sum();
+        stats.witness = self.has_witness;
         stats.degraded = self.lease.is_degraded(now.mono);
         stats.sources = self.sources.values().map(|source| source.stats(now.mono)).collect();
         stats.customers = self.customers.clone();
@@ -373,7 +498,7 @@ impl Analyzer {
         let source = self.sources.get_mut(&slot)?;
         let mut shared = Shared {
             node: &self.config.node,
-            revision: &self.revision,
+            revision: &self.revision.id,
             held_max: self.config.held_max,
             series_max: self.config.series_max,
             customer: &mut self.customers[source.customer],
@@ -401,7 +526,7 @@ impl Analyzer {
         for source in self.sources.values_mut() {
             let mut shared = Shared {
                 node: &self.config.node,
-                revision: &self.revision,
+                revision: &self.revision.id,
                 held_max: self.config.held_max,
                 series_max: self.config.series_max,
                 customer: &mut self.customers[source.customer],
@@ -425,7 +550,7 @@ impl Analyzer {
     }
 
     /// Goes over to another revision.
-    fn adopt(&mut self, schema: Arc<Schema>, revision: String, effects: &mut Vec<Effect>) {
+    fn adopt(&mut self, schema: Arc<Schema>, revision: Revision, effects: &mut Vec<Effect>) {
         self.schema = schema;
         self.revision = revision;
         let schema = Arc::clone(&self.schema);
@@ -453,6 +578,9 @@ impl Analyzer {
 
     /// Does what the redirector's answer, or its absence, asks for.
     fn hear(&mut self, now: Now, news: News, effects: &mut Vec<Effect>) {
+        if self.muted.is_some_and(|since| self.lease.is_granted_since(since)) {
+            self.muted = None;
+        }
         match news {
             News::Nothing => {}
             News::Own(grants) => self.own(now, grants, effects),
@@ -538,14 +666,18 @@ impl Analyzer {
 
     fn forget(&mut self, slot: Slot, source: &Source, effects: &mut Vec<Effect>) {
         tracing::info!(source = %source.key, "source given up");
+        let key = &source.key;
+        self.withheld.retain(|event| event.customer != key.customer || event.source != key.source);
         effects.push(Effect::Unsubscribe { slot });
         self.customers[source.customer].series -= source.series_len();
-        self.leaving.insert(slot, Hold { source: source.key.clone(), epoch: source.epoch, rate: 0 });
+        self.leaving
+            .insert(slot, Hold { source: source.key.clone(), epoch: source.epoch, rate: source.rate() });
     }
 
     /// Gives all sources up without settling anything: another may own them already.
     fn fence(&mut self, effects: &mut Vec<Effect>) {
         self.stats.fenced += 1;
+        self.muted = None;
         self.waiting.clear();
         for (slot, source) in std::mem::take(&mut self.sources) {
             self.forget(slot, &source, effects);
@@ -558,10 +690,13 @@ impl Analyzer {
             tracing::warn!("the lease has run out, letting go of all sources");
             self.fence(effects);
         }
-        let (sources, waiting, leaving) = (&self.sources, &self.waiting, &self.leaving);
-        let (revision, held_max) = (&*self.revision, self.config.held_max);
-        let report = || report(now, revision, held_max, sources, waiting, leaving);
-        self.lease.ask(now.mono, &self.config, report, effects);
+        if self.lease.is_due(now.mono) {
+            let (sources, waiting, leaving) = (&mut self.sources, &self.waiting, &self.leaving);
+            sources.values_mut().for_each(|source| source.measure(now.mono));
+            let (revision, held_max) = (&self.revision, self.config.held_max);
+            let report = report(now, (revision, self.has_witness), held_max, sources, waiting, leaving);
+            self.lease.ask(now.mono, &self.config, report, effects);
+        }
     }
 
     fn shut_down(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -610,27 +745,33 @@ impl Analyzer {
         }
         let sources = self.sources.values().filter_map(|source| source.wakeup(now)).min();
         let deadline = Some(self.deadline).filter(|at| *at != Mono(u64::MAX));
-        [self.lease.wakeup(), sources, deadline].into_iter().flatten().min()
+        let fence = self.lease.fence().filter(|at| *at > now.mono);
+        let interval = self.lease.ttl() / 5;
+        let is_degraded = self.lease.is_degraded(now.mono);
+        let proof = self.sources.values().filter_map(|source| source.unproven_at(interval));
+        let proof = proof.min().filter(|_| is_degraded);
+        [self.lease.wakeup(), sources, deadline, fence, proof].into_iter().flatten().min()
     }
 }
 
 /// What the node says of itself: what it owns, until nothing more of it comes.
 fn report<'a>(
     now: Now,
-    revision: &'a str,
+    (revision, witness): (&'a Revision, bool),
     held_max: usize,
     sources: &BTreeMap<Slot, Source>,
     waiting: &BTreeMap<SourceKey, Grant>,
     leaving: &BTreeMap<Slot, Hold>,
 ) -> Report<'a> {
-    let mut holds: BTreeMap<SourceKey, Epoch> = BTreeMap::new();
-    holds.extend(leaving.values().map(|hold| (hold.source.clone(), hold.epoch)));
-    holds.extend(waiting.values().map(|grant| (grant.source.clone(), grant.epoch)));
-    holds.extend(sources.values().map(|source| (source.key.clone(), source.epoch)));
+    let mut holds: BTreeMap<SourceKey, (Epoch, u64)> = BTreeMap::new();
+    holds.extend(leaving.values().map(|hold| (hold.source.clone(), (hold.epoch, hold.rate))));
+    holds.extend(waiting.values().map(|grant| (grant.source.clone(), (grant.epoch, 0))));
+    holds.extend(sources.values().map(|source| (source.key.clone(), (source.epoch, source.rate()))));
     let fullest = sources.values().map(|source| source.held_len()).max().unwrap_or_default();
     Report {
         revision,
-        holds: holds.into_iter().map(|(source, epoch)| Hold { source, epoch, rate: 0 }).collect(),
+        witness,
+        holds: holds.into_iter().map(|(source, (epoch, rate))| Hold { source, epoch, rate }).collect(),
         lag: sources.values().map(|source| source.lag(now.mono)).max().unwrap_or_default(),
         load: (fullest as f64 / held_max.max(1) as f64).min(1.0),
     }

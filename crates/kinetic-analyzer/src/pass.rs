@@ -47,6 +47,11 @@ impl Default for Tally {
 }
 
 impl Tally {
+    /// Samples in the body.
+    pub(crate) fn samples(&self) -> u64 {
+        self.samples
+    }
+
     /// Adds it to the counters.
     pub(crate) fn count(&self, redelivered: bool, now: Wall, shared: &mut Shared<'_>) {
         let stats = &mut *shared.stats;

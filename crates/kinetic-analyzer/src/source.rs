@@ -7,7 +7,9 @@
 //! **The watermark** is the latest event time seen of a sample that some analytic looks at, but never ahead of the
 //! wall clock. A window `[start, end)` closes when it has reached `end + lateness`, so that a backlog closes its
 //! windows at its own pace. Where no such sample comes for a while ([`idle_after`]), the wall clock stands in, so that
-//! a silent source closes its windows too; not after a lost subscription, though, until something comes again.
+//! a silent source closes its windows too. Silence is proven, though: this node sends itself a message through the
+//! source's queue, and when it comes, everything that was published before it has come. A connection that is broken and
+//! does not know it yet is not silence.
 //!
 //! **A sample counts once** (delivery promise 1). A delivery's *release time* is the latest end of the windows, over
 //! the lanes of all lengths, that its latest sample lies in. It is acknowledged once a confirmed snapshot says that every
@@ -54,6 +56,12 @@ pub const SETTLE_IN: Duration = Duration::from_millis(250);
 pub const ACK_BATCH: usize = 256;
 /// or after this long.
 pub const ACK_DELAY: Duration = Duration::from_millis(100);
+/// After a probe that did not come back, the next one no sooner than this.
+pub const PROBE_AGAIN: Duration = Duration::from_secs(1);
+/// Time over which the rate of samples is smoothed.
+pub const RATE_OVER: Duration = Duration::from_secs(60);
+/// It is not taken over less than this.
+const RATE_EVERY: Duration = Duration::from_secs(1);
 /// A series not seen for this long (or two of the longest windows) is forgotten.
 pub const SERIES_IDLE: Duration = Duration::from_secs(600);
 /// A source that is to be let go is kept for at most this long, until its last alert events and its last snapshot are
@@ -106,6 +114,15 @@ pub(crate) struct Source {
     settled_in: Option<Mono>,
     /// When the last delivery came with a sample that some analytic looks at.
     last_fed: Option<Mono>,
+    /// When anything was last delivered.
+    last_came: Option<Mono>,
+    /// When a probe was sent that has not come back yet.
+    probing: Option<Now>,
+    /// No other probe before this.
+    probe_again: Mono,
+    /// All that was published up to here has been delivered, by the wall clock at which a probe was sent.
+    heard: i64,
+    rate: Rate,
     /// Deliveries that wait only for company to be acknowledged, and since when.
     due: usize,
     due_since: Mono,
@@ -158,6 +175,11 @@ impl Source {
             leaves_by: None,
             settled_in: None,
             last_fed: None,
+            last_came: None,
+            probing: None,
+            probe_again: Mono(0),
+            heard: NEVER,
+            rate: Rate::default(),
             due: 0,
             due_since: Mono(0),
             through: AT_ONCE,
@@ -207,6 +229,7 @@ impl Source {
         }
         shared.stats.deliveries += 1;
         shared.stats.bytes += delivery.body.len() as u64;
+        self.last_came = Some(now.mono);
         self.settled_in.get_or_insert(now.mono + SETTLE_IN);
         self.sweep_at.get_or_insert(now.mono + SERIES_IDLE);
         if !self.is_of_its_customer(delivery) {
@@ -299,6 +322,7 @@ impl Source {
     /// Counts what a delivery held, and says when it may be released.
     fn take_in(&mut self, now: Now, redelivered: bool, tally: Tally, shared: &mut Shared<'_>) -> Wall {
         tally.count(redelivered, now.wall, shared);
+        self.rate.samples += tally.samples();
         if tally.fed == NEVER {
             return AT_ONCE;
         }
@@ -367,7 +391,7 @@ impl Source {
     fn read_through(&self, now: Now, index: usize) -> i64 {
         let mut through = self.latest.min(now.wall.0);
         if self.is_idle(now, self.lanes[index].length) {
-            through = through.max(now.wall.0);
+            through = through.max(self.heard.min(now.wall.0));
         }
         through.saturating_sub(self.plan.lateness)
     }
@@ -520,11 +544,75 @@ impl Source {
         }
         self.settled_in = Some(now.mono + SETTLE_IN);
         self.lanes.iter_mut().for_each(|lane| lane.be_deaf(now.wall.0));
+        self.role.begin(now.wall.0);
         if self.role.is_part() || self.lanes.iter().any(|lane| lane.live > 0) {
             // From here on silence is silence: a source that never speaks again must be noticed too.
             self.last_fed = Some(now.mono);
         }
+        self.last_came = Some(now.mono);
+        self.rate.since.get_or_insert(now.mono);
         None
+    }
+
+    /// Whether silence is to be proven: by the wall clock a window should be closed, and nothing has come for a while.
+    pub(crate) fn wants_probe(&self, now: Now) -> bool {
+        self.probing.is_none()
+            && now.mono >= self.probe_again
+            && self.silent_end(now).is_some_and(|(at, end)| now.mono >= at && self.heard < end)
+    }
+
+    /// When the next window that matters is to be closed by the wall clock, and up to when all must have been heard then.
+    fn silent_end(&self, now: Now) -> Option<(Mono, i64)> {
+        // What the parts of a source have not said is not there to be heard.
+        let is_closed_by_time = self.leaves_by.is_none() && self.role.next_overdue().is_none();
+        let last = self.last_fed.filter(|_| is_closed_by_time)?;
+        let ends = self.mattering().filter_map(|lane| {
+            let end = self.next_end(lane)?.saturating_add(self.plan.lateness);
+            let wait = Duration::from_nanos(u64::try_from(end.saturating_sub(now.wall.0)).unwrap_or(0));
+            let at = (now.mono + wait).max(last + idle_after(self.plan.lateness, lane.length));
+            Some((at.max(self.settled_in?), end))
+        });
+        ends.filter(|(_, end)| self.latest < *end).min()
+    }
+
+    /// A probe is on its way.
+    pub(crate) fn probing(&mut self, now: Now) {
+        self.probing = Some(now);
+    }
+
+    /// What came of a probe. Returns whether the broker delivers this source to this node: if anything has come since,
+    /// it does.
+    pub(crate) fn probed(&mut self, now: Now, ok: bool, shared: &mut Shared<'_>) -> bool {
+        let Some(sent) = self.probing.take() else { return true };
+        if ok {
+            (self.heard, self.last_came) = (self.heard.max(sent.wall.0), Some(now.mono));
+            self.advance(now, shared);
+            return true;
+        }
+        self.probe_again = now.mono + PROBE_AGAIN;
+        self.last_came.is_some_and(|came| came >= sent.mono)
+    }
+
+    /// When it must be known anew that the broker delivers to this node, if something is to be known every so often.
+    pub(crate) fn unproven_at(&self, interval: Duration) -> Option<Mono> {
+        if self.probing.is_some() || self.leaves_by.is_some() {
+            return None;
+        }
+        Some((self.last_came? + interval).max(self.probe_again))
+    }
+
+    pub(crate) fn is_unproven(&self, now: Mono, interval: Duration) -> bool {
+        self.unproven_at(interval).is_some_and(|at| now >= at)
+    }
+
+    /// Takes the rate of samples anew.
+    pub(crate) fn measure(&mut self, now: Mono) {
+        self.rate.measure(now);
+    }
+
+    /// Samples per second, smoothed over about a minute; 0 as long as it is not known.
+    pub(crate) fn rate(&self) -> u64 {
+        self.rate.value.round() as u64
     }
 
     fn restore(&mut self, snapshot: &Snapshot, shared: &mut Shared<'_>) {
@@ -600,6 +688,7 @@ impl Source {
         self.lanes.iter_mut().for_each(Lane::discard);
         (self.latest, self.last_fed, self.settled_in) = (NEVER, None, None);
         self.role.lost();
+        (self.last_came, self.probing, self.heard) = (None, None, NEVER);
         if self.recall == Recall::Done {
             self.recall = Recall::Before;
         }
@@ -703,30 +792,61 @@ impl Source {
         let ack = (self.due > 0).then(|| self.due_since + ACK_DELAY);
         let close = self.next_close(now).map(|at| at.max(self.settled_in.unwrap_or(at)));
         let close = close.filter(|_| self.leaves_by.is_none());
-        [ack, close, self.sweep_at, self.leaves_by].into_iter().flatten().min()
+        let silence = self.silent_end(now).filter(|_| self.probing.is_none());
+        let silence = silence.map(|(at, end)| if self.heard < end { at.max(self.probe_again) } else { at });
+        [ack, close, silence, self.sweep_at, self.leaves_by].into_iter().flatten().min()
     }
 
-    /// When the next window that matters will close if nothing more is delivered.
+    /// The lanes in which the end of a window can change something.
+    fn mattering(&self) -> impl Iterator<Item = &Lane> {
+        // A part says of every window that it is closed.
+        let is_waited_for = self.held.len() > self.due || self.role.is_part();
+        self.lanes
+            .iter()
+            .filter(move |lane| lane.is_used && (is_waited_for || lane.live > 0 || lane.open_len() > 0))
+    }
+
+    /// End of the window of a lane that closes next, also before anything has ever come to a part.
+    fn next_end(&self, lane: &Lane) -> Option<i64> {
+        lane.next_end().or_else(|| self.role.since().map(|since| lane.end_of(since)))
+    }
+
+    /// When the next window will close for which all that came is enough, and only the wall clock lags behind.
     fn next_close(&self, now: Now) -> Option<Mono> {
         if let Some(overdue) = self.role.next_overdue() {
             return overdue;
         }
-        let last = self.last_fed?;
-        let is_part = self.role.is_part();
-        let lanes = self.lanes.iter().filter(|lane| {
-            lane.is_used && (is_part || self.held.len() > self.due || lane.live > 0 || lane.open_len() > 0)
+        let ends = self.mattering().filter_map(|lane| {
+            let end = self.next_end(lane)?.saturating_add(self.plan.lateness);
+            let wait = Duration::from_nanos(u64::try_from(end.saturating_sub(now.wall.0)).unwrap_or(0));
+            (self.latest >= end).then(|| now.mono + wait)
         });
-        lanes
-            .filter_map(|lane| {
-                // A part says of every window that it is closed, also before anything has ever come.
-                let begin = || is_part.then(|| lane.end_of(now.wall.0));
-                let end = lane.next_end().or_else(begin)?.saturating_add(self.plan.lateness);
-                let wait = Duration::from_nanos(u64::try_from(end.saturating_sub(now.wall.0)).unwrap_or(0));
-                let by_wall = now.mono + wait;
-                let idle = last + idle_after(self.plan.lateness, lane.length);
-                Some(if self.latest >= end { by_wall } else { by_wall.max(idle) })
-            })
-            .min()
+        ends.min()
+    }
+}
+
+/// Samples per second, as an exponentially weighted mean: weight e⁻¹ after [`RATE_OVER`]. In the first minute it is the plain
+/// mean so far.
+#[derive(Debug, Default)]
+struct Rate {
+    /// Samples since the last measure.
+    samples: u64,
+    since: Option<Mono>,
+    measured: Option<Mono>,
+    value: f64,
+}
+
+impl Rate {
+    fn measure(&mut self, now: Mono) {
+        let Some(since) = self.since else { return };
+        let seconds = now.since(self.measured.unwrap_or(since)).as_secs_f64();
+        if seconds < RATE_EVERY.as_secs_f64() {
+            return;
+        }
+        let age = now.since(since).as_secs_f64();
+        let weight = (1.0 - (-seconds / RATE_OVER.as_secs_f64()).exp()).max(seconds / age);
+        self.value += weight * (self.samples as f64 / seconds - self.value);
+        (self.samples, self.measured) = (0, Some(now));
     }
 }
 

@@ -155,6 +155,20 @@ pub struct Stats {
     pub alerts_pending: usize,
     /// Times that all sources were let go because the lease could not be trusted any more.
     pub fenced: u64,
+    /// Probes sent through sources' queues.
+    pub probes: u64,
+    /// Probes that did not come back in time, while nothing else came either.
+    pub probes_failed: u64,
+    /// Sources let go because without a lease the broker did not answer for them.
+    pub degraded_lost: u64,
+    /// Nudges of redirectors.
+    pub nudges: u64,
+    /// It holds the message of its witness queue.
+    pub witness: bool,
+    /// Times that it was lost.
+    pub witness_lost: u64,
+    /// Alert events held back for a while because the witness was lost.
+    pub alerts_withheld: u64,
     /// Requests to the redirector that were not answered.
     pub requests_failed: u64,
     /// Answers of the redirector that could not be read or were of an older term.

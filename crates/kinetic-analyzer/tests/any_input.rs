@@ -110,7 +110,7 @@ impl Broker {
                     self.keeping.push((*slot, *seq));
                 }
                 Effect::Request { request, .. } => self.asked.push(*request),
-                Effect::Stopped => {}
+                Effect::Probe { .. } | Effect::Stopped => {}
             }
         }
         self.seen = effects.len();
@@ -169,7 +169,7 @@ fn take(world: &mut World, broker: &mut Broker, step: Step) {
         }
         Step::Schema(number) => {
             let schema = Arc::new(revision(number));
-            world.send(Input::SchemaChanged { schema, revision: number.to_string() });
+            world.send(Input::SchemaChanged { schema, revision: number.to_string().into() });
         }
         Step::Redirector(answers) => world.answers = answers,
         Step::Fail => {

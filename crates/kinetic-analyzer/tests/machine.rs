@@ -53,6 +53,7 @@ fn told(effects: &[Effect]) -> String {
             }
             Effect::Keep { slot, seq, .. } => format!("keep {} {seq}", slot.0),
             Effect::Forward { partial, .. } => format!("forward {} {}", partial.source, partial.end_ns),
+            Effect::Probe { slot, .. } => format!("probe {}", slot.0),
             Effect::Stopped => "stopped".to_owned(),
         };
         writeln!(lines, "{line}").unwrap();
@@ -482,7 +483,7 @@ fn a_forgotten_lease_is_registered_again_with_what_it_holds() {
     insta::assert_snapshot!(told(&effects), @"register");
     let Effect::Request { body, .. } = &effects[0] else { panic!("a request") };
     let register: Register = decode(body).unwrap();
-    assert_eq!(register.holds, [Hold { source: key(), epoch: Epoch(1), rate: 0 }]);
+    assert_eq!(register.holds, [Hold { source: key(), epoch: Epoch(1), rate: 5 }]);
     assert_eq!(world.stats().sources.len(), 1, "it goes on with what it is granted again");
 }
 

@@ -130,6 +130,8 @@ struct Unit {
     /// The next accident is that of its connection: the broker gives its deliveries back, and it hears of that later.
     is_cutting: bool,
     is_cut: bool,
+    /// A probe is in its queue.
+    probed: Option<Slot>,
 }
 
 /// A source in n parts, or whole.
@@ -206,6 +208,8 @@ impl Run {
                     unit.unsettled.remove(&token).expect("AckRange names a settled token");
                 }
             }
+            // It comes back behind all that is in the queue.
+            Effect::Probe { slot, .. } => unit.probed = Some(slot),
             Effect::Publish(event) => unit.sent.push((arrives, Sent::Alert(event))),
             Effect::Forward { id, partial, .. } => unit.sent.push((arrives, Sent::Partial(id, partial))),
             Effect::Keep { slot, seq, body, .. } => {
@@ -293,6 +297,7 @@ impl Run {
             }
         }
         self.units[index].analyzer = None;
+        self.units[index].probed = None;
         self.units[index].back_at = self.now.mono + Duration::from_millis(self.dice.roll(15_000));
     }
 
@@ -308,7 +313,7 @@ impl Run {
             }
             self.units[index].epoch += 1;
             let config = kinetic_analyzer::machine::AnalyzerConfig { node: "any".into(), ..config() };
-            self.units[index].analyzer = Some(Analyzer::new(config, Arc::clone(&self.schema), "rev".into()));
+            self.units[index].analyzer = Some(Analyzer::new(config, Arc::clone(&self.schema), "rev"));
             self.send(index, Input::Tick)?;
         }
         while let Some(message) = self.next_ready(index) {
@@ -331,6 +336,10 @@ impl Run {
                 body: &message.body,
             };
             self.send(index, Input::Delivery(delivery))?;
+        }
+        if let Some(slot) = self.units[index].probed.take() {
+            let ok = !self.units[index].is_cut;
+            self.send(index, Input::Probed { slot, ok })?;
         }
         let now = self.now.mono;
         while let Some(place) = self.units[index].sent.iter().position(|(at, _)| *at <= now) {

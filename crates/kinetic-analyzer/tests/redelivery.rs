@@ -281,6 +281,7 @@ impl<'m> Run<'m> {
                 let delay = Duration::from_millis(self.dice.roll(8000));
                 self.outbox.push((self.now.mono + delay, *event));
             }
+            Effect::Probe { slot, .. } => self.send(Input::Probed { slot, ok: !self.is_cut })?,
             other => panic!("unexpected {other:?}"),
         }
         Ok(())
@@ -336,7 +337,7 @@ impl<'m> Run<'m> {
         }
         if self.analyzer.is_none() {
             self.epoch += 1;
-            self.analyzer = Some(Analyzer::new(config(), Arc::clone(&self.schema), "rev".into()));
+            self.analyzer = Some(Analyzer::new(config(), Arc::clone(&self.schema), "rev"));
             self.send(Input::Tick)?;
         }
         while let Some(index) = self.next_ready() {

@@ -7,13 +7,9 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use kinetic_redirector::machine::{
-    Effect, Input, MapBuilder, Redirector, RedirectorConfig, ReplyToken, Stored,
+    Effect, Input, MapBuilder, PlacingConfig, Redirector, RedirectorConfig, ReplyToken, Stored,
 };
-use kinetic_redirector::prefer::{Candidate, Demand, place};
-use kinetic_wire::{
-    DataType, Incarnation, Limits, Locate, Login, Mono, NodeId, Now, RegionName, Serves, SourceKey, Wall,
-    encode,
-};
+use kinetic_wire::{DataType, Incarnation, Limits, Locate, Login, Mono, Now, RegionName, Wall, encode};
 use uuid::Uuid;
 
 fn main() {
@@ -39,6 +35,7 @@ fn leading(customers: usize) -> Redirector {
         locate_ttl: Duration::from_secs(300),
         limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
         seed: 1,
+        placing: PlacingConfig::default(),
     };
     let mut machine = Redirector::new(config, Arc::new(map.build()), Stored::default());
     let mut effects = Vec::new();
@@ -72,22 +69,5 @@ fn locate(bencher: Bencher<'_, '_>, customers: usize) {
         let request = Input::Request { token: ReplyToken(asked as u64), kind: "locate", login, body: &body };
         machine.handle(NOW, request, &mut effects);
         divan::black_box(&effects);
-    });
-}
-
-#[divan::bench(args = [100, 1_000])]
-fn place_what_one_analyzer_had(bencher: Bencher<'_, '_>, analyzers: usize) {
-    let nodes: Vec<NodeId> = (0..analyzers).map(|i| NodeId::new(&format!("analyzer-{i}"))).collect();
-    let (serves, region) = (Serves::default(), RegionName::new("us-west.aws"));
-    let sources: Vec<SourceKey> =
-        (0..1000).map(|i| SourceKey::new(&format!("customer-{i}"), "web")).collect();
-    let demands: Vec<Demand<'_>> = sources
-        .iter()
-        .map(|source| Demand { source, region: &region, data_type: DataType::Statsd })
-        .collect();
-    bencher.bench_local(|| {
-        let mut candidates: Vec<Candidate<'_>> =
-            nodes.iter().map(|node| Candidate { node, serves: &serves, capacity: 100, load: 1000 }).collect();
-        place(&demands, &mut candidates, 1000 * (analyzers + 1))
     });
 }

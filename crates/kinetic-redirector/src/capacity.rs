@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use kinetic_wire::{NodeId, Serves, SourceKey};
+use kinetic_wire::{NodeId, Serves};
 
 use crate::fleet::{Demand, Member, ScalingConfig, Unplaced};
 use crate::lease::Leases;
-use crate::prefer::{self, can_serve};
+use crate::placing::Placing;
+use crate::prefer::can_serve;
 use crate::table::Table;
 
 /// Sources without an owner that are looked at; of more, every n-th stands for n.
@@ -146,19 +147,19 @@ fn covers(a: &Serves, b: &Serves) -> bool {
 }
 
 /// What the redirector knows, as the decisions need it. `serves` is what a started node could serve.
-pub(crate) fn demand(leases: &Leases, table: &Table, serves: &Serves) -> Demand {
+pub(crate) fn demand(leases: &Leases, placing: &Placing, serves: &Serves) -> Demand {
     let member = |(node, lease): (&NodeId, &crate::lease::Lease)| Member {
         node: node.clone(),
         inc: lease.inc,
         serves: lease.serves.clone(),
         capacity: lease.capacity,
         load: lease.load,
-        owned: table.owned(node).count(),
+        owned: placing.owned_by(node),
         draining: lease.draining,
     };
     Demand {
         analyzers: leases.iter().map(member).collect(),
-        unplaced: unplaced(table, serves),
+        unplaced: unplaced(&placing.table, serves),
         listing: None,
     }
 }
@@ -166,10 +167,11 @@ pub(crate) fn demand(leases: &Leases, table: &Table, serves: &Serves) -> Demand 
 fn unplaced(table: &Table, serves: &Serves) -> Vec<Unplaced> {
     let step = table.unowned().len().div_ceil(UNPLACED_LOOKED_AT_MAX).max(1);
     let mut kinds: BTreeMap<(&str, kinetic_wire::DataType, bool), Unplaced> = BTreeMap::new();
-    let looked_at = table.unowned().iter().step_by(step);
-    for demand in looked_at.filter_map(|source: &SourceKey| table.demand(source)) {
-        let prefer::Demand { region, data_type, .. } = demand;
-        let fits = can_serve(serves, &demand);
+    let map = table.map();
+    for &unit in table.unowned().iter().step_by(step) {
+        let unit = map.unit(unit);
+        let (region, data_type) = (&map.regions()[usize::from(unit.region)].name, unit.data_type);
+        let fits = can_serve(serves, region.as_str(), data_type, unit.customer);
         let kind = kinds.entry((region.as_str(), data_type, fits)).or_insert_with(|| Unplaced {
             region: region.clone(),
             data_type,

@@ -138,6 +138,8 @@ pub struct Status {
     pub stopping: usize,
     /// Starts that failed since the last that did not.
     pub failures: u32,
+    /// Starts that came to nothing, and nodes that ended soon after; only grows while this leadership lasts.
+    pub failed: u64,
     /// Why what is wanted is not done now, for people.
     pub held: Option<String>,
 }

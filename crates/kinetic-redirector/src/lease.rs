@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use kinetic_wire::{Incarnation, LeaseId, Mono, NodeId, Serves, SourceKey, Wall};
+use kinetic_wire::{Incarnation, LeaseId, Mono, NodeId, Serves, Wall};
 
 /// One registered analyzer.
 #[derive(Clone, Debug)]
@@ -28,8 +28,10 @@ pub(crate) struct Lease {
     pub(crate) lapses: Mono,
     pub(crate) since: Wall,
     pub(crate) draining: bool,
-    /// What it said last that it holds; sorted.
-    pub(crate) said: Vec<SourceKey>,
+    /// Failure domain.
+    pub(crate) zone: Option<String>,
+    /// Schema generation that it runs; 0 where it does not say.
+    pub(crate) generation: u64,
 }
 
 /// All leases.

@@ -11,18 +11,21 @@ use std::time::Duration;
 
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
-    CustomerName, Drain, Epoch, Goodbye, Grant, Heartbeat, Incarnation, LeaseId, LeaseReply, Limits, Login,
-    Mono, NodeId, Now, Register, Released, Serves, SourceKey, Term, encode,
+    CustomerName, Drain, Epoch, Goodbye, Heartbeat, Incarnation, LeaseId, LeaseReply, Limits, Login, Mono,
+    NodeId, Now, Register, Released, Serves, Term, encode,
 };
 
+pub use crate::budget::MoveBudget;
 use crate::capacity;
 use crate::epochs::Epochs;
+pub use crate::flaps::HoldDown;
 use crate::fleet::Demand;
 use crate::lease::{self, Lease, Leases};
 pub use crate::map::{CustomerEntry, Map, MapBuilder, RegionEntry, UnitEntry};
 use crate::placing::Placing;
+pub use crate::placing::PlacingConfig;
 use crate::refusal::Refusal;
-use crate::request::{check_holds, check_node, check_version, parse, sources_of};
+use crate::request::{check_holds, check_node, check_version, parse};
 use crate::rng::Rng;
 use crate::routes::{Question, Routes, Terms};
 use crate::stats::Stats;
@@ -45,6 +48,8 @@ pub struct RedirectorConfig {
     pub limits: Limits,
     /// Seed of jitter and lease ids.
     pub seed: u64,
+    /// How sources are placed and moved.
+    pub placing: PlacingConfig,
 }
 
 /// What survives a restart: written before anything that depends on it is said.
@@ -147,8 +152,7 @@ impl Redirector {
         // Map versions come from the same counter as epochs: above anything any earlier leadership has said.
         let routes = Routes::new(Arc::clone(&map), epochs.take(), terms(&config));
         let rng = Rng::new(config.seed ^ epochs.term().0.rotate_left(32));
-        let mut placing = Placing::default();
-        placing.table.relist(&map);
+        let placing = Placing::new(config.placing.clone(), Arc::clone(&map));
         Self {
             config,
             rng,
@@ -178,9 +182,7 @@ impl Redirector {
                 answer = Some((token, outcome));
             }
         }
-        if !self.listening {
-            self.placing.settle(now, &self.leases, &mut self.epochs);
-        }
+        self.placing.settle(now, &self.leases, &mut self.epochs);
         if let Some(stored) = self.epochs.wanted() {
             self.counted.stores += 1;
             effects.push(Effect::Store { stored });
@@ -204,7 +206,7 @@ impl Redirector {
             return Some(Mono(0)); // The term is to be stored before anybody asks.
         };
         let listen = self.listening.then_some(listen_until);
-        listen.into_iter().chain(self.leases.earliest()).min()
+        [listen, self.leases.earliest(), self.placing.next_wakeup()].into_iter().flatten().min()
     }
 
     /// Counters and gauges.
@@ -221,6 +223,9 @@ impl Redirector {
             grants: self.placing.grants,
             adopted: self.placing.adopted,
             claims_incredible: self.placing.claims_incredible,
+            balanced: self.placing.balanced,
+            changes_overflowed: table.log.overflows,
+            presumptions_unknown: self.placing.presumptions_unknown,
             ..self.counted.clone()
         }
     }
@@ -233,7 +238,7 @@ impl Redirector {
             revision: self.routes.map.revision().to_owned(),
             map_epoch: self.routes.epoch,
             listening: self.listening,
-            analyzers: view::analyzers(&self.leases, &self.placing.table),
+            analyzers: view::analyzers(&self.leases, &self.placing),
             sources: view::sources(&self.placing.table),
         }
     }
@@ -243,7 +248,7 @@ impl Redirector {
     #[must_use]
     pub fn demand(&self, serves: &Serves) -> Option<Demand> {
         let knows = self.epochs.leads() && !self.listening;
-        knows.then(|| capacity::demand(&self.leases, &self.placing.table, serves))
+        knows.then(|| capacity::demand(&self.leases, &self.placing, serves))
     }
 
     /// Ends what time has ended: the listen period, and leases.
@@ -251,11 +256,11 @@ impl Redirector {
         let listen_until = *self.listen_until.get_or_insert(now.mono + self.config.listen);
         if self.listening && now.mono >= listen_until {
             self.listening = false;
-            self.placing.dirty = true;
+            self.placing.end_of_listening(now, &self.leases, &mut self.epochs);
         }
         while let Some(node) = self.leases.pop_lapsed(now.mono) {
             self.counted.leases_lapsed += 1;
-            self.placing.node_gone(now, &node, &self.leases, &mut self.epochs);
+            self.placing.node_lost(now, &node, &self.leases, &mut self.epochs);
             if let Some(token) = self.parked_leases.remove(&node) {
                 self.refuse(token, Refusal::UNKNOWN_LEASE, effects);
             }
@@ -342,7 +347,7 @@ impl Redirector {
                 // The operator's name says that the older process is gone; if it is not, it is fenced by the epochs.
                 self.leases.remove(&node);
                 self.counted.leases_superseded += 1;
-                inherited = self.placing.table.release_all(&node);
+                inherited = self.placing.superseded(now, &node);
                 if let Some(older) = self.parked_leases.remove(&node) {
                     self.refuse(older, Refusal::SUPERSEDED, effects);
                 }
@@ -352,21 +357,19 @@ impl Redirector {
         }
         self.take_lease(now, &request);
         self.renew(now, &node);
-        self.placing.recheck(now, &node, &self.leases, &mut self.epochs);
-        self.placing.hear(now, &node, &request.holds, self.listening, &self.leases, &mut self.epochs);
+        self.placing.registered(now, &node, &request.holds, &self.leases, &mut self.epochs);
         self.placing.inherit(now, &node, inherited, &self.leases, &mut self.epochs);
         Ok(Answer::Lease(node))
     }
 
     /// Enters a registration, or brings the present one of the same process up to date.
     fn take_lease(&mut self, now: Now, request: &Register) {
-        let said = sources_of(&request.holds);
-        self.placing.dirty = true;
         if let Some(lease) = self.leases.get_mut(&request.node) {
             lease.serves = request.serves.clone();
             lease.capacity = request.capacity;
             lease.schema.clone_from(&request.schema);
-            lease.said = said;
+            lease.zone.clone_from(&request.zone);
+            lease.generation = request.generation;
             return;
         }
         let lease = Lease {
@@ -382,7 +385,8 @@ impl Redirector {
             lapses: now.mono,
             since: now.wall,
             draining: false,
-            said,
+            zone: request.zone.clone(),
+            generation: request.generation,
         };
         self.leases.insert(request.node.clone(), lease);
     }
@@ -400,10 +404,9 @@ impl Redirector {
         lease.load = request.load;
         lease.lag_ms = request.lag_ms;
         lease.schema = request.schema;
-        lease.said = sources_of(&request.holds);
+        lease.generation = request.generation;
         self.renew(now, &node);
-        self.placing.let_go_unheld(now, &node, &self.leases, &mut self.epochs);
-        self.placing.hear(now, &node, &request.holds, self.listening, &self.leases, &mut self.epochs);
+        self.placing.heartbeat(now, &node, &request.holds, &self.leases, &mut self.epochs);
         Ok(Answer::Lease(node))
     }
 
@@ -412,7 +415,8 @@ impl Redirector {
         check_version(request.v)?;
         self.lease_of(&request.node, request.lease, request.inc)?.draining = true;
         self.renew(now, &request.node);
-        self.placing.recheck(now, &request.node, &self.leases, &mut self.epochs);
+        let deadline = Duration::from_millis(request.deadline_ms);
+        self.placing.drain(now, &request.node, deadline, &self.leases);
         Ok(Answer::Lease(request.node))
     }
 
@@ -421,7 +425,7 @@ impl Redirector {
         check_version(request.v)?;
         self.lease_of(&request.node, request.lease, request.inc)?;
         self.leases.remove(&request.node);
-        let released = self.placing.node_gone(now, &request.node, &self.leases, &mut self.epochs);
+        let released = self.placing.node_left(now, &request.node, &self.leases, &mut self.epochs);
         if let Some(older) = self.parked_leases.remove(&request.node) {
             self.refuse(older, Refusal::UNKNOWN_LEASE, effects);
         }
@@ -460,22 +464,11 @@ impl Redirector {
     /// The whole set that a node owns, or `None` while part of it may not be said.
     fn lease_reply(&mut self, now: Now, node: &NodeId) -> Option<Vec<u8>> {
         let lease = self.leases.get(node)?;
-        let table = &self.placing.table;
-        let mut grant = Vec::new();
-        for source in table.owned(node).filter(|source| !table.is_leaving(source)) {
-            let slot = table.get(source)?;
-            grant.push(Grant { source: source.clone(), region: slot.region.clone(), epoch: slot.epoch });
-        }
+        let grant = self.placing.grants(node);
         if !self.epochs.leads() || grant.iter().any(|grant| !self.epochs.may_say(grant.epoch)) {
             return None;
         }
-        let granted = |source: &SourceKey| grant.binary_search_by(|grant| grant.source.cmp(source)).is_ok();
-        // What it said that it holds, and what it was given and may hold by now.
-        let leaving = table.owned(node).filter(|source| table.is_leaving(source));
-        let mut revoke: Vec<SourceKey> =
-            lease.said.iter().filter(|source| !granted(source)).chain(leaving).cloned().collect();
-        revoke.sort_unstable();
-        revoke.dedup();
+        let revoke = self.placing.revokes(node);
         let ttl_ms = lease.ttl.as_millis() as u64;
         let answer = LeaseReply {
             ok: true,
@@ -488,9 +481,7 @@ impl Redirector {
             backoff_ms: 0,
             now_ms: now.wall.as_ms(),
         };
-        for grant in &answer.grant {
-            self.placing.table.announce(&grant.source);
-        }
+        self.placing.announce(node);
         Some(encode(&answer))
     }
 

@@ -1,140 +1,231 @@
-//! What happens to ownerships as analyzers come, speak and go: the only place that gives and takes sources.
+//! What happens to ownerships as analyzers come, speak and go: the only place that gives and takes units.
+//!
+//! Who is placed stays. A unit moves because its owner is lost, leaves, or can no longer serve it; without need it moves
+//! only to relieve an overloaded analyzer by more than a tenth of its load, within a budget, and not twice in a row.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
 
-use kinetic_wire::{Epoch, Hold, NodeId, Now, SourceKey};
+use kinetic_wire::{Epoch, Mono, MoveRecord, MoveWhy, NodeId, Now, SourceKey, Wall};
 
+use crate::budget::{MoveBudget, Spent};
 use crate::epochs::Epochs;
-use crate::lease::Leases;
+use crate::flaps::{Flaps, HoldDown};
+use crate::lease::{Lease, Leases};
 use crate::machine::Map;
-use crate::prefer::{self, Candidate, can_serve};
-use crate::table::{Change, Table};
+use crate::prefer::{OWNED_MAX, can_serve};
+use crate::table::{NOBODY, Relisted, Table};
 
-/// The table with its counters.
-#[derive(Debug, Default)]
+mod answers;
+mod copies;
+mod departures;
+mod hearing;
+mod settle;
+
+use departures::Departure;
+
+/// Moves remembered for people.
+const RECORDS_MAX: usize = 256;
+
+/// How placement behaves; the defaults are those of a large installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacingConfig {
+    /// How much may move without need.
+    pub budget: MoveBudget,
+    /// A unit that has moved is not moved again without need for this long.
+    pub dwell: Duration,
+    /// When an analyzer that comes and goes is given nothing new.
+    pub hold_down: HoldDown,
+    /// An analyzer that an operator relieves has given up all that others can take after this long.
+    pub relieve_within: Duration,
+    /// How often loads are compared, while rates change, and what found no owner is tried again.
+    pub look_every: Duration,
+}
+
+impl Default for PlacingConfig {
+    fn default() -> Self {
+        Self {
+            budget: MoveBudget::default(),
+            dwell: Duration::from_secs(600),
+            hold_down: HoldDown::default(),
+            relieve_within: Duration::from_secs(1800),
+            look_every: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Units that a superseded process had, each with the node that was to get it next.
+pub(crate) type Inherited = Vec<(u32, u32)>;
+
+/// The table, and what is on the way.
+#[derive(Debug)]
 pub(crate) struct Placing {
+    config: PlacingConfig,
     pub(crate) table: Table,
     /// Something changed that placement depends on.
-    pub(crate) dirty: bool,
+    dirty: bool,
+    /// What found no owner before may find one now.
+    retry: bool,
+    /// When it is tried again in any case.
+    retry_at: Option<Mono>,
+    /// Nothing is given away yet: owners are still saying what they hold.
+    listening: bool,
+    /// Unowned units to be given owners, the heaviest last.
+    waiting: Vec<u32>,
+    /// Analyzers that give up their units bit by bit.
+    departures: BTreeMap<NodeId, Departure>,
+    /// Analyzers that an operator has relieved.
+    relieved: BTreeSet<NodeId>,
+    flaps: Flaps,
+    spent: Spent,
+    /// Overloaded analyzers that are being brought down to their bound.
+    shedding: BTreeSet<u32>,
+    /// Overloaded analyzers for which this pass over all of them has found nothing.
+    stuck: BTreeSet<u32>,
+    /// When loads are compared next.
+    look_at: Option<Mono>,
+    wake: Option<Mono>,
+    records: VecDeque<MoveRecord>,
     pub(crate) moves: u64,
     pub(crate) grants: u64,
     pub(crate) adopted: u64,
     pub(crate) claims_incredible: u64,
+    /// Moves begun to relieve an overloaded analyzer.
+    pub(crate) balanced: u64,
+    /// Presumptions about sources that the map does not have.
+    pub(crate) presumptions_unknown: u64,
 }
 
 impl Placing {
-    /// Whether a node may be given a source now.
-    fn can_take(&self, node: &NodeId, source: &SourceKey, leases: &Leases) -> bool {
-        let Some(demand) = self.table.demand(source) else {
+    /// Nobody owns anything, and owners are listened to.
+    pub(crate) fn new(config: PlacingConfig, map: Arc<Map>) -> Self {
+        Self {
+            config,
+            table: Table::new(map),
+            dirty: true,
+            retry: true,
+            retry_at: None,
+            listening: true,
+            waiting: Vec::new(),
+            departures: BTreeMap::new(),
+            relieved: BTreeSet::new(),
+            flaps: Flaps::default(),
+            spent: Spent::default(),
+            shedding: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            look_at: None,
+            wake: None,
+            records: VecDeque::new(),
+            moves: 0,
+            grants: 0,
+            adopted: 0,
+            claims_incredible: 0,
+            balanced: 0,
+            presumptions_unknown: 0,
+        }
+    }
+
+    /// Whether owners are still saying what they hold, so that nothing is given away.
+    pub(crate) fn listening(&self) -> bool {
+        self.listening
+    }
+
+    /// Whether an analyzer can serve a unit as it is now.
+    fn fits(&self, lease: &Lease, unit: u32) -> bool {
+        let map = self.table.map();
+        if !self.table.is_listed(unit) || lease.capacity == 0 {
             return false;
-        };
-        leases
-            .get(node)
-            .is_some_and(|lease| !lease.draining && lease.capacity > 0 && can_serve(&lease.serves, &demand))
+        }
+        let entry = map.unit(unit);
+        let region = map.regions()[usize::from(entry.region)].name.as_str();
+        can_serve(&lease.serves, region, entry.data_type, entry.customer)
     }
 
-    fn give(&mut self, now: Now, source: &SourceKey, node: &NodeId, epoch: Epoch) {
+    /// Whether a node may go on with a unit that it holds.
+    fn may_keep(&self, node: &NodeId, unit: u32, leases: &Leases) -> bool {
+        leases.get(node).is_some_and(|lease| !lease.draining && self.fits(lease, unit))
+    }
+
+    /// Whether a node may be given a unit now.
+    fn may_take(&self, now: Now, node: u32, unit: u32, leases: &Leases) -> bool {
+        let entry = self.table.node(node);
+        let generation = u64::from(self.table.unit(unit).generation);
+        self.may_keep(&entry.name, unit, leases)
+            && !self.relieved.contains(&entry.name)
+            && (entry.generation == 0 || entry.generation >= generation)
+            && self.table.owned(node).len() < OWNED_MAX as usize
+            && self.flaps.held_down(now.mono, &entry.name).is_none()
+    }
+
+    /// Gives a unit to a node, and remembers where it came from.
+    fn give(&mut self, now: Now, unit: u32, node: u32, epoch: Epoch) {
         self.grants += 1;
-        if self.table.assign(source, node, epoch, now.wall) {
-            self.moves += 1;
-        }
+        self.change_owner(now, unit, node, epoch);
     }
 
-    /// The owner has let go: the source goes where it was meant to go, or becomes unowned.
-    fn let_go(&mut self, now: Now, source: &SourceKey, leases: &Leases, epochs: &mut Epochs) {
+    fn change_owner(&mut self, now: Now, unit: u32, node: u32, epoch: Epoch) {
+        let before = *self.table.unit(unit);
+        self.table.assign(unit, node, epoch, now);
+        if before.last == NOBODY || before.last == node {
+            return;
+        }
+        self.moves += 1;
+        self.table.explain(unit, before.why, now.mono + self.config.dwell);
+        let name = |node| self.table.node(node).name.clone();
+        let record = MoveRecord {
+            at_ms: now.wall.as_ms(),
+            source: self.table.key(unit),
+            from: Some(name(before.last)),
+            to: name(node),
+            epoch,
+            why: before.why,
+        };
+        self.records.truncate(RECORDS_MAX - 1);
+        self.records.push_front(record);
+    }
+
+    /// The owner has let go: the unit goes where it was meant to go, or becomes unowned.
+    fn let_go(&mut self, now: Now, unit: u32, leases: &Leases, epochs: &mut Epochs) {
         self.dirty = true;
-        if let Some(target) = self.table.release(source)
-            && self.can_take(&target, source, leases)
-        {
-            let epoch = epochs.take();
-            self.give(now, source, &target, epoch);
+        let target = self.table.release(unit, MoveWhy::OwnerLeft);
+        if target != NOBODY && self.may_take(now, target, unit, leases) {
+            self.give(now, unit, target, epochs.take());
         }
     }
 
-    /// Takes a source from its owner: when that has let go, or at once if it never knew.
+    /// Takes a unit from its owner: when that has let go, or at once if it never knew.
     fn start_move(
         &mut self,
         now: Now,
-        source: &SourceKey,
-        target: Option<NodeId>,
+        unit: u32,
+        (target, why): (u32, MoveWhy),
         leases: &Leases,
         epochs: &mut Epochs,
     ) {
-        if self.table.start_move(source, target) {
-            self.let_go(now, source, leases, epochs);
+        if self.table.start_move(unit, target, why) {
+            self.let_go(now, unit, leases, epochs);
         }
     }
 
-    /// A heartbeat of the owner no longer holds them: what is leaving has been let go.
-    pub(crate) fn let_go_unheld(&mut self, now: Now, node: &NodeId, leases: &Leases, epochs: &mut Epochs) {
-        let said = leases.get(node).map_or(&[][..], |lease| &lease.said);
-        let unheld: Vec<SourceKey> =
-            self.table.owned(node).filter(|source| said.binary_search(source).is_err()).cloned().collect();
-        for source in unheld {
-            if self.table.is_leaving(&source) {
-                self.let_go(now, &source, leases, epochs);
-            } else {
-                self.table.not_held(&source);
-            }
+    /// Until when a unit rests that another leader has placed: wall clocks are compared, but a wrong one costs a move at
+    /// most.
+    fn rest_left(&self, now: Now, unit: u32) -> Mono {
+        let age = now.wall.since(Wall::from_ms(self.table.since_ms(unit)));
+        match self.table.unit(unit).why {
+            MoveWhy::Placed | MoveWhy::Adopted => Mono(0),
+            _ => now.mono + self.config.dwell.saturating_sub(age),
         }
     }
 
-    /// An analyzer says what it holds. What nobody owns it keeps (adoption); of two who hold one source in the listen
-    /// period, the higher epoch is the later owner.
-    pub(crate) fn hear(
-        &mut self,
-        now: Now,
-        node: &NodeId,
-        holds: &[Hold],
-        listening: bool,
-        leases: &Leases,
-        epochs: &mut Epochs,
-    ) {
-        for Hold { source, epoch, .. } in holds {
-            if !epochs.seen(*epoch) {
-                self.claims_incredible += 1;
-                continue;
-            }
-            let Some(slot) = self.table.get(source) else {
-                continue;
-            };
-            let (known, can_take) = (slot.epoch, self.can_take(node, source, leases));
-            match &slot.owner {
-                Some(owner) if owner.node == *node => {
-                    if *epoch > known && !self.table.is_leaving(source) {
-                        self.give(now, source, node, epochs.take());
-                    }
-                    self.table.hold(source);
-                }
-                Some(_) if *epoch <= known => {}
-                Some(_) if listening && can_take => {
-                    self.table.release(source);
-                    self.adopt(now, source, node, *epoch);
-                }
-                Some(owner) => {
-                    // An epoch above the owner's was once given out: the owner needs a higher one to be believed.
-                    let owner = owner.node.clone();
-                    if !self.table.is_leaving(source) {
-                        self.give(now, source, &owner, epochs.take());
-                        self.table.announce(source);
-                    }
-                }
-                None if can_take && *epoch > known => self.adopt(now, source, node, *epoch),
-                None if can_take => {
-                    self.give(now, source, node, epochs.take());
-                    self.table.hold(source);
-                }
-                None => {}
-            }
-        }
-    }
-
-    fn adopt(&mut self, now: Now, source: &SourceKey, node: &NodeId, epoch: Epoch) {
-        self.adopted += 1;
-        if self.table.assign(source, node, epoch, now.wall) {
-            self.moves += 1;
-        }
-        self.table.hold(source);
+    /// A newer process took a node's name. Returns what the older one had, for [`inherit`](Self::inherit).
+    pub(crate) fn superseded(&mut self, now: Now, node: &NodeId) -> Inherited {
+        self.flaps.lost(now.mono, node, &self.config.hold_down);
+        self.dirty = true;
+        self.departures.remove(node);
+        let index = self.table.intern(node);
+        self.table.node_mut(index).strange.clear();
+        self.table.release_all(index, MoveWhy::Restarted)
     }
 
     /// A newer process of a node takes over what the older one had, as far as it can.
@@ -142,130 +233,114 @@ impl Placing {
         &mut self,
         now: Now,
         node: &NodeId,
-        sources: Vec<(SourceKey, Option<NodeId>)>,
+        units: Inherited,
         leases: &Leases,
         epochs: &mut Epochs,
     ) {
-        for (source, target) in sources {
-            let heir = target.unwrap_or_else(|| node.clone());
-            if self.table.unowned().contains(&source) && self.can_take(&heir, &source, leases) {
-                self.give(now, &source, &heir, epochs.take());
+        let index = self.table.intern(node);
+        for (unit, target) in units {
+            let heir = if target == NOBODY { index } else { target };
+            if self.table.is_listed(unit)
+                && self.table.unit(unit).owner == NOBODY
+                && self.may_take(now, heir, unit, leases)
+            {
+                self.give(now, unit, heir, epochs.take());
+                self.table.explain(unit, MoveWhy::Restarted, self.table.unit(unit).rests_until);
             }
         }
     }
 
-    /// An analyzer is gone, and its lease with it. Returns what it owned.
-    pub(crate) fn node_gone(
+    /// An analyzer's lease has ended without a word.
+    pub(crate) fn node_lost(&mut self, now: Now, node: &NodeId, leases: &Leases, epochs: &mut Epochs) {
+        self.flaps.lost(now.mono, node, &self.config.hold_down);
+        self.node_gone(now, node, MoveWhy::OwnerLost, leases, epochs);
+    }
+
+    /// An analyzer has said goodbye. Returns what it owned.
+    pub(crate) fn node_left(
         &mut self,
         now: Now,
         node: &NodeId,
         leases: &Leases,
         epochs: &mut Epochs,
     ) -> Vec<SourceKey> {
-        self.dirty = true;
-        let released = self.table.release_all(node);
-        for (source, target) in &released {
-            if let Some(target) = target
-                && self.can_take(target, source, leases)
-            {
-                self.give(now, source, target, epochs.take());
-            }
-        }
-        released.into_iter().map(|(source, _)| source).collect()
+        let units = self.node_gone(now, node, MoveWhy::OwnerLeft, leases, epochs);
+        units.into_iter().map(|unit| self.table.key(unit)).collect()
     }
 
-    /// What an analyzer can take has changed: whatever it can no longer serve, or everything if it drains, must go.
-    pub(crate) fn recheck(&mut self, now: Now, node: &NodeId, leases: &Leases, epochs: &mut Epochs) {
+    /// An analyzer is gone, and its lease with it.
+    fn node_gone(
+        &mut self,
+        now: Now,
+        node: &NodeId,
+        why: MoveWhy,
+        leases: &Leases,
+        epochs: &mut Epochs,
+    ) -> Vec<u32> {
         self.dirty = true;
-        let leaving: Vec<SourceKey> = self
-            .table
-            .owned(node)
-            .filter(|source| !self.table.is_leaving(source) && !self.can_take(node, source, leases))
-            .cloned()
-            .collect();
-        for source in leaving {
-            self.start_move(now, &source, None, leases, epochs);
+        self.stuck.clear();
+        self.departures.remove(node);
+        let Some(index) = self.table.node_index(node) else {
+            return Vec::new();
+        };
+        self.table.node_mut(index).strange = Vec::new();
+        self.shedding.remove(&index);
+        let released = self.table.release_all(index, why);
+        for &(unit, target) in &released {
+            if target != NOBODY && self.may_take(now, target, unit, leases) {
+                self.give(now, unit, target, epochs.take());
+            }
+        }
+        self.table.forget_nodes(|name| leases.get(name).is_some());
+        released.into_iter().map(|(unit, _)| unit).collect()
+    }
+
+    /// What an analyzer can take has changed: whatever it can no longer serve must go.
+    fn recheck(&mut self, now: Now, node: u32, leases: &Leases, epochs: &mut Epochs) {
+        let Some(lease) = leases.get(&self.table.node(node).name) else {
+            return;
+        };
+        let mut leaving = self.table.owned(node).to_vec();
+        leaving.retain(|&unit| {
+            !self.table.is_leaving(unit) && !self.table.is_presumed(unit) && !self.fits(lease, unit)
+        });
+        leaving.sort_unstable();
+        for unit in leaving {
+            self.start_move(now, unit, (NOBODY, MoveWhy::Unfit), leases, epochs);
         }
     }
 
     /// A new schema revision.
-    pub(crate) fn map_changed(&mut self, now: Now, map: &Map, leases: &Leases, epochs: &mut Epochs) {
-        self.dirty = true;
-        for (source, change) in self.table.relist(map) {
-            let Some(owner) =
-                self.table.get(&source).and_then(|slot| slot.owner.as_ref()).map(|owner| owner.node.clone())
-            else {
+    pub(crate) fn map_changed(&mut self, now: Now, map: &Arc<Map>, leases: &Leases, epochs: &mut Epochs) {
+        (self.dirty, self.retry) = (true, true);
+        self.stuck.clear();
+        self.waiting.clear();
+        for (unit, relisted) in self.table.relist(Arc::clone(map)) {
+            let owner = self.table.unit(unit).owner;
+            if self.table.is_presumed(unit) && relisted == Relisted::Recheck {
                 continue;
-            };
-            let stays = self.can_take(&owner, &source, leases);
-            match change {
-                Change::Release => {
-                    self.start_move(now, &source, stays.then_some(owner), leases, epochs);
+            }
+            if self.table.is_presumed(unit) {
+                // Not to be given back before it has spoken: it is as if nobody were known to own it.
+                self.table.release(unit, MoveWhy::Changed);
+                continue;
+            }
+            let stays = self.may_keep(&self.table.node(owner).name, unit, leases);
+            match relisted {
+                Relisted::Release => {
+                    let target = if stays { owner } else { NOBODY };
+                    self.start_move(now, unit, (target, MoveWhy::Changed), leases, epochs);
                 }
-                Change::Recheck if !stays => self.start_move(now, &source, None, leases, epochs),
-                Change::Recheck => {}
+                Relisted::Recheck if !stays => {
+                    self.start_move(now, unit, (NOBODY, MoveWhy::Unfit), leases, epochs);
+                }
+                Relisted::Recheck => {}
             }
         }
     }
 
-    /// Gives every unowned source an owner where there is one, and sheds load beyond the bound.
-    pub(crate) fn settle(&mut self, now: Now, leases: &Leases, epochs: &mut Epochs) {
-        if !std::mem::take(&mut self.dirty) {
-            return;
-        }
-        let total = self.table.listed();
-        let mut candidates = self.candidates(leases);
-        let mut given = Vec::new();
-        let unowned: Vec<_> =
-            self.table.unowned().iter().filter_map(|source| self.table.demand(source)).collect();
-        for (demand, owner) in unowned.iter().zip(prefer::place(&unowned, &mut candidates, total)) {
-            if let Some(owner) = owner {
-                given.push((demand.source.clone(), candidates[owner].node.clone()));
-            }
-        }
-        let moves = self.excess(&mut candidates, total, &given);
-        drop(candidates);
-        for (source, node) in given {
-            self.give(now, &source, &node, epochs.take());
-        }
-        for (source, target) in moves {
-            self.start_move(now, &source, Some(target), leases, epochs);
-        }
-        // A move of what nobody had heard of is done at once and leaves nothing to place.
-        self.dirty = false;
-    }
-
-    fn candidates<'a>(&self, leases: &'a Leases) -> Vec<Candidate<'a>> {
-        let loads = self.table.loads();
-        leases
-            .iter()
-            .filter(|(_, lease)| !lease.draining)
-            .map(|(node, lease)| Candidate {
-                node,
-                serves: &lease.serves,
-                capacity: lease.capacity,
-                load: loads.get(node).copied().unwrap_or(0),
-            })
-            .collect()
-    }
-
-    /// What overloaded analyzers must give up, and to whom. What was given a moment ago is left alone.
-    fn excess(
-        &self,
-        candidates: &mut [Candidate<'_>],
-        total: usize,
-        given: &[(SourceKey, NodeId)],
-    ) -> Vec<(SourceKey, NodeId)> {
-        let given: BTreeSet<&SourceKey> = given.iter().map(|(source, _)| source).collect();
-        let mut owned = Vec::new();
-        for index in prefer::overloaded(candidates, total) {
-            let sources = self.table.owned(candidates[index].node);
-            let movable = sources.filter(|source| !self.table.is_leaving(source) && !given.contains(source));
-            owned.extend(movable.filter_map(|source| Some((index, self.table.demand(source)?))));
-        }
-        prefer::shed(&owned, candidates, total)
-            .into_iter()
-            .map(|(index, target)| (owned[index].1.source.clone(), candidates[target].node.clone()))
-            .collect()
+    /// When there is something to do without any input, if ever.
+    pub(crate) fn next_wakeup(&self) -> Option<Mono> {
+        self.wake
     }
 }

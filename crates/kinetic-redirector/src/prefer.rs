@@ -1,52 +1,32 @@
-//! Placement as pure functions: which analyzer serves which source.
+//! Preference as pure functions: which analyzer a unit goes to.
 //!
 //! Weighted rendezvous hashing (Thaler and Ravishankar 1998; weights by `-capacity / ln h` as Schindelhauer and
-//! Schomaker 2005) gives every source an order of preference over the analyzers that hardly changes as they come and
-//! go; a load bound (Mirrokni, Thorup and Zadimoghaddam 2016) keeps the fullest within 1.25 of its fair share. Who is
-//! placed stays placed: only load beyond the bound is shed.
+//! Schomaker 2005) gives every unit an order of preference over the analyzers that hardly changes as they come and
+//! go; a load bound (Mirrokni, Thorup and Zadimoghaddam 2016) keeps the fullest within 1.25 of its fair share.
+//!
+//! ```text
+//! within its bound, best score   ▸ else, of those that can serve it, the emptiest ▸ else one that is held down ▸ nobody
+//! └ first without another part of the source, then in the region's zones, then in a zone without another part
+//! ```
 
-use kinetic_wire::{DataType, NodeId, RegionName, Serves, SourceKey};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
+use kinetic_wire::{DataType, Serves};
+
+use crate::map::Map;
 use crate::rng::mix;
 
 /// Most load an analyzer takes, as quarters of its fair share: 5/4 = 1.25.
 const BOUND_QUARTERS: u128 = 5;
-
-/// An analyzer that may be given sources.
-#[derive(Clone, Debug)]
-pub struct Candidate<'a> {
-    /// Its name.
-    pub node: &'a NodeId,
-    /// What it can serve.
-    pub serves: &'a Serves,
-    /// Relative capacity; with 0 it is given nothing.
-    pub capacity: u32,
-    /// Sources it has, or is about to have.
-    pub load: usize,
-}
-
-/// A source that needs an owner.
-#[derive(Clone, Copy, Debug)]
-pub struct Demand<'a> {
-    /// The source.
-    pub source: &'a SourceKey,
-    /// Where its queue is.
-    pub region: &'a RegionName,
-    /// What it carries.
-    pub data_type: DataType,
-}
-
-/// Whether an analyzer that serves this can take a source. A source whose type is found out message by message
-/// (`Auto`) needs an analyzer that decodes everything or says `auto` itself.
-#[must_use]
-pub fn can_serve(serves: &Serves, demand: &Demand<'_>) -> bool {
-    (serves.regions.is_empty() || serves.regions.contains(demand.region))
-        && (serves.data_types.is_empty() || serves.data_types.contains(&demand.data_type))
-        && (serves.customers.is_empty() || serves.customers.contains(&demand.source.customer))
-}
+/// Units that one analyzer is given at most: it must be able to say that it holds them.
+pub(crate) const OWNED_MAX: u32 = crate::machine::HOLDS_MAX as u32;
+/// Penalties are sums of 4, 2 and 1.
+const PENALTIES: usize = 8;
+const NOT_A_MEMBER: u32 = u32::MAX;
 
 /// FNV-1a (64 bit) with a final mix; the same on every machine and in every version, as `Hash` is not.
-fn hash(parts: [&str; 2]) -> u64 {
+pub(crate) fn hash(parts: [&str; 2]) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     for part in parts {
         for byte in part.bytes().chain([0xff]) {
@@ -56,224 +36,301 @@ fn hash(parts: [&str; 2]) -> u64 {
     mix(hash)
 }
 
-/// Preference of a source for a node: larger is better.
-fn score(source: u64, node: u64, capacity: u32) -> f64 {
-    // 53 bits, moved off 0 and 1, so that the logarithm is finite and negative.
-    let unit = ((mix(source ^ node) >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+/// Hash of a unit: of the source, spread over its parts.
+pub(crate) fn unit_hash(customer: &str, source: &str, part: u16) -> u64 {
+    let source = hash([customer, source]);
+    if part == 0 { source } else { mix(source.wrapping_add(u64::from(part))) }
+}
+
+/// Score of a hash, of which larger is better: 53 bits moved off 0 and 1, so that the logarithm is finite and negative.
+fn score(drawn: u64, capacity: u32) -> f64 {
+    let unit = ((drawn >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
     -f64::from(capacity) / unit.ln()
 }
 
-/// Sources that an analyzer of this capacity may have, when `total` sources are shared by `total_capacity`.
-fn bound(total: usize, capacity: u32, total_capacity: u128) -> usize {
-    if total_capacity == 0 || capacity == 0 {
-        return 0;
-    }
-    let share = (BOUND_QUARTERS * total as u128 * u128::from(capacity)).div_ceil(4 * total_capacity);
-    usize::try_from(share).unwrap_or(usize::MAX)
+/// Whether an analyzer that serves this can take a unit. A source whose type is found out message by message (`Auto`)
+/// needs an analyzer that decodes everything or says `auto` itself.
+pub(crate) fn can_serve(serves: &Serves, region: &str, data_type: DataType, customer: &str) -> bool {
+    can_reach(serves, region, data_type) && is_for(serves, customer)
 }
 
-/// What does not change while a batch is placed.
-struct Fleet {
+fn can_reach(serves: &Serves, region: &str, data_type: DataType) -> bool {
+    (serves.regions.is_empty() || serves.regions.iter().any(|known| known.as_str() == region))
+        && (serves.data_types.is_empty() || serves.data_types.contains(&data_type))
+}
+
+fn is_for(serves: &Serves, customer: &str) -> bool {
+    serves.customers.is_empty() || serves.customers.iter().any(|known| known.as_str() == customer)
+}
+
+/// An analyzer that may be given units.
+#[derive(Clone, Debug)]
+pub(crate) struct Member<'a> {
+    /// Number of its node in the table.
+    pub(crate) node: u32,
+    /// Hash of its name.
+    pub(crate) hash: u64,
+    pub(crate) serves: &'a Serves,
+    /// Relative capacity; with 0 it is given nothing.
+    pub(crate) capacity: u32,
+    pub(crate) zone: Option<&'a str>,
+    /// Schema generation that it runs; 0 where it does not say.
+    pub(crate) generation: u64,
+    /// It flaps: given something only where nobody else can take it.
+    pub(crate) held_down: bool,
+    /// Weight of what it will have once every move under way is done.
+    pub(crate) load: u64,
+    /// Number of those units.
+    pub(crate) count: u32,
+}
+
+/// A unit that needs an owner.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demand<'a> {
+    pub(crate) hash: u64,
+    pub(crate) customer: &'a str,
+    pub(crate) region: u16,
+    pub(crate) data_type: DataType,
+    pub(crate) weight: u64,
+    /// Schema generation that an analyzer must have reached to know the unit as it is.
+    pub(crate) generation: u64,
+    /// Nodes that have other parts of the same source.
+    pub(crate) siblings: &'a [u32],
+}
+
+/// What was chosen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Pick {
+    /// Index of the member.
+    pub(crate) member: usize,
+    penalty: usize,
+    pub(crate) score: f64,
+}
+
+/// Analyzers that can serve one region and data type, those of equal capacity together.
+#[derive(Debug, Default)]
+struct Class {
+    members: Vec<u32>,
     hashes: Vec<u64>,
-    bounds: Vec<usize>,
+    /// End of each run of equal capacity, with the capacity.
+    runs: Vec<(usize, u32)>,
+    /// Whether a member is in a zone that the region prefers; empty where the region has no preference.
+    preferred: Vec<bool>,
 }
 
-impl Fleet {
-    fn new(candidates: &[Candidate<'_>], total: usize) -> Self {
-        let total_capacity = candidates.iter().map(|candidate| u128::from(candidate.capacity)).sum();
-        Self {
-            hashes: candidates.iter().map(|candidate| hash([candidate.node.as_str(), ""])).collect(),
-            bounds: candidates
-                .iter()
-                .map(|candidate| bound(total, candidate.capacity, total_capacity))
-                .collect(),
+/// All analyzers that may be given something, with loads that follow what is decided.
+#[derive(Debug)]
+pub(crate) struct Fleet<'a> {
+    map: &'a Map,
+    members: Vec<Member<'a>>,
+    bounds: Vec<u64>,
+    /// Index of a member by node.
+    of_node: Vec<u32>,
+    classes: BTreeMap<(u16, DataType), Class>,
+}
+
+impl<'a> Fleet<'a> {
+    /// `total` is the weight that the fleet shares, `mean` that of an average unit: bounds are whole multiples of it, so
+    /// that among equals a bound counts units.
+    pub(crate) fn new(map: &'a Map, mut members: Vec<Member<'a>>, total: u64, mean: u64) -> Self {
+        members.sort_by_key(|member| (Reverse(member.capacity), member.node));
+        let open = members.iter().filter(|member| !member.held_down);
+        let capacity: u128 = open.map(|member| u128::from(member.capacity)).sum();
+        let bounds =
+            members.iter().map(|member| bound(total, mean.max(1), member.capacity, capacity)).collect();
+        let nodes = members.iter().map(|member| member.node as usize + 1).max().unwrap_or(0);
+        let mut of_node = vec![NOT_A_MEMBER; nodes];
+        for (index, member) in members.iter().enumerate() {
+            of_node[member.node as usize] = index as u32;
         }
+        Self { map, members, bounds, of_node, classes: BTreeMap::new() }
     }
 
-    /// The best candidate within its bound, and its score.
-    fn best(&self, demand: &Demand<'_>, candidates: &[Candidate<'_>]) -> Option<(usize, f64)> {
-        let source = hash([demand.source.customer.as_str(), demand.source.source.as_str()]);
-        let mut best: Option<(usize, f64)> = None;
-        for (index, candidate) in candidates.iter().enumerate() {
-            if candidate.load >= self.bounds[index] || !can_serve(candidate.serves, demand) {
+    pub(crate) fn member(&self, index: usize) -> &Member<'a> {
+        &self.members[index]
+    }
+
+    /// The member that is this node.
+    pub(crate) fn index_of(&self, node: u32) -> Option<usize> {
+        self.of_node
+            .get(node as usize)
+            .copied()
+            .filter(|&index| index != NOT_A_MEMBER)
+            .map(|index| index as usize)
+    }
+
+    /// A member is to have this much more.
+    pub(crate) fn add(&mut self, member: usize, weight: u64) {
+        self.members[member].load += weight;
+        self.members[member].count += 1;
+    }
+
+    /// A member is to have this much less.
+    pub(crate) fn remove(&mut self, member: usize, weight: u64) {
+        self.members[member].load -= weight;
+        self.members[member].count -= 1;
+    }
+
+    pub(crate) fn bound(&self, member: usize) -> u64 {
+        self.bounds[member]
+    }
+
+    /// Members above their bound, the fullest for its capacity first. Held-down ones have no bound.
+    pub(crate) fn overloaded(&self) -> Vec<usize> {
+        let above = |&index: &usize| {
+            let member = &self.members[index];
+            !member.held_down && member.capacity > 0 && member.load > self.bounds[index]
+        };
+        let mut above: Vec<usize> = (0..self.members.len()).filter(above).collect();
+        above.sort_by(|&a, &b| {
+            let (a, b) = (&self.members[a], &self.members[b]);
+            let left = u128::from(b.load) * u128::from(a.capacity);
+            left.cmp(&(u128::from(a.load) * u128::from(b.capacity))).then(a.node.cmp(&b.node))
+        });
+        above
+    }
+
+    /// The owner that a unit should have, or `None` where nobody can serve it. The bound yields where keeping it would
+    /// leave the unit without an owner, as when one analyzer alone reaches a region or the unit alone is above it; a
+    /// hold-down does likewise.
+    pub(crate) fn choose(&mut self, demand: &Demand<'_>) -> Option<Pick> {
+        self.class(demand);
+        let open = |_: usize, member: &Member<'_>| !member.held_down;
+        self.within(demand, PENALTIES)
+            .or_else(|| self.emptiest(demand, open))
+            .or_else(|| self.emptiest(demand, |_, member| member.held_down))
+    }
+
+    /// A better owner for a unit of an overloaded member: within its bound, or at least a tenth emptier than that member
+    /// even with the unit.
+    pub(crate) fn better(&mut self, demand: &Demand<'_>, donor: usize) -> Option<Pick> {
+        self.class(demand);
+        let class = &self.classes[&(demand.region, demand.data_type)];
+        let slot = class.members.iter().position(|&index| index as usize == donor);
+        let penalty = slot.map_or(PENALTIES, |slot| self.penalty(class, slot, demand) + 1);
+        let full = self.members[donor].clone();
+        self.within(demand, penalty).or_else(|| {
+            let emptier = |index: usize, member: &Member<'_>| {
+                let after = u128::from(member.load + demand.weight) * u128::from(full.capacity);
+                index != donor
+                    && !member.held_down
+                    && 10 * after <= 9 * u128::from(full.load) * u128::from(member.capacity)
+            };
+            self.emptiest(demand, emptier).filter(|pick| pick.penalty < penalty)
+        })
+    }
+
+    /// Makes sure that the class of a demand is there.
+    fn class(&mut self, demand: &Demand<'_>) {
+        let (region, data_type) = (demand.region, demand.data_type);
+        if self.classes.contains_key(&(region, data_type)) {
+            return;
+        }
+        let entry = &self.map.regions()[usize::from(region)];
+        let mut class = Class::default();
+        for (index, member) in self.members.iter().enumerate() {
+            if member.capacity == 0 || !can_reach(member.serves, entry.name.as_str(), data_type) {
                 continue;
             }
-            let score = score(source, self.hashes[index], candidate.capacity);
-            if best.is_none_or(|(_, top)| score > top) {
-                best = Some((index, score));
+            class.members.push(index as u32);
+            class.hashes.push(member.hash);
+            if !entry.zones.is_empty() {
+                let at_home = |zone: &str| entry.zones.iter().any(|home| home == zone);
+                class.preferred.push(member.zone.is_some_and(at_home));
+            }
+            match class.runs.last_mut() {
+                Some((end, capacity)) if *capacity == member.capacity => *end += 1,
+                _ => class.runs.push((class.members.len(), member.capacity)),
+            }
+        }
+        self.classes.insert((region, data_type), class);
+    }
+
+    /// How much speaks against a member, other than its load.
+    fn penalty(&self, class: &Class, slot: usize, demand: &Demand<'_>) -> usize {
+        let member = &self.members[class.members[slot] as usize];
+        let away = class.preferred.get(slot).is_some_and(|preferred| !preferred);
+        let with_sibling = demand.siblings.contains(&member.node);
+        let beside_sibling = member.zone.is_some()
+            && demand.siblings.iter().any(|&node| {
+                self.index_of(node).is_some_and(|index| self.members[index].zone == member.zone)
+            });
+        4 * usize::from(with_sibling) + 2 * usize::from(away) + usize::from(beside_sibling)
+    }
+
+    fn admits(member: &Member<'_>, demand: &Demand<'_>) -> bool {
+        member.count < OWNED_MAX
+            && (member.generation == 0 || member.generation >= demand.generation)
+            && is_for(member.serves, demand.customer)
+    }
+
+    /// The best member within its bound, of those with the least penalty, if that is below `limit`.
+    fn within(&self, demand: &Demand<'_>, limit: usize) -> Option<Pick> {
+        let class = &self.classes[&(demand.region, demand.data_type)];
+        let plain = demand.siblings.is_empty() && class.preferred.is_empty();
+        let mut best: Option<Pick> = None;
+        let mut start = 0;
+        for &(end, capacity) in &class.runs {
+            // Among equal capacities the larger hash has the larger score: one logarithm for all of them.
+            let mut top = [(0, usize::MAX); PENALTIES];
+            for slot in start..end {
+                let drawn = mix(demand.hash ^ class.hashes[slot]);
+                let penalty = if plain { 0 } else { self.penalty(class, slot, demand) };
+                if drawn >= top[penalty].0 {
+                    let index = class.members[slot] as usize;
+                    let member = &self.members[index];
+                    let has_room = !member.held_down && member.load + demand.weight <= self.bounds[index];
+                    if has_room && Self::admits(member, demand) {
+                        top[penalty] = (drawn, index);
+                    }
+                }
+            }
+            start = end;
+            let found = top.iter().enumerate().find(|(_, (_, member))| *member != usize::MAX);
+            if let Some((penalty, &(drawn, member))) = found.filter(|(penalty, _)| *penalty < limit) {
+                let pick = Pick { member, penalty, score: score(drawn, capacity) };
+                let beats = |best: Pick| (penalty, -pick.score) < (best.penalty, -best.score);
+                if best.is_none_or(beats) {
+                    best = Some(pick);
+                }
             }
         }
         best
     }
-}
 
-/// Among those that can serve the source at all, the one with the most room left for its capacity.
-fn roomiest(demand: &Demand<'_>, candidates: &[Candidate<'_>]) -> Option<usize> {
-    candidates
-        .iter()
-        .enumerate()
-        .filter(|(_, candidate)| candidate.capacity > 0 && can_serve(candidate.serves, demand))
-        .min_by(|(_, a), (_, b)| {
-            let left = a.load as u128 * u128::from(b.capacity);
-            left.cmp(&(b.load as u128 * u128::from(a.capacity)))
-        })
-        .map(|(index, _)| index)
-}
-
-/// Gives every demand an owner (an index into `candidates`, whose loads grow), or `None` where nobody can serve it.
-/// `total` is the number of sources that the fleet shares. The bound yields where keeping it would leave a source
-/// without an owner, as when one analyzer alone reaches a region.
-#[must_use]
-pub fn place(demands: &[Demand<'_>], candidates: &mut [Candidate<'_>], total: usize) -> Vec<Option<usize>> {
-    let fleet = Fleet::new(candidates, total);
-    demands
-        .iter()
-        .map(|demand| {
-            let within = fleet.best(demand, candidates).map(|(index, _)| index);
-            let owner = within.or_else(|| roomiest(demand, candidates))?;
-            candidates[owner].load += 1;
-            Some(owner)
-        })
-        .collect()
-}
-
-/// The candidates above their bound.
-#[must_use]
-pub fn overloaded(candidates: &[Candidate<'_>], total: usize) -> Vec<usize> {
-    let fleet = Fleet::new(candidates, total);
-    (0..candidates.len()).filter(|&index| candidates[index].load > fleet.bounds[index]).collect()
-}
-
-/// What must move so that nobody is above its bound: `(index into owned, index of the new owner)`. `owned` holds the
-/// sources of overloaded candidates, each with its present owner; loads follow the moves. The sources that want their
-/// new owner most go first, and a source that nobody with room can serve stays.
-#[must_use]
-pub fn shed(
-    owned: &[(usize, Demand<'_>)],
-    candidates: &mut [Candidate<'_>],
-    total: usize,
-) -> Vec<(usize, usize)> {
-    let fleet = Fleet::new(candidates, total);
-    let mut wishes: Vec<(f64, usize)> = owned
-        .iter()
-        .enumerate()
-        .filter_map(|(index, (_, demand))| Some((fleet.best(demand, candidates)?.1, index)))
-        .collect();
-    wishes.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    let mut moves = Vec::new();
-    for (_, index) in wishes {
-        let (owner, demand) = &owned[index];
-        if candidates[*owner].load <= fleet.bounds[*owner] {
-            continue;
+    /// Of the members that can serve a unit at all and that `admit` lets through, the one that is emptiest for its
+    /// capacity; of those equally empty, the one with the least penalty.
+    fn emptiest(&self, demand: &Demand<'_>, admit: impl Fn(usize, &Member<'_>) -> bool) -> Option<Pick> {
+        let class = &self.classes[&(demand.region, demand.data_type)];
+        let mut best: Option<(usize, Pick)> = None;
+        for (slot, &index) in class.members.iter().enumerate() {
+            let member = &self.members[index as usize];
+            if !Self::admits(member, demand) || !admit(index as usize, member) {
+                continue;
+            }
+            let penalty = self.penalty(class, slot, demand);
+            let emptier = |&(other, pick): &(usize, Pick)| {
+                let other = &self.members[other];
+                let left = u128::from(member.load) * u128::from(other.capacity);
+                (left, penalty) < (u128::from(other.load) * u128::from(member.capacity), pick.penalty)
+            };
+            if best.as_ref().is_none_or(emptier) {
+                best = Some((index as usize, Pick { member: index as usize, penalty, score: 0.0 }));
+            }
         }
-        if let Some((target, _)) = fleet.best(demand, candidates) {
-            candidates[*owner].load -= 1;
-            candidates[target].load += 1;
-            moves.push((index, target));
-        }
+        best.map(|(_, pick)| pick)
     }
-    moves
+}
+
+/// Weight that an analyzer of this capacity may have: 1.25 of its share, rounded up to whole average units.
+fn bound(total: u64, mean: u64, capacity: u32, total_capacity: u128) -> u64 {
+    if total_capacity == 0 || capacity == 0 {
+        return 0;
+    }
+    let share = BOUND_QUARTERS * u128::from(total) * u128::from(capacity);
+    let units = share.div_ceil(4 * total_capacity * u128::from(mean));
+    u64::try_from(units * u128::from(mean)).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sources(count: usize) -> Vec<SourceKey> {
-        (0..count).map(|i| SourceKey::new(&format!("c{i}"), "web")).collect()
-    }
-
-    fn demands<'a>(sources: &'a [SourceKey], region: &'a RegionName) -> Vec<Demand<'a>> {
-        sources.iter().map(|source| Demand { source, region, data_type: DataType::Statsd }).collect()
-    }
-
-    fn fleet<'a>(nodes: &'a [NodeId], serves: &'a Serves, capacity: &[u32]) -> Vec<Candidate<'a>> {
-        nodes
-            .iter()
-            .zip(capacity)
-            .map(|(node, &capacity)| Candidate { node, serves, capacity, load: 0 })
-            .collect()
-    }
-
-    fn nodes(count: usize) -> Vec<NodeId> {
-        (0..count).map(|i| NodeId::new(&format!("a{i}"))).collect()
-    }
-
-    #[test]
-    fn nobody_is_above_the_bound_and_capacity_counts() {
-        let (sources, region, serves) = (sources(1000), RegionName::new("eu"), Serves::default());
-        let (nodes, demands) = (nodes(5), demands(&sources, &region));
-        let mut candidates = fleet(&nodes, &serves, &[100, 100, 100, 100, 400]);
-        let owners = place(&demands, &mut candidates, 1000);
-        assert!(owners.iter().all(Option::is_some));
-        let loads: Vec<_> = candidates.iter().map(|candidate| candidate.load).collect();
-        assert!(loads[..4].iter().all(|&load| (100..=157).contains(&load)), "{loads:?}");
-        assert!(
-            (440..=560).contains(&loads[4]),
-            "four times the capacity, four times the sources: {loads:?}"
-        );
-    }
-
-    #[test]
-    fn losing_one_of_eight_moves_little_more_than_an_eighth() {
-        let (sources, region, serves) = (sources(5000), RegionName::new("eu"), Serves::default());
-        let (nodes, demands) = (nodes(8), demands(&sources, &region));
-        let mut eight = fleet(&nodes, &serves, &[100; 8]);
-        let before = place(&demands, &mut eight, 5000);
-        let mut seven = fleet(&nodes[..7], &serves, &[100; 7]);
-        let after = place(&demands, &mut seven, 5000);
-        let moved = before.iter().zip(&after).filter(|(a, b)| a != b).count();
-        assert!((600..=800).contains(&moved), "ideal is 625: {moved}");
-    }
-
-    #[test]
-    fn what_cannot_be_served_stays_open_and_the_bound_yields_to_need() {
-        let (sources, region, here) = (sources(10), RegionName::new("eu"), Serves::default());
-        let elsewhere = Serves { regions: vec!["us".into()], ..Serves::default() };
-        let (nodes, demands) = (nodes(3), demands(&sources, &region));
-        let mut candidates = fleet(&nodes, &elsewhere, &[100; 3]);
-        assert_eq!(place(&demands, &mut candidates, 10), vec![None; 10]);
-        candidates[1].serves = &here;
-        assert_eq!(place(&demands, &mut candidates, 10), vec![Some(1); 10]);
-        assert_eq!(overloaded(&candidates, 10), [1]);
-        let owned: Vec<_> = demands.iter().map(|demand| (1, *demand)).collect();
-        assert_eq!(shed(&owned, &mut candidates, 10), [], "nobody else can serve them");
-    }
-
-    #[test]
-    fn each_kind_of_limit_excludes() {
-        let (key, region) = (SourceKey::new("acme", "web"), RegionName::new("eu"));
-        let demand = Demand { source: &key, region: &region, data_type: DataType::Auto };
-        let check = |serves: Serves, expect| assert_eq!(can_serve(&serves, &demand), expect, "{serves:?}");
-        check(Serves::default(), true);
-        check(Serves { regions: vec!["us".into(), "eu".into()], ..Serves::default() }, true);
-        check(Serves { regions: vec!["us".into()], ..Serves::default() }, false);
-        check(Serves { data_types: vec![DataType::Statsd], ..Serves::default() }, false);
-        check(Serves { data_types: vec![DataType::Auto], ..Serves::default() }, true);
-        check(Serves { customers: vec!["other".into()], ..Serves::default() }, false);
-        check(Serves { customers: vec!["acme".into()], ..Serves::default() }, true);
-    }
-
-    #[test]
-    fn only_the_excess_is_shed() {
-        let (sources, region, serves) = (sources(100), RegionName::new("eu"), Serves::default());
-        let (nodes, demands) = (nodes(2), demands(&sources, &region));
-        let mut candidates = fleet(&nodes, &serves, &[100; 2]);
-        candidates[0].load = 100;
-        let owned: Vec<_> = demands.iter().map(|demand| (0, *demand)).collect();
-        let moves = shed(&owned, &mut candidates, 100);
-        assert_eq!(moves.len(), 37, "the bound is 63 of 100");
-        assert!(moves.iter().all(|&(_, target)| target == 1));
-        assert_eq!(shed(&owned, &mut candidates, 100), [], "and then nothing more");
-    }
-
-    #[test]
-    fn an_analyzer_without_capacity_gets_nothing() {
-        let (sources, region, serves) = (sources(9), RegionName::new("eu"), Serves::default());
-        let (nodes, demands) = (nodes(2), demands(&sources, &region));
-        let mut candidates = fleet(&nodes, &serves, &[0, 1]);
-        assert_eq!(place(&demands, &mut candidates, 9), vec![Some(1); 9]);
-        let mut none = fleet(&nodes[..1], &serves, &[0]);
-        assert_eq!(place(&demands, &mut none, 9), vec![None; 9]);
-    }
-}
+mod tests;

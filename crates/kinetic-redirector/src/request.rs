@@ -1,6 +1,6 @@
 //! Requests, as far as they can be judged by themselves.
 
-use kinetic_wire::{Hold, NodeId, SourceKey, decode};
+use kinetic_wire::{NodeId, decode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -36,12 +36,4 @@ pub(crate) fn check_node(node: &NodeId) -> Result<(), Refusal> {
 
 pub(crate) fn check_holds(count: usize) -> Result<(), Refusal> {
     if count <= HOLDS_MAX { Ok(()) } else { Err(Refusal::TOO_LARGE) }
-}
-
-/// The sources of holds, sorted, each once.
-pub(crate) fn sources_of(holds: &[Hold]) -> Vec<SourceKey> {
-    let mut sources: Vec<SourceKey> = holds.iter().map(|hold| hold.source.clone()).collect();
-    sources.sort_unstable();
-    sources.dedup();
-    sources
 }

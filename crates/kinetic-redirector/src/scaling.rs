@@ -98,6 +98,7 @@ pub struct Scaling {
     /// No start before.
     retry_at: Mono,
     failures: u32,
+    failed: u64,
     held: Option<String>,
 }
 
@@ -118,6 +119,7 @@ impl Scaling {
             quiet_until: Mono(0),
             retry_at: Mono(0),
             failures: 0,
+            failed: 0,
             held: None,
         }
     }
@@ -150,7 +152,7 @@ impl Scaling {
             (Phase::Draining, Err(why)) => known.turn(Phase::Stopping { asked: false }, now, why),
             (Phase::Starting, Err(why)) => {
                 known.turn(Phase::Stopping { asked: false }, now, format!("could not be started: {why}"));
-                self.failed(now);
+                self.count_failure(now);
             }
             (_, Ok(())) => known.done = Some(now),
             // Stopped again later; until then it counts as there.
@@ -169,6 +171,7 @@ impl Scaling {
             draining: count(|phase| matches!(phase, Phase::Draining)),
             stopping: count(|phase| matches!(phase, Phase::Stopping { .. })),
             failures: self.failures,
+            failed: self.failed,
             held: self.held.clone(),
         }
     }
@@ -231,7 +234,7 @@ impl Scaling {
                         seen.ended().or_else(|| too_long(age, self.config.boot_timeout, "register"))
                     {
                         node.turn(Phase::Stopping { asked: false }, now, why);
-                        self.failed(now);
+                        self.count_failure(now);
                     }
                 }
                 Phase::Serving | Phase::Silent => {
@@ -277,7 +280,8 @@ impl Scaling {
         }
     }
 
-    fn failed(&mut self, now: Mono) {
+    fn count_failure(&mut self, now: Mono) {
+        self.failed += 1;
         self.failures = self.failures.saturating_add(1);
         let doublings = (self.failures - 1).min(16);
         self.retry_at = now + (BACKOFF_MIN * (1 << doublings)).min(BACKOFF_MAX);
@@ -287,7 +291,7 @@ impl Scaling {
         if served >= STABLE_AFTER {
             (self.failures, self.retry_at) = (0, now);
         } else {
-            self.failed(now);
+            self.count_failure(now);
         }
     }
 

@@ -25,6 +25,12 @@ pub struct Stats {
     pub adopted: u64,
     /// Claims with an epoch that nobody can have; not believed.
     pub claims_incredible: u64,
+    /// Moves begun to relieve an overloaded analyzer.
+    pub balanced: u64,
+    /// Times that more of the map changed than is remembered for copies of it.
+    pub changes_overflowed: u64,
+    /// Owners told of in a copy of the map, of sources that this one's schema does not have.
+    pub presumptions_unknown: u64,
     /// Leases that were not renewed in time.
     pub leases_lapsed: u64,
     /// Leases that ended because a newer process has the node's name.

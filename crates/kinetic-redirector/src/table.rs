@@ -1,271 +1,489 @@
-//! Every source, who owns it, and who is on the way out.
+//! Every unit, who owns it, and who is on the way out.
 //!
 //! ```text
 //!             assign                       start_move                    release (owner let go, or its lease ended)
 //!  unowned ───────────▶ owned by A @ e ───────────────▶ owned, leaving ───────────────▶ unowned, then B @ e' > e
 //! ```
-//! While a source is leaving it is still A's: nobody else is given it.
+//! While a unit is leaving it is still A's: nobody else is given it.
+//!
+//! Units are numbered as the map ranks them; after those come the few that a new map no longer has and whose owner has
+//! not let go yet. Nodes are numbered as they are first heard of; number 0 is nobody, whose units are the unowned ones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use kinetic_wire::{DataType, Epoch, NodeId, RegionName, SourceKey, Wall};
+use kinetic_wire::{DataType, Epoch, Mono, MoveWhy, NodeId, Now, OwnerState, RegionName, SourceKey};
 
+use crate::changes::ChangeLog;
 use crate::machine::Map;
-use crate::prefer::Demand;
+use crate::prefer;
 
-/// An ownership.
-#[derive(Clone, Debug)]
-pub(crate) struct Owner {
-    pub(crate) node: NodeId,
+/// Number of the node that is nobody.
+pub(crate) const NOBODY: u32 = 0;
+
+/// Nodes without units or lease that are kept until they are looked for and forgotten.
+const DEAD_NODES_MAX: usize = 1024;
+
+/// An answer with this grant was made, or the owner said so itself: it may know.
+const ANNOUNCED: u8 = 1;
+/// The owner said last that it holds the unit.
+const HELD: u8 = 2;
+/// The owner has been told, or will be told, to let go.
+const LEAVING: u8 = 4;
+/// Known from a copy of the map only: the owner has not spoken in this leadership.
+const PRESUMED: u8 = 8;
+/// In the change log.
+const LOGGED: u8 = 16;
+
+/// A unit's state: 48 bytes, of which there may be millions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unit {
+    /// Its node, or nobody.
+    pub(crate) owner: u32,
+    /// Last owner, to count moves and say from whom.
+    pub(crate) last: u32,
+    /// Where it stands in its owner's list.
+    place: u32,
+    /// Samples per second, smoothed; 0 where it is not known.
+    pub(crate) rate: u32,
+    /// Highest epoch that it has had.
     pub(crate) epoch: Epoch,
-    pub(crate) since: Wall,
-    /// The owner may have been told: an answer with this grant was made, or it said so itself.
-    pub(crate) announced: bool,
-    /// The owner said last that it holds the source.
-    pub(crate) held: bool,
+    since_ms: i64,
+    /// Until then it is not moved again without need.
+    pub(crate) rests_until: Mono,
+    /// Generation in which its definition appeared or changed; an analyzer that has not reached it is not given it.
+    pub(crate) generation: u32,
+    /// Why the owner has it; of an unowned one, why the next will.
+    pub(crate) why: MoveWhy,
+    flags: u8,
 }
 
-/// A source.
+impl Unit {
+    fn new(generation: u32) -> Self {
+        Self {
+            owner: NOBODY,
+            last: NOBODY,
+            place: 0,
+            rate: 0,
+            epoch: Epoch(0),
+            since_ms: 0,
+            rests_until: Mono(0),
+            generation,
+            why: MoveWhy::Placed,
+            flags: 0,
+        }
+    }
+
+    fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// An analyzer, as far as its units go. A node without a lease may still stand here.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) name: NodeId,
+    pub(crate) hash: u64,
+    /// What it owns, leaving units included, in no order.
+    units: Vec<u32>,
+    /// Units that it will have once every move under way is done: their number, the measured rates, and the unmeasured.
+    pub(crate) count: u32,
+    measured: u64,
+    unmeasured: u32,
+    /// What it said last that it holds, and is not its own.
+    pub(crate) strange: Vec<SourceKey>,
+    /// Schema generation that it said last that it runs.
+    pub(crate) generation: u64,
+}
+
+impl Node {
+    fn new(name: NodeId) -> Self {
+        let hash = prefer::hash([name.as_str(), ""]);
+        Self {
+            name,
+            hash,
+            units: Vec::new(),
+            count: 0,
+            measured: 0,
+            unmeasured: 0,
+            strange: Vec::new(),
+            generation: 0,
+        }
+    }
+}
+
+/// A unit that the map no longer has.
 #[derive(Clone, Debug)]
-pub(crate) struct Slot {
-    pub(crate) region: RegionName,
-    pub(crate) data_type: DataType,
-    pub(crate) owner: Option<Owner>,
-    /// The map has it; otherwise it only waits for its owner to let go.
-    listed: bool,
-    /// Last owner, to count moves.
-    last: Option<NodeId>,
-    /// Highest epoch it has had in this leadership.
-    pub(crate) epoch: Epoch,
+pub(crate) struct Unlisted {
+    key: SourceKey,
+    region: RegionName,
+    data_type: DataType,
 }
 
-/// What a new map means for an owned source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// The owner must let go: the source is gone, back again, or its queue is elsewhere.
-    Release,
-    /// The owner may stay if it can serve the source as it is now.
-    Recheck,
+/// A move under way.
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    /// The node that gets the unit next, where that is decided.
+    target: u32,
+    why: MoveWhy,
 }
 
-/// All sources.
-#[derive(Debug, Default)]
+/// All units and nodes.
+#[derive(Debug)]
 pub(crate) struct Table {
-    slots: BTreeMap<SourceKey, Slot>,
-    unowned: BTreeSet<SourceKey>,
-    owned: BTreeMap<NodeId, BTreeSet<SourceKey>>,
-    /// Sources that are leaving, with the node that gets them next where that is decided.
-    moves: BTreeMap<SourceKey, Option<NodeId>>,
-    listed: usize,
+    map: Arc<Map>,
+    units: Vec<Unit>,
+    /// Units from rank `map.units()` on.
+    unlisted: Vec<Unlisted>,
+    unlisted_of: BTreeMap<SourceKey, u32>,
+    nodes: Vec<Node>,
+    node_of: BTreeMap<NodeId, u32>,
+    /// Numbers of forgotten nodes, to be given out again.
+    nodes_free: Vec<u32>,
+    moves: BTreeMap<u32, Move>,
+    /// Units that have become unowned since placement last took them.
+    pub(crate) released: Vec<u32>,
+    /// Sum of the measured rates of listed units, and their number.
+    measured: (u64, usize),
+    pub(crate) log: ChangeLog,
 }
+
+mod nodes;
+mod relist;
+mod state;
+
+pub(crate) use relist::Relisted;
 
 impl Table {
-    pub(crate) fn get(&self, source: &SourceKey) -> Option<&Slot> {
-        self.slots.get(source)
+    pub(crate) fn new(map: Arc<Map>) -> Self {
+        let mut table = Self {
+            map: Arc::default(),
+            units: Vec::new(),
+            unlisted: Vec::new(),
+            unlisted_of: BTreeMap::new(),
+            nodes: vec![Node::new(NodeId::new(""))],
+            node_of: BTreeMap::new(),
+            nodes_free: Vec::new(),
+            moves: BTreeMap::new(),
+            released: Vec::new(),
+            measured: (0, 0),
+            log: ChangeLog::default(),
+        };
+        table.relist(map);
+        table
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&SourceKey, &Slot)> {
-        self.slots.iter()
+    pub(crate) fn map(&self) -> &Arc<Map> {
+        &self.map
     }
 
-    /// Sources that the map has.
+    /// Number of a unit.
+    pub(crate) fn find(&self, key: &SourceKey) -> Option<u32> {
+        self.map.rank(key).or_else(|| self.unlisted_of.get(key).copied())
+    }
+
+    pub(crate) fn unit(&self, unit: u32) -> &Unit {
+        &self.units[unit as usize]
+    }
+
+    /// The map has the unit; otherwise it only waits for its owner to let go.
+    pub(crate) fn is_listed(&self, unit: u32) -> bool {
+        (unit as usize) < self.map.units()
+    }
+
+    /// Units that the map has.
     pub(crate) fn listed(&self) -> usize {
-        self.listed
+        self.map.units()
     }
 
-    pub(crate) fn unowned(&self) -> &BTreeSet<SourceKey> {
-        &self.unowned
+    pub(crate) fn unowned(&self) -> &[u32] {
+        &self.nodes[NOBODY as usize].units
     }
 
     pub(crate) fn owned_total(&self) -> usize {
-        self.slots.len() - self.unowned.len()
+        self.map.units() + self.unlisted_of.len() - self.unowned().len()
     }
 
     pub(crate) fn moving(&self) -> usize {
         self.moves.len()
     }
 
-    pub(crate) fn is_leaving(&self, source: &SourceKey) -> bool {
-        self.moves.contains_key(source)
+    pub(crate) fn is_leaving(&self, unit: u32) -> bool {
+        self.unit(unit).is(LEAVING)
     }
 
-    /// What a node owns, leaving sources included.
-    pub(crate) fn owned(&self, node: &NodeId) -> impl Iterator<Item = &SourceKey> {
-        self.owned.get(node).into_iter().flatten()
+    /// Known from a copy of the map only.
+    pub(crate) fn is_presumed(&self, unit: u32) -> bool {
+        self.unit(unit).is(PRESUMED)
     }
 
-    /// Sources that a node will have once every move under way is done.
-    pub(crate) fn loads(&self) -> BTreeMap<NodeId, usize> {
-        let mut loads: BTreeMap<NodeId, usize> =
-            self.owned.iter().map(|(node, sources)| (node.clone(), sources.len())).collect();
-        for (source, target) in &self.moves {
-            if let Some(owner) = self.slots.get(source).and_then(|slot| slot.owner.as_ref())
-                && let Some(load) = loads.get_mut(&owner.node)
-            {
-                *load -= 1;
-            }
-            if let Some(target) = target {
-                *loads.entry(target.clone()).or_default() += 1;
-            }
+    /// Weight of an average unit: the mean of the measured rates, or 1.
+    pub(crate) fn mean(&self) -> u64 {
+        let (sum, count) = self.measured;
+        sum.checked_div(count as u64).unwrap_or(1).max(1)
+    }
+
+    /// Weight of all listed units.
+    pub(crate) fn weight_total(&self) -> u64 {
+        let (sum, count) = self.measured;
+        sum + (self.map.units() - count) as u64 * self.mean()
+    }
+
+    /// Weight of one unit: its rate, or that of an average one where it is not known.
+    pub(crate) fn weight(&self, unit: u32) -> u64 {
+        match self.unit(unit).rate {
+            0 => self.mean(),
+            rate => u64::from(rate),
         }
-        loads
     }
 
-    /// The source as placement sees it.
-    pub(crate) fn demand<'a>(&'a self, source: &'a SourceKey) -> Option<Demand<'a>> {
-        let slot = self.slots.get(source).filter(|slot| slot.listed)?;
-        Some(Demand { source, region: &slot.region, data_type: slot.data_type })
-    }
-
-    /// Brings the sources in line with a map. Returns what changed for owned ones.
-    pub(crate) fn relist(&mut self, map: &Map) -> Vec<(SourceKey, Change)> {
-        let mut changed = Vec::new();
-        let gone: Vec<SourceKey> = self.slots.keys().filter(|key| map.rank(key).is_none()).cloned().collect();
-        for source in gone {
-            self.unlist(&source);
-            if self.slots.contains_key(&source) {
-                changed.push((source, Change::Release));
+    /// A new reading of a unit's rate: a quarter of the difference is taken over. 0 says nothing.
+    pub(crate) fn measure(&mut self, unit: u32, rate: u64) {
+        let old = self.unit(unit).rate;
+        let rate = u32::try_from(rate).unwrap_or(u32::MAX);
+        let new = match (old, rate) {
+            (_, 0) => old,
+            (0, first) => first,
+            (old, rate) => {
+                u32::try_from((i64::from(old) * 3 + i64::from(rate) + 2) / 4).unwrap_or(rate).max(1)
             }
-        }
-        self.listed = map.units();
-        for rank in 0..map.units() as u32 {
-            let unit = map.unit(rank);
-            let (source, region) = (unit.key(), &map.regions()[usize::from(unit.region)].name);
-            if let Some(change) = self.list(&source, region, unit.data_type) {
-                changed.push((source, change));
-            }
-        }
-        changed
-    }
-
-    /// Adds a source or updates it, and says what that means for its owner.
-    fn list(&mut self, source: &SourceKey, region: &RegionName, data_type: DataType) -> Option<Change> {
-        let Some(slot) = self.slots.get_mut(source) else {
-            let slot = Slot {
-                region: region.clone(),
-                data_type,
-                owner: None,
-                listed: true,
-                last: None,
-                epoch: Epoch(0),
-            };
-            self.slots.insert(source.clone(), slot);
-            self.unowned.insert(source.clone());
-            return None;
         };
-        let change = if !slot.listed || slot.region != *region {
-            Some(Change::Release)
-        } else if slot.data_type != data_type {
-            Some(Change::Recheck)
-        } else {
-            None
-        };
-        slot.listed = true;
-        slot.region = region.clone();
-        slot.data_type = data_type;
-        change.filter(|_| slot.owner.is_some())
-    }
-
-    fn unlist(&mut self, source: &SourceKey) {
-        if let Some(slot) = self.slots.get_mut(source) {
-            slot.listed = false;
-            if slot.owner.is_none() {
-                self.slots.remove(source);
-                self.unowned.remove(source);
-            }
+        if new != old {
+            self.set_rate(unit, new);
         }
     }
 
-    /// Gives a source to a node; true if it was another's before. Ends a move, if one was under way.
-    pub(crate) fn assign(&mut self, source: &SourceKey, node: &NodeId, epoch: Epoch, since: Wall) -> bool {
-        self.disown(source);
-        let Some(slot) = self.slots.get_mut(source) else {
-            return false;
-        };
-        debug_assert!(epoch > slot.epoch, "epochs grow along a source");
-        slot.epoch = epoch;
-        slot.owner = Some(Owner { node: node.clone(), epoch, since, announced: false, held: false });
-        let moved = slot.last.replace(node.clone()).is_some_and(|last| last != *node);
-        self.unowned.remove(source);
-        self.owned.entry(node.clone()).or_default().insert(source.clone());
-        moved
-    }
-
-    /// The owner says that it holds the source.
-    pub(crate) fn hold(&mut self, source: &SourceKey) {
-        if let Some(owner) = self.slots.get_mut(source).and_then(|slot| slot.owner.as_mut()) {
-            owner.held = true;
-            owner.announced = true;
+    fn set_rate(&mut self, unit: u32, rate: u32) {
+        let holder = self.holder(unit);
+        self.uncount(holder, unit);
+        let old = std::mem::replace(&mut self.units[unit as usize].rate, rate);
+        self.count(holder, unit);
+        if self.is_listed(unit) {
+            let (sum, count) = &mut self.measured;
+            *sum = *sum + u64::from(rate) - u64::from(old);
+            *count = *count + usize::from(rate > 0) - usize::from(old > 0);
+        }
+        // Within a factor of two a copy of the map need not know.
+        if old.checked_ilog2() != rate.checked_ilog2() {
+            self.log(unit);
         }
     }
 
-    /// The owner did not say that it holds the source.
-    pub(crate) fn not_held(&mut self, source: &SourceKey) {
-        if let Some(owner) = self.slots.get_mut(source).and_then(|slot| slot.owner.as_mut()) {
-            owner.held = false;
+    /// The node whose load a unit counts for: where it is, or where it goes.
+    pub(crate) fn holder(&self, unit: u32) -> u32 {
+        self.moves.get(&unit).map_or(self.unit(unit).owner, |under_way| under_way.target)
+    }
+
+    fn count(&mut self, node: u32, unit: u32) {
+        let rate = self.unit(unit).rate;
+        let node = &mut self.nodes[node as usize];
+        node.count += 1;
+        node.measured += u64::from(rate);
+        node.unmeasured += u32::from(rate == 0);
+    }
+
+    fn uncount(&mut self, node: u32, unit: u32) {
+        let rate = self.unit(unit).rate;
+        let node = &mut self.nodes[node as usize];
+        node.count -= 1;
+        node.measured -= u64::from(rate);
+        node.unmeasured -= u32::from(rate == 0);
+    }
+
+    /// Weight of what a node will have once every move under way is done.
+    pub(crate) fn load(&self, node: u32) -> u64 {
+        let node = &self.nodes[node as usize];
+        node.measured + u64::from(node.unmeasured) * self.mean()
+    }
+
+    /// Takes a unit out of its node's list, and out of any move.
+    fn detach(&mut self, unit: u32) {
+        let holder = self.holder(unit);
+        self.uncount(holder, unit);
+        self.moves.remove(&unit);
+        let entry = &mut self.units[unit as usize];
+        entry.flags &= LOGGED;
+        let (owner, place) = (std::mem::replace(&mut entry.owner, NOBODY), entry.place);
+        let units = &mut self.nodes[owner as usize].units;
+        units.swap_remove(place as usize);
+        if let Some(&moved) = units.get(place as usize) {
+            self.units[moved as usize].place = place;
+        }
+    }
+
+    fn attach(&mut self, unit: u32, node: u32) {
+        let units = &mut self.nodes[node as usize].units;
+        let entry = &mut self.units[unit as usize];
+        (entry.owner, entry.place) = (node, units.len() as u32);
+        units.push(unit);
+        self.count(node, unit);
+    }
+
+    /// Gives a unit to a node. Ends a move, if one was under way.
+    pub(crate) fn assign(&mut self, unit: u32, node: u32, epoch: Epoch, now: Now) {
+        debug_assert!(epoch > self.unit(unit).epoch, "epochs grow along a unit");
+        self.detach(unit);
+        self.attach(unit, node);
+        let entry = &mut self.units[unit as usize];
+        (entry.epoch, entry.last, entry.since_ms) = (epoch, node, now.wall.as_ms());
+        self.log(unit);
+    }
+
+    /// Sets why the owner has a unit, and until when it rests.
+    pub(crate) fn explain(&mut self, unit: u32, why: MoveWhy, rests_until: Mono) {
+        let entry = &mut self.units[unit as usize];
+        (entry.why, entry.rests_until) = (why, rests_until);
+    }
+
+    /// The owner says that it holds the unit.
+    pub(crate) fn hold(&mut self, unit: u32) {
+        let entry = &mut self.units[unit as usize];
+        let known = entry.is(HELD);
+        entry.flags |= HELD | ANNOUNCED;
+        if !known {
+            self.log(unit);
+        }
+    }
+
+    /// The owner did not say that it holds the unit.
+    pub(crate) fn not_held(&mut self, unit: u32) {
+        let entry = &mut self.units[unit as usize];
+        if entry.is(HELD) {
+            entry.flags &= !HELD;
+            self.log(unit);
         }
     }
 
     /// An answer with this grant goes out.
-    pub(crate) fn announce(&mut self, source: &SourceKey) {
-        if let Some(owner) = self.slots.get_mut(source).and_then(|slot| slot.owner.as_mut()) {
-            owner.announced = true;
-        }
+    pub(crate) fn announce(&mut self, unit: u32) {
+        self.units[unit as usize].flags |= ANNOUNCED;
     }
 
-    /// Takes a source from its owner once that has let go. Returns true if it never knew of it, so that the source
-    /// can go to another at once.
-    pub(crate) fn start_move(&mut self, source: &SourceKey, target: Option<NodeId>) -> bool {
-        let Some(owner) = self.slots.get(source).and_then(|slot| slot.owner.as_ref()) else {
+    /// Takes a unit from its owner once that has let go. Returns true if it never knew of it, so that the unit can go to
+    /// another at once.
+    pub(crate) fn start_move(&mut self, unit: u32, target: u32, why: MoveWhy) -> bool {
+        if self.unit(unit).owner == NOBODY {
             return false;
-        };
-        let unknown = !owner.announced;
-        self.moves.insert(source.clone(), target);
+        }
+        let holder = self.holder(unit);
+        self.uncount(holder, unit);
+        self.moves.insert(unit, Move { target, why });
+        self.count(target, unit);
+        let entry = &mut self.units[unit as usize];
+        entry.flags |= LEAVING;
+        let unknown = !entry.is(ANNOUNCED);
+        self.log(unit);
         unknown
     }
 
-    /// Nobody owns the source any more. Returns the node that was to get it next.
-    pub(crate) fn release(&mut self, source: &SourceKey) -> Option<NodeId> {
-        let target = self.moves.get(source).cloned().flatten();
-        self.disown(source);
-        let slot = self.slots.get(source)?;
-        if slot.listed {
-            self.unowned.insert(source.clone());
-            target
-        } else {
-            self.slots.remove(source);
-            None
+    /// Nobody owns the unit any more: because of `why`, unless a move had begun for another reason. Returns the node that
+    /// was to get it next, or nobody.
+    pub(crate) fn release(&mut self, unit: u32, why: MoveWhy) -> u32 {
+        let under_way = self.moves.get(&unit).copied();
+        self.detach(unit);
+        if !self.is_listed(unit) {
+            let key = self.key(unit);
+            self.unlisted_of.remove(&key);
+            self.log.gone(key);
+            return NOBODY;
         }
-    }
-
-    fn disown(&mut self, source: &SourceKey) {
-        self.moves.remove(source);
-        let Some(owner) = self.slots.get_mut(source).and_then(|slot| slot.owner.take()) else {
-            return;
-        };
-        if let Some(sources) = self.owned.get_mut(&owner.node) {
-            sources.remove(source);
-            if sources.is_empty() {
-                self.owned.remove(&owner.node);
-            }
-        }
+        self.attach(unit, NOBODY);
+        self.units[unit as usize].why = under_way.map_or(why, |under_way| under_way.why);
+        self.released.push(unit);
+        self.log(unit);
+        under_way.map_or(NOBODY, |under_way| under_way.target)
     }
 
     /// A node is gone: moves to it lose their target, and what it owned is released and returned, each with the node
-    /// that was to get it next.
-    pub(crate) fn release_all(&mut self, node: &NodeId) -> Vec<(SourceKey, Option<NodeId>)> {
-        for target in self.moves.values_mut() {
-            if target.as_ref() == Some(node) {
-                *target = None;
+    /// that was to get it next. What it is only presumed to own stays.
+    pub(crate) fn release_all(&mut self, node: u32, why: MoveWhy) -> Vec<(u32, u32)> {
+        self.forget_target(node);
+        let mut units = self.owned(node).to_vec();
+        units.retain(|&unit| !self.is_presumed(unit));
+        units.sort_unstable();
+        units.into_iter().map(|unit| (unit, self.release(unit, why))).collect()
+    }
+
+    /// Moves to a node lose their target.
+    fn forget_target(&mut self, node: u32) {
+        let to_it: Vec<u32> = self
+            .moves
+            .iter()
+            .filter(|(_, under_way)| under_way.target == node)
+            .map(|(unit, _)| *unit)
+            .collect();
+        for unit in to_it {
+            self.uncount(node, unit);
+            self.count(NOBODY, unit);
+            if let Some(under_way) = self.moves.get_mut(&unit) {
+                under_way.target = NOBODY;
             }
         }
-        let sources: Vec<SourceKey> = self.owned(node).cloned().collect();
-        sources
-            .into_iter()
-            .map(|source| {
-                let target = self.release(&source);
-                (source, target)
-            })
-            .collect()
+    }
+
+    /// A copy of the map says who owns a unit: to be confirmed by the owner itself.
+    pub(crate) fn presume(&mut self, unit: u32, owner: Option<(u32, &OwnerState)>) {
+        self.detach(unit);
+        match owner {
+            Some((node, state)) => {
+                self.attach(unit, node);
+                let entry = &mut self.units[unit as usize];
+                (entry.epoch, entry.last, entry.since_ms) = (state.epoch, node, state.since_ms);
+                entry.why = state.why;
+                entry.flags |= PRESUMED;
+            }
+            None => self.attach(unit, NOBODY),
+        }
+        self.log(unit);
+    }
+
+    /// The presumed owner says itself that it holds the unit, with this epoch.
+    pub(crate) fn confirm(&mut self, unit: u32, epoch: Epoch, rests_until: Mono) {
+        let entry = &mut self.units[unit as usize];
+        entry.flags &= !PRESUMED;
+        entry.rests_until = rests_until;
+        entry.epoch = entry.epoch.max(epoch);
+    }
+
+    /// Every owner is presumed only, and no move is under way: another leadership begins.
+    pub(crate) fn presume_all(&mut self) {
+        for unit in std::mem::take(&mut self.moves) {
+            self.uncount(unit.1.target, unit.0);
+            self.count(self.unit(unit.0).owner, unit.0);
+        }
+        for unit in self.units.iter_mut().filter(|unit| unit.owner != NOBODY) {
+            unit.flags = (unit.flags & LOGGED) | PRESUMED;
+        }
+    }
+
+    fn log(&mut self, unit: u32) {
+        let entry = &mut self.units[unit as usize];
+        if !entry.is(LOGGED) && self.log.changed(unit) {
+            entry.flags |= LOGGED;
+        }
+    }
+
+    /// When the owner got a unit, milliseconds since the Unix epoch.
+    pub(crate) fn since_ms(&self, unit: u32) -> i64 {
+        self.unit(unit).since_ms
+    }
+
+    /// Name of a unit as it travels.
+    pub(crate) fn key(&self, unit: u32) -> SourceKey {
+        match (unit as usize).checked_sub(self.map.units()) {
+            None => self.map.unit(unit).key(),
+            Some(index) => self.unlisted[index].key.clone(),
+        }
+    }
+
+    /// Where a unit's queue is.
+    pub(crate) fn region(&self, unit: u32) -> &RegionName {
+        match (unit as usize).checked_sub(self.map.units()) {
+            None => &self.map.regions()[usize::from(self.map.needs(unit).0)].name,
+            Some(index) => &self.unlisted[index].region,
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use kinetic_wire::{
 };
 
 use crate::lease::Leases;
+use crate::placing::Placing;
 use crate::table::Table;
 
 /// Everything at once.
@@ -81,7 +82,7 @@ pub struct OwnerView {
     pub leaving: bool,
 }
 
-pub(crate) fn analyzers(leases: &Leases, table: &Table) -> Vec<AnalyzerView> {
+pub(crate) fn analyzers(leases: &Leases, placing: &Placing) -> Vec<AnalyzerView> {
     let view = |(node, lease): (&NodeId, &crate::lease::Lease)| AnalyzerView {
         node: node.clone(),
         inc: lease.inc,
@@ -94,23 +95,22 @@ pub(crate) fn analyzers(leases: &Leases, table: &Table) -> Vec<AnalyzerView> {
         lag_ms: lease.lag_ms,
         schema: lease.schema.clone(),
         draining: lease.draining,
-        owned: table.owned(node).count(),
+        owned: placing.owned_by(node),
     };
     leases.iter().map(view).collect()
 }
 
 pub(crate) fn sources(table: &Table) -> Vec<SourceView> {
-    let view = |(source, slot): (&SourceKey, &crate::table::Slot)| SourceView {
-        source: source.clone(),
-        region: slot.region.clone(),
-        data_type: slot.data_type,
-        owner: slot.owner.as_ref().map(|owner| OwnerView {
-            node: owner.node.clone(),
+    let view = |unit: u32| {
+        let state = table.state(unit);
+        let owner = state.owner.map(|owner| OwnerView {
+            node: owner.node,
             epoch: owner.epoch,
-            since: owner.since,
+            since: Wall::from_ms(owner.since_ms),
             held: owner.held,
-            leaving: table.is_leaving(source),
-        }),
+            leaving: owner.leaving,
+        });
+        SourceView { source: state.source, region: state.region, data_type: state.data_type, owner }
     };
-    table.iter().map(view).collect()
+    table.after(None).map(view).collect()
 }

@@ -166,6 +166,7 @@ impl Broker {
             }
             Up::Ack { tag, multiple } => self.ack(now, conn, tag, multiple),
             Up::Reject { tag } => self.reject(now, conn, tag),
+            Up::Peek { queue } => self.peek(conn, &queue),
             Up::Reply { to, correlation, body } => {
                 // A requester that is gone is not missed: direct reply-to promises nothing.
                 if self.channels.contains_key(&to) {
@@ -256,7 +257,9 @@ impl Broker {
     }
 
     fn cancel(&mut self, now: Time, conn: ConnId) {
-        let Some(name) = self.channels.get_mut(&conn).and_then(|channel| channel.queue.take()) else { return };
+        let Some(name) = self.channels.get_mut(&conn).and_then(|channel| channel.queue.take()) else {
+            return;
+        };
         let Some(queue) = self.queues.get_mut(&name) else { return };
         queue.consumers.retain(|consumer| consumer.conn != conn);
         if queue.consumers.is_empty() && queue.options.auto_delete {
@@ -357,6 +360,19 @@ impl Broker {
             self.dead_letter(now, &name, &item, Gone::Refused);
             self.dispatch(now, &name);
         }
+    }
+
+    fn peek(&mut self, conn: ConnId, name: &str) {
+        let taken =
+            self.queues.get_mut(name).map(|queue| std::mem::take(&mut queue.ready)).unwrap_or_default();
+        let messages = taken.iter().map(|item| Rc::clone(&item.message)).collect();
+        if let Some(channel) = self.channels.get_mut(&conn) {
+            for item in taken {
+                channel.tag += 1;
+                channel.unsettled.insert(channel.tag, (name.to_owned(), item));
+            }
+        }
+        self.out.push((conn, Down::Peeked(messages)));
     }
 
     fn settled(&mut self, name: &str, conn: ConnId) {

@@ -3,6 +3,8 @@
 pub(crate) mod clock;
 pub(crate) mod file;
 pub(crate) mod history_db;
+pub(crate) mod parent;
+pub(crate) mod provision;
 pub(crate) mod smtp;
 pub(crate) mod smtp_sink;
 pub(crate) mod statsd_socket;

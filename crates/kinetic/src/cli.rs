@@ -166,6 +166,21 @@ pub(crate) struct Redirector {
     /// How to lead
     #[command(flatten)]
     pub(crate) lease: Lease,
+    /// Start and stop analyzers, only say what would be done, or leave it: instead of what the schema's
+    /// `provisioner` says (docs/operations/provisioning.md)
+    #[arg(long, value_name = "MODE")]
+    pub(crate) provision: Option<Provision>,
+}
+
+/// What becomes of the decisions about the size of the fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Provision {
+    /// Carried out
+    On,
+    /// Logged and counted
+    DryRun,
+    /// None are made
+    Off,
 }
 
 /// Lease times.
@@ -201,6 +216,9 @@ pub(crate) struct Analyzer {
     /// Relative capacity
     #[arg(long, default_value_t = 100)]
     pub(crate) capacity: u32,
+    /// Leave when standard input, a pipe, is closed: whoever started this has ended
+    #[arg(long, hide = true)]
+    pub(crate) until_stdin_ends: bool,
 }
 
 /// `kinetic alert`
@@ -417,8 +435,13 @@ pub(crate) struct Tap {
 Examples:
   kinetic bench                                     embedded broker
   kinetic bench --amqp amqp://guest:guest@127.0.0.1 RabbitMQ
-  kinetic bench --millions 4 --json --peer          and the script that one would write instead")]
+  kinetic bench --millions 4 --json --peer          and the script that one would write instead
+  kinetic bench redirector                          the redirector alone, with a million customers")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Bench {
+    /// One part alone, instead of the whole line
+    #[command(subcommand)]
+    pub(crate) part: Option<BenchPart>,
     /// Samples to publish, in millions
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub(crate) millions: u32,
@@ -437,6 +460,34 @@ pub(crate) struct Bench {
     /// Bytes of a message
     #[arg(long, value_name = "BYTES", default_value_t = 1400, value_parser = clap::value_parser!(u32).range(100..=1_048_576))]
     pub(crate) body_bytes: u32,
+}
+
+/// Parts that can be measured alone.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchPart {
+    /// The redirector's map in this process: locate answers, memory, placing after a loss
+    Redirector(BenchRedirector),
+}
+
+/// `kinetic bench redirector`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kinetic bench redirector
+  kinetic bench redirector --customers 100000 --analyzers 100 --json")]
+pub(crate) struct BenchRedirector {
+    /// Customers in the map, each with one source
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) customers: u32,
+    /// Analyzers that share them
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..=10_000))]
+    pub(crate) analyzers: u32,
+    /// Questions asked
+    #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
+    pub(crate) questions: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `kinetic bench-drain`

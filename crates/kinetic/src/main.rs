@@ -82,6 +82,9 @@ fn run(command: Command) -> anyhow::Result<u8> {
             clap_complete::generate(shell, &mut Cli::command(), "kinetic", &mut std::io::stdout());
             Ok(0)
         }
+        Command::Bench(cli::Bench { part: Some(cli::BenchPart::Redirector(args)), .. }) => {
+            cmd::bench::redirector(&args)
+        }
         other => {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             if matches!(other, Command::Analyzer(_) | Command::BenchDrain(_)) {

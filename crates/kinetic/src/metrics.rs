@@ -44,10 +44,19 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter alerts_dropped: "Alert events dropped because too many were waiting for the broker.",
         gauge alerts_pending: "Alert events published and not confirmed yet.",
         counter fenced: "Times that all sources were let go because the lease could not be trusted any more.",
+        counter probes: "Messages sent to itself through sources' queues, to prove silence or to be sure of a source.",
+        counter probes_failed: "Of those, that did not come back in time while nothing else came either.",
+        counter degraded_lost: "Sources let go because without a lease the broker did not answer for them.",
+        counter nudges: "Times a redirector asked for a heartbeat.",
+        counter witness_lost: "Times that the message of the witness queue was lost.",
+        counter alerts_withheld: "Alert events held back for a while because the witness was lost.",
         counter requests_failed: "Requests to the redirector that were not answered.",
         counter replies_ignored: "Answers of the redirector that made no sense or came from an older term.",
     });
     metrics.extend(parts(stats));
+    let witness = if stats.witness { 1.0 } else { 0.0 };
+    let help = "1 while the broker bears witness that this node's connection stands.";
+    metrics.push(Metric::gauge("kinetic_analyzer_witness", help, witness));
     let degraded = if stats.degraded { 1.0 } else { 0.0 };
     let help = "1 while the lease has lapsed unanswered and the node goes on with what it owns.";
     metrics.push(Metric::gauge("kinetic_analyzer_degraded", help, degraded));
@@ -137,6 +146,12 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         counter mails_refused: "Mails refused for good.",
         counter mails_expired: "Mails given up.",
         counter attempts_unknown: "Reports about attempts that were not under way.",
+        counter beacons: "Signs of life of nodes that are watched.",
+        counter beacons_malformed: "Messages of kin.alive that are no sign of life.",
+        counter beacons_refused: "Signs of life of nodes that are not watched because the table was full.",
+        counter nodes_forgotten: "Nodes silent for so long that they are not waited for any more.",
+        gauge nodes: "Nodes watched.",
+        gauge nodes_silent: "Of these, silent.",
         gauge alerts: "Alerts followed.",
         gauge alerts_firing: "Alerts firing.",
         gauge groups: "Groups of alerts.",
@@ -169,6 +184,34 @@ pub(crate) fn redirector(stats: &kinetic_redirector::stats::Stats) -> Vec<Metric
         metrics.push(
             Metric::counter("kinetic_redirector_refusals", "Requests refused.", *count).with("code", code),
         );
+    }
+    metrics
+}
+
+/// The provisioner's numbers. `leads`: decisions are made here.
+pub(crate) fn provision(
+    status: &kinetic_redirector::fleet::Status,
+    counts: &crate::shell::provision::Counts,
+    leads: bool,
+) -> Vec<Metric> {
+    let mut metrics = numbers!(status, "kinetic_provision", {
+        gauge wanted: "Provisioned analyzers that there should be.",
+        gauge running: "Provisioned analyzers that have registered.",
+        gauge starting: "Provisioned analyzers that have not registered yet.",
+        gauge draining: "Provisioned analyzers that are losing their sources.",
+        gauge stopping: "Provisioned analyzers that are to be gone.",
+        gauge failures: "Starts that failed since the last that did not.",
+        counter failed: "Starts that came to nothing, and analyzers that ended soon after.",
+    });
+    let held = if status.held.is_some() { 1.0 } else { 0.0 };
+    let help = "1 while another analyzer is wanted and cannot be started now.";
+    metrics.push(Metric::gauge("kinetic_provision_held", help, held));
+    let help = "1 while this redirector leads and decides about the fleet.";
+    metrics.push(Metric::gauge("kinetic_provision_leads", help, if leads { 1.0 } else { 0.0 }));
+    for ((action, outcome), count) in counts {
+        let help = "What the provisioner was told, by how it went; planned: a dry run.";
+        let metric = Metric::counter("kinetic_provision_actions", help, *count);
+        metrics.push(metric.with("action", *action).with("outcome", *outcome));
     }
     metrics
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use kinetic_alert::machine::AlertConfig;
 use kinetic_amqp::{Address, Secret};
 use kinetic_analyzer::machine::AnalyzerConfig;
-use kinetic_redirector::machine::RedirectorConfig;
+use kinetic_redirector::machine::{PlacingConfig, RedirectorConfig};
 use kinetic_schema::Schema;
 use kinetic_wire::{Incarnation, Limits, NodeId, Serves};
 use tokio::task::{AbortHandle, JoinSet};
@@ -146,6 +146,7 @@ impl Shared {
             locate_ttl: Duration::from_secs(300),
             limits: Limits { message_bytes: 1 << 20, batch_ms: 1_000 },
             seed: rand::random(),
+            placing: PlacingConfig::default(),
         };
         redirector::Setup {
             config,
@@ -154,6 +155,7 @@ impl Shared {
             state_file: self.data_dir.join("redirector.json"),
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
+            fleet: None,
         }
     }
 

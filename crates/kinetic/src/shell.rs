@@ -5,4 +5,5 @@ pub(crate) mod alert;
 pub(crate) mod analyzer;
 pub(crate) mod broker;
 pub(crate) mod follow;
+pub(crate) mod provision;
 pub(crate) mod redirector;

@@ -16,6 +16,8 @@ const DEAD_LETTER_BYTES_MAX: u64 = 64 << 20;
 const ALERTS_MAX: u64 = 1_000_000;
 /// Snapshots kept of one source.
 pub(crate) const SNAPSHOTS_MAX: u64 = 8;
+/// Signs of life that wait for the alert node: of the largest installation, some seconds' worth.
+const BEACONS_MAX: u64 = 50_000;
 /// Requests that wait for the redirector; older ones have expired anyway.
 const REQUESTS_MAX: u64 = 100_000;
 /// Parts that a source can have, in any revision.
@@ -135,6 +137,24 @@ pub(crate) fn schema_notices() -> Topology {
 pub(crate) fn schema_notices_subscription() -> Topology {
     let mut topology = schema_notices();
     topology.bindings.push(binding(names::SCHEMA_EXCHANGE, "", ""));
+    topology
+}
+
+/// Signs of life.
+pub(crate) fn alive() -> Topology {
+    Topology { exchanges: vec![exchange(names::ALIVE_EXCHANGE, ExchangeKind::Fanout)], ..Topology::default() }
+}
+
+/// Signs of life, and a server-named queue that gets them. One that is read late says nothing any more.
+pub(crate) fn alive_subscription() -> Topology {
+    let mut topology = alive();
+    let args = QueueArgs {
+        max_length: Some(BEACONS_MAX),
+        overflow: Some(Overflow::DropHead),
+        ..QueueArgs::default()
+    };
+    topology.queues.push(Queue { args, ..Queue::default() });
+    topology.bindings.push(binding(names::ALIVE_EXCHANGE, "", ""));
     topology
 }
 

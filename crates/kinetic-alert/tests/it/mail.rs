@@ -76,6 +76,31 @@ fn last_mail() {
     assert_snapshot!(email.text);
 }
 
+#[test]
+fn a_silent_feed_is_told_of_in_its_own_words() {
+    let mut world = world();
+    let silence = |origin: &str, state, end_s: i64| {
+        let mut event = event(origin, state, end_s);
+        (event.numbers, event.value_kind) = (None, "silence".to_owned());
+        event
+    };
+    world.push_at(60.0, &silence("web-7", AlertState::Firing, 60));
+    world.push_at(60.0, &silence("web-8", AlertState::Firing, 60));
+    world.push_at(80.0, &silence("web-8", AlertState::Resolved, 75));
+    world.push_at(95.0, &silence("web-7", AlertState::Resolved, 93));
+    world.run_until(120.0);
+    let heads: Vec<String> = world
+        .inbox
+        .iter()
+        .map(|(_, email)| {
+            let text: Vec<&str> = email.text.lines().take_while(|line| !line.starts_with("Rule")).collect();
+            format!("{}\n\n{}", email.subject, text.join("\n"))
+        })
+        .collect();
+    assert_snapshot!(heads.join("\n=====\n"));
+    assert!(!world.inbox[0].1.html.contains("Deviations"));
+}
+
 fn hostile() -> Vec<(&'static str, String)> {
     vec![
         ("crlf", "web\r\nBcc: victim@elsewhere.example\r\n\r\n<p>".to_owned()),

@@ -6,4 +6,5 @@ mod crash;
 mod intake;
 mod mail;
 mod timeline;
+mod watchdog;
 mod world;

@@ -417,6 +417,8 @@ impl World {
                     let firing: Vec<String> = firing.iter().map(short).collect();
                     format!("{} settled {to} {firing:?}", Self::secs(*at))
                 }
+                Record::NodeKnown { at, node, .. } => format!("{} known {node}", Self::secs(*at)),
+                Record::NodeGone { at, node, .. } => format!("{} gone {node}", Self::secs(*at)),
             };
             writeln!(lines, "{} {line}", seq.0).unwrap();
         }

@@ -22,6 +22,7 @@ async fn all_stories(address: Address) {
     stories::a_source_is_split_and_joined_again(address.clone()).await;
     stories::requests_are_answered(address.clone()).await;
     stories::messages_are_pushed(address.clone()).await;
+    stories::the_broker_bears_witness(address.clone()).await;
     stories::a_wrong_password_is_reported(address.clone()).await;
     stories::refusals_say_what_to_do(address).await;
 }

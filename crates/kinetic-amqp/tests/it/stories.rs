@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use kinetic_amqp::{
     Address, AmqpError, Binding, ConsumeOptions, Consumer, Delivery, Event, Exchange, ExchangeKind,
     Leftovers, Outcome, PublishError, Publisher, Queue, QueueArgs, RpcClient, RpcFailed, RpcServer, Settle,
-    Topology, declare, delete_queue, peek, queue_depth, remove,
+    Topology, Watcher, declare, delete_queue, peek, queue_depth, remove,
 };
 use kinetic_wire::{Envelope, Wall};
 
@@ -433,6 +433,56 @@ pub(crate) async fn messages_are_pushed(address: Address) {
     assert_eq!(soon("the server goes on", futures_util::future::join(serve, ask)).await.1, Ok(vec![1]));
     next.close().await;
     server.close().await;
+}
+
+/// Somebody holds the message of a queue of its own: while its connection stands a watcher hears nothing, when it ends, at once;
+/// the message goes back, and the queue goes with its last consumer. A queue that nobody consumes is reported at once.
+pub(crate) async fn the_broker_bears_witness(address: Address) {
+    let queue = |name: &str| Queue {
+        name: name.to_owned(),
+        auto_delete: true,
+        args: QueueArgs { single_active_consumer: true, ..QueueArgs::default() },
+        ..Queue::default()
+    };
+    let publisher = Publisher::start(address.clone(), Topology::default(), 8);
+    let hold = async |name: &str| {
+        let topology = Topology { queues: vec![queue(name)], ..Topology::default() };
+        let options =
+            ConsumeOptions { queue: name.to_owned(), topology, prefetch: 1, ..ConsumeOptions::default() };
+        let mut holder = Consumer::start(address.clone(), options);
+        subscribed(&mut holder).await;
+        publisher.publish("", name, &Envelope::default(), name.to_owned(), true).await.unwrap();
+        assert_eq!(delivery(&mut holder).await.body(), name.as_bytes());
+        holder
+    };
+    let quiet = async |watcher: &mut Watcher| {
+        tokio::time::timeout(Duration::from_millis(300), watcher.handed()).await.is_err()
+    };
+    let mut watcher = Watcher::start(address.clone());
+    let (one, two) = (hold("witness.1").await, hold("witness.2").await);
+    for name in ["witness.1", "witness.2", "witness.3"] {
+        watcher.watch(queue(name)).await;
+    }
+    assert_eq!(soon("nobody holds the third", watcher.handed()).await, "witness.3");
+    assert!(quiet(&mut watcher).await);
+    // Cut, not closed: as when a process is killed.
+    drop(one);
+    assert_eq!(soon("the end of the first", watcher.handed()).await, "witness.1");
+    two.close().await;
+    assert_eq!(soon("the end of the second", watcher.handed()).await, "witness.2");
+    assert!(quiet(&mut watcher).await, "each is reported once");
+    for name in ["witness.1", "witness.2", "witness.3"] {
+        assert_eq!(queue_depth(&address, name).await.unwrap(), None, "{name} is gone with its last consumer");
+    }
+    // The holder comes back; a watch that was ended reports nothing.
+    let again = hold("witness.1").await;
+    watcher.watch(queue("witness.1")).await;
+    watcher.unwatch("witness.1").await;
+    assert!(quiet(&mut watcher).await);
+    drop(again);
+    assert!(quiet(&mut watcher).await);
+    soon("the close", watcher.close()).await;
+    publisher.close().await;
 }
 
 /// The wrong password, on every kind of connection.

@@ -26,8 +26,9 @@ use crate::plan::{self, Plan};
 pub(super) enum Role {
     /// It judges what it reads.
     Whole,
-    /// It is a part: it forwards what it reads. By length: through where it has said that its windows are closed.
-    Part { said: BTreeMap<i64, i64> },
+    /// It is a part: it forwards what it reads. By length: through where it has said that its windows are closed. And since when
+    /// it is read.
+    Part { said: BTreeMap<i64, i64>, since: Option<i64> },
     /// It is split into so many parts, and judges what they forward. By lane: what they have closed.
     Owner { parts: u16, merges: BTreeMap<usize, Merge>, epochs: Epochs },
 }
@@ -36,7 +37,7 @@ impl Role {
     pub(super) fn of(key: &SourceKey, plan: &Plan) -> Self {
         match (key.part, plan.partitions) {
             // Also one beyond the number: an earlier revision had it, and what is left in its queue is to be read.
-            (1.., _) => Self::Part { said: BTreeMap::new() },
+            (1.., _) => Self::Part { said: BTreeMap::new(), since: None },
             (0, 0 | 1) => Self::Whole,
             (0, parts) => Self::Owner { parts, merges: BTreeMap::new(), epochs: Epochs::default() },
         }
@@ -55,6 +56,18 @@ impl Role {
         matches!(self, Self::Part { .. })
     }
 
+    /// A part's subscription is active, by the wall clock.
+    pub(super) fn begin(&mut self, now: i64) {
+        if let Self::Part { since, .. } = self {
+            since.get_or_insert(now);
+        }
+    }
+
+    /// Since when a part is read.
+    pub(super) fn since(&self) -> Option<i64> {
+        if let Self::Part { since, .. } = self { *since } else { None }
+    }
+
     /// For how long windows may have to stay open beyond lateness, nanoseconds.
     pub(super) fn waits(&self) -> i64 {
         if matches!(self, Self::Owner { .. }) { plan::nanos(PARTS_WAIT) } else { 0 }
@@ -64,7 +77,7 @@ impl Role {
     pub(super) fn resume(&mut self, lanes: &[Lane], snapshot: &Snapshot) {
         match self {
             Self::Whole => {}
-            Self::Part { said } => {
+            Self::Part { said, .. } => {
                 let closed = snapshot.lanes.iter().filter_map(|lane| Some((lane.length_ns, lane.closed_ns?)));
                 said.extend(closed.filter(|(length, _)| lanes.iter().any(|lane| lane.length == *length)));
             }
@@ -174,7 +187,7 @@ impl Source {
         let (length, closed) = (self.lanes[index].length, self.lanes[index].closed);
         match &mut self.role {
             Role::Whole => {}
-            Role::Part { said } => {
+            Role::Part { said, .. } => {
                 if self.lanes[index].is_used && said.get(&length).is_none_or(|said| *said < closed) {
                     self.forward(index, closed, Vec::new(), None, shared);
                 }
@@ -204,7 +217,7 @@ impl Source {
         traceparent: Option<String>,
         shared: &mut Shared<'_>,
     ) {
-        let Role::Part { said } = &mut self.role else { return };
+        let Role::Part { said, .. } = &mut self.role else { return };
         let length_ns = self.lanes[index].length;
         let head = Partial {
             v: PARTIAL_VERSION,

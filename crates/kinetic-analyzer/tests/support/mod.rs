@@ -86,6 +86,7 @@ pub fn config() -> AnalyzerConfig {
         inc: Incarnation(Uuid::from_u128(1)),
         serves: Serves::default(),
         capacity: 100,
+        zone: None,
         held_max: 10_000,
         series_max: 100_000,
         seed: 7,
@@ -125,6 +126,8 @@ pub struct World {
     pub effects: Vec<Effect>,
     pub answers: bool,
     pub confirms: bool,
+    /// Probes come back.
+    pub connected: bool,
     pub grants: Vec<Grant>,
     pub token: u64,
     pub slot: Option<Slot>,
@@ -140,11 +143,12 @@ impl World {
     pub fn with(config: AnalyzerConfig, schema: Schema) -> Self {
         let now = Now { mono: Mono(1_000_000_000), wall: Wall::from_secs(START) };
         Self {
-            analyzer: Analyzer::new(config, Arc::new(schema), "rev1".into()),
+            analyzer: Analyzer::new(config, Arc::new(schema), "rev1"),
             now,
             effects: Vec::new(),
             answers: true,
             confirms: true,
+            connected: true,
             grants: vec![grant(1)],
             token: 0,
             slot: None,
@@ -161,7 +165,7 @@ impl World {
 
     /// Another process of the same installation, which takes over the source under a new epoch.
     pub fn succeed(&mut self, schema: Schema, epoch: u64) {
-        self.analyzer = Analyzer::new(config(), Arc::new(schema), "rev1".into());
+        self.analyzer = Analyzer::new(config(), Arc::new(schema), "rev1");
         self.grants = vec![grant(epoch)];
         self.slot = None;
     }
@@ -178,6 +182,7 @@ impl World {
                     self.slot = Some(slot);
                     self.recall(slot)
                 }
+                Effect::Probe { slot, .. } if self.connected => self.send(Input::Probed { slot, ok: true }),
                 Effect::Keep { slot, seq, body, .. } if self.confirms => {
                     self.snapshots.push(body);
                     self.send(Input::Kept { slot, seq })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_redirector::machine::{
-    Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken, Stored,
+    Effect, Input, Map, MapBuilder, PlacingConfig, Redirector, RedirectorConfig, ReplyToken, Stored,
 };
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
@@ -28,6 +28,7 @@ pub(crate) fn config(listen: Duration) -> RedirectorConfig {
         locate_ttl: Duration::from_secs(300),
         limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
         seed: 7,
+        placing: PlacingConfig::default(),
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kinetic_redirector::machine::{Input, Map};
+use kinetic_redirector::machine::{Input, Map, RedirectorConfig};
 use kinetic_wire::names::rpc;
 use kinetic_wire::{Epoch, Incarnation, LeaseReply, Mono, RpcCode, SourceKey};
 use proptest::prelude::*;
@@ -47,6 +47,14 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::DiskBack),
         2 => node().prop_map(Op::Replay),
     ]
+}
+
+/// Moves are not held back, so that there are many.
+fn hasty(listen: Duration) -> RedirectorConfig {
+    let mut config = config(listen);
+    config.placing.budget.percent = 100;
+    config.placing.dwell = Duration::from_secs(1);
+    config
 }
 
 fn maps(which: usize) -> Map {
@@ -135,7 +143,7 @@ struct Sim {
 impl Sim {
     fn new(listen: Duration) -> Self {
         let nodes = (0..NODES).map(|node| Analyzer::new(node, node as u128 + 1)).collect();
-        let world = World::new(config(listen), maps(0));
+        let world = World::new(hasty(listen), maps(0));
         Self { world, nodes, lives: NODES as u128, map: 0, epochs: BTreeMap::new() }
     }
 

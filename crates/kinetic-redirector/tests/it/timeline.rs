@@ -246,7 +246,9 @@ fn a_full_table_refuses_and_says_so() {
 
 #[test]
 fn a_new_analyzer_takes_only_what_is_beyond_the_bound() {
-    let mut world = World::new(config(Duration::ZERO), wide_map(40));
+    let mut config = config(Duration::ZERO);
+    config.placing.budget.percent = 100;
+    let mut world = World::new(config, wide_map(40));
     let (mut a, mut b) = (Peer::new("a", 1), Peer::new("b", 2));
     assert_eq!(world.register(&mut a).expect("a lease").grant.len(), 40);
     world.register(&mut b).expect("a lease");

@@ -58,6 +58,12 @@ pub(crate) fn secret_or_new(path: &Path, make: impl FnOnce() -> String) -> Resul
     Ok(secret)
 }
 
+/// A secret of ours in a file that only its owner may read, whatever was there before.
+pub(crate) fn write_secret(path: &Path, secret: &str) -> Result<()> {
+    // Temporary files are made with mode 600, and keep it when they are moved into place.
+    write_atomically(path, format!("{secret}\n").as_bytes())
+}
+
 /// Makes a folder and those above it.
 pub(crate) fn make_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))

@@ -108,6 +108,8 @@ fn columns(record: &Record) -> (Wall, &'static str, Option<&str>) {
         Record::MailEnded { at, .. } => (*at, "mail_ended", None),
         Record::Stale { at, .. } => (*at, "stale", None),
         Record::Settled { at, .. } => (*at, "settled", None),
+        Record::NodeKnown { at, .. } => (*at, "node_known", None),
+        Record::NodeGone { at, .. } => (*at, "node_gone", None),
     }
 }
 

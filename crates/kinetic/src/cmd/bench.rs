@@ -5,6 +5,7 @@
 
 mod drain;
 mod load;
+mod redirector;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 pub(crate) use self::drain::run as drain;
+pub(crate) use self::redirector::run as redirector;
 
 use crate::node::{self, Roles, Shared};
 use crate::telemetry::Telemetry;

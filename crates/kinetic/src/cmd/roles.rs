@@ -7,10 +7,13 @@ use anyhow::{Context, Result};
 use kinetic_agent::machine::AgentConfig;
 use kinetic_wire::{DataType, Endpoint, Login, NodeId, Serves, names};
 
+use crate::adapter::parent;
+use crate::adapter::provision::Launch;
 use crate::adapter::statsd_socket::StatsdSocket;
 use crate::cli;
 use crate::node::{self, Roles, Shared};
 use crate::shell;
+use crate::shell::provision::Fleet;
 use crate::telemetry::Telemetry;
 
 /// Everything that the roles have in common: data directory, schema, metrics.
@@ -53,9 +56,34 @@ pub(crate) async fn redirector(args: cli::Redirector) -> Result<()> {
     // A lease is up to a tenth longer than asked for (its jitter); an owner must have had the time to speak up.
     let listen = if first_start { Duration::ZERO } else { ttl + ttl / 10 + grace };
     let advertise = common.shared.control.uris.clone();
-    let setup = common.shared.redirector(ttl, grace, listen, advertise);
+    let mut setup = common.shared.redirector(ttl, grace, listen, advertise);
+    let fleet = (args.provision != Some(cli::Provision::Off)).then(|| {
+        let (port, fleet) = shell::provision::channel();
+        setup.fleet = Some(port);
+        fleet
+    });
     common.roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
+    if let Some(fleet) = fleet {
+        let setup = provision(&args, &common.shared, fleet)?;
+        // Stopped first: its children drain while there is a redirector that answers them.
+        common.roles.start("provisioner", |shutdown| shell::provision::run(setup, shutdown));
+    }
     common.run(args.node.metrics).await
+}
+
+/// What started analyzers are told is what this redirector was told.
+fn provision(args: &cli::Redirector, shared: &Shared, fleet: Fleet) -> Result<shell::provision::Setup> {
+    let (broker, node) = (&args.broker, &args.node);
+    let launch = Launch::new(&broker.amqp, broker.password_file.as_deref(), &shared.control, &node.data_dir)?;
+    Ok(shell::provision::Setup {
+        fleet,
+        launch: launch.with_schema(&node.schema, &node.branch, node.fetch_interval),
+        data_dir: node.data_dir.clone(),
+        node: shared.node.clone(),
+        mode: args.provision,
+        schema: shared.schema.clone(),
+        telemetry: shared.telemetry.clone(),
+    })
 }
 
 /// `kinetic analyzer`
@@ -68,6 +96,14 @@ pub(crate) async fn analyzer(args: cli::Analyzer) -> Result<()> {
     };
     let setup = common.shared.analyzer(serves, args.capacity);
     common.roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));
+    if args.until_stdin_ends {
+        common.roles.start("redirector that started this analyzer", |shutdown| async move {
+            tokio::select! {
+                ended = parent::ended() => ended,
+                () = shutdown.wait() => Ok(()),
+            }
+        });
+    }
     common.run(args.node.metrics).await
 }
 

@@ -19,6 +19,8 @@ use crate::{metrics, topology};
 
 /// Alert events in flight from the broker.
 const PREFETCH: u16 = 1_000;
+/// Signs of life read at a time, so that the rest of the loop has its turn.
+const BEACONS_AT_ONCE: usize = 256;
 /// Announcements in flight; more are dropped, since they are best effort.
 const ANNOUNCES_MAX: usize = 64;
 /// How much history is replayed at boot, at least.
@@ -58,6 +60,7 @@ enum Done {
 
 struct Shell {
     consumer: Consumer,
+    alive: Consumer,
     publisher: Publisher,
     jobs: JoinSet<Done>,
     /// `None` while a batch is being written.
@@ -86,6 +89,14 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 ..ConsumeOptions::default()
             },
         ),
+        alive: Consumer::start(
+            control.clone(),
+            ConsumeOptions {
+                topology: topology::alive_subscription(),
+                prefetch: PREFETCH,
+                ..ConsumeOptions::default()
+            },
+        ),
         publisher: Publisher::start(control, topology::alerts(), ANNOUNCES_MAX),
         jobs: JoinSet::new(),
         db: Some(db),
@@ -107,6 +118,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 alert.handle(clock::now(), Input::SchemaChanged { schema: revision.schema.clone() }, &mut effects);
             }
             event = shell.consumer.next() => shell.tell(&mut alert, event, &mut effects),
+            event = shell.alive.next() => shell.hear(&mut alert, event, &mut effects).await,
             Some(done) = shell.jobs.join_next() => shell.done(&mut alert, done?, &mut effects),
             () = clock::sleep_until(alert.next_wakeup()) => {
                 alert.handle(clock::now(), Input::Tick, &mut effects);
@@ -121,7 +133,8 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
 /// How far back the machine must remember: what was mailed within the longest repeat interval is not mailed anew.
 fn replay(revision: &Revision) -> Duration {
     let alerts = revision.schema.customers.values().flat_map(|customer| customer.alerts.values());
-    let longest = alerts.map(|alert| alert.repeat_interval).max().unwrap_or_default();
+    let watchdog = revision.schema.watchdog.iter().map(|watchdog| watchdog.repeat_interval);
+    let longest = alerts.map(|alert| alert.repeat_interval).chain(watchdog).max().unwrap_or_default();
     REPLAY_MIN.max(longest.saturating_mul(2))
 }
 
@@ -168,6 +181,35 @@ impl Shell {
                 Event::Cancelled => {}
             }
             next = if effects.len() < usize::from(PREFETCH) { self.consumer.try_next() } else { None };
+        }
+    }
+
+    /// Signs of life. Losing them for a while is no failure of this part: nobody is called silent meanwhile.
+    async fn hear(&mut self, alert: &mut Alert, event: Event, effects: &mut Vec<Effect>) {
+        let now = clock::now();
+        let mut next = Some(event);
+        let mut left = BEACONS_AT_ONCE;
+        // Acknowledged only so that what waits in this process is bounded by the prefetch.
+        let mut read = None;
+        while let Some(event) = next {
+            match event {
+                Event::Delivery(delivery) => {
+                    alert.handle(now, Input::Alive { body: delivery.body() }, effects);
+                    read = Some(delivery.token);
+                }
+                Event::Lost { reason } => {
+                    read = None;
+                    tracing::debug!(reason, "signs of life cannot be heard");
+                    alert.handle(now, Input::AliveLost, effects);
+                }
+                Event::Subscribed => alert.handle(now, Input::AliveSubscribed, effects),
+                Event::Cancelled => {}
+            }
+            left -= 1;
+            next = if left > 0 { self.alive.try_next() } else { None };
+        }
+        if let Some(token) = read {
+            self.alive.settle(Settle::AckUpTo(token)).await;
         }
     }
 
@@ -281,6 +323,7 @@ impl Shell {
                 "jobs were still running at shutdown; what they did not record will be done again"
             );
         }
+        self.alive.close().await;
         self.publisher.close().await;
         self.consumer.close().await;
     }

@@ -12,13 +12,14 @@ use kinetic_redirector::machine::{
     Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken, Stored,
 };
 use kinetic_schema::schema::{ClusterPath, Customer, Schema, Source};
-use kinetic_wire::{Envelope, Epoch, Login, SchemaNotice, Term, encode, names};
+use kinetic_wire::{Envelope, Epoch, Login, Relieve, SchemaNotice, Serves, Term, encode, names};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::adapter::{clock, file};
 use crate::shell::follow::{Revision, SchemaWatch};
+use crate::shell::provision::{Port, Relieving};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
@@ -53,6 +54,8 @@ pub(crate) struct Setup {
     pub(crate) schema: SchemaWatch,
     /// Where numbers go.
     pub(crate) telemetry: Telemetry,
+    /// Who starts and stops analyzers, if anybody does.
+    pub(crate) fleet: Option<Port>,
 }
 
 /// What a finished job says.
@@ -78,6 +81,8 @@ struct Shell {
     serving: JoinSet<()>,
     asked: mpsc::Sender<Asked>,
     waiting: BTreeMap<ReplyToken, (usize, RequestHandle)>,
+    /// Our own provisioner's requests.
+    relieving: BTreeMap<ReplyToken, oneshot::Sender<Vec<u8>>>,
     next_token: u64,
     notices: Publisher,
     /// Vhosts whose exchanges and queues are not known to be declared.
@@ -98,6 +103,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
         serving: JoinSet::new(),
         asked,
         waiting: BTreeMap::new(),
+        relieving: BTreeMap::new(),
         next_token: 0,
         notices: Publisher::start(setup.control.clone(), topology::schema_notices(), NOTICES_MAX),
         declaring: 0,
@@ -118,6 +124,9 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 let map = map(&revision, &shell.setup.advertise);
                 redirector.handle(clock::now(), Input::MapChanged { map }, &mut effects);
             }
+            Some(relieving) = relieving(&mut shell.setup.fleet) => {
+                shell.relieve(&mut redirector, relieving, &mut effects);
+            }
             Some(asked) = requests.recv() => shell.ask(&mut redirector, asked, &mut effects),
             Some(done) = shell.jobs.join_next() => match done? {
                 Done::Stored(stored) => redirector.handle(clock::now(), Input::Stored { stored }, &mut effects),
@@ -132,6 +141,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             _ = metrics_due.tick() => {
                 shell.setup.telemetry.show(PART, metrics::redirector(&redirector.stats()));
                 shell.show_health();
+                shell.show_fleet(&redirector);
             }
         }
     }
@@ -149,6 +159,26 @@ impl Shell {
         let input = Input::Request { token, kind: &request.kind, login: login.as_ref(), body: &request.body };
         redirector.handle(clock::now(), input, effects);
         self.waiting.insert(token, (server, request.handle));
+    }
+
+    /// Our own provisioner asks for what an operator may ask for.
+    fn relieve(&mut self, redirector: &mut Redirector, relieving: Relieving, effects: &mut Vec<Effect>) {
+        let token = ReplyToken(self.next_token);
+        self.next_token += 1;
+        self.relieving.insert(token, relieving.answer);
+        let body = encode(&Relieve { v: 1, node: relieving.node, undo: false });
+        let login = Login::new(&self.setup.control.login);
+        let input = Input::Request { token, kind: names::rpc::RELIEVE, login: Some(&login), body: &body };
+        redirector.handle(clock::now(), input, effects);
+    }
+
+    /// Shows the provisioner what there is, where the schema has one.
+    fn show_fleet(&self, redirector: &Redirector) {
+        if let Some(port) = &self.setup.fleet
+            && self.setup.schema.borrow().schema.provisioner.is_some()
+        {
+            port.demand.send_replace(redirector.demand(&Serves::default()));
+        }
     }
 
     /// Until every vhost is declared a customer's publish may find no exchange; without a connection nobody is answered.
@@ -170,6 +200,10 @@ impl Shell {
                 Effect::Store { stored } => {
                     let path = self.setup.state_file.clone();
                     self.jobs.spawn(store(path, stored));
+                }
+                Effect::Reply { token, body } if self.relieving.contains_key(&token) => {
+                    // Whoever does not wait for it any more has gone on without.
+                    drop(self.relieving.remove(&token).map(|answer| answer.send(body)));
                 }
                 Effect::Reply { token, body } => {
                     let Some((server, handle)) = self.waiting.remove(&token) else { continue };
@@ -221,6 +255,14 @@ impl Shell {
                 tracing::debug!(%error, "the schema notice was not published");
             }
         });
+    }
+}
+
+/// The next analyzer that our provisioner wants relieved; never, without one.
+async fn relieving(port: &mut Option<Port>) -> Option<Relieving> {
+    match port {
+        Some(port) => port.relieve.recv().await,
+        None => std::future::pending().await,
     }
 }
 

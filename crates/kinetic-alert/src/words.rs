@@ -1,0 +1,146 @@
+//! What a mail speaks of, and how: feeds that left their peers, feeds that are silent, and silent nodes of the
+//! installation itself.
+
+use kinetic_schema::schema::{INSTALLATION, Schema, Silent};
+use kinetic_wire::Wall;
+
+use crate::group::AlertView;
+use crate::id::GroupKey;
+use crate::render::{Notification, SENTENCE_NAME_MAX, SUBJECT_NAME_MAX};
+use crate::{escape, format};
+
+/// What the alerts of a group are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Matter {
+    /// Feeds away from their peers.
+    Deviation,
+    /// Feeds of which nothing is heard.
+    Silence,
+    /// Nodes of the installation of which nothing is heard.
+    Nodes(&'static str),
+}
+
+impl Matter {
+    /// Of a group, by one of its alerts.
+    pub(crate) fn of(group: &GroupKey, alert: Option<&AlertView>) -> Self {
+        if group.customer.as_str() == INSTALLATION {
+            return match group.cluster.as_str() {
+                "analyzers" => Self::Nodes("analyzer"),
+                "redirectors" => Self::Nodes("redirector"),
+                _ => Self::Nodes("node"),
+            };
+        }
+        match alert {
+            Some(alert) if alert.value_kind == Silent::VALUE_KIND => Self::Silence,
+            _ => Self::Deviation,
+        }
+    }
+
+    /// What one alert is about: `feed`, `analyzer`.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Deviation | Self::Silence => "feed",
+            Self::Nodes(noun) => noun,
+        }
+    }
+
+    /// What it is while it fires.
+    pub(crate) fn out(self) -> &'static str {
+        match self {
+            Self::Deviation => "out of line",
+            Self::Silence | Self::Nodes(_) => "silent",
+        }
+    }
+
+    /// What it is afterwards.
+    pub(crate) fn back(self) -> &'static str {
+        match self {
+            Self::Deviation => "back in line",
+            Self::Silence | Self::Nodes(_) => "heard again",
+        }
+    }
+
+    /// Which columns tables of firing alerts have: silence has no numbers, and nodes no metric.
+    pub(crate) fn columns(self) -> &'static [usize] {
+        match self {
+            Self::Deviation => &[0, 1, 2, 3, 4, 5],
+            Self::Silence => &[0, 1, 5],
+            Self::Nodes(_) => &[0, 5],
+        }
+    }
+
+    /// The subject of an episode that this alert began; `None` where it is not about silence.
+    pub(crate) fn subject(self, place: &str, alert: &AlertView) -> Option<String> {
+        let origin = escape::line(&alert.origin, SUBJECT_NAME_MAX);
+        match self {
+            Self::Deviation => None,
+            Self::Silence => {
+                Some(format!("{place}: {origin} {} is silent", escape::line(&alert.metric, SUBJECT_NAME_MAX)))
+            }
+            Self::Nodes(noun) => Some(format!("{noun} {origin} is silent")),
+        }
+    }
+}
+
+/// Who is silent: `analyzer a7`, `web-3 in checkout/frontends: uptime`.
+fn who(notification: &Notification<'_>, alert: &AlertView) -> String {
+    let name = |text: &str| escape::line(text, SENTENCE_NAME_MAX);
+    match notification.matter {
+        Matter::Nodes(noun) => format!("{noun} {}", name(&alert.origin)),
+        _ => format!("{} in {}: {}", name(&alert.origin), notification.cluster(), name(&alert.metric)),
+    }
+}
+
+/// `analyzer a7 has been silent since 12:03:10 UTC (57 s)`.
+pub(crate) fn silent_sentence(notification: &Notification<'_>, alert: &AlertView) -> String {
+    let Notification { at, .. } = notification;
+    let since = format::time_utc(alert.since_ms, *at);
+    let span = format::duration(format::between(alert.since_ms, at.as_ms()));
+    format!("{} has been silent since {since} ({span})", who(notification, alert))
+}
+
+/// `analyzer a7 is heard again, after 4 min 10 s of silence`.
+pub(crate) fn heard_sentence(notification: &Notification<'_>, alert: &AlertView) -> String {
+    if alert.stale {
+        let span = format::duration(format::between(alert.since_ms, notification.at.as_ms()));
+        return format!(
+            "{} has been silent for {span}, and is not waited for any more",
+            who(notification, alert)
+        );
+    }
+    let span = format::duration(format::between(alert.since_ms, alert.window_end_ms));
+    format!("{} is heard again, after {span} of silence", who(notification, alert))
+}
+
+/// How a silence ended, in a table.
+pub(crate) fn silence_ending(alert: &AlertView, at: Wall) -> String {
+    let since = format::time(alert.since_ms, at);
+    if alert.stale {
+        return format!("not waited for any more, silent since {since} UTC");
+    }
+    format!("heard again, silent {since} to {} UTC", format::time(alert.window_end_ms, at))
+}
+
+/// The rule by which a node is called silent.
+pub(crate) fn watchdog_rule(noun: &str, schema: &Schema) -> String {
+    let Some(watchdog) = &schema.watchdog else { return "watchdog (no longer in the schema)".to_owned() };
+    let after = match noun {
+        "redirector" => watchdog.redirector_silent_after,
+        _ => watchdog.analyzer_silent_after,
+    };
+    let article = if noun.starts_with('a') { "an" } else { "a" };
+    format!(
+        "watchdog: {article} {noun} that was heard, and did not say that it stops, fires when nothing is heard of it for \
+         more than {}",
+        format::duration(after)
+    )
+}
+
+/// What to do about silent nodes.
+pub(crate) fn advice(noun: &str) -> String {
+    let meanwhile = match noun {
+        "redirector" => "another redirector leads if there is one, and what analyzers own they keep",
+        _ => "its sources go to other analyzers that can serve them",
+    };
+    format!("see whether its process, its machine and its way to the broker are up; meanwhile {meanwhile}")
+}

@@ -1,0 +1,202 @@
+//! A new map: the units that both maps have keep their owners, under new numbers.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::{LEAVING, LOGGED, Move, NOBODY, Table, Unit, Unlisted};
+use crate::machine::Map;
+use crate::map::UnitEntry;
+
+/// What a new map means for an owned unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relisted {
+    /// The owner must let go: the source is gone, back again, its queue is elsewhere, or it is split or whole now.
+    Release,
+    /// The owner may stay if it can serve the source as it is now.
+    Recheck,
+}
+
+/// What differs between two maps for a unit that both have.
+struct Difference<'m> {
+    old: &'m Map,
+    new: &'m Map,
+    /// Index of a region in the new map, by index in the old one.
+    regions: Vec<Option<u16>>,
+}
+
+impl<'m> Difference<'m> {
+    fn new(old: &'m Map, new: &'m Map) -> Self {
+        let position = |entry: &crate::map::RegionEntry| {
+            let found = new.regions().iter().position(|other| other.name == entry.name);
+            found.and_then(|index| u16::try_from(index).ok())
+        };
+        Self { old, new, regions: old.regions().iter().map(position).collect() }
+    }
+
+    /// Whether the definition of a unit has changed, and what that means for its owner.
+    fn of(&self, before: &UnitEntry<'_>, after: &UnitEntry<'_>) -> (bool, Option<Relisted>) {
+        let moved = self.regions[usize::from(before.region)] != Some(after.region);
+        let split = (before.parts == 0) != (after.parts == 0);
+        let retyped = before.data_type != after.data_type;
+        let changed =
+            moved || retyped || before.parts != after.parts || before.definition != after.definition;
+        let means =
+            if moved || split { Some(Relisted::Release) } else { retyped.then_some(Relisted::Recheck) };
+        (changed, means)
+    }
+
+    /// Generation in which what is new or changed in the new map became so: 0 where that cannot be known, as with the
+    /// first map of a process.
+    fn generation(&self) -> u32 {
+        let known = !self.old.revision().is_empty();
+        if known { u32::try_from(self.new.generation()).unwrap_or(u32::MAX) } else { 0 }
+    }
+}
+
+impl Table {
+    /// Brings the units in line with a map. Returns what changed for owned ones.
+    pub(crate) fn relist(&mut self, map: Arc<Map>) -> Vec<(u32, Relisted)> {
+        let old = std::mem::replace(&mut self.map, Arc::clone(&map));
+        let difference = Difference::new(&old, &map);
+        let changed = if self.unlisted.is_empty() && old.same_units(&map) {
+            self.update(&difference)
+        } else {
+            self.merge(&difference)
+        };
+        if map.generation() < old.generation() {
+            // History was rewritten: whatever counts now, no analyzer is behind it.
+            for unit in &mut self.units {
+                unit.generation = 0;
+            }
+        }
+        changed
+    }
+
+    /// The same units under the same numbers.
+    fn update(&mut self, difference: &Difference<'_>) -> Vec<(u32, Relisted)> {
+        let mut relisted = Vec::new();
+        for rank in 0..self.units.len() as u32 {
+            let (before, after) = (difference.old.unit(rank), difference.new.unit(rank));
+            let (changed, means) = difference.of(&before, &after);
+            if changed {
+                self.units[rank as usize].generation = difference.generation();
+                self.log(rank);
+            }
+            if self.unit(rank).owner != NOBODY {
+                relisted.extend(means.map(|means| (rank, means)));
+            }
+        }
+        relisted
+    }
+
+    /// Both maps are walked in the order of keys; units get their new numbers.
+    fn merge(&mut self, difference: &Difference<'_>) -> Vec<(u32, Relisted)> {
+        let Difference { old, new, .. } = *difference;
+        let units = std::mem::take(&mut self.units);
+        let moves = std::mem::take(&mut self.moves);
+        let unlisted = std::mem::take(&mut self.unlisted);
+        let unlisted_of = std::mem::take(&mut self.unlisted_of);
+        let logged = self.log.forget_units();
+        let mut relisted = Vec::new();
+        let carry = |table: &mut Self, from: u32, to: u32| {
+            table.units[to as usize] = units[from as usize];
+            if let Some(under_way) = moves.get(&from) {
+                table.moves.insert(to, *under_way);
+            }
+        };
+        self.units = vec![Unit::new(difference.generation()); new.units()];
+        let mut rank = 0;
+        for from in 0..old.units() as u32 {
+            let before = old.unit(from);
+            while (rank as usize) < new.units() && new.unit(rank).order(&before) == Ordering::Less {
+                rank += 1;
+            }
+            if (rank as usize) < new.units() && new.unit(rank).order(&before) == Ordering::Equal {
+                let (changed, means) = difference.of(&before, &new.unit(rank));
+                carry(self, from, rank);
+                if changed {
+                    let entry = &mut self.units[rank as usize];
+                    entry.generation = difference.generation();
+                    entry.flags |= LOGGED;
+                }
+                relisted.extend(means.filter(|_| self.unit(rank).owner != NOBODY).map(|means| (rank, means)));
+            } else if units[from as usize].owner == NOBODY {
+                self.log.gone(before.key());
+            } else {
+                let region = old.regions()[usize::from(before.region)].name.clone();
+                let entry = Unlisted { key: before.key(), region, data_type: before.data_type };
+                let to = self.unlist(entry, units[from as usize], moves.get(&from).copied());
+                relisted.push((to, Relisted::Release));
+            }
+        }
+        // What an earlier map no longer had may be back; it goes on leaving either way.
+        for from in unlisted_of.into_values() {
+            let entry = unlisted[from as usize - old.units()].clone();
+            let to = match new.rank(&entry.key) {
+                Some(to) => {
+                    carry(self, from, to);
+                    let entry = &mut self.units[to as usize];
+                    entry.generation = difference.generation();
+                    entry.flags |= LOGGED;
+                    to
+                }
+                None => self.unlist(entry, units[from as usize], moves.get(&from).copied()),
+            };
+            relisted.push((to, Relisted::Release));
+        }
+        self.recount();
+        self.log_all(logged);
+        relisted
+    }
+
+    fn unlist(&mut self, entry: Unlisted, unit: Unit, under_way: Option<Move>) -> u32 {
+        let to = self.units.len() as u32;
+        self.unlisted_of.insert(entry.key.clone(), to);
+        self.unlisted.push(entry);
+        self.units.push(unit);
+        if let Some(under_way) = under_way {
+            self.moves.insert(to, under_way);
+        }
+        to
+    }
+
+    /// Lists and sums, made anew from the units.
+    fn recount(&mut self) {
+        for node in &mut self.nodes {
+            node.units.clear();
+            (node.count, node.measured, node.unmeasured) = (0, 0, 0);
+        }
+        self.released = Vec::new();
+        self.measured = (0, 0);
+        for unit in 0..self.units.len() as u32 {
+            let owner = self.unit(unit).owner;
+            self.attach(unit, owner);
+            if self.is_leaving(unit) {
+                let target = self.holder(unit);
+                self.uncount(owner, unit);
+                self.count(target, unit);
+            }
+            let rate = self.unit(unit).rate;
+            if self.is_listed(unit) && rate > 0 {
+                self.measured = (self.measured.0 + u64::from(rate), self.measured.1 + 1);
+            }
+        }
+        debug_assert!(
+            self.units.iter().filter(|unit| unit.is(LEAVING)).count() == self.moves.len(),
+            "one each"
+        );
+    }
+
+    /// What was in the change log under old numbers, and what is new, goes into it under new ones.
+    fn log_all(&mut self, complete: bool) {
+        for unit in 0..self.units.len() as u32 {
+            let entry = &mut self.units[unit as usize];
+            let fresh = entry.owner == NOBODY && entry.epoch.0 == 0;
+            let was_logged = entry.is(LOGGED);
+            entry.flags &= !LOGGED;
+            if complete && (fresh || was_logged) {
+                self.log(unit);
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Analyzers as containers of a Docker engine, over its Unix socket.
+//!
+//! Containers outlive this process. Whoever leads next finds them by their labels: `kinetic.control` (the control
+//! vhost, which an installation shares with nobody) and `kinetic.node`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bollard::errors::Error;
+use bollard::models::{ContainerCreateBody, ContainerSummary, ContainerSummaryStateEnum, HostConfig};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+    StopContainerOptionsBuilder,
+};
+use bollard::{API_DEFAULT_VERSION, Docker as Engine};
+use kinetic_redirector::fleet::Instance;
+use kinetic_schema::schema::DockerProvisioner;
+use kinetic_wire::NodeId;
+
+use crate::adapter::provision::{Launch, STOP_TIME};
+
+/// An answer of the engine that takes longer is none. Stopping waits for the container.
+const ANSWER_TIME: Duration = Duration::from_secs(STOP_TIME.as_secs() + 20);
+/// Label that says of which installation a container is.
+const CONTROL_LABEL: &str = "kinetic.control";
+/// Label that says which node it is.
+const NODE_LABEL: &str = "kinetic.node";
+/// Where the password is inside a container.
+const PASSWORD_FILE: &str = "/run/secrets/kinetic-broker";
+/// Where an analyzer keeps its clone of the schema repository inside a container.
+const DATA_DIR: &str = "/var/lib/kinetic";
+
+/// The containers.
+#[derive(Debug)]
+pub(crate) struct Docker {
+    launch: Launch,
+    config: DockerProvisioner,
+    /// Set once there is a socket.
+    engine: Mutex<Option<Engine>>,
+}
+
+impl Docker {
+    /// Talks to nobody yet.
+    pub(crate) fn new(launch: Launch, config: DockerProvisioner) -> Self {
+        Self { launch, config, engine: Mutex::default() }
+    }
+
+    /// Requests name no version of the interface, so that an engine of any age speaks its own.
+    fn engine(&self) -> Result<Engine> {
+        let mut known = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = &*known {
+            return Ok(engine.clone());
+        }
+        let socket = self.config.socket.to_string_lossy();
+        let engine = Engine::connect_with_unix(&socket, ANSWER_TIME.as_secs(), API_DEFAULT_VERSION);
+        Ok(known.insert(engine.with_context(|| format!("no Docker engine at {socket}"))?).clone())
+    }
+
+    /// Creates a container and starts it.
+    pub(crate) async fn start(&self, node: &NodeId) -> Result<()> {
+        let (engine, name) = (self.engine()?, self.container(node));
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        let created = engine.create_container(Some(options), self.body(node)).await;
+        let created =
+            created.with_context(|| format!("cannot create container {name} of {}", self.config.image))?;
+        for warning in created.warnings {
+            tracing::warn!(%node, warning, "the Docker engine warns");
+        }
+        if let Err(error) = engine.start_container(&name, None).await {
+            remove(&engine, &name).await?;
+            return Err(error).with_context(|| format!("cannot start container {name}"));
+        }
+        tracing::info!(%node, container = name, "started a container");
+        Ok(())
+    }
+
+    /// Stops a container, waits for it, and removes it.
+    pub(crate) async fn stop(&self, node: &NodeId) -> Result<()> {
+        let (engine, name) = (self.engine()?, self.container(node));
+        let seconds = i32::try_from(STOP_TIME.as_secs()).expect("a few seconds");
+        let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        match engine.stop_container(&name, Some(options)).await {
+            Ok(()) => {}
+            Err(error) if is_status(&error, &[304, 404]) => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot stop container {name}")),
+        }
+        remove(&engine, &name).await
+    }
+
+    /// The containers of this installation, whoever has started them.
+    pub(crate) async fn list(&self) -> Result<BTreeMap<NodeId, Instance>> {
+        let engine = self.engine()?;
+        let label = format!("{CONTROL_LABEL}={}", self.launch.control);
+        // The interface of the library; its order reaches nobody.
+        #[expect(clippy::disallowed_types, reason = "the library asks for this type")]
+        let filters = std::collections::HashMap::from([("label".to_owned(), vec![label])]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let list = engine.list_containers(Some(options)).await.context("cannot list containers")?;
+        Ok(list.into_iter().filter_map(instance).collect())
+    }
+
+    /// `kinetic-<control vhost>-<node>`, in the characters that Docker takes.
+    fn container(&self, node: &NodeId) -> String {
+        let name = format!("kinetic-{}-{node}", self.launch.control);
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        name.chars().map(|c| if allowed(c) { c } else { '_' }).collect()
+    }
+
+    fn body(&self, node: &NodeId) -> ContainerCreateBody {
+        let password_file = self.launch.password_file.as_deref();
+        let mut binds: Vec<String> = Vec::new();
+        if let Some(path) = password_file {
+            binds.push(format!("{}:{PASSWORD_FILE}:ro", path.display()));
+        }
+        if self.launch.schema.starts_with('/') {
+            binds.push(format!("{0}:{0}:ro", self.launch.schema));
+        }
+        let inside = password_file.map(|_| Path::new(PASSWORD_FILE));
+        let labels = [(CONTROL_LABEL, self.launch.control.clone()), (NODE_LABEL, node.to_string())];
+        ContainerCreateBody {
+            image: Some(self.config.image.clone()),
+            hostname: Some(node.to_string()),
+            cmd: Some(self.launch.args(node, Path::new(DATA_DIR), inside)),
+            env: Some(self.config.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
+            labels: Some(labels.into_iter().map(|(label, value)| (label.to_owned(), value)).collect()),
+            stop_timeout: Some(i64::try_from(STOP_TIME.as_secs()).expect("a few seconds")),
+            host_config: Some(HostConfig {
+                binds: Some(binds),
+                network_mode: self.config.network.clone(),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+}
+
+/// Removes a container that is or is not there, whether it runs or not.
+async fn remove(engine: &Engine, name: &str) -> Result<()> {
+    let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+    match engine.remove_container(name, Some(options)).await {
+        Ok(()) => Ok(()),
+        // 409: it is being removed already.
+        Err(error) if is_status(&error, &[404, 409]) => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot remove container {name}")),
+    }
+}
+
+fn is_status(error: &Error, statuses: &[u16]) -> bool {
+    matches!(error, Error::DockerResponseServerError { status_code, .. } if statuses.contains(status_code))
+}
+
+/// What a container of the list means.
+fn instance(container: ContainerSummary) -> Option<(NodeId, Instance)> {
+    use ContainerSummaryStateEnum::{DEAD, EXITED, REMOVING};
+    let node = NodeId::new(container.labels?.get(NODE_LABEL)?);
+    let instance = match container.state {
+        Some(EXITED | DEAD) => {
+            Instance::Ended(container.status.unwrap_or_else(|| "for no known reason".to_owned()))
+        }
+        Some(REMOVING) => Instance::Ending,
+        _ => Instance::Running,
+    };
+    Some((node, instance))
+}
+
+#[cfg(test)]
+#[path = "docker_tests.rs"]
+mod tests;

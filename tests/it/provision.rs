@@ -1,0 +1,222 @@
+//! Analyzers that nobody started by hand: the redirector has them started when there is work, replaces those that die,
+//! retires those that are idle, and takes its children with it when it ends.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "looks at processes and at what a script has noted, outside any adapter"
+)]
+
+use std::path::{Path, PathBuf};
+
+use kinetic_tests::amqp::queue_depth;
+use kinetic_tests::needs::{Need, all_here};
+use kinetic_tests::process::{Launch, kinetic, run};
+use kinetic_tests::schema::Customer;
+use kinetic_tests::schema::Watch;
+use kinetic_tests::traffic::{Fleet, SLOW_HOST};
+use kinetic_tests::world::Node;
+use kinetic_tests::{BrokerKind, World, eventually};
+
+use crate::common::{is_about, only_mails_about};
+
+const QUEUE: &str = "src.acme.web";
+
+/// An installation with a provisioner and no analyzer.
+fn world(provisioner: &str) -> (World, Customer) {
+    let acme = Customer::acme(&[Watch::default()]);
+    let world = World::start(BrokerKind::Embedded, std::slice::from_ref(&acme));
+    provision(&world, provisioner);
+    (world, acme)
+}
+
+/// Pushes another provisioner.
+fn provision(world: &World, provisioner: &str) {
+    world.schema.write(&("provisioner.hcl".to_owned(), provisioner.to_owned()));
+    world.schema.push();
+}
+
+fn wait_for_an_owner(world: &World) {
+    eventually("the source has an owner", || match queue_depth(&world.region_address(), QUEUE) {
+        Some(depth) if depth.consumers > 0 => Ok(()),
+        other => Err(other),
+    });
+}
+
+/// Process ids of the children that a redirector says it has started, in order.
+fn children(redirector: &Node) -> Vec<u64> {
+    let log = redirector.process.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let started = lines.filter(|line| line["fields"]["message"] == "started a child process");
+    started.filter_map(|line| line["fields"]["pid"].as_u64()).collect()
+}
+
+/// Waits for the n-th child.
+fn child(redirector: &Node, index: usize) -> u64 {
+    eventually("a child is started", || {
+        children(redirector).get(index).copied().ok_or_else(|| redirector.process.log())
+    })
+}
+
+fn lives(pid: u64) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
+fn wait_for_the_end(pid: u64) {
+    eventually("the child ends", || if lives(pid) { Err(pid) } else { Ok(()) });
+}
+
+fn kill(pid: u64) {
+    run(Launch::new("/bin/sh").args(["-c".to_owned(), format!("kill -s KILL {pid}")]));
+}
+
+const PROCESS: &str =
+    "provisioner \"process\" {\n  min            = 1\n  max            = 2\n  scale_up_after = \"1s\"\n}\n";
+
+#[test]
+fn a_child_is_started_replaced_and_taken_along() {
+    if !all_here(module_path!(), &[Need::Git]) {
+        return;
+    }
+    let (world, acme) = world(PROCESS);
+    let _alert = world.alert();
+    let mut redirector = world.redirector();
+    let first = child(&redirector, 0);
+    wait_for_an_owner(&world);
+    let fleet = Fleet::start(world.customer_address(&acme), "acme", "web");
+    fleet.flow(80);
+    fleet.slow_down();
+    world.smtp.wait_for("a mail about the slow host", |mail| is_about(mail, SLOW_HOST));
+    kill(first);
+    let second = child(&redirector, 1);
+    eventually("another registers", || {
+        let log = redirector.metric("kinetic_provision_actions_total");
+        let (running, owned) = (
+            redirector.metric("kinetic_provision_running"),
+            redirector.metric("kinetic_redirector_sources_owned"),
+        );
+        if (running, owned) == (1, 1) && log >= 3 { Ok(()) } else { Err(redirector.metrics()) }
+    });
+    eventually("what waited is taken", || match queue_depth(&world.region_address(), QUEUE) {
+        Some(depth) if depth.consumers > 0 && depth.messages == 0 => Ok(()),
+        other => Err(other),
+    });
+    fleet.flow(80);
+    drop(fleet);
+    only_mails_about(&world.smtp, SLOW_HOST, 1);
+    assert_eq!(children(&redirector).len(), 2, "one is enough");
+    assert!(redirector.process.terminate().success(), "{}", redirector.process.log());
+    assert!(!lives(second), "children end before their parent");
+    assert_eq!(redirector.log_count("did not end in time and is killed"), 0, "{}", redirector.process.log());
+}
+
+#[test]
+fn a_child_does_not_outlive_a_parent_that_is_killed() {
+    if !all_here(module_path!(), &[Need::Git]) {
+        return;
+    }
+    let (world, _acme) = world(PROCESS);
+    let mut redirector = world.redirector();
+    let first = child(&redirector, 0);
+    wait_for_an_owner(&world);
+    redirector.process.kill();
+    let mut redirector = world.redirector();
+    let second = child(&redirector, 0);
+    assert_ne!(first, second);
+    wait_for_the_end(first);
+    eventually("the new parent's child is in use", || {
+        let owned = redirector.metric("kinetic_redirector_sources_owned");
+        let running = redirector.metric("kinetic_provision_running");
+        if (owned, running) == (1, 1) { Ok(()) } else { Err(redirector.metrics()) }
+    });
+    assert!(redirector.process.terminate().success());
+    wait_for_the_end(second);
+}
+
+#[test]
+fn a_dry_run_only_says_what_it_would_do() {
+    if !all_here(module_path!(), &[Need::Git]) {
+        return;
+    }
+    let (world, _acme) = world(PROCESS);
+    let redirector = world.role("redirector", "redirector", &["--provision", "dry-run"]);
+    eventually("it says so", || match redirector.log_count("dry run: this would be done") {
+        0 => Err(redirector.process.log()),
+        _ => Ok(()),
+    });
+    assert!(
+        redirector
+            .metrics()
+            .contains("kinetic_provision_actions_total{action=\"start\",outcome=\"planned\"} 1")
+    );
+    assert_eq!((children(&redirector), redirector.metric("kinetic_provision_running")), (Vec::new(), 0));
+}
+
+/// Ends what a script has started, whatever becomes of the story.
+struct Started(PathBuf);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        for pid in std::fs::read_to_string(&self.0).unwrap_or_default().lines() {
+            // Most of them have ended in good order.
+            drop(Launch::new("/bin/sh").args(["-c".to_owned(), format!("kill -s TERM {pid}")]).output());
+        }
+    }
+}
+
+/// A script that notes how it is called, and starts and stops analyzers as an operator's would.
+fn script(dir: &Path) -> PathBuf {
+    let text = format!(
+        "#!/bin/sh\nset -e\ncd {dir}\necho \"$KINETIC_ACTION $1\" >> calls\ncase $KINETIC_ACTION in\nstart)\n  \
+         timeout 300 {kinetic} analyzer --amqp \"$KINETIC_AMQP\" --password-file \"$KINETIC_PASSWORD_FILE\" --schema \
+         \"$KINETIC_SCHEMA\" --data-dir {dir}/$1 --node $1 > $1.log 2>&1 &\n  echo $! | tee -a pids > $1.pid ;;\nstop) kill -s TERM \
+         $(cat $1.pid) ;;\nesac\n",
+        dir = dir.display(),
+        kinetic = kinetic().display()
+    );
+    let path = dir.join("provision.sh");
+    std::fs::write(&path, text).expect("write");
+    path
+}
+
+#[test]
+fn commands_start_an_analyzer_for_work_and_stop_it_when_others_can_do_it() {
+    if !all_here(module_path!(), &[Need::Git]) {
+        return;
+    }
+    let acme = Customer::acme(&[Watch::default()]);
+    let world = World::start(BrokerKind::Embedded, &[acme]);
+    let script = script(world.dir());
+    let _started = Started(world.dir().join("pids"));
+    let path = script.display();
+    provision(
+        &world,
+        &format!(
+            "provisioner \"exec\" {{\n  max            = 2\n  scale_up_after = \"1s\"\n  idle_after     = \"1s\"\n  cool_down      = \"1s\"\n  \
+             start          = [\"/bin/sh\", \"{path}\", \"{{node}}\"]\n  stop           = [\"/bin/sh\", \"{path}\", \"{{node}}\"]\n}}\n"
+        ),
+    );
+    let calls = || std::fs::read_to_string(world.dir().join("calls")).unwrap_or_default();
+    let redirector = world.redirector();
+    wait_for_an_owner(&world);
+    assert_eq!(calls(), "start auto-1\n");
+    let by_hand = world.analyzer("by-hand");
+    eventually("whoever was started is stopped", || {
+        let (analyzers, owned) = (
+            redirector.metric("kinetic_redirector_analyzers"),
+            redirector.metric("kinetic_redirector_sources_owned"),
+        );
+        if calls().contains("stop auto-1") && (analyzers, owned) == (1, 1) {
+            Ok(())
+        } else {
+            Err(redirector.metrics())
+        }
+    });
+    eventually("who was started by hand has its source", || {
+        match by_hand.metric("kinetic_analyzer_sources") {
+            1 => Ok(()),
+            other => Err(other),
+        }
+    });
+    assert_eq!(calls(), "start auto-1\nstop auto-1\n", "once each");
+    assert_eq!(redirector.metric("kinetic_provision_held"), 0, "{}", redirector.metrics());
+}

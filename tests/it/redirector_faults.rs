@@ -1,0 +1,99 @@
+//! Redirectors that are gone, or have forgotten everything: who analyses goes on, who publishes goes on, nothing moves.
+
+use std::time::Duration;
+
+use kinetic_tests::schema::{Customer, Watch};
+use kinetic_tests::traffic::{HOSTS, SLOW_HOST, line};
+use kinetic_tests::world::SHORT_LEASE;
+use kinetic_tests::{BrokerKind, World, eventually};
+use kinetic_wire::Epoch;
+
+use crate::common::is_about;
+use crate::stage::Stage;
+
+on_both_brokers!(the_data_plane_outlives_every_redirector);
+on_both_brokers!(
+    #[ignore = "a successor forgets which feeds fire: until owners leave snapshots"]
+    a_redirector_that_forgot_everything_moves_nothing
+);
+
+/// No redirector for longer than lease and grace: the owner goes on, mail comes, the agent publishes.
+fn the_data_plane_outlives_every_redirector(kind: BrokerKind) {
+    let acme = Customer::acme(&[Watch::default()]);
+    let world = World::start(kind, std::slice::from_ref(&acme));
+    let mut engine = world.engine();
+    let agent = world.agent(&acme, "agent", &[]);
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
+    let say = |is_slow: bool| {
+        HOSTS.iter().for_each(|host| {
+            socket.send_to(line(host, is_slow).as_bytes(), agent.udp).expect("send");
+        });
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    eventually("the agent publishes and the analyzer judges", || {
+        say(false);
+        match engine.analyzer.metric("kinetic_analyzer_judged_total") {
+            0 => Err("nothing yet"),
+            _ => Ok(()),
+        }
+    });
+    engine.redirector.process.kill();
+    eventually("the owner's lease has lapsed, and it goes on", || {
+        say(false);
+        match engine.analyzer.metric("kinetic_analyzer_degraded") {
+            1 => Ok(()),
+            _ => Err("not yet"),
+        }
+    });
+    let judged = engine.analyzer.metric("kinetic_analyzer_judged_total");
+    eventually("windows are judged", || {
+        say(false);
+        let now = engine.analyzer.metric("kinetic_analyzer_judged_total");
+        if now > judged + 3 { Ok(()) } else { Err((now, judged)) }
+    });
+    eventually("a mail comes that has begun without a redirector", || {
+        say(true);
+        if world.smtp.inbox().iter().any(|mail| is_about(mail, SLOW_HOST)) { Ok(()) } else { Err("none") }
+    });
+    assert_eq!(agent.node.metric("kinetic_agent_datagrams_dropped_total"), 0);
+    assert_eq!(engine.analyzer.metric("kinetic_analyzer_fenced_total"), 0);
+}
+
+/// The redirector is killed, its data directory is removed, and it starts again: everybody keeps what he has, and epochs go
+/// on where they were.
+fn a_redirector_that_forgot_everything_moves_nothing(kind: BrokerKind) {
+    let mut stage = Stage::start(kind);
+    stage.wait_shared();
+    let streams = stage.streams();
+    stage.verdicts("one", 2);
+    stage.verdicts("three", 2);
+    let owners = ["one", "three"].map(|source| stage.owner(source));
+    let before = highest_epoch(&stage);
+    stage.redirector.process.kill();
+    std::fs::remove_dir_all(stage.world.dir().join("redirector")).expect("it had a data directory");
+    stage.redirector = stage.world.redirector_with("redirector", SHORT_LEASE);
+    eventually("both analyzers are known again, with what they hold", || {
+        let known = stage.redirector.metric("kinetic_redirector_analyzers");
+        let owned = stage.redirector.metric("kinetic_redirector_sources_owned");
+        if (known, owned) == (2, 2) { Ok(()) } else { Err((known, owned)) }
+    });
+    std::thread::sleep(Duration::from_millis(SHORT_LEASE[0] + SHORT_LEASE[1]));
+    stage.verdicts("one", 3);
+    assert_eq!(["one", "three"].map(|source| stage.owner(source)), owners, "nothing has moved");
+    assert_eq!(stage.redirector.metric("kinetic_redirector_moves_total"), 0);
+    assert_eq!(highest_epoch(&stage), before, "nothing was granted anew");
+    // What is granted from now on is above all that was ever said.
+    let place = stage.analyzers.iter().position(|(name, _)| *name == owners[0]).expect("it lives");
+    stage.analyzers.swap_remove(place);
+    stage.ear.wait_for("a verdict of the successor under a higher epoch", |heard| {
+        heard.event.source.as_str() == "one"
+            && heard.event.node.as_str() != owners[0]
+            && heard.event.epoch > before
+    });
+    assert_eq!(stage.alert.metric("kinetic_alert_stale_epoch_total"), 0);
+    stage.finish(streams);
+}
+
+fn highest_epoch(stage: &Stage) -> Epoch {
+    stage.ear.heard().iter().map(|heard| heard.event.epoch).max().expect("verdicts were said")
+}

@@ -1,0 +1,347 @@
+//! Numbered samples and what must become of each: a stream whose every window has a verdict, with numbers from which a
+//! lost or a doubled sample can be told by its number.
+//!
+//! Every body carries one line of each of eight feeds. In every window one feed is far above the others: the first in
+//! windows of even number, the second in those of odd number. So with `1 of 1` every window begins one feed's alert and ends
+//! the other's, and the two events carry sum and mean of that window. With `3 of 5` the same happens as soon as three windows
+//! of a parity are remembered: a successor that has forgotten is silent.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use kinetic_amqp::{Address, Outcome};
+use kinetic_wire::{AlertEvent, AlertState, Envelope};
+use uuid::Uuid;
+
+use crate::amqp::{Client, Listener};
+use crate::poll::{PATIENCE, eventually_within};
+use crate::schema::{Customer, Watch};
+use crate::traffic::wall_now;
+
+/// Feeds of the stream.
+const FEEDS: u32 = 8;
+/// Length of the windows, milliseconds.
+pub const WINDOW_MS: i64 = 1_000;
+/// What is added to the number where a feed is out of line: more than any number of a run, so that counts and numbers can
+/// both be read from a sum.
+const OUT: f64 = 1e6;
+/// How long an event is waited for before the listener looks whether to go on.
+const LISTEN: Duration = Duration::from_millis(200);
+
+/// The customer whose stream it is: each window is judged, by `1 of 1` and by `3 of 5`.
+#[must_use]
+pub fn customer() -> Customer {
+    let watch = |name, hysteresis| Watch {
+        name,
+        data_type: "statsd",
+        routing: name,
+        members: "feed-*",
+        metric: "n",
+        value: "sum",
+        window: "1s",
+        hysteresis,
+        ..Watch::default()
+    };
+    Customer { name: "acme", watches: vec![watch("one", "1 of 1"), watch("three", "3 of 5")] }
+}
+
+/// What was published into one window.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Published {
+    /// Bodies.
+    pub count: u32,
+    /// Sum of their numbers.
+    pub sum: f64,
+}
+
+/// A stream that publishes with confirms until it is stopped, and repeats what was not confirmed under the same number.
+#[derive(Debug)]
+pub struct Stream {
+    stop: Arc<AtomicBool>,
+    windows: Arc<Mutex<BTreeMap<i64, Published>>>,
+    thread: Option<JoinHandle<u64>>,
+}
+
+impl Stream {
+    /// Starts publishing to a source, a body per `pause`.
+    #[must_use]
+    pub fn start(address: Address, source: &'static str, pause: Duration) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let windows = Arc::<Mutex<BTreeMap<_, _>>>::default();
+        let (own_stop, own_windows) = (Arc::clone(&stop), Arc::clone(&windows));
+        let thread = std::thread::spawn(move || {
+            let client = Client::start(address);
+            let mut repeats = 0;
+            for number in 1.. {
+                if own_stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                repeats += publish(&client, source, number, &own_windows);
+                std::thread::sleep(pause);
+            }
+            repeats
+        });
+        Self { stop, windows, thread: Some(thread) }
+    }
+
+    /// What has been confirmed so far, by the windows' starts.
+    #[must_use]
+    pub fn windows(&self) -> BTreeMap<i64, Published> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stops after the body that is under way; returns what was published, and how often a body was published again.
+    ///
+    /// # Panics
+    /// If the publishing thread did.
+    #[must_use]
+    pub fn stop(mut self) -> (BTreeMap<i64, Published>, u64) {
+        self.stop.store(true, Ordering::SeqCst);
+        let repeats = self.thread.take().map_or(0, |thread| thread.join().expect("the stream's thread"));
+        (self.windows(), repeats)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Publishes one body until it is confirmed, always with the same stamps; returns how often it was repeated.
+fn publish(client: &Client, source: &str, number: u32, windows: &Mutex<BTreeMap<i64, Published>>) -> u64 {
+    let at = wall_now();
+    let start = at.as_ms() - at.as_ms().rem_euclid(WINDOW_MS);
+    let envelope = Envelope {
+        kind: Some("kinetic.data.statsd.v1".into()),
+        persistent: true,
+        ts: Some(at),
+        inc: Some(incarnation()),
+        seq: Some(u64::from(number)),
+        ..Envelope::default()
+    };
+    let body = body(number, start);
+    let mut repeats = 0;
+    loop {
+        match client.try_publish("in.acme", source, &envelope, body.as_bytes()) {
+            Ok(Outcome::Confirmed) => break,
+            Err(error) if error.is_transient() => repeats += 1,
+            other => panic!("in.acme: {other:?}"),
+        }
+    }
+    let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
+    let published = windows.entry(start).or_default();
+    published.count += 1;
+    published.sum += f64::from(number);
+    repeats
+}
+
+/// One for the whole test process: no two streams of it write to the same queue.
+fn incarnation() -> Uuid {
+    Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0000 | u128::from(std::process::id()))
+}
+
+/// Which feed is out of line in a window.
+fn out_in(start: i64) -> u32 {
+    u32::try_from((start / WINDOW_MS).rem_euclid(2)).expect("zero or one")
+}
+
+fn body(number: u32, start: i64) -> String {
+    let mut body = String::new();
+    for feed in 0..FEEDS {
+        let value = f64::from(number) + if feed == out_in(start) { OUT } else { 0.0 };
+        writeln!(body, "n:{value}|ms|#host:feed-{feed}").expect("write to a string");
+    }
+    body
+}
+
+/// An event as it was heard.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub event: AlertEvent,
+}
+
+/// Hears every alert event that is published, refused or not, from when it is started.
+#[derive(Debug)]
+pub struct Ear {
+    stop: Arc<AtomicBool>,
+    heard: Arc<Mutex<Vec<Heard>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ear {
+    /// Binds a queue of its own; the alert node must have declared the exchange.
+    #[must_use]
+    pub fn start(control: Address) -> Self {
+        let mut listener = Listener::bind(control, "kin.alerts", "kin.alerts");
+        let stop = Arc::new(AtomicBool::new(false));
+        let heard = Arc::<Mutex<Vec<_>>>::default();
+        let (own_stop, own_heard) = (Arc::clone(&stop), Arc::clone(&heard));
+        let thread = std::thread::spawn(move || {
+            while !own_stop.load(Ordering::SeqCst) {
+                let Some(message) = listener.next_within(LISTEN) else { continue };
+                let at = Instant::now();
+                let event = kinetic_wire::decode(&message.body).expect("an alert event");
+                own_heard.lock().unwrap_or_else(PoisonError::into_inner).push(Heard { at, event });
+            }
+        });
+        Self { stop, heard, thread: Some(thread) }
+    }
+
+    /// All that was heard so far.
+    #[must_use]
+    pub fn heard(&self) -> Vec<Heard> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for an event that is right.
+    pub fn wait_for(&self, what: &str, is_right: impl Fn(&Heard) -> bool) -> Heard {
+        self.wait_within(PATIENCE, what, is_right)
+    }
+
+    /// The same with a deadline of its own.
+    pub fn wait_within(&self, long: Duration, what: &str, is_right: impl Fn(&Heard) -> bool) -> Heard {
+        let mut seen = 0;
+        eventually_within(long, what, || {
+            let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = heard[seen..].iter().find(|heard| is_right(heard)).cloned();
+            seen = heard.len();
+            found.ok_or_else(|| format!("{seen} events, the last: {:?}", heard.last()))
+        })
+    }
+}
+
+impl Drop for Ear {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+    }
+}
+
+/// What tells one verdict from another: the feed's number, the window's start, begin or end.
+type Verdict = (u32, i64, AlertState);
+
+/// A feed's windows, the newest lowest.
+#[derive(Clone, Copy, Default)]
+struct Memory {
+    out: u64,
+    quiet: u32,
+    fires: bool,
+}
+
+/// What an undisturbed run says of a stream: each verdict with the feed's value and the cluster's mean, where it has
+/// numbers. `hits` of the last `of` windows make an alert.
+#[must_use]
+pub fn expected(
+    windows: &BTreeMap<i64, Published>,
+    hits: u32,
+    of: u32,
+) -> BTreeMap<Verdict, Option<[f64; 2]>> {
+    let mut verdicts = BTreeMap::new();
+    let (Some((first, _)), Some((last, _))) = (windows.first_key_value(), windows.last_key_value()) else {
+        return verdicts;
+    };
+    let mut feeds = [Memory::default(); 2];
+    let mut start = *first;
+    while start <= *last {
+        for (feed, memory) in (0..).zip(&mut feeds) {
+            let published = windows.get(&start);
+            let fired = memory.fires;
+            if let Some(_some) = published {
+                memory.quiet = 0;
+                memory.out = (memory.out << 1 | u64::from(out_in(start) == feed)) & ((1 << of) - 1);
+                memory.fires = memory.out.count_ones() >= hits;
+            } else {
+                // A window without samples is no verdict; enough of them end an alert.
+                memory.quiet += 1;
+                if memory.quiet >= of.max(3) {
+                    (memory.out, memory.fires) = (0, false);
+                }
+            }
+            if memory.fires != fired {
+                let state = if memory.fires { AlertState::Firing } else { AlertState::Resolved };
+                verdicts.insert((feed, start, state), published.map(|window| numbers(feed, start, *window)));
+            }
+        }
+        start += WINDOW_MS;
+    }
+    verdicts
+}
+
+/// A feed's sum in a window, and the mean of all feeds' sums.
+fn numbers(feed: u32, start: i64, window: Published) -> [f64; 2] {
+    let out = f64::from(window.count) * OUT;
+    let value = if out_in(start) == feed { window.sum + out } else { window.sum };
+    [value, window.sum + out / f64::from(FEEDS)]
+}
+
+/// What the alert node accepts of what was heard: each id once, nothing of a lower epoch than seen before.
+#[must_use]
+pub fn accepted(heard: &[Heard], analytic: &str) -> Vec<AlertEvent> {
+    let mut ids = Vec::new();
+    let mut epoch = kinetic_wire::Epoch(0);
+    let mut events = Vec::new();
+    for Heard { event, .. } in heard.iter().filter(|heard| heard.event.analytic.as_str() == analytic) {
+        if ids.contains(&event.id) || event.epoch < epoch {
+            continue;
+        }
+        ids.push(event.id);
+        epoch = event.epoch;
+        events.push(event.clone());
+    }
+    events
+}
+
+/// How what was accepted differs from what an undisturbed run says; one line each, none if all is well. What comes after
+/// the last published window (the end of alerts by silence) is left out.
+#[must_use]
+pub fn differences(
+    windows: &BTreeMap<i64, Published>,
+    events: &[AlertEvent],
+    hits: u32,
+    of: u32,
+) -> Vec<String> {
+    let last = windows.last_key_value().map_or(i64::MIN, |(start, _)| *start);
+    let mut expected = expected(windows, hits, of);
+    let mut lines = Vec::new();
+    for event in events.iter().filter(|event| event.window_start_ms <= last) {
+        let feed = event.feed.origin.rsplit('-').next().and_then(|number| number.parse().ok());
+        let verdict = (feed.expect("a numbered feed"), event.window_start_ms, event.state);
+        let got = event.numbers.map(|numbers| [numbers.value, numbers.mean]);
+        match expected.remove(&verdict) {
+            None => {
+                lines.push(format!("{verdict:?} said by {} is not a verdict, or is said twice", event.node))
+            }
+            Some(want) if !agree(want, got) => {
+                let missing = want.zip(got).map(|(want, got)| want[0] - got[0]);
+                lines.push(format!(
+                    "{verdict:?} by {}: {got:?} instead of {want:?}: {missing:?} lacks",
+                    event.node
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    lines.extend(expected.keys().map(|verdict| format!("{verdict:?} was never said")));
+    lines
+}
+
+/// Sums of whole numbers are exact; a mean is a rounding away.
+fn agree(want: Option<[f64; 2]>, got: Option<[f64; 2]>) -> bool {
+    match (want, got) {
+        (None, None) => true,
+        (Some(want), Some(got)) => {
+            want.iter().zip(got).all(|(want, got)| (want - got).abs() <= want.abs() * 1e-12)
+        }
+        _ => false,
+    }
+}
