@@ -536,6 +536,9 @@ impl Shell {
                     }
                     self.keep(slot, seq, reach);
                 }
+                Effect::Forward { partial, .. } => {
+                    unreachable!("no source of this world has parts: {}", partial.source)
+                }
                 Effect::Publish(event) => {
                     let id = event.id;
                     let (at, who) = (reach.net.now, (reach.proc, reach.life));

@@ -1,5 +1,6 @@
 //! The analyzer's loop: all subscriptions are polled here, and what is ready goes straight to the machine.
 
+mod partials;
 mod snapshots;
 mod subscription;
 mod witness;
@@ -266,6 +267,13 @@ impl Shell {
                         Done::Kept { slot, seq }
                     });
                     self.keeping.insert(slot, task);
+                }
+                Effect::Forward { id, region, partial } => {
+                    let forward = partials::forward(self.snapshots.publisher(&region), partial);
+                    self.jobs.spawn(async move {
+                        forward.await;
+                        Done::Published { id }
+                    });
                 }
                 Effect::Probe { slot, timeout } => self.probe(slot, timeout),
                 Effect::Publish(event) => self.publish(*event),
