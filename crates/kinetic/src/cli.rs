@@ -104,6 +104,9 @@ pub(crate) struct Node {
     /// Where to serve /metrics and /__heartbeat__; port 0 takes a free one and logs it
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(crate) metrics: SocketAddr,
+    /// Keep the control queues replicated over a RabbitMQ cluster; the same for every role
+    #[arg(long)]
+    pub(crate) quorum: bool,
 }
 
 /// `kinetic demo`

@@ -42,6 +42,7 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
         telemetry: telemetry.clone(),
         data_dir: config.data_dir.clone(),
         node: NodeId::new(&node::host_name()),
+        queues: config.queues,
     };
     start_engine(&mut roles, &shared, config.lease_ttl, config.lease_grace)?;
     // Not before: until a part has said how it is, the heartbeat could not count it.

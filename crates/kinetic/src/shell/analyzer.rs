@@ -11,7 +11,8 @@ use anyhow::Result;
 use bytes::Bytes;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Outcome, Publisher, RpcClient, Settle};
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Slot};
-use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, SourceKey, encode, names};
+use kinetic_schema::schema::QueueType;
+use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, encode, names};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -19,6 +20,7 @@ use self::snapshots::Snapshots;
 use self::subscription::{Chore, Subscription, Subscriptions};
 
 use crate::adapter::clock;
+use crate::shell::alive;
 use crate::shell::follow::SchemaWatch;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
@@ -46,6 +48,8 @@ pub(crate) struct Setup {
     pub(crate) config: AnalyzerConfig,
     /// The control vhost, and the login for all vhosts.
     pub(crate) control: Address,
+    /// How the queues of the control vhost are kept.
+    pub(crate) queues: QueueType,
     /// Schema revisions.
     pub(crate) schema: SchemaWatch,
     /// Where numbers go.
@@ -79,17 +83,22 @@ struct Shell {
 
 /// Runs until shutdown has drained the machine.
 pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
-    let Setup { config, control, mut schema, telemetry, metrics_interval } = setup;
+    let Setup { config, control, queues, mut schema, telemetry, metrics_interval } = setup;
     // The redirector declares this as well; whoever comes first. Without a broker there is nothing to do yet.
     tokio::select! {
         () = shutdown.wait() => return Ok(()),
-        () = super::redirector::declare(control.clone(), topology::rpc()) => {}
+        () = super::redirector::declare(control.clone(), topology::kept(topology::rpc(), queues)) => {}
     }
+    let alive = alive::start(&control, config.node.clone(), Role::Analyzer, config.inc);
     let first = schema.borrow_and_update().clone();
     let mut analyzer = Analyzer::new(config, first.schema.clone(), first.id.clone());
     let mut shell = Shell {
         rpc: RpcClient::start(control.clone()),
-        publisher: Publisher::start(control.clone(), topology::alerts(), ALERTS_IN_FLIGHT_MAX),
+        publisher: Publisher::start(
+            control.clone(),
+            topology::kept(topology::alerts(), queues),
+            ALERTS_IN_FLIGHT_MAX,
+        ),
         control,
         schema: schema.clone(),
         jobs: JoinSet::new(),
@@ -135,6 +144,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             }
         }
     }
+    alive.bye().await;
     shell.publisher.close().await;
     shell.snapshots.close().await;
     Ok(())
@@ -272,15 +282,18 @@ impl Shell {
         let revision = self.schema.borrow().clone();
         let declared = revision.schema.customers.get(&key.customer).and_then(|customer| {
             let source = customer.sources.get(&key.source)?;
-            Some((topology::source(customer, source), revision.schema.regions.get(region)?))
+            let region = revision.schema.regions.get(region)?;
+            let queues = topology::queues_of(&revision.schema, &region.vhost);
+            let mut topology = topology::source(customer, source);
+            topology.queues.push(topology::snapshots(key));
+            Some((topology::kept(topology, queues), region, queues))
         });
-        let Some((mut topology, declared)) = declared else {
+        let Some((topology, declared, queues)) = declared else {
             tracing::warn!(source = %key, "granted a source that the schema in force does not know");
             return;
         };
-        topology.queues.push(topology::snapshots(key));
         let address = topology::region_address(&self.control, declared);
-        self.snapshots.reach(region, &address);
+        self.snapshots.reach(region, &address, queues);
         let options = ConsumeOptions {
             queue: names::source_queue(key),
             topology,
