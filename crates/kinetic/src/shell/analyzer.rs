@@ -2,6 +2,7 @@
 
 mod snapshots;
 mod subscription;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use self::snapshots::Snapshots;
 use self::subscription::{Chore, Subscription, Subscriptions};
+use self::witness::{Change, Witness};
 
 use crate::adapter::clock;
 use crate::shell::alive;
@@ -66,6 +68,8 @@ enum Done {
     Unsubscribed { slot: Slot },
     Read { slot: Slot, snapshots: Vec<Vec<u8>> },
     Kept { slot: Slot, seq: u64 },
+    ProbeDue { slot: Slot, number: u64 },
+    WitnessPut,
 }
 
 struct Shell {
@@ -77,6 +81,7 @@ struct Shell {
     publishes: Arc<Semaphore>,
     subscriptions: Subscriptions,
     snapshots: Snapshots,
+    witness: Witness,
     /// Snapshots on their way, or there.
     keeping: BTreeMap<Slot, AbortHandle>,
 }
@@ -91,8 +96,11 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     }
     let alive = alive::start(&control, config.node.clone(), Role::Analyzer, config.inc);
     let first = schema.borrow_and_update().clone();
+    let node = config.node.clone();
     let mut analyzer = Analyzer::new(config, first.schema.clone(), first.id.clone());
+    let witness = Witness::start(control.clone(), &node);
     let mut shell = Shell {
+        witness,
         rpc: RpcClient::start(control.clone()),
         publisher: Publisher::start(
             control.clone(),
@@ -122,12 +130,26 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             }
             Ok(()) = schema.changed() => {
                 let revision = schema.borrow_and_update().clone();
-                let input = Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone() };
+                let input = Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone().into() };
                 analyzer.handle(clock::now(), input, &mut effects);
             }
             (index, event) = shell.subscriptions.next() => {
                 shell.subscriptions.tell(&mut analyzer, index, event, &mut effects).await;
-                shell.see_to_chores();
+                shell.see_to_chores(&mut analyzer, &mut effects);
+            },
+            _ = shell.rpc.pushed() => analyzer.handle(clock::now(), Input::Nudged, &mut effects),
+            event = shell.witness.next() => match shell.witness.take(event).await {
+                Change::Nothing => {}
+                Change::Subscribed => {
+                    let put = shell.witness.put(&shell.publisher);
+                    shell.jobs.spawn(async move {
+                        put.await;
+                        Done::WitnessPut
+                    });
+                }
+                Change::Stands(stands) => {
+                    analyzer.handle(clock::now(), Input::WitnessChanged { stands }, &mut effects);
+                }
             },
             Some(done) = shell.jobs.join_next() => match done {
                 Ok(done) => shell.done(&mut analyzer, done, &mut effects),
@@ -145,6 +167,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
         }
     }
     alive.bye().await;
+    shell.witness.close().await;
     shell.publisher.close().await;
     shell.snapshots.close().await;
     Ok(())
@@ -164,6 +187,14 @@ impl Shell {
             Done::Published { id } => Input::Published { id: *id },
             Done::Unsubscribed { slot } => Input::Unsubscribed { slot: *slot },
             Done::Kept { slot, seq } => Input::Kept { slot: *slot, seq: *seq },
+            Done::ProbeDue { slot, number } => {
+                let waits = self.subscriptions.get_mut(*slot).is_some_and(|slot| slot.gives_up(*number));
+                if !waits {
+                    return;
+                }
+                Input::Probed { slot: *slot, ok: false }
+            }
+            Done::WitnessPut => return,
             Done::Read { slot, snapshots } => {
                 return self.subscriptions.open(analyzer, *slot, snapshots, effects);
             }
@@ -172,7 +203,7 @@ impl Shell {
     }
 
     /// Does what subscriptions need.
-    fn see_to_chores(&mut self) {
+    fn see_to_chores(&mut self, analyzer: &mut Analyzer, effects: &mut Vec<Effect>) {
         while let Some(chore) = self.subscriptions.chore() {
             let (Chore::Knock(slot) | Chore::Read(slot) | Chore::Answered(slot)) = chore;
             let Some(subscription) = self.subscriptions.get_mut(slot) else { continue };
@@ -187,7 +218,9 @@ impl Shell {
                     let read = self.snapshots.read(&subscription.region, &subscription.source);
                     self.jobs.spawn(async move { Done::Read { slot, snapshots: read.await } });
                 }
-                Chore::Answered(_) => {}
+                Chore::Answered(_) => {
+                    analyzer.handle(clock::now(), Input::Probed { slot, ok: true }, effects)
+                }
             }
         }
     }
@@ -223,11 +256,33 @@ impl Shell {
                     });
                     self.keeping.insert(slot, task);
                 }
+                Effect::Probe { slot, timeout } => self.probe(slot, timeout),
                 Effect::Publish(event) => self.publish(*event),
                 Effect::Stopped => stopped = true,
             }
         }
         stopped
+    }
+
+    /// Sends a message through a source's queue; it is back in time, or not.
+    fn probe(&mut self, slot: Slot, timeout: Duration) {
+        let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
+        // Nobody else's probe has this number, so that it is known for ours.
+        let number: u64 = rand::random();
+        subscription.probes(number);
+        let publisher = self.snapshots.publisher(&subscription.region);
+        let queue = names::source_queue(&subscription.source);
+        self.jobs.spawn(async move {
+            let sent = snapshots::probe(&publisher, &queue, Some(number));
+            let due = tokio::time::sleep(timeout);
+            // Who stops waiting takes back what has not left yet.
+            tokio::pin!(due);
+            tokio::select! {
+                () = &mut due => {}
+                () = sent => due.await,
+            }
+            Done::ProbeDue { slot, number }
+        });
     }
 
     /// Settlements asked for before are on their way on the same channel, ahead of the cancel.
