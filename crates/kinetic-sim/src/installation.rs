@@ -125,6 +125,7 @@ fn digest(text: &str) -> u32 {
 #[must_use]
 pub fn redirector_config(seed: u64, listen: Duration) -> RedirectorConfig {
     RedirectorConfig {
+        node: "r1".into(),
         ttl: Duration::from_secs(15),
         grace: Duration::from_secs(5),
         listen,

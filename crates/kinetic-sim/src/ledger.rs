@@ -249,12 +249,12 @@ impl Ledger {
             self.violated(at, Invariant::TermUnique, detail);
         }
         for grant in &reply.grant {
-            self.not_too_early(at, to, &grant.source);
             let told = Told { proc: to, epoch: grant.epoch };
             let before = self.told.insert(grant.source.clone(), told);
             if before == Some(told) {
                 continue;
             }
+            self.not_too_early(at, to, &grant.source);
             self.moves += 1;
             if self.quiet_since.is_some_and(|since| at >= since) {
                 let detail = format!("{} goes from {before:?} to {told:?} in a quiet world", grant.source);

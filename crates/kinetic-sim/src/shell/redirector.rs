@@ -56,10 +56,14 @@ impl Shell {
         let now = self.now(reach);
         let mut effects = Vec::new();
         match tell {
-            Tell::Start | Tell::Tick => self.machine.handle(now, Input::Tick, &mut effects),
-            Tell::Opened(link) => {
-                reach.net.send(link, Up::Consume { queue: names::RPC_QUEUE.into(), prefetch: PREFETCH });
+            // There is one redirector: whatever its disk says is the token.
+            Tell::Start => {
+                let input = Input::Elected { stored: reach.disk.stored.clone() };
+                self.machine.handle(now, input, &mut effects);
             }
+            Tell::Tick => self.machine.handle(now, Input::Tick, &mut effects),
+            Tell::Opened(_) if self.machine.leads() => self.serve(reach),
+            Tell::Opened(_) => {}
             Tell::Frame(_, Down::Deliver { tag, message, .. }) => {
                 self.request(now, tag, &message, reach, &mut effects);
             }
@@ -76,6 +80,11 @@ impl Shell {
             self.perform(effect, reach);
         }
         reach.ledger.lapses(self.machine.stats().leases_lapsed, reach.proc, reach.life);
+    }
+
+    /// Takes the leader's requests.
+    fn serve(&self, reach: &mut Reach<'_>) {
+        reach.net.send(self.rpc, Up::Consume { queue: names::RPC_QUEUE.into(), prefetch: PREFETCH });
     }
 
     fn now(&self, reach: &Reach<'_>) -> Now {
@@ -100,7 +109,14 @@ impl Shell {
         let login = message.envelope.user_id.as_deref().map(Login::new);
         let waiting = Waiting { conn, tag, reply_to: message.reply_to, correlation: message.correlation };
         self.waiting.insert(token, waiting);
-        let input = Input::Request { token, kind: &message.key, login: login.as_ref(), body: &message.body };
+        let input = Input::Request {
+            token,
+            kind: &message.key,
+            login: login.as_ref(),
+            caller: None,
+            waiting: 0,
+            body: &message.body,
+        };
         self.machine.handle(now, input, effects);
     }
 
@@ -118,6 +134,13 @@ impl Shell {
                 reach.net.send(self.rpc, Up::Reply { to, correlation: waiting.correlation, body });
                 reach.net.send(self.rpc, Up::Ack { tag: waiting.tag, multiple: false });
             }
+            Effect::Lead(true) if reach.net.conn(self.rpc).is_some() => self.serve(reach),
+            Effect::Lead(_)
+            | Effect::Tell { .. }
+            | Effect::AskMap { .. }
+            | Effect::Nudge { .. }
+            | Effect::Watch { .. }
+            | Effect::Unwatch { .. } => {}
         }
     }
 
