@@ -32,6 +32,7 @@ macro_rules! on_both_brokers {
 
 mod analyzer_faults;
 mod analyzer_killed;
+mod analyzer_remembers;
 mod bad_body;
 mod broker_faults;
 mod broker_restarted;

@@ -394,7 +394,7 @@ impl RpcServer {
 
     /// Sends a message that answers nothing to the reply-to address of somebody who has asked something, in the same vhost. At
     /// most once: whether it arrived is not known, and an address that is gone swallows it.
-    pub async fn push(&self, reply_to: &str, kind: &str, body: &[u8]) {
+    pub async fn push(&mut self, reply_to: &str, kind: &str, body: &[u8]) {
         let Some(channel) = self.consumer.channel() else {
             return;
         };

@@ -26,7 +26,7 @@ use crate::properties::short;
 use crate::{Address, AmqpError, Queue};
 
 /// Orders and reports that wait; who gives more orders waits.
-const QUEUED_MAX: usize = 1024;
+const QUEUED_MAX: usize = 16_384;
 
 /// A supervised watch over many single-active-consumer queues.
 pub struct Watcher {

@@ -28,6 +28,7 @@ fn leading(customers: usize) -> Redirector {
         map.source("web", DataType::Statsd, 1, 0);
     }
     let config = RedirectorConfig {
+        node: "r1".into(),
         ttl: Duration::from_secs(15),
         grace: Duration::from_secs(5),
         listen: Duration::ZERO,
@@ -39,7 +40,7 @@ fn leading(customers: usize) -> Redirector {
     };
     let mut machine = Redirector::new(config, Arc::new(map.build()), Stored::default());
     let mut effects = Vec::new();
-    machine.handle(NOW, Input::Tick, &mut effects);
+    machine.handle(NOW, Input::Elected { stored: Stored::default() }, &mut effects);
     if let Some(Effect::Store { stored }) = effects.pop() {
         machine.handle(NOW, Input::Stored { stored }, &mut effects);
     }
@@ -66,7 +67,14 @@ fn locate(bencher: Bencher<'_, '_>, customers: usize) {
         effects.clear();
         asked += 1;
         let login = Some(&logins[asked % 1024]);
-        let request = Input::Request { token: ReplyToken(asked as u64), kind: "locate", login, body: &body };
+        let request = Input::Request {
+            token: ReplyToken(asked as u64),
+            kind: "locate",
+            login,
+            caller: None,
+            waiting: 0,
+            body: &body,
+        };
         machine.handle(NOW, request, &mut effects);
         divan::black_box(&effects);
     });

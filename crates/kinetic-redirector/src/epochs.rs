@@ -1,14 +1,21 @@
-//! Terms and epochs: numbers that must be on disk before anybody hears them.
+//! Terms and epochs: numbers that must be safe before anybody hears them.
 //!
-//! One counter serves every source and the locate map: each change of owner takes the next number, so an epoch never
-//! repeats and grows along every source. Numbers are reserved in blocks, so that a write is rare; a restart skips
-//! what was reserved and not used, which costs nothing.
+//! One counter serves every source and the versions of `locate`: each change of owner takes the next number, so an epoch never
+//! repeats and grows along every source. Numbers are reserved in blocks, so that storing is rare; whoever leads next
+//! skips what was reserved and not used, which costs nothing.
+//!
+//! ```text
+//!            elect (a token came)              stored (our own token came back)
+//!  standby ───────────────────────▶ taking ─────────────────────────────────────▶ leading
+//!     ▲                                │ ▲      elect with a term not below ours       │
+//!     └────────── depose ──────────────┴─┴─────────────────────────────────────────────┘
+//! ```
 
 use kinetic_wire::{Epoch, Term};
 
 use crate::machine::Stored;
 
-/// Epochs reserved by one write.
+/// Epochs reserved by one token.
 pub(crate) const BLOCK: u64 = 1000;
 /// A claimed epoch this far above our counter is not believed: no honest owner can have one, and believing it would
 /// let one analyzer use the numbers up.
@@ -16,34 +23,63 @@ const CREDIBLE_LEAD: u64 = 1 << 32;
 /// Epochs travel as signed 64-bit headers.
 const EPOCH_MAX: u64 = i64::MAX as u64 / 2;
 
-/// The counters of one leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Office {
+    Standby,
+    Taking,
+    Leading,
+}
+
+/// The counters of one redirector.
 #[derive(Debug)]
 pub(crate) struct Epochs {
+    office: Office,
+    /// Our term while we take or have the lead; else the highest that we know of.
     term: Term,
     /// Next epoch to give out.
     next: u64,
-    /// Up to here is on disk.
+    /// Up to here is safe.
     confirmed: u64,
-    /// Up to here was asked to be on disk.
+    /// Up to here was asked to be made safe.
     asked: u64,
-    /// The term is on disk.
-    led: bool,
 }
 
 impl Epochs {
-    /// A leadership after the stored one.
+    /// A standby that knows what its own disk says.
     pub(crate) fn new(stored: &Stored) -> Self {
-        Self {
-            term: Term(stored.term.0.saturating_add(1)),
-            next: stored.epoch_max.0.saturating_add(1),
-            confirmed: stored.epoch_max.0,
-            asked: 0,
-            led: false,
-        }
+        let next = stored.epoch_max.0.saturating_add(1);
+        Self { office: Office::Standby, term: stored.term, next, confirmed: 0, asked: 0 }
     }
 
     pub(crate) fn term(&self) -> Term {
         self.term
+    }
+
+    /// What another leader says that it may have given out.
+    pub(crate) fn heard(&mut self, stored: &Stored) {
+        self.term = self.term.max(stored.term);
+        self.next = self.next.max(stored.epoch_max.0.saturating_add(1));
+    }
+
+    /// A token was delivered to us: we take the lead under a term above it. With one already held, another of a lower term only
+    /// raises the epochs; one with a term not below ours proves that somebody else has led under ours, which we give up.
+    /// True if a new term begins.
+    pub(crate) fn elect(&mut self, token: &Stored) -> bool {
+        if self.office != Office::Standby && token.term < self.term {
+            self.next = self.next.max(token.epoch_max.0.saturating_add(1));
+            return false;
+        }
+        self.heard(token);
+        self.term = Term(self.term.0.saturating_add(1));
+        self.office = Office::Taking;
+        (self.asked, self.confirmed) = (0, 0);
+        true
+    }
+
+    /// The token is no longer ours: nothing may be said any more.
+    pub(crate) fn depose(&mut self) {
+        self.office = Office::Standby;
+        (self.asked, self.confirmed) = (0, 0);
     }
 
     /// The next epoch.
@@ -62,31 +98,42 @@ impl Epochs {
         true
     }
 
-    /// What must be written now, if anything: asked for early, so that answers seldom wait for the disk.
+    /// What must be stored now, if anything: asked for early, so that answers seldom wait.
     pub(crate) fn wanted(&mut self) -> Option<Stored> {
-        if self.asked > 0 && self.asked >= self.next + BLOCK / 4 {
+        if self.office == Office::Standby || (self.asked > 0 && self.asked >= self.next + BLOCK / 4) {
             return None;
         }
         self.asked = self.next + BLOCK;
         Some(Stored { term: self.term, epoch_max: Epoch(self.asked) })
     }
 
-    /// A write is on disk.
-    pub(crate) fn stored(&mut self, stored: &Stored) {
-        if stored.term == self.term {
-            self.led = true;
-            self.confirmed = self.confirmed.max(stored.epoch_max.0);
+    /// It is stored. True if that completes the election.
+    pub(crate) fn stored(&mut self, stored: &Stored) -> bool {
+        if self.office == Office::Standby || stored.term != self.term {
+            return false;
         }
+        self.confirmed = self.confirmed.max(stored.epoch_max.0);
+        std::mem::replace(&mut self.office, Office::Leading) == Office::Taking
     }
 
-    /// The term is on disk.
+    /// We lead, and our term is stored.
     pub(crate) fn leads(&self) -> bool {
-        self.led
+        self.office == Office::Leading
+    }
+
+    /// We neither lead nor are about to.
+    pub(crate) fn stands_by(&self) -> bool {
+        self.office == Office::Standby
+    }
+
+    /// No epoch above this has been said.
+    pub(crate) fn confirmed(&self) -> Epoch {
+        Epoch(self.confirmed)
     }
 
     /// Whether this epoch may be told to anybody.
     pub(crate) fn may_say(&self, epoch: Epoch) -> bool {
-        self.led && epoch.0 <= self.confirmed
+        self.leads() && epoch.0 <= self.confirmed
     }
 }
 
@@ -94,22 +141,47 @@ impl Epochs {
 mod tests {
     use super::*;
 
+    fn token(term: u64, epoch_max: u64) -> Stored {
+        Stored { term: Term(term), epoch_max: Epoch(epoch_max) }
+    }
+
     #[test]
     fn nothing_is_said_before_it_is_stored() {
-        let mut epochs = Epochs::new(&Stored { term: Term(4), epoch_max: Epoch(2000) });
+        let mut epochs = Epochs::new(&token(4, 2000));
+        assert_eq!(epochs.wanted(), None, "a standby has nothing to store");
+        assert!(epochs.elect(&token(2, 1500)), "our own disk knows better");
         assert_eq!(epochs.take(), Epoch(2001));
         assert!(!epochs.may_say(Epoch(7)), "the term is not stored yet");
         let block = epochs.wanted().expect("the first block");
-        assert_eq!(block, Stored { term: Term(5), epoch_max: Epoch(3002) });
+        assert_eq!(block, token(5, 3002));
         assert_eq!(epochs.wanted(), None, "asked already");
-        epochs.stored(&Stored { term: Term(4), epoch_max: Epoch(9000) });
-        assert!(!epochs.leads(), "a write of another term proves nothing");
-        epochs.stored(&block);
+        assert!(!epochs.stored(&token(4, 9000)) && !epochs.leads(), "of another term: proves nothing");
+        assert!(epochs.stored(&block));
         assert!(epochs.may_say(Epoch(3002)) && !epochs.may_say(Epoch(3003)));
         for _ in 0..751 {
             epochs.take();
         }
-        assert_eq!(epochs.wanted().map(|stored| stored.epoch_max), Some(Epoch(3753)));
+        assert_eq!(epochs.wanted(), Some(token(5, 3753)));
+        assert!(!epochs.stored(&token(5, 3753)), "elected before");
+        epochs.depose();
+        assert!(!epochs.may_say(Epoch(7)) && !epochs.stored(&token(5, 3753)));
+    }
+
+    #[test]
+    fn a_further_token_raises_what_it_must() {
+        let mut epochs = Epochs::new(&Stored::default());
+        assert!(epochs.elect(&token(3, 100)));
+        let block = epochs.wanted().expect("a block");
+        assert!(epochs.stored(&block));
+        assert!(!epochs.elect(&token(1, 50)) && epochs.leads());
+        assert!(!epochs.elect(&token(2, 9000)) && epochs.leads());
+        let above = epochs.take();
+        assert_eq!(above, Epoch(9001));
+        assert!(!epochs.may_say(above), "until it is stored");
+        assert_eq!(epochs.wanted(), Some(token(4, 9002 + BLOCK)));
+        assert!(epochs.elect(&token(4, 60)), "somebody has led under our term");
+        assert!(!epochs.leads());
+        assert_eq!(epochs.wanted().map(|stored| stored.term), Some(Term(5)));
     }
 
     #[test]

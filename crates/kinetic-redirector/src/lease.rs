@@ -4,12 +4,15 @@
 //! analyzer    sent ├──────────── 0.8 ttl: stops by itself ┤
 //! redirector     received ├───────────── ttl ──────────┼── grace ──┤ lapsed: its sources go to others
 //! ```
-//! Both count on their own monotonic clock, and the redirector starts later, so it always ends later.
+//! Both count on their own monotonic clock, and the redirector starts later, so it always ends later. Where the broker bears
+//! witness that the analyzer's connection has ended, the lease is cut short: see [`Leases::cut`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kinetic_wire::{Incarnation, LeaseId, Mono, NodeId, Serves, Wall};
+
+use crate::machine::Caller;
 
 /// One registered analyzer.
 #[derive(Clone, Debug)]
@@ -27,11 +30,16 @@ pub(crate) struct Lease {
     pub(crate) ttl: Duration,
     pub(crate) lapses: Mono,
     pub(crate) since: Wall,
+    /// It leaves, and is to be given nothing more.
     pub(crate) draining: bool,
     /// Failure domain.
     pub(crate) zone: Option<String>,
-    /// Schema generation that it runs; 0 where it does not say.
+    /// Commits up to and with the schema revision it runs; 0 where it does not say.
     pub(crate) generation: u64,
+    /// Where it listens for nudges.
+    pub(crate) caller: Option<Caller>,
+    /// It has been nudged and has not spoken since.
+    pub(crate) nudged: bool,
 }
 
 /// All leases.
@@ -82,6 +90,22 @@ impl Leases {
         }
     }
 
+    /// The broker says that the analyzer's connection has ended: unless it speaks up, the lease ends a quarter of its length from
+    /// now, at most [`WITNESSED_MAX`].
+    pub(crate) fn cut(&mut self, node: &NodeId, now: Mono) {
+        if let Some(lease) = self.nodes.get_mut(node) {
+            self.deadlines.remove(&(lease.lapses, node.clone()));
+            lease.lapses = lease.lapses.min(now + (lease.ttl / 4).min(WITNESSED_MAX));
+            self.deadlines.insert((lease.lapses, node.clone()));
+        }
+    }
+
+    /// All of them are forgotten.
+    pub(crate) fn clear(&mut self) {
+        self.nodes.clear();
+        self.deadlines.clear();
+    }
+
     /// When the first lease lapses.
     pub(crate) fn earliest(&self) -> Option<Mono> {
         self.deadlines.first().map(|(lapses, _)| *lapses)
@@ -97,6 +121,15 @@ impl Leases {
         self.remove(&node);
         Some(node)
     }
+}
+
+/// Longest time that an analyzer has to speak up once the broker has said that its connection has ended.
+pub(crate) const WITNESSED_MAX: Duration = Duration::from_secs(1);
+
+/// Longest lease that may have been granted to a fleet of this size, with the jitter.
+pub(crate) fn longest(shortest: Duration, analyzers: usize) -> Duration {
+    let ttl = ttl(shortest, analyzers);
+    ttl + ttl / 10
 }
 
 /// Lease length for a fleet of this size: at most 50 heartbeats reach the redirector per third of a second.

@@ -1,44 +1,55 @@
-//! The redirector machine: requests and time in, replies out.
+//! The redirector machine: requests, tokens, what other redirectors tell, and time in; replies out.
+//!
+//! One of all redirectors leads: it alone gives and takes sources. The others stand by: they keep a copy of the map, and answer
+//! `locate` from their own schema (docs/adr/0005).
 //!
 //! What it promises: two live leases never own one source; a source that is taken from a live owner goes to another
-//! only after a heartbeat no longer holds it; no epoch or term is told to anybody before it is stored; every request
-//! is answered exactly once. What it relies on: an analyzer has one request out at a time, ignores the answer to a
-//! request it has given up, and holds (in its next heartbeat) whatever grant it has taken up.
+//! only after a heartbeat no longer holds it; no epoch or term is told to anybody before it is stored, and none by who does
+//! not lead; every request is answered exactly once, unless its lead ends first: then it is left to the next leader. What it
+//! relies on: an analyzer has one request out at a time, ignores the answer to a request it has given up, and holds (in its
+//! next heartbeat) whatever grant it has taken up; `Input::Stored` comes only for a token that was delivered back to us while we
+//! were still the one to whom tokens are delivered.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_wire::names::rpc;
-use kinetic_wire::{
-    CustomerName, Drain, Epoch, Goodbye, Heartbeat, Incarnation, LeaseId, LeaseReply, Limits, Login, Mono,
-    NodeId, Now, Register, Released, Serves, Term, encode,
-};
+use kinetic_wire::{Epoch, Limits, Login, Mono, NodeId, Now, Serves, Term};
 
 pub use crate::budget::MoveBudget;
 use crate::capacity;
 use crate::epochs::Epochs;
 pub use crate::flaps::HoldDown;
 use crate::fleet::Demand;
-use crate::lease::{self, Lease, Leases};
+use crate::lease::{self, Leases};
+use crate::listeners::Listeners;
 pub use crate::map::{CustomerEntry, Map, MapBuilder, RegionEntry, UnitEntry};
+use crate::nudges::Nudges;
 use crate::placing::Placing;
 pub use crate::placing::PlacingConfig;
 use crate::refusal::Refusal;
-use crate::request::{check_holds, check_node, check_version, parse};
+use crate::request::{Answer, Asked};
 use crate::rng::Rng;
-use crate::routes::{Question, Routes, Terms};
+use crate::routes::{Answers, Routes, Terms};
+use crate::standby::Copy;
 use crate::stats::Stats;
+use crate::telling::Teller;
 use crate::view::{self, View};
 
 /// How this redirector runs.
 #[derive(Clone, Debug)]
 pub struct RedirectorConfig {
+    /// Its name.
+    pub node: NodeId,
     /// Shortest lease; grows with the fleet (`max(ttl, analyzers / 50 s)`).
     pub ttl: Duration,
     /// How long after a lease's end its sources are moved.
     pub grace: Duration,
-    /// After start, leases are taken but nothing is moved for this long, so that owners can say what they hold.
+    /// After its first election, leases are taken but nothing is moved for this long, so that owners can say what they hold.
+    /// Zero where no owner can be: in an installation that is one process. After a later election, or where another has led
+    /// before, it is at least the longest lease that may have been granted, and the grace. Where nobody has ever led, nobody
+    /// listens.
     pub listen: Duration,
     /// Analyzers in the table; one more is refused (`overload`, counted).
     pub analyzers_max: usize,
@@ -46,13 +57,13 @@ pub struct RedirectorConfig {
     pub locate_ttl: Duration,
     /// What clients may send.
     pub limits: Limits,
-    /// Seed of jitter and lease ids.
-    pub seed: u64,
     /// How sources are placed and moved.
     pub placing: PlacingConfig,
+    /// Seed of jitter and lease ids.
+    pub seed: u64,
 }
 
-/// What survives a restart: written before anything that depends on it is said.
+/// What survives a leader: in the token, and on its disk. Written before anything that depends on it is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
     /// The last term led.
@@ -64,6 +75,15 @@ pub struct Stored {
 /// Handle that the shell mints for a request, so that it can be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplyToken(pub u64);
+
+/// Where somebody who has asked can be reached later. The machine keeps it and hands it back, and reads nothing from it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Caller {
+    /// Which of the shell's doors the request came through: the vhost in which the address is good.
+    pub door: u32,
+    /// The reply-to address.
+    pub reply_to: Arc<str>,
+}
 
 /// What the redirector is told.
 #[derive(Clone, Debug)]
@@ -83,24 +103,53 @@ pub enum Input<'a> {
         kind: &'a str,
         /// `user_id`, verified by the broker.
         login: Option<&'a Login>,
+        /// Where its sender listens.
+        caller: Option<&'a Caller>,
+        /// Requests that wait behind it, as far as the shell can see.
+        waiting: usize,
         /// JSON body.
         body: &'a [u8],
     },
-    /// `Effect::Store` is on disk.
+    /// A token was delivered to us that we have not published ourselves since our election: we lead, or lead on.
+    Elected {
+        /// What it says.
+        stored: Stored,
+    },
+    /// Tokens are not delivered to us any more: somebody else may lead.
+    Deposed,
+    /// `Effect::Store` is done: it is on disk, and the token that says so was delivered to us.
     Stored {
         /// What.
         stored: Stored,
+    },
+    /// A message came on `kin.map`, also one of our own.
+    Told {
+        /// JSON body: a `kinetic_wire::MapChange`.
+        body: &'a [u8],
+    },
+    /// The answer to `Effect::AskMap`; `None` where there was none in time.
+    MapPage {
+        /// JSON body: a `kinetic_wire::MapReply` or a refusal.
+        body: Option<&'a [u8]>,
+    },
+    /// The broker has handed us a watched node's witness: its connection has ended.
+    Witnessed {
+        /// The node.
+        node: &'a NodeId,
     },
 }
 
 /// What the redirector wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Write this; answer with `Input::Stored`.
+    /// Write this to disk, and publish a token that says it, until `Input::Stored` can be said of it or `Input::Deposed` is.
     Store {
         /// What.
         stored: Stored,
     },
+    /// True: take the leader's requests from now on. False: cancel that, give up all requests that are not answered, and go to the
+    /// end of the queue of those who wait for the token.
+    Lead(bool),
     /// Answer a request.
     Reply {
         /// Which.
@@ -108,64 +157,92 @@ pub enum Effect {
         /// JSON body.
         body: Vec<u8>,
     },
+    /// Publish on `kin.map`, in this order.
+    Tell {
+        /// JSON body: a `kinetic_wire::MapChange`.
+        body: Vec<u8>,
+    },
+    /// Ask the leader (`map`); answer with `Input::MapPage`. One is out at a time.
+    AskMap {
+        /// JSON body: a `kinetic_wire::MapQuestion`.
+        body: Vec<u8>,
+    },
+    /// Tell somebody to ask again now. At most once.
+    Nudge {
+        /// Whom.
+        caller: Caller,
+    },
+    /// Subscribe to a node's witness queue beside the node itself.
+    Watch {
+        /// The node.
+        node: NodeId,
+    },
+    /// Cancel that.
+    Unwatch {
+        /// The node.
+        node: NodeId,
+    },
 }
 
 /// Largest request body; one with 65,536 holds is smaller.
 pub const REQUEST_BYTES_MAX: usize = 8 << 20;
 /// Most sources that one analyzer may say it holds.
 pub const HOLDS_MAX: usize = 65_536;
-/// `locate` requests that wait for the first write; one more is refused.
-pub const PARKED_MAX: usize = 1024;
-
-/// What remains to be done about a request once sources are settled.
-enum Answer {
-    Body(Vec<u8>),
-    Lease(NodeId),
-    Parked,
-}
 
 /// The redirector.
 #[derive(Debug)]
 pub struct Redirector {
-    config: RedirectorConfig,
-    rng: Rng,
-    epochs: Epochs,
-    leases: Leases,
-    placing: Placing,
-    routes: Routes,
-    /// Newer routes, whose epoch is not stored yet.
-    routes_next: Option<Routes>,
-    /// Requests whose answer waits for the disk: one per node, as an analyzer has one out at a time.
-    parked_leases: BTreeMap<NodeId, ReplyToken>,
-    parked_locates: VecDeque<(ReplyToken, CustomerName)>,
-    /// End of the listen period; `None` before the first input.
-    listen_until: Option<Mono>,
-    listening: bool,
-    counted: Stats,
+    pub(crate) config: RedirectorConfig,
+    pub(crate) rng: Rng,
+    pub(crate) epochs: Epochs,
+    pub(crate) leases: Leases,
+    pub(crate) placing: Placing,
+    pub(crate) answers: Answers,
+    pub(crate) listeners: Listeners,
+    pub(crate) nudges: Nudges,
+    /// Requests whose answer waits for a token: one per node, as an analyzer has one out at a time.
+    pub(crate) parked: BTreeMap<NodeId, ReplyToken>,
+    /// Nodes whose witness we wait for.
+    pub(crate) watching: BTreeSet<NodeId>,
+    pub(crate) copy: Copy,
+    pub(crate) teller: Teller,
+    /// We take the leader's requests.
+    pub(crate) serving: bool,
+    /// Since when.
+    pub(crate) serving_since: Mono,
+    pub(crate) listening: bool,
+    pub(crate) listen_until: Mono,
+    /// Requests that waited behind the last one.
+    pub(crate) waiting: usize,
+    /// Nodes that were answered in this step: they know how things stand.
+    pub(crate) answered: Vec<NodeId>,
+    pub(crate) counted: Stats,
 }
 
 impl Redirector {
-    /// A redirector that leads from now on, with a term above the stored one.
+    /// A standby that knows of its own disk, until it is elected.
     #[must_use]
     pub fn new(config: RedirectorConfig, map: Arc<Map>, stored: Stored) -> Self {
-        let mut epochs = Epochs::new(&stored);
-        // Map versions come from the same counter as epochs: above anything any earlier leadership has said.
-        let routes = Routes::new(Arc::clone(&map), epochs.take(), terms(&config));
-        let rng = Rng::new(config.seed ^ epochs.term().0.rotate_left(32));
-        let placing = Placing::new(config.placing.clone(), Arc::clone(&map));
         Self {
-            config,
-            rng,
-            epochs,
+            rng: Rng::new(config.seed),
+            epochs: Epochs::new(&stored),
             leases: Leases::default(),
-            placing,
-            routes,
-            routes_next: None,
-            parked_leases: BTreeMap::new(),
-            parked_locates: VecDeque::new(),
-            listen_until: None,
-            listening: true,
+            placing: Placing::new(config.placing.clone(), Arc::clone(&map)),
+            answers: Answers::new(Routes::new(map, terms(&config))),
+            listeners: Listeners::default(),
+            nudges: Nudges::default(),
+            parked: BTreeMap::new(),
+            watching: BTreeSet::new(),
+            copy: Copy::default(),
+            teller: Teller::default(),
+            serving: false,
+            serving_since: Mono(0),
+            listening: false,
+            listen_until: Mono(0),
+            waiting: 0,
+            answered: Vec::new(),
             counted: Stats::default(),
+            config,
         }
     }
 
@@ -176,37 +253,75 @@ impl Redirector {
         match input {
             Input::Tick => {}
             Input::MapChanged { map } => self.map_changed(now, map),
-            Input::Stored { stored } => self.epochs.stored(&stored),
-            Input::Request { token, kind, login, body } => {
-                let outcome = self.request(now, token, kind, login, body, effects);
-                answer = Some((token, outcome));
+            Input::Elected { stored } => self.elected(&stored),
+            Input::Deposed => self.depose(effects),
+            Input::Stored { stored } => self.stored(now, &stored, effects),
+            Input::Told { body } => self.told(now, body, effects),
+            Input::MapPage { body } => self.page(now, body),
+            Input::Witnessed { node } => self.witnessed(now, node, effects),
+            Input::Request { token, kind, login, caller, waiting, body } => {
+                self.waiting = waiting;
+                let asked = Asked { kind, login, caller, body };
+                answer = Some((token, self.request(now, asked, effects)));
             }
         }
-        self.placing.settle(now, &self.leases, &mut self.epochs);
+        self.follow_up(now, answer, effects);
+    }
+
+    /// What follows from any input.
+    fn follow_up(
+        &mut self,
+        now: Now,
+        answer: Option<(ReplyToken, Result<Answer, Refusal>)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.answered.clear();
+        if self.serving {
+            self.placing.settle(now, &self.leases, &mut self.epochs);
+        }
+        if !self.epochs.stands_by() && self.answers.wants_version() {
+            let version = self.epochs.take();
+            self.answers.store(version);
+        }
         if let Some(stored) = self.epochs.wanted() {
             self.counted.stores += 1;
             effects.push(Effect::Store { stored });
+        }
+        if self.answers.stored(|version| self.epochs.may_say(version)) {
+            self.answers_changed();
         }
         match answer {
             None => {}
             Some((token, Ok(Answer::Body(body)))) => effects.push(Effect::Reply { token, body }),
             Some((token, Ok(Answer::Lease(node)))) => self.answer_lease(now, token, node, effects),
-            Some((_, Ok(Answer::Parked))) => {}
             Some((token, Err(refusal))) => self.refuse(token, refusal, effects),
         }
         if self.epochs.leads() {
             self.unpark(now, effects);
+            self.tell(now, effects);
+        } else if self.epochs.stands_by() {
+            self.ask_map(now, effects);
         }
+        self.nudges.leave(now.mono, effects);
     }
 
     /// When the shell must send a `Tick` at the latest.
     #[must_use]
     pub fn next_wakeup(&self) -> Option<Mono> {
-        let Some(listen_until) = self.listen_until else {
-            return Some(Mono(0)); // The term is to be stored before anybody asks.
-        };
-        let listen = self.listening.then_some(listen_until);
-        [listen, self.leases.earliest(), self.placing.next_wakeup()].into_iter().flatten().min()
+        let nudges = self.nudges.next();
+        if self.serving {
+            let listen = self.listening.then_some(self.listen_until);
+            let tell = self.epochs.leads().then(|| self.teller.next());
+            let wakeups = [listen, self.leases.earliest(), self.placing.next_wakeup(), tell, nudges];
+            return wakeups.into_iter().flatten().min();
+        }
+        [self.copy.next(), nudges].into_iter().flatten().min()
+    }
+
+    /// Whether it leads, with its term stored.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.serving && self.epochs.leads()
     }
 
     /// Counters and gauges.
@@ -214,11 +329,17 @@ impl Redirector {
     pub fn stats(&self) -> Stats {
         let table = &self.placing.table;
         Stats {
+            leading: self.leads(),
+            listening: self.listening,
+            term: self.epochs.term(),
+            map_version: self.answers.version,
+            copy_whole: self.copy.is_whole(),
+            copy_restarts: self.copy.restarts,
             analyzers: self.leases.len(),
             sources_owned: table.owned_total(),
             sources_unowned: table.unowned().len(),
             sources_moving: table.moving(),
-            replies_parked: self.parked_leases.len() + self.parked_locates.len(),
+            replies_parked: self.parked.len(),
             moves: self.placing.moves,
             grants: self.placing.grants,
             adopted: self.placing.adopted,
@@ -226,6 +347,12 @@ impl Redirector {
             balanced: self.placing.balanced,
             changes_overflowed: table.log.overflows,
             presumptions_unknown: self.placing.presumptions_unknown,
+            listeners: self.listeners.len(),
+            listeners_refused: self.listeners.refused,
+            nudges: self.nudges.left,
+            nudges_dropped: self.nudges.dropped,
+            told: self.teller.told,
+            told_overflows: self.teller.overflows,
             ..self.counted.clone()
         }
     }
@@ -234,9 +361,10 @@ impl Redirector {
     #[must_use]
     pub fn view(&self) -> View {
         View {
+            leading: self.leads(),
             term: self.epochs.term(),
-            revision: self.routes.map.revision().to_owned(),
-            map_epoch: self.routes.epoch,
+            revision: self.answers.routes.map.revision().to_owned(),
+            map_epoch: self.answers.version,
             listening: self.listening,
             analyzers: view::analyzers(&self.leases, &self.placing),
             sources: view::sources(&self.placing.table),
@@ -247,255 +375,143 @@ impl Redirector {
     /// `serves` is what a node could serve that would be started.
     #[must_use]
     pub fn demand(&self, serves: &Serves) -> Option<Demand> {
-        let knows = self.epochs.leads() && !self.listening;
+        let knows = self.leads() && !self.listening;
         knows.then(|| capacity::demand(&self.leases, &self.placing, serves))
     }
 
     /// Ends what time has ended: the listen period, and leases.
     fn pass_time(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        let listen_until = *self.listen_until.get_or_insert(now.mono + self.config.listen);
-        if self.listening && now.mono >= listen_until {
-            self.listening = false;
-            self.placing.end_of_listening(now, &self.leases, &mut self.epochs);
+        self.listeners.forget(now.mono);
+        if !self.serving {
+            return;
         }
         while let Some(node) = self.leases.pop_lapsed(now.mono) {
             self.counted.leases_lapsed += 1;
+            self.unwatch(&node, effects);
+            self.teller.analyzer_gone(&node);
             self.placing.node_lost(now, &node, &self.leases, &mut self.epochs);
-            if let Some(token) = self.parked_leases.remove(&node) {
+            if let Some(token) = self.parked.remove(&node) {
                 self.refuse(token, Refusal::UNKNOWN_LEASE, effects);
             }
+        }
+        if self.listening && now.mono >= self.listen_until {
+            self.listening = false;
+            self.placing.end_of_listening(now, &self.leases, &mut self.epochs);
         }
     }
 
     fn map_changed(&mut self, now: Now, map: Arc<Map>) {
-        let latest = self.routes_next.as_ref().unwrap_or(&self.routes);
-        let epoch = if latest.same(&map) { latest.epoch } else { self.epochs.take() };
-        self.routes_next = Some(Routes::new(Arc::clone(&map), epoch, terms(&self.config)));
+        if self.answers.offer(Routes::new(Arc::clone(&map), terms(&self.config))) {
+            self.answers_changed();
+        }
+        // On a standby every owner is presumed: nothing is given to anybody.
         self.placing.map_changed(now, &map, &self.leases, &mut self.epochs);
-        self.swap_routes();
     }
 
-    /// Newer routes stand as soon as their epoch is stored; until then the older ones are answered.
-    fn swap_routes(&mut self) {
-        if let Some(next) = self.routes_next.take_if(|next| self.epochs.may_say(next.epoch)) {
-            self.routes = next;
+    /// What clients are answered is another than before: those who listen are to hear of it.
+    pub(crate) fn answers_changed(&mut self) {
+        self.listeners.changed(&self.answers.routes, &mut self.nudges);
+    }
+
+    /// A token came: our term is to be above it. Until that is stored, nothing is said.
+    fn elected(&mut self, stored: &Stored) {
+        if self.epochs.elect(stored) {
+            self.counted.elections += 1;
         }
     }
 
-    fn refuse(&mut self, token: ReplyToken, refusal: Refusal, effects: &mut Vec<Effect>) {
+    fn stored(&mut self, now: Now, stored: &Stored, effects: &mut Vec<Effect>) {
+        if !self.epochs.stored(stored) || self.serving {
+            return;
+        }
+        self.serving = true;
+        self.serving_since = now.mono;
+        let listen = self.listen_for();
+        self.listening = !listen.is_zero();
+        self.listen_until = now.mono + listen;
+        self.copy.stop();
+        self.teller.begin();
+        self.placing.presume_all();
+        // What changed while it was a copy, nobody copies from us.
+        self.placing.take_changes();
+        if !self.listening {
+            self.placing.end_of_listening(now, &self.leases, &mut self.epochs);
+        }
+        self.counted.leaderships += 1;
+        effects.push(Effect::Lead(true));
+    }
+
+    /// How long to listen before anything is given away.
+    fn listen_for(&self) -> Duration {
+        let first = self.counted.leaderships == 0 && !self.copy.has_heard();
+        if first && self.epochs.term() == Term(1) {
+            return Duration::ZERO;
+        }
+        if first {
+            self.config.listen
+        } else {
+            self.config.listen.max(self.whole_lease(self.copy.analyzers.len()))
+        }
+    }
+
+    /// How long after the last renewal anybody in a fleet of this size may hold a source.
+    pub(crate) fn whole_lease(&self, analyzers: usize) -> Duration {
+        lease::longest(self.config.ttl, analyzers) + self.config.grace
+    }
+
+    /// Somebody else may lead: stop at once, and answer nobody.
+    pub(crate) fn depose(&mut self, effects: &mut Vec<Effect>) {
+        if self.epochs.stands_by() {
+            return;
+        }
+        self.epochs.depose();
+        self.answers.depose();
+        for node in std::mem::take(&mut self.watching) {
+            effects.push(Effect::Unwatch { node });
+        }
+        // Analyzers have to register with the next leader in any case; who leads then adopts what they hold.
+        self.leases.clear();
+        self.parked.clear();
+        self.placing.presume_all();
+        (self.serving, self.listening) = (false, false);
+        self.copy.begin();
+        self.counted.deposed += 1;
+        effects.push(Effect::Lead(false));
+    }
+
+    pub(crate) fn refuse(&mut self, token: ReplyToken, refusal: Refusal, effects: &mut Vec<Effect>) {
         *self.counted.refusals.entry(refusal.code).or_default() += 1;
         effects.push(Effect::Reply { token, body: refusal.body() });
     }
 
-    fn request(
-        &mut self,
-        now: Now,
-        token: ReplyToken,
-        kind: &str,
-        login: Option<&Login>,
-        body: &[u8],
-        effects: &mut Vec<Effect>,
-    ) -> Result<Answer, Refusal> {
-        let known = rpc::ALL.into_iter().find(|known| *known == kind);
+    /// Which requests somebody may make at all.
+    fn request(&mut self, now: Now, asked: Asked<'_>, effects: &mut Vec<Effect>) -> Result<Answer, Refusal> {
+        let known = rpc::ALL.into_iter().find(|known| *known == asked.kind);
         *self.counted.requests.entry(known.unwrap_or("unknown")).or_default() += 1;
         let kind = known.ok_or(Refusal::UNKNOWN_KIND)?;
-        if body.len() > REQUEST_BYTES_MAX {
+        if asked.body.len() > REQUEST_BYTES_MAX {
             return Err(Refusal::TOO_LARGE);
         }
-        let login = login.ok_or(Refusal::NO_LOGIN)?;
+        let login = asked.login.ok_or(Refusal::NO_LOGIN)?;
         if kind == rpc::LOCATE {
-            return self.locate(now, token, login, body);
+            return self.locate(now, login, &asked);
         }
         // A customer may write to `kin.rpc`, with any routing key: the login alone tells it from an analyzer.
         // Logins of customers' keys hold a dot (`<customer>.<key>`), those of nodes do not.
         if login.as_str().contains('.') {
             return Err(Refusal::CUSTOMERS_LOGIN);
         }
+        if !self.serving {
+            return Err(Refusal::NOT_LEADER);
+        }
         match kind {
-            rpc::REGISTER => self.register(now, body, effects),
-            rpc::HEARTBEAT => self.heartbeat(now, body),
-            rpc::DRAIN => self.drain(now, body),
-            rpc::GOODBYE => self.goodbye(now, body, effects),
+            rpc::REGISTER => self.register(now, &asked, effects),
+            rpc::HEARTBEAT => self.heartbeat(now, &asked, effects),
+            rpc::DRAIN => self.drain(now, asked.body),
+            rpc::GOODBYE => self.goodbye(now, asked.body, effects),
+            rpc::MAP => self.map_page(now, asked.body),
+            rpc::RELIEVE => self.relieve(now, asked.body),
             _ => Err(Refusal::UNKNOWN_KIND),
-        }
-    }
-
-    fn locate(&mut self, now: Now, token: ReplyToken, login: &Login, body: &[u8]) -> Result<Answer, Refusal> {
-        check_version(parse::<Question>(body)?.v)?;
-        let customer = login.as_str().split('.').next().unwrap_or_default();
-        if self.epochs.may_say(self.routes.epoch) {
-            return self.routes.locate(customer, now.wall.as_ms()).map(Answer::Body);
-        }
-        if self.parked_locates.len() >= PARKED_MAX {
-            return Err(Refusal::PARKED_FULL);
-        }
-        self.parked_locates.push_back((token, login.customer()));
-        Ok(Answer::Parked)
-    }
-
-    fn register(&mut self, now: Now, body: &[u8], effects: &mut Vec<Effect>) -> Result<Answer, Refusal> {
-        let request: Register = parse(body)?;
-        check_version(request.v)?;
-        check_node(&request.node)?;
-        check_holds(request.holds.len())?;
-        let node = request.node.clone();
-        let mut inherited = Vec::new();
-        match self.leases.get(&node) {
-            Some(lease) if lease.inc > request.inc => return Err(Refusal::SUPERSEDED),
-            Some(lease) if lease.inc == request.inc => {}
-            Some(_) => {
-                // The operator's name says that the older process is gone; if it is not, it is fenced by the epochs.
-                self.leases.remove(&node);
-                self.counted.leases_superseded += 1;
-                inherited = self.placing.superseded(now, &node);
-                if let Some(older) = self.parked_leases.remove(&node) {
-                    self.refuse(older, Refusal::SUPERSEDED, effects);
-                }
-            }
-            None if self.leases.len() >= self.config.analyzers_max => return Err(Refusal::FULL),
-            None => {}
-        }
-        self.take_lease(now, &request);
-        self.renew(now, &node);
-        self.placing.registered(now, &node, &request.holds, &self.leases, &mut self.epochs);
-        self.placing.inherit(now, &node, inherited, &self.leases, &mut self.epochs);
-        Ok(Answer::Lease(node))
-    }
-
-    /// Enters a registration, or brings the present one of the same process up to date.
-    fn take_lease(&mut self, now: Now, request: &Register) {
-        if let Some(lease) = self.leases.get_mut(&request.node) {
-            lease.serves = request.serves.clone();
-            lease.capacity = request.capacity;
-            lease.schema.clone_from(&request.schema);
-            lease.zone.clone_from(&request.zone);
-            lease.generation = request.generation;
-            return;
-        }
-        let lease = Lease {
-            id: self.rng.lease(now.wall.as_ms()),
-            inc: request.inc,
-            serves: request.serves.clone(),
-            capacity: request.capacity,
-            schema: request.schema.clone(),
-            load: 0.0,
-            lag_ms: 0,
-            seq: None,
-            ttl: Duration::ZERO,
-            lapses: now.mono,
-            since: now.wall,
-            draining: false,
-            zone: request.zone.clone(),
-            generation: request.generation,
-        };
-        self.leases.insert(request.node.clone(), lease);
-    }
-
-    fn heartbeat(&mut self, now: Now, body: &[u8]) -> Result<Answer, Refusal> {
-        let request: Heartbeat = parse(body)?;
-        check_version(request.v)?;
-        check_holds(request.holds.len())?;
-        let node = request.node;
-        let lease = self.lease_of(&node, request.lease, request.inc)?;
-        if lease.seq.is_some_and(|last| last >= request.seq) {
-            return Err(Refusal::REPLAYED);
-        }
-        lease.seq = Some(request.seq);
-        lease.load = request.load;
-        lease.lag_ms = request.lag_ms;
-        lease.schema = request.schema;
-        lease.generation = request.generation;
-        self.renew(now, &node);
-        self.placing.heartbeat(now, &node, &request.holds, &self.leases, &mut self.epochs);
-        Ok(Answer::Lease(node))
-    }
-
-    fn drain(&mut self, now: Now, body: &[u8]) -> Result<Answer, Refusal> {
-        let request: Drain = parse(body)?;
-        check_version(request.v)?;
-        self.lease_of(&request.node, request.lease, request.inc)?.draining = true;
-        self.renew(now, &request.node);
-        let deadline = Duration::from_millis(request.deadline_ms);
-        self.placing.drain(now, &request.node, deadline, &self.leases);
-        Ok(Answer::Lease(request.node))
-    }
-
-    fn goodbye(&mut self, now: Now, body: &[u8], effects: &mut Vec<Effect>) -> Result<Answer, Refusal> {
-        let request: Goodbye = parse(body)?;
-        check_version(request.v)?;
-        self.lease_of(&request.node, request.lease, request.inc)?;
-        self.leases.remove(&request.node);
-        let released = self.placing.node_left(now, &request.node, &self.leases, &mut self.epochs);
-        if let Some(older) = self.parked_leases.remove(&request.node) {
-            self.refuse(older, Refusal::UNKNOWN_LEASE, effects);
-        }
-        Ok(Answer::Body(encode(&Released { ok: true, released, now_ms: now.wall.as_ms() })))
-    }
-
-    fn lease_of(&mut self, node: &NodeId, id: LeaseId, inc: Incarnation) -> Result<&mut Lease, Refusal> {
-        match self.leases.get_mut(node) {
-            Some(lease) if lease.inc > inc => Err(Refusal::SUPERSEDED),
-            Some(lease) if lease.inc == inc && lease.id == id => Ok(lease),
-            _ => Err(Refusal::UNKNOWN_LEASE),
-        }
-    }
-
-    /// A lease counts anew, with up to 10 % more than the fleet's size asks for, so that heartbeats spread.
-    fn renew(&mut self, now: Now, node: &NodeId) {
-        let ttl = lease::ttl(self.config.ttl, self.leases.len());
-        let jitter_ms = self.rng.up_to(ttl.as_millis() as u64 / 10);
-        let ttl = ttl + Duration::from_millis(jitter_ms);
-        self.leases.renew(node, now.mono, ttl, self.config.grace);
-    }
-
-    /// Answers with the lease as it stands, or waits until all of it may be said.
-    fn answer_lease(&mut self, now: Now, token: ReplyToken, node: NodeId, effects: &mut Vec<Effect>) {
-        if let Some(older) = self.parked_leases.remove(&node) {
-            self.refuse(older, Refusal::REPLAYED, effects);
-        }
-        match self.lease_reply(now, &node) {
-            Some(body) => effects.push(Effect::Reply { token, body }),
-            None => {
-                self.parked_leases.insert(node, token);
-            }
-        }
-    }
-
-    /// The whole set that a node owns, or `None` while part of it may not be said.
-    fn lease_reply(&mut self, now: Now, node: &NodeId) -> Option<Vec<u8>> {
-        let lease = self.leases.get(node)?;
-        let grant = self.placing.grants(node);
-        if !self.epochs.leads() || grant.iter().any(|grant| !self.epochs.may_say(grant.epoch)) {
-            return None;
-        }
-        let revoke = self.placing.revokes(node);
-        let ttl_ms = lease.ttl.as_millis() as u64;
-        let answer = LeaseReply {
-            ok: true,
-            lease: lease.id,
-            term: self.epochs.term(),
-            ttl_ms,
-            heartbeat_ms: (ttl_ms / 3).max(1),
-            grant,
-            revoke,
-            backoff_ms: 0,
-            now_ms: now.wall.as_ms(),
-        };
-        self.placing.announce(node);
-        Some(encode(&answer))
-    }
-
-    /// Answers what waited for the disk, as things stand now.
-    fn unpark(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.swap_routes();
-        for (token, customer) in std::mem::take(&mut self.parked_locates) {
-            match self.routes.locate(customer.as_str(), now.wall.as_ms()) {
-                Ok(body) => effects.push(Effect::Reply { token, body }),
-                Err(refusal) => self.refuse(token, refusal, effects),
-            }
-        }
-        for (node, token) in std::mem::take(&mut self.parked_leases) {
-            self.answer_lease(now, token, node, effects);
         }
     }
 }

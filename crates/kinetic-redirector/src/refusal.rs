@@ -37,8 +37,10 @@ impl Refusal {
     pub(crate) const REPLAYED: Self =
         Self::new(RpcCode::Replayed, "a later request of this process has been seen", 0);
     pub(crate) const FULL: Self = Self::new(RpcCode::Overload, "the table of analyzers is full", 30);
-    pub(crate) const PARKED_FULL: Self =
-        Self::new(RpcCode::Overload, "too many requests wait for the disk", 1);
+    pub(crate) const NOT_LEADER: Self =
+        Self::new(RpcCode::NotLeader, "this redirector does not lead: ask again", 1);
+    pub(crate) const UNKNOWN_NODE: Self =
+        Self::new(RpcCode::UnknownNode, "no analyzer of this name has a lease", 60);
 
     pub(crate) fn body(self) -> Vec<u8> {
         encode(&RpcError {

@@ -1,11 +1,35 @@
 //! Requests, as far as they can be judged by themselves.
 
-use kinetic_wire::{NodeId, decode};
+use kinetic_wire::{Incarnation, Login, NodeId, decode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::machine::HOLDS_MAX;
+use crate::machine::{Caller, HOLDS_MAX};
 use crate::refusal::Refusal;
+
+/// A request, as it came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) login: Option<&'a Login>,
+    pub(crate) caller: Option<&'a Caller>,
+    pub(crate) body: &'a [u8],
+}
+
+/// What remains to be done about a request once sources are settled.
+pub(crate) enum Answer {
+    Body(Vec<u8>),
+    Lease(NodeId),
+}
+
+/// What is read of a [`kinetic_wire::Locate`]: the rest does not change the answer yet.
+#[derive(Deserialize)]
+pub(crate) struct Question {
+    pub(crate) v: u32,
+    pub(crate) client: Incarnation,
+    #[serde(default)]
+    pub(crate) listen: bool,
+}
 
 /// Longest node name.
 const NODE_BYTES_MAX: usize = 255;

@@ -2,11 +2,35 @@
 
 use std::collections::BTreeMap;
 
-use kinetic_wire::RpcCode;
+use kinetic_wire::{Epoch, RpcCode, Term};
 
 /// What the redirector counts. Gauges are marked; everything else only grows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
+    /// Gauge: it leads.
+    pub leading: bool,
+    /// Gauge: it leads, and still hears what owners hold.
+    pub listening: bool,
+    /// Gauge: its term, or the highest that it knows of.
+    pub term: Term,
+    /// Gauge: version of its `locate` answers; 0 where no leader has told any.
+    pub map_version: Epoch,
+    /// Gauge: it stands by with a complete copy of the leader's map.
+    pub copy_whole: bool,
+    /// Times that the copy was begun anew.
+    pub copy_restarts: u64,
+    /// Messages on `kin.map` that could not be read, or were another leader's of a lower term.
+    pub told_ignored: u64,
+    /// Tokens that began a term.
+    pub elections: u64,
+    /// Terms that it has led.
+    pub leaderships: u64,
+    /// Terms that ended.
+    pub deposed: u64,
+    /// Messages told on `kin.map`.
+    pub told: u64,
+    /// Times that more had changed than is told one by one, so that copies are made anew.
+    pub told_overflows: u64,
     /// Gauge: analyzers with a lease.
     pub analyzers: usize,
     /// Gauge: sources with an owner.
@@ -25,6 +49,18 @@ pub struct Stats {
     pub adopted: u64,
     /// Claims with an epoch that nobody can have; not believed.
     pub claims_incredible: u64,
+    /// Gauge: clients that listen for changes of their answer.
+    pub listeners: usize,
+    /// Clients that found the table of listeners full.
+    pub listeners_refused: u64,
+    /// Nudges sent.
+    pub nudges: u64,
+    /// Nudges dropped because too many waited.
+    pub nudges_dropped: u64,
+    /// Ends of analyzers' connections that the broker told us of.
+    pub witnessed: u64,
+    /// Answers that asked their receiver to slow down.
+    pub slowed: u64,
     /// Moves begun to relieve an overloaded analyzer.
     pub balanced: u64,
     /// Times that more of the map changed than is remembered for copies of it.

@@ -1,16 +1,20 @@
 //! What the redirector knows, as plain values for people: `kinetic map`, the board, `/metrics`.
 
 use kinetic_wire::{
-    DataType, Epoch, Incarnation, LeaseId, Mono, NodeId, RegionName, Serves, SourceKey, Term, Wall,
+    AnalyzerState, DataType, Epoch, Incarnation, LeaseId, Mono, NodeId, Now, RegionName, Serves, SourceKey,
+    Term, Wall,
 };
 
 use crate::lease::Leases;
+use crate::machine::Redirector;
 use crate::placing::Placing;
 use crate::table::Table;
 
 /// Everything at once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {
+    /// It leads; a standby shows its copy.
+    pub leading: bool,
     /// Leadership.
     pub term: Term,
     /// Schema commit of the map.
@@ -113,4 +117,27 @@ pub(crate) fn sources(table: &Table) -> Vec<SourceView> {
         SourceView { source: state.source, region: state.region, data_type: state.data_type, owner }
     };
     table.after(None).map(view).collect()
+}
+
+/// An analyzer as it is told to others.
+pub(crate) fn analyzer_state(redirector: &Redirector, now: Now, node: &NodeId) -> Option<AnalyzerState> {
+    let lease = redirector.leases.get(node)?;
+    let relieved = redirector.placing.is_relieved(node);
+    Some(AnalyzerState {
+        node: node.clone(),
+        inc: lease.inc,
+        lease: lease.id,
+        lapses_in_ms: lease.lapses.since(now.mono).as_millis() as u64,
+        since_ms: lease.since.as_ms(),
+        serves: lease.serves.clone(),
+        capacity: lease.capacity,
+        zone: lease.zone.clone(),
+        load: lease.load,
+        lag_ms: lease.lag_ms,
+        schema: lease.schema.clone(),
+        draining: lease.draining || relieved,
+        relieved,
+        held_down_ms: redirector.placing.held_down(now, node).as_millis() as u64,
+        owned: redirector.placing.owned_by(node) as u64,
+    })
 }

@@ -5,7 +5,7 @@ use kinetic_sim::plan;
 
 fn main() {
     let seed = std::env::args().nth(1).and_then(|seed| seed.parse().ok()).unwrap_or(0);
-    let outcome = plan::run(seed, None, true);
+    let outcome = plan::run(seed, &[], true);
     println!("{}", outcome.timeline);
     println!(
         "seed {seed} with {:?}: {} samples confirmed, {} late, {} alert events accepted, {} ownerships told",

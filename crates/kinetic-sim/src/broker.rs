@@ -166,6 +166,7 @@ impl Broker {
             }
             Up::Ack { tag, multiple } => self.ack(now, conn, tag, multiple),
             Up::Reject { tag } => self.reject(now, conn, tag),
+            Up::Peek { queue } => self.peek(conn, &queue),
             Up::Reply { to, correlation, body } => {
                 // A requester that is gone is not missed: direct reply-to promises nothing.
                 if self.channels.contains_key(&to) {
@@ -361,6 +362,19 @@ impl Broker {
         }
     }
 
+    fn peek(&mut self, conn: ConnId, name: &str) {
+        let taken =
+            self.queues.get_mut(name).map(|queue| std::mem::take(&mut queue.ready)).unwrap_or_default();
+        let messages = taken.iter().map(|item| Rc::clone(&item.message)).collect();
+        if let Some(channel) = self.channels.get_mut(&conn) {
+            for item in taken {
+                channel.tag += 1;
+                channel.unsettled.insert(channel.tag, (name.to_owned(), item));
+            }
+        }
+        self.out.push((conn, Down::Peeked(messages)));
+    }
+
     fn settled(&mut self, name: &str, conn: ConnId) {
         let Some(queue) = self.queues.get_mut(name) else { return };
         if let Some(consumer) = queue.consumers.iter_mut().find(|consumer| consumer.conn == conn) {
@@ -403,13 +417,6 @@ impl Broker {
     #[must_use]
     pub fn active(&self, queue: &str) -> Option<ConnId> {
         self.queues.get(queue)?.consumers.first().map(|consumer| consumer.conn)
-    }
-
-    /// The messages that wait in a queue, oldest first, as somebody sees them who takes them and gives them back.
-    #[must_use]
-    pub fn waiting(&self, name: &str) -> Vec<Rc<Message>> {
-        let waiting = self.queues.get(name).into_iter().flat_map(|queue| &queue.ready);
-        waiting.map(|item| Rc::clone(&item.message)).collect()
     }
 
     /// Messages of a queue, handed out or not.

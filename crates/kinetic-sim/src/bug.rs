@@ -12,6 +12,8 @@ pub enum Bug {
     LossUntold,
     /// The analyzer's shell acknowledges with `multiple` what it is asked to acknowledge one by one.
     AckTooMuch,
+    /// The analyzer's shell says that a snapshot is kept, and throws it away.
+    SnapshotDropped,
     /// The analyzer's monotonic clock stands still while its process does.
     SuspendedClock,
     /// The alert node takes every event for one of the highest epoch.
@@ -26,8 +28,8 @@ pub enum Bug {
     ListenSkipped,
     /// The redirector's clock runs at five times the speed.
     HastyRedirector,
-    /// The shell of the redirector loses what analyzers say they hold, every fourth time.
-    HoldsForgotten,
+    /// The redirector gives every ownership the same epoch.
+    EpochRepeated,
     /// The broker delivers to all consumers of a single-active-consumer queue.
     SeveralActive,
     /// The broker forgets what was not settled when a channel ends.
@@ -38,11 +40,12 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AckOnReceipt,
         Self::ConfirmedUnsent,
         Self::LossUntold,
         Self::AckTooMuch,
+        Self::SnapshotDropped,
         Self::SuspendedClock,
         Self::EpochIgnored,
         Self::AckBeforeAppend,
@@ -50,7 +53,7 @@ impl Bug {
         Self::StoreForgotten,
         Self::ListenSkipped,
         Self::HastyRedirector,
-        Self::HoldsForgotten,
+        Self::EpochRepeated,
         Self::SeveralActive,
         Self::UnsettledForgotten,
         Self::GrantsLost,

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use kinetic_wire::SourceKey;
+use kinetic_wire::{AlertState, SourceKey};
 
-use crate::ledger::{Ledger, Sample};
+use crate::broker::Gone;
+use crate::installation::{LEVEL, METRIC};
+use crate::ledger::{Accepted, Ledger, Sample};
 use crate::message::{SECOND, Time};
+use crate::world::BEGIN_S;
 
 /// A rule that no run may break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,9 +18,12 @@ pub enum Invariant {
     OneOwner,
     /// A sample that the broker confirmed to its publisher is counted in exactly one accepted verdict.
     CountsOnce,
+    /// What a rule remembers from window to window is not lost with its owner: "2 of 3" begins and ceases to fire when it
+    /// would have in an undisturbed run.
+    SameVerdicts,
     /// What a publisher repeats because a confirm was lost is counted once.
     RepeatCountsOnce,
-    /// A sample is dropped as late only where it came into its queue late, or clocks were wrong.
+    /// A sample is dropped as late only where it came into its queue late, or [`Excuses`] say so.
     LateIsExplained,
     /// No analyzer publishes past four fifths of its lease, except degraded.
     LeaseFence,
@@ -58,8 +64,9 @@ impl fmt::Display for Violation {
 /// What a run's faults excuse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Excuses {
-    /// Wall clocks were wrong: what looks late, or early, need not be.
-    pub clocks: bool,
+    /// Wall clocks were wrong, or a subscription stood half open: its deliveries came after the wall clock had stood in for a
+    /// source that seemed silent.
+    pub late: bool,
 }
 
 /// Compares what was published with what was counted.
@@ -73,7 +80,7 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
     let mut verdicts: BTreeMap<(SourceKey, i64, String), Vec<f64>> = BTreeMap::new();
     for accepted in &ledger.accepted {
         let event = &accepted.event;
-        let Some(numbers) = &event.numbers else { continue };
+        let Some(numbers) = event.numbers.as_ref().filter(|_| event.feed.metric == METRIC) else { continue };
         let source = SourceKey::new(event.customer.as_str(), event.source.as_str());
         let key = (source, event.window_start_ms, event.feed.origin.clone());
         verdicts.entry(key).or_default().push(numbers.value);
@@ -89,10 +96,13 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
         }
     }
     for ((source, window, origin), _) in verdicts {
-        found.push((Invariant::CountsOnce, format!("{source} {origin} window {window}: nobody published for it")));
+        found.push((
+            Invariant::CountsOnce,
+            format!("{source} {origin} window {window}: nobody published for it"),
+        ));
     }
     for sample in ledger.samples.iter().filter(|sample| sample.dropped && sample.was_in_time()) {
-        if !excuses.clocks {
+        if !excuses.late {
             found.push((Invariant::LateIsExplained, format!("dropped as late: {sample:?}")));
         }
     }
@@ -102,10 +112,58 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
 }
 
 /// Whether analyzers recognise a body that its publisher repeats by `kin-inc` and `kin-seq` (ADR 0007).
-const REPEATS_ARE_RECOGNISED: bool = false;
+const REPEATS_ARE_RECOGNISED: bool = true;
+
+/// Whether "2 of 3" has begun and ceased to fire in the windows in which it had to. Where a window of a source has lost
+/// samples, that and all later ones of the source are left out.
+pub(crate) fn verdicts(ledger: &mut Ledger, at: Time, windows: u64) {
+    let begin = BEGIN_S * 1_000;
+    let mut whole: BTreeMap<SourceKey, i64> = BTreeMap::new();
+    for sample in &ledger.samples {
+        let until = whole.entry(sample.source.clone()).or_insert(i64::MAX);
+        match sample.window_ms {
+            Some(window) if !must_count(sample) => *until = window.min(*until),
+            Some(_) => {}
+            // Not even stamped: nobody knows where it is missing.
+            None => *until = 0,
+        }
+    }
+    let mut said: BTreeMap<(SourceKey, i64), Vec<AlertState>> = BTreeMap::new();
+    for Accepted { event, .. } in &ledger.accepted {
+        let is_level = event.feed.metric == LEVEL && event.numbers.is_some();
+        let source = SourceKey::new(event.customer.as_str(), event.source.as_str());
+        if is_level {
+            said.entry((source, event.window_start_ms)).or_default().push(event.state);
+        }
+    }
+    let mut found = Vec::new();
+    for (source, until) in whole {
+        for number in 0..i64::try_from(windows).unwrap_or(0) {
+            let window = begin + number * 60_000;
+            if window >= until {
+                break;
+            }
+            let wanted = match number {
+                0 | 1 => Vec::new(),
+                even if even % 2 == 0 => vec![AlertState::Firing],
+                _ => vec![AlertState::Resolved],
+            };
+            let got = said.get(&(source.clone(), window)).cloned().unwrap_or_default();
+            if got != wanted {
+                found.push(format!("{source} window {number}: said {got:?}, not {wanted:?}"));
+            }
+        }
+    }
+    for detail in found {
+        ledger.violated(at, Invariant::SameVerdicts, detail);
+    }
+}
 
 fn must_count(sample: &Sample) -> bool {
-    sample.confirmed && sample.was_in_time() && !sample.dropped && sample.gone.is_none()
+    sample.confirmed
+        && sample.was_in_time()
+        && !sample.dropped
+        && sample.gone.is_none_or(|why| why == Gone::Planted)
 }
 
 /// One feed's window: what its verdict counted against what was published.
@@ -129,7 +187,10 @@ fn feed(place: &str, samples: &[Sample], verdicts: &[f64], is_due: bool) -> Vec<
         if times < least || times > sample.sent {
             found.extend(wrong(format!("sample {} was counted {times} times: {sample:?}", sample.digit)));
         } else if times > 1 && REPEATS_ARE_RECOGNISED {
-            let text = format!("{place}: sample {} was sent {} times and counted {times} times", sample.digit, sample.sent);
+            let text = format!(
+                "{place}: sample {} was sent {} times and counted {times} times",
+                sample.digit, sample.sent
+            );
             found.push((Invariant::RepeatCountsOnce, text));
         }
     }

@@ -21,8 +21,15 @@ pub const WINDOW: Time = 60 * SECOND;
 pub const LATENESS: Time = 5 * SECOND;
 /// Factors of the feeds of one source.
 pub const FACTORS: [u64; 3] = [1, 7, 23];
-/// Name of the one metric.
+/// Name of the metric whose sums say what was counted, judged by the analytics `a0`, `a1` …
 pub const METRIC: &str = "hits";
+/// Name of the metric that is judged by "2 of 3", in the analytics `b0`, `b1` …: the last feed is out of line in every
+/// other window, beginning with the first, so that it begins and ceases to fire by turns from the third on.
+pub const LEVEL: &str = "level";
+/// What every feed's level is in line,
+pub const LEVEL_IN: u64 = 10;
+/// and out of line.
+pub const LEVEL_OUT: u64 = 1_000;
 
 /// A schema revision in force.
 #[derive(Clone, Debug)]
@@ -67,9 +74,12 @@ fn customer(number: usize, sources: usize) -> String {
              service \"v{source}\" {{\n  cluster \"all\" {{\n    source = source.s{source}\n    members = [\"*\"]\n  }}\n}}\n\
              analytic \"a{source}\" {{\n  on = [service.v{source}.cluster.all]\n  metric = \"{METRIC}\"\n  value = \"sum\"\n  \
              window = \"60s\"\n  for = \"1 of 1\"\n  rule \"deviates\" {{\n    deviations = 0.001\n    direction = \"both\"\n    \
-             min_feeds = 2\n  }}\n}}\n"
+             min_feeds = 2\n  }}\n}}\n\
+             analytic \"b{source}\" {{\n  on = [service.v{source}.cluster.all]\n  metric = \"{LEVEL}\"\n  value = \"max\"\n  \
+             window = \"60s\"\n  for = \"2 of 3\"\n  rule \"deviates\" {{\n    deviations = 1\n    direction = \"above\"\n    \
+             min_feeds = 3\n  }}\n}}\n"
         ));
-        analytics.push(format!("analytic.a{source}"));
+        analytics.push(format!("analytic.a{source}, analytic.b{source}"));
     }
     text.push_str(&format!(
         "alert \"team\" {{\n  analytics = [{}]\n  to = [\"oncall@c{number}.example\"]\n  group_wait = \"2s\"\n}}\n",
@@ -115,6 +125,7 @@ fn digest(text: &str) -> u32 {
 #[must_use]
 pub fn redirector_config(seed: u64, listen: Duration) -> RedirectorConfig {
     RedirectorConfig {
+        node: "r1".into(),
         ttl: Duration::from_secs(15),
         grace: Duration::from_secs(5),
         listen,

@@ -206,7 +206,14 @@ impl Ledger {
     }
 
     /// An analyzer's state after an input.
-    pub(crate) fn stands(&mut self, at: Time, proc: ProcId, mono: Mono, standing: &Standing, owned: Vec<SourceKey>) {
+    pub(crate) fn stands(
+        &mut self,
+        at: Time,
+        proc: ProcId,
+        mono: Mono,
+        standing: &Standing,
+        owned: Vec<SourceKey>,
+    ) {
         self.holdings.insert(proc, Holding { heard: at, mono, standing: standing.clone(), owned });
     }
 
@@ -242,12 +249,12 @@ impl Ledger {
             self.violated(at, Invariant::TermUnique, detail);
         }
         for grant in &reply.grant {
-            self.not_too_early(at, to, &grant.source);
             let told = Told { proc: to, epoch: grant.epoch };
             let before = self.told.insert(grant.source.clone(), told);
             if before == Some(told) {
                 continue;
             }
+            self.not_too_early(at, to, &grant.source);
             self.moves += 1;
             if self.quiet_since.is_some_and(|since| at >= since) {
                 let detail = format!("{} goes from {before:?} to {told:?} in a quiet world", grant.source);
@@ -281,7 +288,11 @@ impl Ledger {
         // What its publisher said, not what the alert node made of it.
         let said = self.published.keys().filter(|(id, _)| *id == event.id).map(|(_, epoch)| *epoch);
         let epochs: Vec<Epoch> = said.collect();
-        let epoch = if epochs.contains(&event.epoch) { event.epoch } else { epochs.first().copied().unwrap_or_default() };
+        let epoch = if epochs.contains(&event.epoch) {
+            event.epoch
+        } else {
+            epochs.first().copied().unwrap_or_default()
+        };
         let highest = self.epochs.entry(source.clone()).or_default();
         if epoch < *highest {
             let detail = format!("{source}: an event of epoch {epoch} is taken after one of {highest}");
@@ -294,7 +305,8 @@ impl Ledger {
         if let (1, Some(owner)) = (by.len(), by.first()) {
             let first = *self.owners.entry((source.clone(), epoch)).or_insert(*owner);
             if first != *owner {
-                let detail = format!("{source}: events of {first:?} and of {owner:?} are taken under epoch {epoch}");
+                let detail =
+                    format!("{source}: events of {first:?} and of {owner:?} are taken under epoch {epoch}");
                 self.violated(at, Invariant::OneOwner, detail);
             }
         }

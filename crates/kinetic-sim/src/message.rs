@@ -86,6 +86,11 @@ pub enum Up {
         /// Delivery tag.
         tag: u64,
     },
+    /// Take all that is ready in a queue, to give it back when the connection closes (`basic.get` in a row).
+    Peek {
+        /// The queue.
+        queue: String,
+    },
     /// Answer a request.
     Reply {
         /// The requester's connection.
@@ -124,6 +129,8 @@ pub enum Down {
     Nack(u64),
     /// No queue takes it; the confirm follows.
     Returned(u64),
+    /// What was ready in the queue.
+    Peeked(Vec<Rc<Message>>),
     /// An answer.
     Reply {
         /// The request.

@@ -22,7 +22,7 @@ const FAULTS_FROM: Time = 25 * SECOND;
 const FAULTS_UNTIL: Time = 230 * SECOND;
 /// By then every source has its owner again. The longest way there: a connection that is given up (30 s) and made again
 /// (10 s), a redirector that listens (21.5 s), a refusal that asks for 30 s.
-const OWNED_BY: Time = FAULTS_UNTIL + 110 * SECOND;
+const OWNED_BY: Time = FAULTS_UNTIL + 130 * SECOND;
 /// The end: the last window has been judged, the last mail sent.
 const END: Time = OWNED_BY + 60 * SECOND;
 
@@ -49,16 +49,8 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 8] = [
-        Self::Crash,
-        Self::Leave,
-        Self::Pause,
-        Self::Cut,
-        Self::Drop,
-        Self::Broker,
-        Self::Slow,
-        Self::Wall,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Crash, Self::Leave, Self::Pause, Self::Cut, Self::Drop, Self::Broker, Self::Slow, Self::Wall];
 }
 
 /// How a run went.
@@ -120,12 +112,10 @@ impl Default for Size {
 
 /// A world with its processes planned to start, and its samples planned to be published.
 #[must_use]
-pub fn populate(seed: u64, size: Size, bug: Option<Bug>) -> (World, Cast) {
-    let revisions = vec![
-        installation::revision("r1", size.customers, size.sources, false),
-    ];
+pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
+    let revisions = vec![installation::revision("r1", size.customers, size.sources, false)];
     let sources = installation::sources(&revisions[0].schema);
-    let mut world = World::new(seed, revisions, size.quorum, bug);
+    let mut world = World::new(seed, revisions, size.quorum, bugs);
     let mut rng = Rng::new(seed, 4);
     let redirectors = vec![world.add("rd0", Role::Redirector)];
     let analyzers = (0..size.analyzers)
@@ -143,6 +133,7 @@ pub fn populate(seed: u64, size: Size, bug: Option<Bug>) -> (World, Cast) {
                 origin,
                 persistent: size.persistent,
                 inc: u128::from(rng.next()),
+                goes_out: feed + 1 == FACTORS.len(),
                 bodies,
             };
             publishers.push(world.add(&format!("pub{number}{feed}"), Role::Publisher(Rc::new(orders))));
@@ -194,7 +185,7 @@ fn bodies(
 
 /// Runs a seed.
 #[must_use]
-pub fn run(seed: u64, bug: Option<Bug>, with_timeline: bool) -> Outcome {
+pub fn run(seed: u64, bugs: &[Bug], with_timeline: bool) -> Outcome {
     let mut rng = Rng::new(seed, 5);
     let size = Size {
         analyzers: 2 + rng.index(2),
@@ -204,7 +195,7 @@ pub fn run(seed: u64, bug: Option<Bug>, with_timeline: bool) -> Outcome {
         quorum: rng.permille(500),
         persistent: rng.permille(700),
     };
-    let (mut world, cast) = populate(seed, size, bug);
+    let (mut world, cast) = populate(seed, size, bugs);
     world.timeline.is_kept = with_timeline;
     let faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| rng.permille(300)).collect();
     for fault in &faults {
@@ -213,10 +204,14 @@ pub fn run(seed: u64, bug: Option<Bug>, with_timeline: bool) -> Outcome {
             plan_fault(&mut world, &mut rng, &cast, *fault);
         }
     }
+    world.plan(FAULTS_UNTIL, Step::Disarm);
     world.plan(OWNED_BY, Step::MustBeOwned);
     world.plan(OWNED_BY, Step::Quiet);
     world.run(END);
-    world.finish(Excuses { clocks: faults.contains(&Fault::Wall) });
+    world.finish(
+        Excuses { late: faults.contains(&Fault::Wall) || faults.contains(&Fault::Cut) },
+        size.windows,
+    );
     let samples = &world.ledger.samples;
     Outcome {
         seed,
@@ -250,6 +245,13 @@ fn plan_fault(world: &mut World, rng: &mut Rng, cast: &Cast, fault: Fault) {
     match fault {
         Fault::Crash => {
             let (proc, (from, until)) = (anyone(rng, cast), span(rng, 60 * SECOND));
+            // Half of them just when something has come, which is when there is something to lose.
+            let at_work = rng.permille(500);
+            let frames = u32::try_from(rng.index(6)).unwrap_or(0);
+            if at_work {
+                world.plan(from, Step::CrashAfter(proc, frames, until - from));
+                return;
+            }
             world.plan(from, Step::Crash(proc, rng.index(4)));
             world.plan(until, Step::Start(proc));
         }

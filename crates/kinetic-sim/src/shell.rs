@@ -69,12 +69,16 @@ pub(crate) enum Job {
     RequestTimeout(RequestId),
     /// An alert event is to be published again.
     Republish(AlertId),
-    /// A snapshot is to be published again.
-    KeepAgain(Slot),
-    /// If a subscription has not been delivered anything yet, it is to be found out whether it is the active one.
-    Knock(Slot),
     /// A clean close has taken too long.
     CloseTimeout(Slot),
+    /// An analyzer sends itself a message through a source's queue; the next one comes twice as long after.
+    Knock(Slot, LinkId, Time),
+    /// A probe was not delivered in time.
+    ProbeTimeout(Slot, u64),
+    /// A snapshot is to be published again.
+    Keep(Slot, u64),
+    /// An empty snapshot queue is looked at once more.
+    ReadAgain(Slot),
     /// The redirector's state is on disk.
     Stored(Stored),
     /// Records are on disk.
@@ -113,7 +117,7 @@ pub(crate) struct Reach<'w> {
     pub(crate) disk: &'w mut Disk,
     pub(crate) ledger: &'w mut Ledger,
     pub(crate) rng: &'w mut Rng,
-    pub(crate) bug: Option<Bug>,
+    pub(crate) bugs: &'w [Bug],
 }
 
 impl Reach<'_> {
@@ -128,7 +132,7 @@ impl Reach<'_> {
     }
 
     pub(crate) fn has(&self, bug: Bug) -> bool {
-        self.bug == Some(bug)
+        self.bugs.contains(&bug)
     }
 }
 

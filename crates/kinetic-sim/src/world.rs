@@ -13,7 +13,7 @@ use crate::bug::Bug;
 use crate::check::{self, Excuses, Invariant};
 use crate::installation::{self, Revision};
 use crate::ledger::Ledger;
-use crate::message::{SECOND, Time};
+use crate::message::{Down, SECOND, Time};
 use crate::net::Net;
 use crate::rng::Rng;
 use crate::shell::publisher::Orders;
@@ -24,6 +24,9 @@ use crate::timeline::Timeline;
 pub const BEGIN_S: i64 = 1_795_176_000;
 /// Ticks of one machine at one moment before somebody asks why.
 const TICKS_MAX: u32 = 200;
+
+/// Snapshots that a queue of them keeps.
+const SNAPSHOTS_MAX: usize = 8;
 
 /// What a process is.
 #[derive(Clone, Debug)]
@@ -41,6 +44,10 @@ pub enum Step {
     Start(ProcId),
     /// A process ends at once; its disk stays. The last frames of each connection, so many, are not sent.
     Crash(ProcId, usize),
+    /// A process ends right after the delivery or confirm that is so many from now, and is back after a time.
+    CrashAfter(ProcId, u32, Time),
+    /// What was to end at work, and has not, need not any more.
+    Disarm,
     /// A process is asked to leave in good order.
     Shutdown(ProcId),
     /// A process stands still.
@@ -85,6 +92,8 @@ struct Proc {
     stash: Vec<Tell>,
     wake_at: Option<Time>,
     ticks: u32,
+    /// Deliveries and confirms until it ends.
+    trap: Option<(u32, Time)>,
     disk: Disk,
 }
 
@@ -98,7 +107,7 @@ pub struct World {
     rng: Rng,
     seed: u64,
     lives: u64,
-    bug: Option<Bug>,
+    bugs: Vec<Bug>,
     /// What really happened.
     pub ledger: Ledger,
     /// What was told to whom, where anybody wants to read it.
@@ -111,11 +120,11 @@ impl World {
     /// # Panics
     /// Without a revision.
     #[must_use]
-    pub fn new(seed: u64, revisions: Vec<Revision>, quorum: bool, bug: Option<Bug>) -> Self {
+    pub fn new(seed: u64, revisions: Vec<Revision>, quorum: bool, bugs: &[Bug]) -> Self {
         let mut broker = Broker::new(Rng::new(seed, 1));
         broker.misconduct = Misconduct {
-            several_active: bug == Some(Bug::SeveralActive),
-            forgets_unsettled: bug == Some(Bug::UnsettledForgotten),
+            several_active: bugs.contains(&Bug::SeveralActive),
+            forgets_unsettled: bugs.contains(&Bug::UnsettledForgotten),
         };
         for revision in &revisions {
             declare(&mut broker, revision, quorum);
@@ -129,7 +138,7 @@ impl World {
             rng: Rng::new(seed, 3),
             seed,
             lives: 0,
-            bug,
+            bugs: bugs.to_vec(),
             ledger: Ledger::default(),
             timeline: Timeline::default(),
         }
@@ -159,6 +168,7 @@ impl World {
             stash: Vec::new(),
             wake_at: None,
             ticks: 0,
+            trap: None,
             disk: Disk::default(),
         });
         id
@@ -229,7 +239,13 @@ impl World {
             return;
         }
         let is_tick = matches!(tell, Tell::Tick);
-        proc.ticks = if is_tick && proc.wake_at == Some(self.net.now) { proc.ticks + 1 } else { 0 };
+        let mut falls = None;
+        if let (Some((left, back)), Tell::Frame(_, Down::Deliver { .. } | Down::Confirm(_))) =
+            (proc.trap, &tell)
+        {
+            falls = (left == 0).then_some(back);
+            proc.trap = left.checked_sub(1).map(|left| (left, back));
+        }
         self.timeline.note(self.net.now, &proc.name, || tell.brief());
         let Some(mut shell) = proc.shell.take() else { return };
         let goes_on = {
@@ -242,15 +258,18 @@ impl World {
                 disk: &mut proc.disk,
                 ledger: &mut self.ledger,
                 rng: &mut self.rng,
-                bug: self.bug,
+                bugs: &self.bugs,
             };
             shell.tell(tell, &mut reach)
         };
-        if goes_on {
+        if goes_on && falls.is_none() {
             self.wake_later(id, life, &shell, is_tick);
             self.procs[id.0].shell = Some(shell);
         } else {
             self.end(id, 0);
+        }
+        if let Some(back) = falls {
+            self.plan(self.net.now + back, Step::Start(id));
         }
     }
 
@@ -282,6 +301,8 @@ impl World {
         match step {
             Step::Start(proc) => self.start(proc),
             Step::Crash(proc, lost) => self.end(proc, lost),
+            Step::CrashAfter(proc, frames, back) => self.procs[proc.0].trap = Some((frames, back)),
+            Step::Disarm => self.procs.iter_mut().for_each(|proc| proc.trap = None),
             Step::Shutdown(proc) => self.tell(proc, self.procs[proc.0].life, Tell::Shutdown),
             Step::Pause(proc) => {
                 self.procs[proc.0].stands_still = true;
@@ -335,7 +356,7 @@ impl World {
             disk: &mut proc.disk,
             ledger: &mut self.ledger,
             rng: &mut self.rng,
-            bug: self.bug,
+            bugs: &self.bugs,
         };
         let shell = match &proc.role {
             Role::Redirector => {
@@ -414,9 +435,12 @@ impl World {
         }
     }
 
-    /// The last checks.
-    pub fn finish(&mut self, excuses: Excuses) {
+    /// The last checks. Samples were published for so many windows.
+    pub fn finish(&mut self, excuses: Excuses, windows: u64) {
         check::counts(&mut self.ledger, self.net.now, excuses);
+        if !excuses.late {
+            check::verdicts(&mut self.ledger, self.net.now, windows);
+        }
         let mut mailed: Vec<&str> = Vec::new();
         for proc in &self.procs {
             mailed.extend(proc.disk.inbox.iter().map(|(_, _, to)| to.as_str()));
@@ -447,6 +471,7 @@ fn analyzer_config(node: &str, life: Life, seed: u64) -> AnalyzerConfig {
         inc: Incarnation(Uuid::from_u128(u128::from(life.0) << 64 | u128::from(seed))),
         serves: Serves::default(),
         capacity: 100,
+        zone: None,
         held_max: 32_768,
         series_max: 100_000,
         seed,
@@ -471,8 +496,9 @@ fn declare(broker: &mut Broker, revision: &Revision, quorum: bool) {
             let key = kinetic_wire::SourceKey::new(customer.name.as_str(), source.name.as_str());
             let queue = names::source_queue(&key);
             broker.queue(&queue, QueueOptions { quorum, max_length: Some(100_000), ..durable.clone() });
-            let kept = QueueOptions { durable: true, max_length: Some(8), ..QueueOptions::default() };
-            broker.queue(&names::snapshot_queue(&key), kept);
+            let snapshots =
+                QueueOptions { durable: true, max_length: Some(SNAPSHOTS_MAX), ..QueueOptions::default() };
+            broker.queue(&names::snapshot_queue(&key), snapshots);
             for pattern in &source.routing {
                 broker.bind(&ingress, &queue, pattern);
             }

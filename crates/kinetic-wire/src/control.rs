@@ -91,6 +91,9 @@ pub struct AnalyzerState {
     pub schema: Option<String>,
     /// It leaves, or an operator has relieved it.
     pub draining: bool,
+    /// An operator has relieved it.
+    #[serde(default)]
+    pub relieved: bool,
     /// It flaps, and is given nothing for this long, milliseconds.
     #[serde(default)]
     pub held_down_ms: u64,

@@ -104,6 +104,9 @@ pub(crate) struct Node {
     /// Where to serve /metrics and /__heartbeat__; port 0 takes a free one and logs it
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(crate) metrics: SocketAddr,
+    /// Keep the control queues replicated over a RabbitMQ cluster; the same for every role
+    #[arg(long)]
+    pub(crate) quorum: bool,
 }
 
 /// `kinetic demo`
@@ -216,6 +219,9 @@ pub(crate) struct Analyzer {
     /// Relative capacity
     #[arg(long, default_value_t = 100)]
     pub(crate) capacity: u32,
+    /// Failure domain it is in (rack, availability zone): what a zone loses goes to nodes of other zones first
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<String>,
     /// Leave when standard input, a pipe, is closed: whoever started this has ended
     #[arg(long, hide = true)]
     pub(crate) until_stdin_ends: bool,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use kinetic_schema::schema::QueueType;
 use serde::Deserialize;
 
 use crate::adapter::file;
@@ -24,6 +25,15 @@ struct RawConfig {
     listen: RawListen,
     #[serde(default)]
     lease: RawLease,
+    #[serde(default)]
+    broker: RawBroker,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBroker {
+    #[serde(default)]
+    quorum: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -59,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) lease_ttl: Duration,
     /// Grace after it.
     pub(crate) lease_grace: Duration,
+    /// How the queues of the control vhost are kept.
+    pub(crate) queues: QueueType,
 }
 
 impl Config {
@@ -94,6 +106,7 @@ impl Config {
             listen_metrics: raw.listen.metrics.unwrap_or_else(|| ([127, 0, 0, 1], 9464).into()),
             lease_ttl: Duration::from_millis(ttl),
             lease_grace: Duration::from_millis(raw.lease.grace_ms.unwrap_or(5_000)),
+            queues: if raw.broker.quorum { QueueType::Quorum } else { QueueType::Classic },
         })
     }
 }
@@ -118,6 +131,9 @@ mod tests {
         assert_eq!(config.schema, "/etc/kinetic/schema.git");
         assert_eq!(config.data_dir, Path::new("/var/lib/kinetic"));
         assert_eq!(config.listen_amqp, ([127, 0, 0, 1], 5672).into());
+        assert_eq!(config.queues, QueueType::Classic);
+        let text = "schema = \"s\"\ndata_dir = \"d\"\n[broker]\nquorum = true";
+        assert_eq!(parse(text).expect("checks").queues, QueueType::Quorum);
     }
 
     #[test]

@@ -140,7 +140,20 @@ pub(crate) fn redirector(stats: &kinetic_redirector::stats::Stats) -> Vec<Metric
         gauge sources_owned: "Sources with an owner.",
         gauge sources_unowned: "Sources without one.",
         gauge sources_moving: "Sources whose owner has been told to let go.",
-        gauge replies_parked: "Answers that wait for the disk.",
+        gauge replies_parked: "Answers that wait for a token.",
+        gauge listeners: "Clients that listen for changes of their answer.",
+        counter copy_restarts: "Times that the copy of the map was begun anew.",
+        counter told_ignored: "Messages on kin.map that could not be read, or were of a lower term.",
+        counter elections: "Tokens that began a term.",
+        counter leaderships: "Terms that it has led.",
+        counter deposed: "Terms that ended.",
+        counter told: "Messages told on kin.map.",
+        counter told_overflows: "Times that more had changed than is told one by one.",
+        counter listeners_refused: "Clients that found the table of listeners full.",
+        counter nudges: "Nudges sent.",
+        counter nudges_dropped: "Nudges dropped because too many waited.",
+        counter witnessed: "Ends of analyzers' connections that the broker told of.",
+        counter slowed: "Answers that asked their receiver to slow down.",
         counter moves: "Sources that went from one analyzer to another.",
         counter grants: "Ownerships that began.",
         counter adopted: "Sources taken over from what an analyzer said it holds.",
@@ -149,6 +162,22 @@ pub(crate) fn redirector(stats: &kinetic_redirector::stats::Stats) -> Vec<Metric
         counter leases_superseded: "Leases that ended because a newer process has the node's name.",
         counter stores: "Blocks of epochs written.",
     });
+    let states = [
+        ("kinetic_redirector_leading", "1 while it leads.", u64::from(stats.leading)),
+        (
+            "kinetic_redirector_listening",
+            "1 while it leads, and still hears what owners hold.",
+            u64::from(stats.listening),
+        ),
+        (
+            "kinetic_redirector_copy_whole",
+            "1 while it stands by with a complete copy of the map.",
+            u64::from(stats.copy_whole),
+        ),
+        ("kinetic_redirector_term", "Its term, or the highest that it knows of.", stats.term.0),
+        ("kinetic_redirector_map_version", "Version of its answers to locate.", stats.map_version.0),
+    ];
+    metrics.extend(states.map(|(name, help, value)| Metric::gauge(name, help, value as _)));
     for (kind, count) in &stats.requests {
         metrics.push(Metric::counter("kinetic_redirector_requests", "Requests.", *count).with("kind", *kind));
     }

@@ -10,6 +10,7 @@ use kinetic_amqp::{Address, Secret};
 use kinetic_analyzer::machine::AnalyzerConfig;
 use kinetic_redirector::machine::{PlacingConfig, RedirectorConfig};
 use kinetic_schema::Schema;
+use kinetic_schema::schema::QueueType;
 use kinetic_wire::{Incarnation, Limits, NodeId, Serves};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -121,6 +122,8 @@ pub(crate) struct Shared {
     pub(crate) data_dir: std::path::PathBuf,
     /// This node.
     pub(crate) node: NodeId,
+    /// How the queues of the control vhost are kept.
+    pub(crate) queues: QueueType,
 }
 
 impl Shared {
@@ -139,6 +142,7 @@ impl Shared {
     ) -> redirector::Setup {
         self.starting(redirector::PART);
         let config = RedirectorConfig {
+            node: self.node.clone(),
             ttl,
             grace,
             listen,
@@ -150,7 +154,9 @@ impl Shared {
         };
         redirector::Setup {
             config,
+            inc: new_incarnation(),
             control: self.control.clone(),
+            queues: self.queues,
             advertise,
             state_file: self.data_dir.join("redirector.json"),
             schema: self.schema.clone(),
@@ -160,13 +166,14 @@ impl Shared {
     }
 
     /// The analyzer's setup.
-    pub(crate) fn analyzer(&self, serves: Serves, capacity: u32) -> analyzer::Setup {
+    pub(crate) fn analyzer(&self, serves: Serves, capacity: u32, zone: Option<String>) -> analyzer::Setup {
         self.starting(analyzer::PART);
         let config = AnalyzerConfig {
             node: self.node.clone(),
             inc: new_incarnation(),
             serves,
             capacity,
+            zone,
             held_max: analyzer::HELD_MAX,
             series_max: analyzer::SERIES_MAX,
             seed: rand::random(),
@@ -174,6 +181,7 @@ impl Shared {
         analyzer::Setup {
             config,
             control: self.control.clone(),
+            queues: self.queues,
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
             metrics_interval: analyzer::METRICS_INTERVAL,
@@ -196,7 +204,10 @@ impl Shared {
         };
         Ok(alert::Setup {
             config,
+            node: self.node.clone(),
+            inc: new_incarnation(),
             control: self.control.clone(),
+            queues: self.queues,
             history: self.data_dir.join("history.sqlite"),
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),

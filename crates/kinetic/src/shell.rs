@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod alert;
+pub(crate) mod alive;
 pub(crate) mod analyzer;
 pub(crate) mod broker;
 pub(crate) mod follow;

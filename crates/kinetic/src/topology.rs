@@ -4,8 +4,8 @@ use kinetic_amqp::{
     Address, Binding, Exchange, ExchangeKind, Leftovers, Overflow, Queue, QueueArgs, Topology,
 };
 use kinetic_schema::Schema;
-use kinetic_schema::schema::{Customer, Source};
-use kinetic_wire::{Envelope, SourceKey, names};
+use kinetic_schema::schema::{Customer, QueueType, Source};
+use kinetic_wire::{Envelope, NodeId, SourceKey, names};
 
 /// Dead letters kept for people to look at; the oldest go first.
 const DEAD_LETTERS_MAX: u64 = 10_000;
@@ -20,6 +20,10 @@ pub(crate) const SNAPSHOTS_MAX: u64 = 8;
 const BEACONS_MAX: u64 = 50_000;
 /// Requests that wait for the redirector; older ones have expired anyway.
 const REQUESTS_MAX: u64 = 100_000;
+/// Tokens in the leader's queue.
+const TOKENS_MAX: u64 = 10_000;
+/// Messages of the leader that wait for one standby.
+const MAP_CHANGES_MAX: u64 = 10_000;
 /// Parts that a source can have, in any revision.
 const PARTITIONS_MAX: u16 = 64;
 /// Weight of each part of a source on the exchange that splits it: all get the same share.
@@ -53,23 +57,89 @@ fn dead_letters() -> Topology {
     }
 }
 
-/// The redirector's request queue.
-pub(crate) fn rpc() -> Topology {
-    let queue = Queue {
-        name: names::RPC_QUEUE.into(),
-        durable: true,
-        args: QueueArgs {
-            max_length: Some(REQUESTS_MAX),
-            overflow: Some(Overflow::DropHead),
-            single_active_consumer: true,
-            ..QueueArgs::default()
-        },
-        ..Queue::default()
+/// The same, with every durable queue kept as this says. Every role must say the same of one vhost.
+pub(crate) fn kept(mut topology: Topology, queues: QueueType) -> Topology {
+    if queues == QueueType::Quorum {
+        for queue in topology.queues.iter_mut().filter(|queue| queue.durable) {
+            queue.args.quorum = true;
+        }
+    }
+    topology
+}
+
+/// How the queues of a vhost are kept: replicated, where a region of it says so.
+pub(crate) fn queues_of(schema: &Schema, vhost: &str) -> QueueType {
+    let quorum =
+        schema.regions.values().any(|region| region.vhost == vhost && region.queues == QueueType::Quorum);
+    if quorum { QueueType::Quorum } else { QueueType::Classic }
+}
+
+/// Requests that wait for an answer; who asks has given up on older ones.
+fn requests(name: &str, kinds: &[&str], single_active_consumer: bool) -> Topology {
+    let args = QueueArgs {
+        max_length: Some(REQUESTS_MAX),
+        overflow: Some(Overflow::DropHead),
+        single_active_consumer,
+        ..QueueArgs::default()
     };
     Topology {
         exchanges: vec![exchange(names::RPC_EXCHANGE, ExchangeKind::Direct)],
-        queues: vec![queue],
-        bindings: names::rpc::ALL.map(|kind| binding(names::RPC_EXCHANGE, names::RPC_QUEUE, kind)).to_vec(),
+        queues: vec![Queue::durable(name).with_args(args)],
+        bindings: kinds.iter().map(|kind| binding(names::RPC_EXCHANGE, name, *kind)).collect(),
+    }
+}
+
+/// The leader's request queue, in the control vhost.
+pub(crate) fn rpc() -> Topology {
+    requests(names::RPC_QUEUE, &names::rpc::LEADER, true)
+}
+
+/// The queue that all redirectors answer `locate` from, in the control vhost and in every region's.
+pub(crate) fn locate() -> Topology {
+    requests(names::LOCATE_QUEUE, &[names::rpc::LOCATE], false)
+}
+
+/// The queue whose message makes a redirector the leader. A token is never dropped: there are as many as redirectors have started
+/// since somebody led, and a leader makes one of them.
+pub(crate) fn leader() -> Topology {
+    let args = QueueArgs {
+        max_length: Some(TOKENS_MAX),
+        overflow: Some(Overflow::RejectPublish),
+        single_active_consumer: true,
+        ..QueueArgs::default()
+    };
+    Topology { queues: vec![Queue::durable(names::LEADER_QUEUE).with_args(args)], ..Topology::default() }
+}
+
+/// Where the leader tells what has changed.
+pub(crate) fn map_changes() -> Topology {
+    fanout(names::MAP_EXCHANGE)
+}
+
+/// The same, and a server-named queue that gets it; a standby that falls behind begins anew.
+pub(crate) fn map_changes_subscription() -> Topology {
+    let args = QueueArgs {
+        max_length: Some(MAP_CHANGES_MAX),
+        overflow: Some(Overflow::DropHead),
+        ..QueueArgs::default()
+    };
+    let mut topology = map_changes();
+    topology.queues.push(Queue { args, ..Queue::default() });
+    topology.bindings.push(binding(names::MAP_EXCHANGE, "", ""));
+    topology
+}
+
+fn fanout(name: &str) -> Topology {
+    Topology { exchanges: vec![exchange(name, ExchangeKind::Fanout)], ..Topology::default() }
+}
+
+/// The queue by which the broker bears witness that a node's connection stands.
+pub(crate) fn witness(node: &NodeId) -> Queue {
+    Queue {
+        name: names::witness_queue(node),
+        auto_delete: true,
+        args: QueueArgs { single_active_consumer: true, ..QueueArgs::default() },
+        ..Queue::default()
     }
 }
 
@@ -238,7 +308,7 @@ pub(crate) fn partials() -> Exchange {
 /// All customers of one vhost: what the redirector declares, so that data waits in the queues even while no analyzer
 /// has ever run.
 pub(crate) fn ingress(schema: &Schema, vhost: &str) -> Topology {
-    let mut topology = rpc();
+    let mut topology = locate();
     for customer in schema.customers.values() {
         if schema.regions.get(&customer.region).is_none_or(|region| region.vhost != vhost) {
             continue;
@@ -255,7 +325,7 @@ pub(crate) fn ingress(schema: &Schema, vhost: &str) -> Topology {
     topology.exchanges.dedup();
     topology.queues.sort();
     topology.queues.dedup();
-    topology
+    kept(topology, queues_of(schema, vhost))
 }
 
 /// What earlier revisions may have left in one vhost, of all its customers.

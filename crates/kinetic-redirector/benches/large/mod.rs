@@ -10,7 +10,7 @@ use kinetic_redirector::machine::{
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
     DataType, Epoch, Goodbye, Grant, Heartbeat, Hold, Incarnation, LeaseId, LeaseReply, Limits, Login, Mono,
-    NodeId, Now, RegionName, Register, Serves, SourceKey, Wall, decode, encode,
+    NodeId, Now, RegionName, Register, Serves, SourceKey, Term, Wall, decode, encode,
 };
 use uuid::Uuid;
 
@@ -60,6 +60,7 @@ impl Large {
     /// All analyzers have registered; owners are still listened to.
     pub(crate) fn registered(map: Arc<Map>, analyzers: usize) -> Self {
         let config = RedirectorConfig {
+            node: "r1".into(),
             ttl: Duration::from_secs(15),
             grace: Duration::from_secs(5),
             listen: LISTEN,
@@ -79,7 +80,9 @@ impl Large {
             steps: 0,
             tokens: 0,
         };
-        large.handle(Input::Tick);
+        // Somebody has led before, so that it listens.
+        let stored = Stored { term: Term(1), ..Stored::default() };
+        large.handle(Input::Elected { stored });
         for i in 0..analyzers {
             let node = NodeId::new(&format!("analyzer-{i:04}"));
             let inc = Incarnation(Uuid::from_u128(i as u128 + 1));
@@ -164,6 +167,7 @@ impl Large {
                 match effect {
                     Effect::Store { stored } => stores.push(stored),
                     Effect::Reply { body, .. } => answer = Some(body),
+                    _ => {}
                 }
             }
             for stored in stores {
@@ -188,6 +192,7 @@ impl Large {
     fn ask(&mut self, kind: &str, body: &[u8]) -> Vec<u8> {
         self.tokens += 1;
         let (token, login) = (ReplyToken(self.tokens), Login::new("kinetic"));
-        self.handle(Input::Request { token, kind, login: Some(&login), body }).expect("an answer")
+        self.handle(Input::Request { token, kind, login: Some(&login), caller: None, waiting: 0, body })
+            .expect("an answer")
     }
 }

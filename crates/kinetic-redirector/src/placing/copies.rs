@@ -1,8 +1,4 @@
 //! Copies of the map: what a standby is told, and how one that is to lead begins from what it was told.
-#![allow(
-    dead_code,
-    reason = "called by a machine that stands by or leads; one that leads alone needs only some of it"
-)]
 
 use std::time::Duration;
 

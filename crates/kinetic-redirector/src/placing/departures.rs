@@ -46,7 +46,6 @@ impl Departure {
     }
 }
 
-#[allow(dead_code, reason = "an operator's request, which the machine takes once operators may make it")]
 impl Placing {
     /// An operator relieves an analyzer: it is given nothing more, and what others can serve leaves it, no faster than
     /// the budget, but within a bounded time. False where too many are relieved already.

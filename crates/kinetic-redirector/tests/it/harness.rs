@@ -1,16 +1,16 @@
-//! A redirector with a disk that confirms at once, unless a test holds it back.
+//! A redirector that leads, whose tokens come back at once, unless a test holds them back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_redirector::machine::{
-    Effect, Input, Map, MapBuilder, PlacingConfig, Redirector, RedirectorConfig, ReplyToken, Stored,
+    Caller, Effect, Input, Map, MapBuilder, PlacingConfig, Redirector, RedirectorConfig, ReplyToken, Stored,
 };
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
     DataType, Drain, Goodbye, Heartbeat, Hold, Incarnation, LeaseReply, Limits, Locate, LocateReply, Login,
-    Mono, Now, Register, Released, RpcCode, RpcError, Serves, SourceKey, Wall, decode, encode,
+    MapChange, Mono, Now, Register, Released, RpcCode, RpcError, Serves, SourceKey, Wall, decode, encode,
 };
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -21,14 +21,15 @@ pub(crate) const START: Now = Now { mono: Mono(1_000_000_000), wall: Wall(1_795_
 
 pub(crate) fn config(listen: Duration) -> RedirectorConfig {
     RedirectorConfig {
+        node: "r1".into(),
         ttl: TTL,
         grace: GRACE,
         listen,
         analyzers_max: 8,
         locate_ttl: Duration::from_secs(300),
+        placing: PlacingConfig::default(),
         limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
         seed: 7,
-        placing: PlacingConfig::default(),
     }
 }
 
@@ -75,6 +76,7 @@ pub(crate) struct Peer {
     pub(crate) seq: u64,
     pub(crate) serves: Serves,
     pub(crate) holds: BTreeMap<SourceKey, kinetic_wire::Epoch>,
+    pub(crate) witness: bool,
 }
 
 impl Peer {
@@ -86,6 +88,7 @@ impl Peer {
             seq: 0,
             serves: Serves::default(),
             holds: BTreeMap::new(),
+            witness: false,
         }
     }
 
@@ -109,7 +112,7 @@ impl Peer {
             serves: self.serves.clone(),
             capacity: 100,
             zone: None,
-            witness: false,
+            witness: self.witness,
             schema: None,
             generation: 0,
             holds: self.holds(),
@@ -126,7 +129,7 @@ impl Peer {
             seq: self.seq,
             load: 0.25,
             lag_ms: 40,
-            witness: false,
+            witness: self.witness,
             schema: Some("r1".to_owned()),
             generation: 0,
             holds: self.holds(),
@@ -149,11 +152,19 @@ pub(crate) struct World {
     pub(crate) machine: Redirector,
     pub(crate) now: Now,
     pub(crate) disk: Stored,
-    /// The disk does not answer: writes are kept here.
+    /// Tokens do not come back: what was stored is kept here.
     pub(crate) stalled: Option<Vec<Stored>>,
     pub(crate) replies: BTreeMap<u64, Vec<u8>>,
+    /// Every effect but stores, answers and what is told, in order.
+    pub(crate) done: Vec<Effect>,
+    pub(crate) told: Vec<MapChange>,
     config: RedirectorConfig,
     tokens: u64,
+}
+
+/// Where a request of this number came from.
+pub(crate) fn caller(name: &str) -> Caller {
+    Caller { door: 0, reply_to: name.into() }
 }
 
 impl World {
@@ -161,22 +172,36 @@ impl World {
         Self::after(config, map, Stored::default())
     }
 
+    /// A redirector that was elected by this token.
     pub(crate) fn after(config: RedirectorConfig, map: Map, disk: Stored) -> Self {
+        let mut world = Self::standing_by(config, map, disk);
+        world.elect();
+        world
+    }
+
+    pub(crate) fn standing_by(config: RedirectorConfig, map: Map, disk: Stored) -> Self {
         Self {
             machine: Redirector::new(config.clone(), Arc::new(map), disk.clone()),
             now: START,
             disk,
             stalled: None,
             replies: BTreeMap::new(),
+            done: Vec::new(),
+            told: Vec::new(),
             config,
             tokens: 0,
         }
     }
 
-    /// The process dies; another one starts from what is on disk.
+    pub(crate) fn elect(&mut self) {
+        self.handle(Input::Elected { stored: self.disk.clone() });
+    }
+
+    /// The process dies; another one starts from what is on disk, and is elected.
     pub(crate) fn restart(&mut self, map: Map) {
         self.machine = Redirector::new(self.config.clone(), Arc::new(map), self.disk.clone());
         self.stalled = self.stalled.take().map(|_| Vec::new());
+        self.elect();
     }
 
     pub(crate) fn handle(&mut self, input: Input<'_>) {
@@ -191,8 +216,15 @@ impl World {
                 Effect::Reply { token, body } => {
                     assert!(self.replies.insert(token.0, body).is_none(), "answered twice");
                 }
+                Effect::Tell { body } => self.told.push(decode(&body).expect("a change")),
+                other => self.done.push(other),
             }
         }
+    }
+
+    /// What was done since the last look.
+    pub(crate) fn done(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.done)
     }
 
     fn confirm(&mut self, stored: Stored) {
@@ -201,7 +233,7 @@ impl World {
         self.handle(Input::Stored { stored });
     }
 
-    /// The disk answers again.
+    /// Tokens come back again.
     pub(crate) fn disk_back(&mut self) {
         for stored in self.stalled.take().unwrap_or_default() {
             self.confirm(stored);
@@ -214,10 +246,15 @@ impl World {
     }
 
     pub(crate) fn send(&mut self, kind: &str, login: Option<&str>, body: &[u8]) -> u64 {
+        self.send_from(&caller("somewhere"), kind, login, body)
+    }
+
+    pub(crate) fn send_from(&mut self, caller: &Caller, kind: &str, login: Option<&str>, body: &[u8]) -> u64 {
         self.tokens += 1;
         let token = ReplyToken(self.tokens);
         let login = login.map(Login::new);
-        self.handle(Input::Request { token, kind, login: login.as_ref(), body });
+        let caller = Some(caller);
+        self.handle(Input::Request { token, kind, login: login.as_ref(), caller, waiting: 0, body });
         self.tokens
     }
 
@@ -230,20 +267,26 @@ impl World {
         })
     }
 
+    /// A call of an analyzer, which can be nudged at its name.
+    fn call_as<T: DeserializeOwned>(&mut self, name: &str, kind: &str, body: &[u8]) -> Result<T, RpcCode> {
+        let token = self.send_from(&caller(name), kind, Some("kinetic"), body);
+        self.answer(token)
+    }
+
     pub(crate) fn call<T: DeserializeOwned>(&mut self, kind: &str, body: &[u8]) -> Result<T, RpcCode> {
         let token = self.send(kind, Some("kinetic"), body);
         self.answer(token)
     }
 
     pub(crate) fn register(&mut self, peer: &mut Peer) -> Result<LeaseReply, RpcCode> {
-        let reply: LeaseReply = self.call(rpc::REGISTER, &peer.register_body())?;
+        let reply: LeaseReply = self.call_as(&peer.name, rpc::REGISTER, &peer.register_body())?;
         peer.obey(&reply);
         Ok(reply)
     }
 
     pub(crate) fn beat(&mut self, peer: &mut Peer) -> Result<LeaseReply, RpcCode> {
         let body = peer.heartbeat_body();
-        let reply: LeaseReply = self.call(rpc::HEARTBEAT, &body)?;
+        let reply: LeaseReply = self.call_as(&peer.name, rpc::HEARTBEAT, &body)?;
         peer.obey(&reply);
         Ok(reply)
     }

@@ -191,7 +191,7 @@ fn the_redirector_tells_what_waits_and_for_what() {
     let here = Serves { regions: vec!["eu".into()], ..Serves::default() };
     assert_eq!(redirector.demand(&here), None, "it does not lead yet");
     let (mut effects, now) = (Vec::new(), crate::harness::START);
-    redirector.handle(now, Input::Tick, &mut effects);
+    redirector.handle(now, Input::Elected { stored: Default::default() }, &mut effects);
     let kinetic_redirector::machine::Effect::Store { stored } = effects.remove(0) else {
         panic!("{effects:?}")
     };

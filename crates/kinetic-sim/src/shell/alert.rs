@@ -13,6 +13,8 @@ use crate::message::{Down, MS, Up};
 use crate::shell::{Job, Reach, Tell};
 
 const PREFETCH: usize = 1_000;
+/// Of a thousand writes, this many wait for a disk that is busy.
+const DISK_STALLS_PERMILLE: u64 = 100;
 
 #[derive(Debug)]
 pub(crate) struct Shell {
@@ -132,7 +134,8 @@ impl Shell {
             return;
         }
         self.writing = std::mem::take(&mut self.batch);
-        let takes = reach.rng.between(MS, 30 * MS);
+        let longest = if reach.rng.permille(DISK_STALLS_PERMILLE) { 3_000 * MS } else { 30 * MS };
+        let takes = reach.rng.between(MS, longest);
         if let Some((seq, _)) = self.writing.last() {
             reach.later(takes, Job::Appended(*seq));
         }

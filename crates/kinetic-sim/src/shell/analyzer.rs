@@ -1,12 +1,13 @@
 //! Around the analyzer: a link for requests, one for alert events, one for each subscription.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
 use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, LeaseReply, Mono, Now, Reply, RpcCode, SourceKey, Token, decode, encode,
-    names,
+    AlertEvent, AlertId, Envelope, Epoch, LeaseReply, Mono, Now, Reply, RpcCode, SourceKey, Token, decode,
+    encode, names,
 };
 
 use crate::agenda::LinkId;
@@ -20,21 +21,59 @@ use crate::shell::{Job, Reach, Tell};
 const PREFETCH: usize = 40_000;
 /// Pause before an alert event is published again.
 const PUBLISH_RETRY: Time = 500 * MS;
-/// Pause between messages to itself through a source's queue.
-const KNOCK: Time = SECOND;
+/// Without a delivery for this long after subscribing, a node knocks,
+const KNOCK_FIRST: Time = 200 * MS;
+/// and again after this long, then twice as long,
+const KNOCK_AGAIN: Time = SECOND;
+/// up to this.
+const KNOCK_MAX: Time = 30 * SECOND;
+/// An empty snapshot queue is looked at once more after this long.
+const LOOK_AGAIN: Time = 250 * MS;
+/// Pause before a snapshot is published again.
+const KEEP_RETRY: Time = 250 * MS;
 /// How long a clean close may take.
 const CLOSE_TIMEOUT: Time = 5 * SECOND;
+
+/// An event of a subscription.
+#[derive(Debug)]
+enum Event {
+    Delivery { token: u64, redelivered: bool, message: Rc<Message> },
+    Lost,
+}
+
+/// Whether a subscription's deliveries may be looked at: not before what was kept of the source has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    /// Nothing has been delivered since the subscription began.
+    Shut,
+    /// What was kept is being read, over this link, once there is one. It was looked at already, and there was nothing.
+    Reading(Option<LinkId>, bool),
+    Open,
+}
+
+/// A snapshot on its way.
+#[derive(Debug)]
+struct Keeping {
+    seq: u64,
+    queue: String,
+    epoch: Epoch,
+    body: Vec<u8>,
+    confirm: Option<u64>,
+}
 
 #[derive(Debug)]
 struct Subscription {
     link: LinkId,
     source: SourceKey,
+    gate: Gate,
+    /// What has come meanwhile.
+    waiting: VecDeque<Event>,
     /// Last token handed out.
     tokens: u64,
     /// Tokens up to here are of earlier connections.
     base: u64,
-    /// Something has been delivered, and what was kept of the source has been read.
-    open: bool,
+    /// Number of the probe that waits for its answer.
+    probed: Option<u64>,
     leaving: bool,
 }
 
@@ -54,13 +93,13 @@ pub(crate) struct Shell {
     login: String,
     rpc: LinkId,
     publisher: LinkId,
+    /// For snapshots, and for messages to itself through sources' queues.
+    keeper: LinkId,
+    keeping: BTreeMap<Slot, Keeping>,
     slots: BTreeMap<Slot, Subscription>,
     asked: BTreeMap<RequestId, Asked>,
     events: BTreeMap<AlertId, Box<AlertEvent>>,
     confirms: BTreeMap<u64, AlertId>,
-    /// Snapshots that are not confirmed, with their numbers.
-    snapshots: BTreeMap<Slot, (u64, Rc<Message>)>,
-    snapshot_confirms: BTreeMap<u64, (Slot, u64)>,
     next_confirm: u64,
     standing: Standing,
     /// Time that the process stood still and its clock is made not to show (a planted bug).
@@ -76,12 +115,12 @@ impl Shell {
             machine: Analyzer::new(config, revision.schema.clone(), revision.id.clone()),
             rpc: reach.link(),
             publisher: reach.link(),
+            keeper: reach.link(),
+            keeping: BTreeMap::new(),
             slots: BTreeMap::new(),
             asked: BTreeMap::new(),
             events: BTreeMap::new(),
             confirms: BTreeMap::new(),
-            snapshots: BTreeMap::new(),
-            snapshot_confirms: BTreeMap::new(),
             next_confirm: 0,
             hidden: 0,
             last_told: reach.now.mono,
@@ -108,13 +147,23 @@ impl Shell {
                 }
             }
             Tell::Job(Job::Republish(id)) => self.publish(id, reach),
-            Tell::Job(Job::KeepAgain(slot)) => self.keep(slot, reach),
-            Tell::Job(Job::Knock(slot)) => self.knock(slot, reach),
+            Tell::Job(Job::Knock(slot, link, wait)) => self.knock(slot, link, wait, reach),
+            Tell::Job(Job::ProbeTimeout(slot, number)) => {
+                self.probe_timed_out(now, slot, number, &mut effects)
+            }
+            Tell::Job(Job::Keep(slot, seq)) => self.keep(slot, seq, reach),
+            Tell::Job(Job::ReadAgain(slot)) => {
+                if let Some(known) = self.slots.get_mut(&slot).filter(|known| !known.leaving) {
+                    known.gate = Gate::Reading(Some(reach.link()), true);
+                }
+            }
             Tell::Job(Job::CloseTimeout(slot)) => self.unsubscribed(now, slot, reach, &mut effects),
             Tell::Job(_) => {}
             Tell::Schema(revision) => {
-                let input =
-                    Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone() };
+                let input = Input::SchemaChanged {
+                    schema: revision.schema.clone(),
+                    revision: revision.id.clone().into(),
+                };
                 self.machine.handle(now, input, &mut effects);
             }
             Tell::Shutdown => self.machine.handle(now, Input::Shutdown, &mut effects),
@@ -152,12 +201,14 @@ impl Shell {
                     self.publish(id, reach);
                 }
             }
-            for slot in self.snapshots.keys().copied().collect::<Vec<_>>() {
-                self.keep(slot, reach);
+        } else if link == self.keeper {
+            for (slot, keeping) in &self.keeping {
+                reach.later(MS, Job::Keep(*slot, keeping.seq));
             }
+        } else if let Some(slot) = self.reader_of(link) {
+            self.look(slot, link, reach);
         } else if let Some(slot) = self.slots.values_mut().find(|slot| slot.link == link && !slot.leaving) {
             slot.base = slot.tokens;
-            slot.open = false;
             let queue = names::source_queue(&slot.source);
             reach.net.send(link, Up::Consume { queue, prefetch: PREFETCH });
         }
@@ -177,12 +228,158 @@ impl Shell {
             for id in std::mem::take(&mut self.confirms).into_values() {
                 reach.later(PUBLISH_RETRY, Job::Republish(id));
             }
-            self.snapshot_confirms.clear();
+        } else if link == self.keeper {
+            for (slot, keeping) in &mut self.keeping {
+                keeping.confirm = None;
+                reach.later(KEEP_RETRY, Job::Keep(*slot, keeping.seq));
+            }
         } else if let Some(slot) = self.slot_of(link) {
             if self.slots[&slot].leaving {
                 self.unsubscribed(now, slot, reach, effects);
-            } else if !reach.has(Bug::LossUntold) {
-                self.machine.handle(now, Input::SubscriptionLost { slot }, effects);
+            } else {
+                self.event(now, slot, Event::Lost, reach, effects);
+            }
+        }
+    }
+
+    fn reader_of(&self, link: LinkId) -> Option<Slot> {
+        let reads =
+            |slot: &Subscription| matches!(slot.gate, Gate::Reading(Some(reader), _) if reader == link);
+        self.slots.iter().find(|(_, slot)| reads(slot)).map(|(slot, _)| *slot)
+    }
+
+    /// Sends itself a message through a source's queue, while nothing is delivered.
+    fn knock(&mut self, slot: Slot, link: LinkId, wait: Time, reach: &mut Reach<'_>) {
+        let Some(known) = self.slots.get(&slot).filter(|known| known.link == link && !known.leaving) else {
+            return;
+        };
+        if known.gate != Gate::Shut || reach.net.conn(link).is_none() {
+            return;
+        }
+        let mut message = Message::new("", &names::source_queue(&known.source), Vec::new());
+        message.envelope = Envelope { kind: Some(names::TYPE_PROBE.into()), ..Envelope::default() };
+        reach
+            .net
+            .send(self.keeper, Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) });
+        reach.later(wait, Job::Knock(slot, link, (wait * 2).min(KNOCK_MAX)));
+    }
+
+    /// Sends itself a message through a source's queue, to see whether it is the one who is delivered it.
+    fn probe(&mut self, slot: Slot, timeout: Duration, reach: &mut Reach<'_>) {
+        let Some(known) = self.slots.get_mut(&slot) else { return };
+        self.next_confirm += 1;
+        let number = self.next_confirm;
+        known.probed = Some(number);
+        let mut message = Message::new("", &names::source_queue(&known.source), Vec::new());
+        message.envelope =
+            Envelope { kind: Some(names::TYPE_PROBE.into()), seq: Some(number), ..Envelope::default() };
+        reach
+            .net
+            .send(self.keeper, Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) });
+        reach.later(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX), Job::ProbeTimeout(slot, number));
+    }
+
+    fn probe_is_back(&mut self, now: Now, slot: Slot, number: Option<u64>, effects: &mut Vec<Effect>) {
+        let Some(known) = self.slots.get_mut(&slot) else { return };
+        if known.probed.is_some() && known.probed == number {
+            known.probed = None;
+            self.machine.handle(now, Input::Probed { slot, ok: true }, effects);
+        }
+    }
+
+    fn probe_timed_out(&mut self, now: Now, slot: Slot, number: u64, effects: &mut Vec<Effect>) {
+        let Some(known) = self.slots.get_mut(&slot) else { return };
+        if known.probed == Some(number) {
+            known.probed = None;
+            self.machine.handle(now, Input::Probed { slot, ok: false }, effects);
+        }
+    }
+
+    fn keep(&mut self, slot: Slot, seq: u64, reach: &mut Reach<'_>) {
+        let Some(keeping) = self.keeping.get_mut(&slot).filter(|keeping| keeping.seq == seq) else { return };
+        if keeping.confirm.is_some() || reach.net.conn(self.keeper).is_none() {
+            return;
+        }
+        let mut message = Message::new("", &keeping.queue, keeping.body.clone());
+        message.envelope = Envelope { persistent: true, epoch: Some(keeping.epoch), ..Envelope::default() };
+        self.next_confirm += 1;
+        keeping.confirm = Some(self.next_confirm);
+        let confirm = keeping.confirm;
+        reach.net.send(self.keeper, Up::Publish { confirm, mandatory: true, message: Rc::new(message) });
+    }
+
+    /// Reads what was kept of a source.
+    fn look(&mut self, slot: Slot, link: LinkId, reach: &mut Reach<'_>) {
+        if self.reader_of(link) == Some(slot) {
+            let queue = names::snapshot_queue(&self.slots[&slot].source);
+            reach.net.send(link, Up::Peek { queue });
+        }
+    }
+
+    /// What was kept has been read: what has come meanwhile may be looked at.
+    fn read(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        snapshots: &[Rc<Message>],
+        reach: &mut Reach<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(slot) = self.reader_of(link) else { return };
+        let Some(known) = self.slots.get_mut(&slot) else { return };
+        reach.net.close(link);
+        if snapshots.is_empty() && known.gate == Gate::Reading(Some(link), false) {
+            known.gate = Gate::Reading(None, true);
+            reach.later(LOOK_AGAIN, Job::ReadAgain(slot));
+            return;
+        }
+        known.gate = Gate::Open;
+        let bodies: Vec<&[u8]> = snapshots.iter().map(|message| &*message.body).collect();
+        self.machine.handle(now, Input::Recalled { slot, snapshots: &bodies }, effects);
+        let waiting =
+            self.slots.get_mut(&slot).map(|known| std::mem::take(&mut known.waiting)).unwrap_or_default();
+        for event in waiting {
+            self.event(now, slot, event, reach, effects);
+        }
+    }
+
+    /// Deals with an event of a subscription, or keeps it for later.
+    fn event(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        event: Event,
+        reach: &mut Reach<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(known) = self.slots.get_mut(&slot) else { return };
+        if matches!(known.gate, Gate::Reading(..)) {
+            known.waiting.push_back(event);
+            return;
+        }
+        match event {
+            Event::Lost => {
+                known.gate = Gate::Shut;
+                if !reach.has(Bug::LossUntold) {
+                    self.machine.handle(now, Input::SubscriptionLost { slot }, effects);
+                }
+            }
+            Event::Delivery { token, redelivered, message } => {
+                let is_probe = message.exchange.is_empty()
+                    && message.envelope.kind.as_deref() == Some(names::TYPE_PROBE);
+                if is_probe {
+                    self.ack(slot, Token(token), false, reach);
+                    self.probe_is_back(now, slot, message.envelope.seq, effects);
+                }
+                let Some(known) = self.slots.get_mut(&slot) else { return };
+                if known.gate == Gate::Shut {
+                    known.gate = Gate::Reading(Some(reach.link()), false);
+                    if !is_probe {
+                        known.waiting.push_back(Event::Delivery { token, redelivered, message });
+                    }
+                } else if !is_probe {
+                    self.hand_over(now, slot, token, redelivered, &message, reach, effects);
+                }
             }
         }
     }
@@ -197,14 +394,23 @@ impl Shell {
     ) {
         match frame {
             Down::Reply { correlation, body } => self.replied(now, RequestId(correlation), &body, effects),
-            Down::Confirm(number) if self.snapshot_confirms.contains_key(&number) => {
-                let Some((slot, seq)) = self.snapshot_confirms.remove(&number) else { return };
-                self.snapshots.remove(&slot);
+            Down::Confirm(number) if link == self.keeper => {
+                let kept = self.keeping.iter().find(|(_, keeping)| keeping.confirm == Some(number));
+                let Some((slot, seq)) = kept.map(|(slot, keeping)| (*slot, keeping.seq)) else { return };
+                self.keeping.remove(&slot);
                 self.machine.handle(now, Input::Kept { slot, seq }, effects);
             }
-            Down::Nack(number) | Down::Returned(number) if self.snapshot_confirms.contains_key(&number) => {
-                let Some((slot, _)) = self.snapshot_confirms.remove(&number) else { return };
-                reach.later(PUBLISH_RETRY, Job::KeepAgain(slot));
+            Down::Nack(number) | Down::Returned(number) if link == self.keeper => {
+                let kept = self.keeping.iter_mut().find(|(_, keeping)| keeping.confirm == Some(number));
+                let Some((slot, keeping)) = kept else { return };
+                keeping.confirm = None;
+                reach.later(KEEP_RETRY, Job::Keep(*slot, keeping.seq));
+            }
+            Down::Peeked(snapshots) => self.read(now, link, &snapshots, reach, effects),
+            Down::Consuming => {
+                if let Some(slot) = self.slot_of(link) {
+                    reach.later(KNOCK_FIRST, Job::Knock(slot, link, KNOCK_AGAIN));
+                }
             }
             Down::Confirm(number) => {
                 let Some(id) = self.confirms.remove(&number) else { return };
@@ -219,11 +425,6 @@ impl Shell {
                 self.delivered(now, (link, tag, redelivered), &message, reach, effects);
             }
             Down::Cancelled => reach.net.close(link),
-            Down::Consuming => {
-                if let Some(slot) = self.slot_of(link) {
-                    self.knock(slot, reach);
-                }
-            }
             Down::Closed => {}
         }
     }
@@ -249,19 +450,27 @@ impl Shell {
         let Some(slot) = self.slot_of(link).filter(|slot| !self.slots[slot].leaving) else { return };
         let Some(subscription) = self.slots.get_mut(&slot) else { return };
         subscription.tokens = subscription.base + tag;
-        if !std::mem::replace(&mut subscription.open, true) {
-            let queue = names::snapshot_queue(&subscription.source);
-            let snapshots = reach.net.broker.waiting(&queue);
-            let snapshots: Vec<&[u8]> = snapshots.iter().map(|message| &*message.body).collect();
-            self.machine.handle(now, Input::Recalled { slot, snapshots: &snapshots }, effects);
-        }
-        if message.envelope.kind.as_deref() == Some(names::TYPE_PROBE) {
+        let event = Event::Delivery { token: subscription.tokens, redelivered, message: Rc::clone(message) };
+        self.event(now, slot, event, reach, effects);
+        if reach.has(Bug::AckOnReceipt) {
             reach.net.send(link, Up::Ack { tag, multiple: false });
-            return;
         }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a delivery taken apart, where it is put together again")]
+    fn hand_over(
+        &mut self,
+        now: Now,
+        slot: Slot,
+        token: u64,
+        redelivered: bool,
+        message: &Rc<Message>,
+        reach: &mut Reach<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
         let delivery = Delivery {
             slot,
-            token: Token(subscription.tokens),
+            token: Token(token),
             redelivered,
             exchange: &message.exchange,
             routing_key: &message.key,
@@ -273,9 +482,6 @@ impl Shell {
         let after = self.machine.stats(now);
         if let Some(sample) = message.sample {
             reach.ledger.delivered(sample, &before, &after);
-        }
-        if reach.has(Bug::AckOnReceipt) {
-            reach.net.send(link, Up::Ack { tag, multiple: false });
         }
     }
 
@@ -294,11 +500,20 @@ impl Shell {
                 }
                 Effect::Subscribe { slot, source, .. } => {
                     let link = reach.link();
-                    self.slots.insert(
-                        slot,
-                        Subscription { link, source, tokens: 0, base: 0, open: false, leaving: false },
-                    );
+                    let (gate, waiting) = (Gate::Shut, VecDeque::new());
+                    let subscription = Subscription {
+                        link,
+                        source,
+                        gate,
+                        waiting,
+                        tokens: 0,
+                        base: 0,
+                        probed: None,
+                        leaving: false,
+                    };
+                    self.slots.insert(slot, subscription);
                 }
+                Effect::Probe { slot, timeout } => self.probe(slot, timeout, reach),
                 Effect::Unsubscribe { slot } => self.unsubscribe(slot, reach),
                 Effect::AckUpTo { slot, token } => self.ack(slot, token, true, reach),
                 Effect::AckRange { slot, first, last } => {
@@ -313,11 +528,13 @@ impl Shell {
                     }
                 }
                 Effect::Keep { slot, seq, source, epoch, body, .. } => {
-                    let mut message = Message::new("", &names::snapshot_queue(&source), body);
-                    message.envelope =
-                        Envelope { persistent: true, epoch: Some(epoch), ..Envelope::default() };
-                    self.snapshots.insert(slot, (seq, Rc::new(message)));
-                    self.keep(slot, reach);
+                    let queue = names::snapshot_queue(&source);
+                    self.keeping.insert(slot, Keeping { seq, queue, epoch, body, confirm: None });
+                    if reach.has(Bug::SnapshotDropped) {
+                        self.keeping.remove(&slot);
+                        self.machine.handle(now, Input::Kept { slot, seq }, &mut more);
+                    }
+                    self.keep(slot, seq, reach);
                 }
                 Effect::Publish(event) => {
                     let id = event.id;
@@ -339,34 +556,6 @@ impl Shell {
         stopped
     }
 
-    /// Publishes a snapshot that is not confirmed yet.
-    fn keep(&mut self, slot: Slot, reach: &mut Reach<'_>) {
-        let Some((seq, message)) = self.snapshots.get(&slot) else { return };
-        let is_under_way = self.snapshot_confirms.values().any(|waiting| *waiting == (slot, *seq));
-        if is_under_way || reach.net.conn(self.publisher).is_none() {
-            return;
-        }
-        self.next_confirm += 1;
-        self.snapshot_confirms.insert(self.next_confirm, (slot, *seq));
-        let message = Rc::clone(message);
-        reach
-            .net
-            .send(self.publisher, Up::Publish { confirm: Some(self.next_confirm), mandatory: true, message });
-    }
-
-    /// A message to itself through a source's queue, until something is delivered.
-    fn knock(&mut self, slot: Slot, reach: &mut Reach<'_>) {
-        let Some(subscription) = self.slots.get(&slot).filter(|slot| !slot.open && !slot.leaving) else {
-            return;
-        };
-        let mut message = Message::new("", &names::source_queue(&subscription.source), Vec::new());
-        message.envelope = Envelope { kind: Some(names::TYPE_PROBE.into()), ..Envelope::default() };
-        reach
-            .net
-            .send(self.publisher, Up::Publish { confirm: None, mandatory: false, message: Rc::new(message) });
-        reach.later(KNOCK, Job::Knock(slot));
-    }
-
     fn ack(&mut self, slot: Slot, token: Token, multiple: bool, reach: &mut Reach<'_>) {
         let Some(subscription) = self.slots.get(&slot).filter(|slot| token.0 > slot.base) else { return };
         if !reach.has(Bug::AckOnReceipt) {
@@ -377,9 +566,9 @@ impl Shell {
 
     /// Settlements asked for before are on their way on the same channel, ahead of the cancel.
     fn unsubscribe(&mut self, slot: Slot, reach: &mut Reach<'_>) {
-        self.snapshots.remove(&slot);
         let Some(subscription) = self.slots.get_mut(&slot) else { return };
         subscription.leaving = true;
+        self.keeping.remove(&slot);
         let link = subscription.link;
         if reach.net.send(link, Up::Cancel) {
             reach.later(CLOSE_TIMEOUT, Job::CloseTimeout(slot));
@@ -392,6 +581,9 @@ impl Shell {
     fn unsubscribed(&mut self, now: Now, slot: Slot, reach: &mut Reach<'_>, effects: &mut Vec<Effect>) {
         if let Some(subscription) = self.slots.remove(&slot) {
             reach.net.abandon(subscription.link);
+            if let Gate::Reading(Some(reader), _) = subscription.gate {
+                reach.net.abandon(reader);
+            }
             self.machine.handle(now, Input::Unsubscribed { slot }, effects);
         }
     }

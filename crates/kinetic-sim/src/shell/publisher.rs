@@ -8,7 +8,7 @@ use kinetic_wire::Envelope;
 use uuid::Uuid;
 
 use crate::agenda::LinkId;
-use crate::installation::METRIC;
+use crate::installation::{LEVEL, LEVEL_IN, LEVEL_OUT, METRIC};
 use crate::message::{Down, MS, Message, Time, Up};
 use crate::shell::{Job, Reach, Tell};
 
@@ -29,6 +29,8 @@ pub(crate) struct Orders {
     pub(crate) origin: String,
     pub(crate) persistent: bool,
     pub(crate) inc: u128,
+    /// Its level goes out of line in every other window.
+    pub(crate) goes_out: bool,
     /// In order of time.
     pub(crate) bodies: Vec<Body>,
 }
@@ -45,13 +47,7 @@ pub(crate) struct Shell {
 
 impl Shell {
     pub(crate) fn new(orders: Rc<Orders>, reach: &mut Reach<'_>) -> Self {
-        Self {
-            orders,
-            link: reach.link(),
-            in_flight: BTreeMap::new(),
-            returned: Vec::new(),
-            next_confirm: 0,
-        }
+        Self { orders, link: reach.link(), in_flight: BTreeMap::new(), returned: Vec::new(), next_confirm: 0 }
     }
 
     pub(crate) fn tell(&mut self, tell: Tell, reach: &mut Reach<'_>) {
@@ -112,7 +108,9 @@ impl Shell {
         let body = &self.orders.bodies[index];
         // The stamp is the moment of the measurement: the same on every repeat.
         let Some((stamp, value)) = reach.disk.unsent.get(&index).copied() else { return };
-        let text = format!("{METRIC}:{value}|c");
+        let is_out = self.orders.goes_out && stamp.as_secs().rem_euclid(120) < 60;
+        let level = if is_out { LEVEL_OUT } else { LEVEL_IN };
+        let text = format!("{METRIC}:{value}|c\n{LEVEL}:{level}|g");
         let mut message = Message::new(&self.orders.exchange, &self.orders.key, text.into_bytes());
         message.sample = Some(body.sample);
         message.envelope = Envelope {

@@ -5,8 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use kinetic_redirector::machine::{Effect, Input, Redirector, ReplyToken, Stored};
-use kinetic_wire::names::{self, rpc};
-use kinetic_wire::{Heartbeat, LeaseReply, Login, Mono, Now, Register, Reply, decode, encode};
+use kinetic_wire::{Epoch, LeaseReply, Login, Mono, Now, Reply, decode, encode, names};
 
 use crate::agenda::LinkId;
 use crate::bug::Bug;
@@ -34,7 +33,6 @@ pub(crate) struct Shell {
     rpc: LinkId,
     waiting: BTreeMap<ReplyToken, Waiting>,
     next_token: u64,
-    requests: u64,
 }
 
 impl Shell {
@@ -47,7 +45,6 @@ impl Shell {
             rpc: reach.link(),
             waiting: BTreeMap::new(),
             next_token: 0,
-            requests: 0,
         }
     }
 
@@ -59,14 +56,20 @@ impl Shell {
         let now = self.now(reach);
         let mut effects = Vec::new();
         match tell {
-            Tell::Start | Tell::Tick => self.machine.handle(now, Input::Tick, &mut effects),
-            Tell::Opened(link) => {
-                reach.net.send(link, Up::Consume { queue: names::RPC_QUEUE.into(), prefetch: PREFETCH });
+            // There is one redirector: whatever its disk says is the token.
+            Tell::Start => {
+                let input = Input::Elected { stored: reach.disk.stored.clone() };
+                self.machine.handle(now, input, &mut effects);
             }
+            Tell::Tick => self.machine.handle(now, Input::Tick, &mut effects),
+            Tell::Opened(_) if self.machine.leads() => self.serve(reach),
+            Tell::Opened(_) => {}
             Tell::Frame(_, Down::Deliver { tag, message, .. }) => {
                 self.request(now, tag, &message, reach, &mut effects);
             }
-            Tell::Job(Job::Stored(stored)) => self.machine.handle(now, Input::Stored { stored }, &mut effects),
+            Tell::Job(Job::Stored(stored)) => {
+                self.machine.handle(now, Input::Stored { stored }, &mut effects)
+            }
             Tell::Schema(revision) => {
                 let input = Input::MapChanged { map: revision.map.clone() };
                 self.machine.handle(now, input, &mut effects);
@@ -77,6 +80,11 @@ impl Shell {
             self.perform(effect, reach);
         }
         reach.ledger.lapses(self.machine.stats().leases_lapsed, reach.proc, reach.life);
+    }
+
+    /// Takes the leader's requests.
+    fn serve(&self, reach: &mut Reach<'_>) {
+        reach.net.send(self.rpc, Up::Consume { queue: names::RPC_QUEUE.into(), prefetch: PREFETCH });
     }
 
     fn now(&self, reach: &Reach<'_>) -> Now {
@@ -98,15 +106,17 @@ impl Shell {
         let Some(conn) = reach.net.conn(self.rpc) else { return };
         let token = ReplyToken(self.next_token);
         self.next_token += 1;
-        self.requests += 1;
         let login = message.envelope.user_id.as_deref().map(Login::new);
-        let mut body = message.body.to_vec();
-        if reach.has(Bug::HoldsForgotten) && self.requests.is_multiple_of(4) {
-            body = without_holds(&message.key, body);
-        }
         let waiting = Waiting { conn, tag, reply_to: message.reply_to, correlation: message.correlation };
         self.waiting.insert(token, waiting);
-        let input = Input::Request { token, kind: &message.key, login: login.as_ref(), body: &body };
+        let input = Input::Request {
+            token,
+            kind: &message.key,
+            login: login.as_ref(),
+            caller: None,
+            waiting: 0,
+            body: &message.body,
+        };
         self.machine.handle(now, input, effects);
     }
 
@@ -124,6 +134,13 @@ impl Shell {
                 reach.net.send(self.rpc, Up::Reply { to, correlation: waiting.correlation, body });
                 reach.net.send(self.rpc, Up::Ack { tag: waiting.tag, multiple: false });
             }
+            Effect::Lead(true) if reach.net.conn(self.rpc).is_some() => self.serve(reach),
+            Effect::Lead(_)
+            | Effect::Tell { .. }
+            | Effect::AskMap { .. }
+            | Effect::Nudge { .. }
+            | Effect::Watch { .. }
+            | Effect::Unwatch { .. } => {}
         }
     }
 
@@ -142,29 +159,12 @@ impl Shell {
         if reach.has(Bug::GrantsLost) {
             reply.grant.clear();
         }
+        if reach.has(Bug::EpochRepeated) {
+            reply.grant.iter_mut().for_each(|grant| grant.epoch = Epoch(1));
+        }
         if let Some(node) = reach.net.proc_of(to) {
             reach.ledger.granted(reach.net.now, (reach.proc, reach.life), node, &reply);
         }
         encode(&reply)
-    }
-}
-
-fn without_holds(kind: &str, body: Vec<u8>) -> Vec<u8> {
-    match kind {
-        rpc::HEARTBEAT => match decode::<Heartbeat>(&body) {
-            Ok(mut request) => {
-                request.holds.clear();
-                encode(&request)
-            }
-            Err(_) => body,
-        },
-        rpc::REGISTER => match decode::<Register>(&body) {
-            Ok(mut request) => {
-                request.holds.clear();
-                encode(&request)
-            }
-            Err(_) => body,
-        },
-        _ => body,
     }
 }

@@ -1,3 +1,4 @@
 //! The simulator at work: random seeds, scripted scenarios, planted bugs.
 
+mod bugs;
 mod seeds;

@@ -24,7 +24,7 @@ fn broken(from: u64, to: u64) -> Vec<Outcome> {
             if seed >= to {
                 return found;
             }
-            let outcome = plan::run(seed, None, false);
+            let outcome = plan::run(seed, &[], false);
             if !outcome.violations.is_empty() {
                 found.push(outcome);
             }
@@ -41,7 +41,7 @@ fn broken(from: u64, to: u64) -> Vec<Outcome> {
 #[test]
 fn no_seed_breaks_a_rule() {
     if let Some(seed) = number("KINETIC_SIM_SEED") {
-        let outcome = plan::run(seed, None, true);
+        let outcome = plan::run(seed, &[], true);
         println!("{}", outcome.timeline);
         assert!(outcome.violations.is_empty(), "{}", told(&[outcome]));
         return;
@@ -68,7 +68,7 @@ fn told(found: &[Outcome]) -> String {
 
 #[test]
 fn one_seed_is_one_run() {
-    let (one, other) = (plan::run(7, None, true), plan::run(7, None, true));
+    let (one, other) = (plan::run(7, &[], true), plan::run(7, &[], true));
     assert!(!one.timeline.is_empty() && one.timeline == other.timeline);
-    assert_ne!(one.timeline, plan::run(8, None, true).timeline);
+    assert_ne!(one.timeline, plan::run(8, &[], true).timeline);
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use kinetic_amqp::{Address, Secret};
 use kinetic_broker::{Access, Broker, BrokerConfig, Names, Password, Permission, User};
+use kinetic_schema::schema::QueueType;
 use kinetic_wire::{NodeId, names};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
@@ -155,6 +156,7 @@ async fn ground(args: &cli::Bench, dir: &Path, roles: &mut Roles) -> Result<Grou
         telemetry,
         data_dir: dir.to_owned(),
         node: NodeId::new("bench"),
+        queues: QueueType::Classic,
     };
     let setup = shared.redirector(LEASE, LEASE, Duration::ZERO, address.uris.clone());
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Queue, Secret, Topology};
+use kinetic_schema::schema::QueueType;
 use kinetic_wire::{AlertEvent, AlertState, Mono, NodeId, decode, names};
 use mail_parser::{HeaderValue, MessageParser};
 use tokio::sync::mpsc;
@@ -239,6 +240,7 @@ async fn start(
         telemetry: telemetry.clone(),
         data_dir,
         node: NodeId::new("demo"),
+        queues: QueueType::Classic,
     };
     up::start_engine(roles, &shared, LEASE, LEASE)?;
     show.tap(format!(

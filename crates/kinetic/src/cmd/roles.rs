@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kinetic_agent::machine::AgentConfig;
+use kinetic_schema::schema::QueueType;
 use kinetic_wire::{DataType, Endpoint, Login, NodeId, Serves, names};
 
 use crate::adapter::parent;
@@ -34,8 +35,14 @@ async fn common(node: &cli::Node, broker: &cli::BrokerAddress, role: &'static st
         node::open_schema(&node.schema, &node.branch, interval, &node.data_dir, &telemetry).await?;
     let notices = control.clone();
     roles.start("schema follower", |shutdown| follower.run(Some(notices), shutdown));
-    let shared =
-        Shared { control, schema, telemetry, data_dir: node.data_dir.clone(), node: NodeId::new(&name) };
+    let shared = Shared {
+        control,
+        schema,
+        telemetry,
+        data_dir: node.data_dir.clone(),
+        node: NodeId::new(&name),
+        queues: if node.quorum { QueueType::Quorum } else { QueueType::Classic },
+    };
     Ok(Common { shared, roles, _lock: lock })
 }
 
@@ -51,10 +58,8 @@ impl Common {
 pub(crate) async fn redirector(args: cli::Redirector) -> Result<()> {
     let mut common = common(&args.node, &args.broker, "redirector").await?;
     let (ttl, grace) = (args.lease.ttl(), args.lease.grace());
-    // Nothing can hold a lease of an installation that has never led: no need to listen first.
-    let first_start = !common.shared.data_dir.join("redirector.json").exists();
     // A lease is up to a tenth longer than asked for (its jitter); an owner must have had the time to speak up.
-    let listen = if first_start { Duration::ZERO } else { ttl + ttl / 10 + grace };
+    let listen = ttl + ttl / 10 + grace;
     let advertise = common.shared.control.uris.clone();
     let mut setup = common.shared.redirector(ttl, grace, listen, advertise);
     let fleet = (args.provision != Some(cli::Provision::Off)).then(|| {
@@ -94,7 +99,7 @@ pub(crate) async fn analyzer(args: cli::Analyzer) -> Result<()> {
         data_types: Vec::new(),
         customers: args.customer.iter().map(|customer| customer.as_str().into()).collect(),
     };
-    let setup = common.shared.analyzer(serves, args.capacity);
+    let setup = common.shared.analyzer(serves, args.capacity, args.zone);
     common.roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));
     if args.until_stdin_ends {
         common.roles.start("redirector that started this analyzer", |shutdown| async move {

@@ -42,6 +42,7 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
         telemetry: telemetry.clone(),
         data_dir: config.data_dir.clone(),
         node: NodeId::new(&node::host_name()),
+        queues: config.queues,
     };
     start_engine(&mut roles, &shared, config.lease_ttl, config.lease_grace)?;
     // Not before: until a part has said how it is, the heartbeat could not count it.
@@ -57,7 +58,7 @@ pub(crate) fn start_engine(roles: &mut Roles, shared: &Shared, ttl: Duration, gr
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
     let setup = shared.alert()?;
     roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
-    let setup = shared.analyzer(Serves::default(), 100);
+    let setup = shared.analyzer(Serves::default(), 100, None);
     roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));
     Ok(())
 }

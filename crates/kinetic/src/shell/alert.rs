@@ -6,12 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kinetic_alert::machine::{Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq};
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Publisher, Settle};
-use kinetic_wire::{Envelope, Token, names};
+use kinetic_schema::schema::QueueType;
+use kinetic_wire::{Envelope, Incarnation, NodeId, Role, Token, names};
 use tokio::task::JoinSet;
 
 use crate::adapter::clock;
 use crate::adapter::history_db::HistoryDb;
 use crate::adapter::smtp::Relay;
+use crate::shell::alive;
 use crate::shell::follow::{Revision, SchemaWatch};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
@@ -41,8 +43,14 @@ pub(crate) const PART: &str = "alert";
 pub(crate) struct Setup {
     /// The machine's configuration.
     pub(crate) config: AlertConfig,
+    /// This node.
+    pub(crate) node: NodeId,
+    /// This start of the process.
+    pub(crate) inc: Incarnation,
     /// The control vhost.
     pub(crate) control: Address,
+    /// How its queues are kept.
+    pub(crate) queues: QueueType,
     /// The history database.
     pub(crate) history: PathBuf,
     /// Schema revisions.
@@ -74,17 +82,19 @@ struct Shell {
 
 /// Runs until shutdown.
 pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
-    let Setup { config, control, history, mut schema, telemetry } = setup;
+    let Setup { config, node, inc, control, queues, history, mut schema, telemetry } = setup;
     let first = schema.borrow_and_update().clone();
     let replay = replay(&first);
     let (db, replayed) = tokio::task::spawn_blocking(move || open(&history, replay)).await??;
     let mut alert = Alert::new(config, first.schema.clone(), replayed);
+    let alive = alive::start(&control, node, Role::Alert, inc);
+    let declared = topology::kept(topology::alerts(), queues);
     let mut shell = Shell {
         consumer: Consumer::start(
             control.clone(),
             ConsumeOptions {
                 queue: names::ALERTS.into(),
-                topology: topology::alerts(),
+                topology: declared.clone(),
                 prefetch: PREFETCH,
                 ..ConsumeOptions::default()
             },
@@ -97,7 +107,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 ..ConsumeOptions::default()
             },
         ),
-        publisher: Publisher::start(control, topology::alerts(), ANNOUNCES_MAX),
+        publisher: Publisher::start(control, declared, ANNOUNCES_MAX),
         jobs: JoinSet::new(),
         db: Some(db),
         batch: Vec::new(),
@@ -126,6 +136,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             _ = metrics_due.tick() => shell.telemetry.show(PART, metrics::alert(&alert.stats())),
         }
     }
+    alive.bye().await;
     shell.finish(&mut alert, &mut effects).await;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod snapshots;
 mod subscription;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,14 +12,17 @@ use anyhow::Result;
 use bytes::Bytes;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Outcome, Publisher, RpcClient, Settle};
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Slot};
-use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, SourceKey, encode, names};
+use kinetic_schema::schema::QueueType;
+use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, encode, names};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 use self::snapshots::Snapshots;
 use self::subscription::{Chore, Subscription, Subscriptions};
+use self::witness::{Change, Witness};
 
 use crate::adapter::clock;
+use crate::shell::alive;
 use crate::shell::follow::SchemaWatch;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
@@ -46,6 +50,8 @@ pub(crate) struct Setup {
     pub(crate) config: AnalyzerConfig,
     /// The control vhost, and the login for all vhosts.
     pub(crate) control: Address,
+    /// How the queues of the control vhost are kept.
+    pub(crate) queues: QueueType,
     /// Schema revisions.
     pub(crate) schema: SchemaWatch,
     /// Where numbers go.
@@ -62,6 +68,8 @@ enum Done {
     Unsubscribed { slot: Slot },
     Read { slot: Slot, snapshots: Vec<Vec<u8>> },
     Kept { slot: Slot, seq: u64 },
+    ProbeDue { slot: Slot, number: u64 },
+    WitnessPut,
 }
 
 struct Shell {
@@ -73,23 +81,32 @@ struct Shell {
     publishes: Arc<Semaphore>,
     subscriptions: Subscriptions,
     snapshots: Snapshots,
+    witness: Witness,
     /// Snapshots on their way, or there.
     keeping: BTreeMap<Slot, AbortHandle>,
 }
 
 /// Runs until shutdown has drained the machine.
 pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
-    let Setup { config, control, mut schema, telemetry, metrics_interval } = setup;
+    let Setup { config, control, queues, mut schema, telemetry, metrics_interval } = setup;
     // The redirector declares this as well; whoever comes first. Without a broker there is nothing to do yet.
     tokio::select! {
         () = shutdown.wait() => return Ok(()),
-        () = super::redirector::declare(control.clone(), topology::rpc()) => {}
+        () = super::redirector::declare(control.clone(), topology::kept(topology::rpc(), queues)) => {}
     }
+    let alive = alive::start(&control, config.node.clone(), Role::Analyzer, config.inc);
     let first = schema.borrow_and_update().clone();
+    let node = config.node.clone();
     let mut analyzer = Analyzer::new(config, first.schema.clone(), first.id.clone());
+    let witness = Witness::start(control.clone(), &node);
     let mut shell = Shell {
+        witness,
         rpc: RpcClient::start(control.clone()),
-        publisher: Publisher::start(control.clone(), topology::alerts(), ALERTS_IN_FLIGHT_MAX),
+        publisher: Publisher::start(
+            control.clone(),
+            topology::kept(topology::alerts(), queues),
+            ALERTS_IN_FLIGHT_MAX,
+        ),
         control,
         schema: schema.clone(),
         jobs: JoinSet::new(),
@@ -113,12 +130,26 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             }
             Ok(()) = schema.changed() => {
                 let revision = schema.borrow_and_update().clone();
-                let input = Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone() };
+                let input = Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone().into() };
                 analyzer.handle(clock::now(), input, &mut effects);
             }
             (index, event) = shell.subscriptions.next() => {
                 shell.subscriptions.tell(&mut analyzer, index, event, &mut effects).await;
-                shell.see_to_chores();
+                shell.see_to_chores(&mut analyzer, &mut effects);
+            },
+            _ = shell.rpc.pushed() => analyzer.handle(clock::now(), Input::Nudged, &mut effects),
+            event = shell.witness.next() => match shell.witness.take(event).await {
+                Change::Nothing => {}
+                Change::Subscribed => {
+                    let put = shell.witness.put(&shell.publisher);
+                    shell.jobs.spawn(async move {
+                        put.await;
+                        Done::WitnessPut
+                    });
+                }
+                Change::Stands(stands) => {
+                    analyzer.handle(clock::now(), Input::WitnessChanged { stands }, &mut effects);
+                }
             },
             Some(done) = shell.jobs.join_next() => match done {
                 Ok(done) => shell.done(&mut analyzer, done, &mut effects),
@@ -135,6 +166,8 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             }
         }
     }
+    alive.bye().await;
+    shell.witness.close().await;
     shell.publisher.close().await;
     shell.snapshots.close().await;
     Ok(())
@@ -154,6 +187,14 @@ impl Shell {
             Done::Published { id } => Input::Published { id: *id },
             Done::Unsubscribed { slot } => Input::Unsubscribed { slot: *slot },
             Done::Kept { slot, seq } => Input::Kept { slot: *slot, seq: *seq },
+            Done::ProbeDue { slot, number } => {
+                let waits = self.subscriptions.get_mut(*slot).is_some_and(|slot| slot.gives_up(*number));
+                if !waits {
+                    return;
+                }
+                Input::Probed { slot: *slot, ok: false }
+            }
+            Done::WitnessPut => return,
             Done::Read { slot, snapshots } => {
                 return self.subscriptions.open(analyzer, *slot, snapshots, effects);
             }
@@ -162,7 +203,7 @@ impl Shell {
     }
 
     /// Does what subscriptions need.
-    fn see_to_chores(&mut self) {
+    fn see_to_chores(&mut self, analyzer: &mut Analyzer, effects: &mut Vec<Effect>) {
         while let Some(chore) = self.subscriptions.chore() {
             let (Chore::Knock(slot) | Chore::Read(slot) | Chore::Answered(slot)) = chore;
             let Some(subscription) = self.subscriptions.get_mut(slot) else { continue };
@@ -177,7 +218,9 @@ impl Shell {
                     let read = self.snapshots.read(&subscription.region, &subscription.source);
                     self.jobs.spawn(async move { Done::Read { slot, snapshots: read.await } });
                 }
-                Chore::Answered(_) => {}
+                Chore::Answered(_) => {
+                    analyzer.handle(clock::now(), Input::Probed { slot, ok: true }, effects)
+                }
             }
         }
     }
@@ -213,11 +256,33 @@ impl Shell {
                     });
                     self.keeping.insert(slot, task);
                 }
+                Effect::Probe { slot, timeout } => self.probe(slot, timeout),
                 Effect::Publish(event) => self.publish(*event),
                 Effect::Stopped => stopped = true,
             }
         }
         stopped
+    }
+
+    /// Sends a message through a source's queue; it is back in time, or not.
+    fn probe(&mut self, slot: Slot, timeout: Duration) {
+        let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
+        // Nobody else's probe has this number, so that it is known for ours.
+        let number: u64 = rand::random();
+        subscription.probes(number);
+        let publisher = self.snapshots.publisher(&subscription.region);
+        let queue = names::source_queue(&subscription.source);
+        self.jobs.spawn(async move {
+            let sent = snapshots::probe(&publisher, &queue, Some(number));
+            let due = tokio::time::sleep(timeout);
+            // Who stops waiting takes back what has not left yet.
+            tokio::pin!(due);
+            tokio::select! {
+                () = &mut due => {}
+                () = sent => due.await,
+            }
+            Done::ProbeDue { slot, number }
+        });
     }
 
     /// Settlements asked for before are on their way on the same channel, ahead of the cancel.
@@ -272,15 +337,18 @@ impl Shell {
         let revision = self.schema.borrow().clone();
         let declared = revision.schema.customers.get(&key.customer).and_then(|customer| {
             let source = customer.sources.get(&key.source)?;
-            Some((topology::source(customer, source), revision.schema.regions.get(region)?))
+            let region = revision.schema.regions.get(region)?;
+            let queues = topology::queues_of(&revision.schema, &region.vhost);
+            let mut topology = topology::source(customer, source);
+            topology.queues.push(topology::snapshots(key));
+            Some((topology::kept(topology, queues), region, queues))
         });
-        let Some((mut topology, declared)) = declared else {
+        let Some((topology, declared, queues)) = declared else {
             tracing::warn!(source = %key, "granted a source that the schema in force does not know");
             return;
         };
-        topology.queues.push(topology::snapshots(key));
         let address = topology::region_address(&self.control, declared);
-        self.snapshots.reach(region, &address);
+        self.snapshots.reach(region, &address, queues);
         let options = ConsumeOptions {
             queue: names::source_queue(key),
             topology,

@@ -1,4 +1,8 @@
-//! The redirector's loop: requests from the control vhost and from every region's vhost, one machine.
+//! The redirector's loop: requests from the control vhost and from every region's vhost, the leader's token, what the leader
+//! tells, and the witnesses of analyzers; one machine.
+
+mod doors;
+mod token;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,36 +10,44 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use kinetic_amqp::{Address, Publisher, Request, RequestHandle, RpcServer};
-use kinetic_redirector::machine::{
-    Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken, Stored,
+use anyhow::Result;
+use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Publisher, RpcClient, Watcher};
+use kinetic_redirector::machine::{Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken};
+use kinetic_schema::schema::{ClusterPath, Customer, QueueType, Schema, Source};
+use kinetic_wire::{
+    Envelope, Incarnation, Login, NodeId, Relieve, Role, SchemaNotice, Serves, encode, names,
 };
-use kinetic_schema::schema::{ClusterPath, Customer, Schema, Source};
-use kinetic_wire::{Envelope, Epoch, Login, Relieve, SchemaNotice, Serves, Term, encode, names};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::adapter::{clock, file};
+use crate::adapter::clock;
+use crate::shell::alive;
 use crate::shell::follow::{Revision, SchemaWatch};
 use crate::shell::provision::{Port, Relieving};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
 
-/// Requests that wait for the machine, over all vhosts.
-const REQUESTS_MAX: usize = 256;
-/// Answers that wait for one vhost's task.
-const REPLIES_MAX: usize = 256;
+use doors::{Asked, Doors, Inbox};
+use token::{Order, Tokens, Told};
+
 /// Pause before the topology is declared again.
 const DECLARE_RETRY: Duration = Duration::from_secs(2);
-/// Pause before the state is written again.
-const STORE_RETRY: Duration = Duration::from_secs(1);
 /// How often the numbers on `/metrics` are renewed.
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 /// Schema notices in flight.
 const NOTICES_MAX: usize = 4;
+/// Orders and news of the token that wait.
+const TOKEN_WORDS_MAX: usize = 64;
+/// Map changes that wait to be told; past it one is left out, and copies are made anew.
+const TELLS_MAX: usize = 256;
+/// Pause before a map change is published again.
+const TELL_RETRY: Duration = Duration::from_millis(200);
+/// How long a page of the map may take.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Map changes on their way to us.
+const HEAR_PREFETCH: u16 = 256;
 /// Name of this part on `/metrics` and `/__heartbeat__`.
 pub(crate) const PART: &str = "redirector";
 
@@ -44,8 +56,12 @@ pub(crate) const PART: &str = "redirector";
 pub(crate) struct Setup {
     /// The machine's configuration.
     pub(crate) config: RedirectorConfig,
+    /// This start of the process.
+    pub(crate) inc: Incarnation,
     /// The control vhost, and the login for all vhosts.
     pub(crate) control: Address,
+    /// How the queues of the control vhost are kept.
+    pub(crate) queues: QueueType,
     /// Addresses told to clients for regions that name none: `amqp://host:port`.
     pub(crate) advertise: Vec<String>,
     /// File for the term and the epochs.
@@ -60,30 +76,24 @@ pub(crate) struct Setup {
 
 /// What a finished job says.
 enum Done {
-    Stored(Stored),
     Declared,
+    Page(Option<Vec<u8>>),
+    /// A task that serves until the end has ended.
+    Served,
 }
-
-/// One request with the vhost it came from.
-struct Asked {
-    server: usize,
-    request: Request,
-}
-
-/// An answer on its way to its vhost's task.
-type Answer = (RequestHandle, Vec<u8>);
 
 struct Shell {
     setup: Setup,
     jobs: JoinSet<Done>,
-    servers: BTreeMap<String, usize>,
-    answers: Vec<mpsc::Sender<Answer>>,
-    serving: JoinSet<()>,
-    asked: mpsc::Sender<Asked>,
-    waiting: BTreeMap<ReplyToken, (usize, RequestHandle)>,
+    doors: Doors,
+    orders: mpsc::Sender<Order>,
+    tells: mpsc::Sender<Vec<u8>>,
+    rpc: RpcClient,
+    watcher: Watcher,
+    /// Watched nodes by the name of their witness queue.
+    watched: BTreeMap<String, NodeId>,
     /// Our own provisioner's requests.
     relieving: BTreeMap<ReplyToken, oneshot::Sender<Vec<u8>>>,
-    next_token: u64,
     notices: Publisher,
     /// Vhosts whose exchanges and queues are not known to be declared.
     declaring: usize,
@@ -93,28 +103,21 @@ struct Shell {
 pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let mut schema = setup.schema.clone();
     let first = schema.borrow_and_update().clone();
-    let stored = load(&setup.state_file)?;
-    let mut redirector = Redirector::new(setup.config.clone(), map(&first, &setup.advertise), stored);
-    let (asked, mut requests) = mpsc::channel(REQUESTS_MAX);
-    let mut shell = Shell {
-        jobs: JoinSet::new(),
-        servers: BTreeMap::new(),
-        answers: Vec::new(),
-        serving: JoinSet::new(),
-        asked,
-        waiting: BTreeMap::new(),
-        relieving: BTreeMap::new(),
-        next_token: 0,
-        notices: Publisher::start(setup.control.clone(), topology::schema_notices(), NOTICES_MAX),
-        declaring: 0,
-        setup,
-    };
+    let stored = token::load(&setup.state_file)?;
+    let mut redirector = Redirector::new(setup.config.clone(), map(&first, &setup.advertise), stored.clone());
+    let (mut shell, mut inbox, mut news, mut tasks) = start(setup, stored);
     shell.serve_vhosts(&first);
+    let mut hears = Consumer::start(shell.setup.control.clone(), hearing());
+    let alive = alive::start(
+        &shell.setup.control,
+        shell.setup.config.node.clone(),
+        Role::Redirector,
+        shell.setup.inc,
+    );
     let mut effects = Vec::new();
     let mut metrics_due = tokio::time::interval(METRICS_INTERVAL);
-    redirector.handle(clock::now(), Input::Tick, &mut effects);
     loop {
-        shell.perform(&mut effects).await;
+        shell.perform(&redirector, &mut effects).await;
         tokio::select! {
             () = shutdown.wait() => break,
             Ok(()) = schema.changed() => {
@@ -124,16 +127,40 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 let map = map(&revision, &shell.setup.advertise);
                 redirector.handle(clock::now(), Input::MapChanged { map }, &mut effects);
             }
+            Some(told) = news.recv() => {
+                let input = match told {
+                    Told::Elected(stored) => Input::Elected { stored },
+                    Told::Deposed => Input::Deposed,
+                    Told::Stored(stored) => Input::Stored { stored },
+                };
+                redirector.handle(clock::now(), input, &mut effects);
+            }
             Some(relieving) = relieving(&mut shell.setup.fleet) => {
                 shell.relieve(&mut redirector, relieving, &mut effects);
             }
-            Some(asked) = requests.recv() => shell.ask(&mut redirector, asked, &mut effects),
+            Some(asked) = inbox.leader.recv() => {
+                shell.ask(&mut redirector, &asked, inbox.leader.len(), &mut effects);
+            }
+            Some(asked) = inbox.locate.recv() => {
+                shell.ask(&mut redirector, &asked, inbox.locate.len(), &mut effects);
+            }
+            event = hears.next() => if let Event::Delivery(delivery) = event {
+                redirector.handle(clock::now(), Input::Told { body: delivery.body() }, &mut effects);
+            },
+            queue = shell.watcher.handed() => if let Some(node) = shell.watched.remove(&queue) {
+                tracing::info!(%node, "the broker says that the connection of an analyzer has ended");
+                redirector.handle(clock::now(), Input::Witnessed { node: &node }, &mut effects);
+            },
             Some(done) = shell.jobs.join_next() => match done? {
-                Done::Stored(stored) => redirector.handle(clock::now(), Input::Stored { stored }, &mut effects),
+                Done::Page(body) => {
+                    let input = Input::MapPage { body: body.as_deref() };
+                    redirector.handle(clock::now(), input, &mut effects);
+                }
                 Done::Declared => {
                     shell.declaring -= 1;
                     shell.show_health();
                 }
+                Done::Served => {}
             },
             () = clock::sleep_until(redirector.next_wakeup()) => {
                 redirector.handle(clock::now(), Input::Tick, &mut effects);
@@ -145,30 +172,107 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             }
         }
     }
+    // First the door, then the token: the next leader is to find the requests that we leave.
+    shell.doors.lead(false);
+    drop(shell.orders);
+    alive.bye().await;
+    while tasks.join_next().await.is_some() {}
+    shell.watcher.close().await;
     shell.notices.close().await;
     Ok(())
 }
 
+/// The loop's hands, what comes in, and the tasks that end when nobody talks to them any more.
+fn start(
+    setup: Setup,
+    stored: kinetic_redirector::machine::Stored,
+) -> (Shell, Inbox, mpsc::Receiver<Told>, JoinSet<()>) {
+    let (doors, inbox) = Doors::new(setup.control.clone(), setup.queues);
+    let (orders, ordered) = mpsc::channel(TOKEN_WORDS_MAX);
+    let (told, news) = mpsc::channel(TOKEN_WORDS_MAX);
+    let (tells, telling) = mpsc::channel(TELLS_MAX);
+    let mut tasks = JoinSet::new();
+    let node = setup.config.node.clone();
+    let tokens = Tokens::new(&setup.control, setup.queues, node, setup.state_file.clone(), stored);
+    tasks.spawn(tokens.run(ordered, told));
+    let mut jobs = JoinSet::new();
+    jobs.spawn(tell(Publisher::start(setup.control.clone(), topology::map_changes(), 1), telling));
+    let shell = Shell {
+        jobs,
+        doors,
+        orders,
+        tells,
+        rpc: RpcClient::start(setup.control.clone()),
+        watcher: Watcher::start(setup.control.clone()),
+        watched: BTreeMap::new(),
+        relieving: BTreeMap::new(),
+        notices: Publisher::start(setup.control.clone(), topology::schema_notices(), NOTICES_MAX),
+        declaring: 0,
+        setup,
+    };
+    (shell, inbox, news, tasks)
+}
+
+/// What a standby hears, and a leader as well: that somebody else leads.
+fn hearing() -> ConsumeOptions {
+    ConsumeOptions {
+        topology: topology::map_changes_subscription(),
+        prefetch: HEAR_PREFETCH,
+        no_ack: true,
+        ..ConsumeOptions::default()
+    }
+}
+
+/// Publishes map changes in their order, each until it is confirmed.
+async fn tell(publisher: Publisher, mut telling: mpsc::Receiver<Vec<u8>>) -> Done {
+    while let Some(body) = telling.recv().await {
+        let body = bytes::Bytes::from(body);
+        let envelope = Envelope { kind: Some(names::TYPE_MAP_CHANGE.into()), ..Envelope::default() };
+        while let Err(error) =
+            publisher.publish(names::MAP_EXCHANGE, "", &envelope, body.clone(), false).await
+        {
+            tracing::debug!(%error, "a map change was not confirmed");
+            if !error.is_transient() {
+                break;
+            }
+            tokio::time::sleep(TELL_RETRY).await;
+        }
+    }
+    publisher.close().await;
+    Done::Served
+}
+
 impl Shell {
     /// Tells the machine of a request; keeps the handle for the answer.
-    fn ask(&mut self, redirector: &mut Redirector, asked: Asked, effects: &mut Vec<Effect>) {
-        let Asked { server, request } = asked;
-        let token = ReplyToken(self.next_token);
-        self.next_token += 1;
+    fn ask(&mut self, redirector: &mut Redirector, asked: &Asked, waiting: usize, effects: &mut Vec<Effect>) {
+        let Some(token) = self.doors.take(asked) else { return };
+        let request = &asked.request;
         let login = request.user_id.as_deref().map(Login::new);
-        let input = Input::Request { token, kind: &request.kind, login: login.as_ref(), body: &request.body };
+        let input = Input::Request {
+            token,
+            kind: &request.kind,
+            login: login.as_ref(),
+            caller: asked.caller.as_ref(),
+            waiting,
+            body: &request.body,
+        };
         redirector.handle(clock::now(), input, effects);
-        self.waiting.insert(token, (server, request.handle));
     }
 
     /// Our own provisioner asks for what an operator may ask for.
     fn relieve(&mut self, redirector: &mut Redirector, relieving: Relieving, effects: &mut Vec<Effect>) {
-        let token = ReplyToken(self.next_token);
-        self.next_token += 1;
+        let token = self.doors.mint();
         self.relieving.insert(token, relieving.answer);
         let body = encode(&Relieve { v: 1, node: relieving.node, undo: false });
         let login = Login::new(&self.setup.control.login);
-        let input = Input::Request { token, kind: names::rpc::RELIEVE, login: Some(&login), body: &body };
+        let input = Input::Request {
+            token,
+            kind: names::rpc::RELIEVE,
+            login: Some(&login),
+            caller: None,
+            waiting: 0,
+            body: &body,
+        };
         redirector.handle(clock::now(), input, effects);
     }
 
@@ -194,35 +298,76 @@ impl Shell {
         self.setup.telemetry.health(PART, health, clock::now().wall);
     }
 
-    async fn perform(&mut self, effects: &mut Vec<Effect>) {
+    async fn perform(&mut self, redirector: &Redirector, effects: &mut Vec<Effect>) {
         for effect in effects.drain(..) {
             match effect {
-                Effect::Store { stored } => {
-                    let path = self.setup.state_file.clone();
-                    self.jobs.spawn(store(path, stored));
-                }
-                Effect::Reply { token, body } if self.relieving.contains_key(&token) => {
-                    // Whoever does not wait for it any more has gone on without.
-                    drop(self.relieving.remove(&token).map(|answer| answer.send(body)));
-                }
-                Effect::Reply { token, body } => {
-                    let Some((server, handle)) = self.waiting.remove(&token) else { continue };
-                    if self.answers[server].send((handle, body)).await.is_err() {
-                        tracing::warn!("an answer could not be sent: its vhost's task has ended");
+                Effect::Store { stored } => self.order(Order::Store(stored)).await,
+                Effect::Lead(lead) => {
+                    let stats = redirector.stats();
+                    if lead {
+                        tracing::info!(term = %stats.term, listening = stats.listening, "leading");
+                    } else {
+                        tracing::warn!("standing by");
+                        self.order(Order::Resign).await;
                     }
+                    self.doors.lead(lead);
+                }
+                Effect::Reply { token, body } => match self.relieving.remove(&token) {
+                    // Whoever does not wait for it any more has gone on without.
+                    Some(answer) => drop(answer.send(body)),
+                    None => self.doors.answer(token, body).await,
+                },
+                Effect::Tell { body } => {
+                    if self.tells.try_send(body).is_err() {
+                        tracing::warn!("a map change is left out: the broker takes none");
+                    }
+                }
+                Effect::AskMap { body } => self.ask_map(body),
+                Effect::Nudge { caller } => self.doors.nudge(caller),
+                Effect::Watch { node } => {
+                    let queue = topology::witness(&node);
+                    self.watched.insert(queue.name.clone(), node);
+                    self.watcher.watch(queue).await;
+                }
+                Effect::Unwatch { node } => {
+                    let queue = names::witness_queue(&node);
+                    self.watched.remove(&queue);
+                    self.watcher.unwatch(&queue).await;
                 }
             }
         }
     }
 
-    /// A request server and the declared topology for the control vhost and each region's vhost.
+    async fn order(&self, order: Order) {
+        if self.orders.send(order).await.is_err() {
+            tracing::error!("the token's task has ended");
+        }
+    }
+
+    fn ask_map(&mut self, body: Vec<u8>) {
+        let rpc = self.rpc.clone();
+        self.jobs.spawn(async move {
+            let page = rpc.request(names::RPC_EXCHANGE, names::rpc::MAP, body, PAGE_TIMEOUT).await;
+            if let Err(error) = &page {
+                tracing::debug!(%error, "no page of the map");
+            }
+            Done::Page(page.ok())
+        });
+    }
+
+    /// A door and the declared topology for the control vhost and each region's vhost.
     fn serve_vhosts(&mut self, revision: &Revision) {
         let mut addresses = vec![self.setup.control.clone()];
         for region in revision.schema.regions.values() {
             addresses.push(topology::region_address(&self.setup.control, region));
         }
-        for address in addresses {
-            let declared = topology::ingress(&revision.schema, &address.vhost);
+        for (index, address) in addresses.into_iter().enumerate() {
+            let mut queues = topology::queues_of(&revision.schema, &address.vhost);
+            let mut declared = topology::ingress(&revision.schema, &address.vhost);
+            if index == 0 && self.setup.queues == QueueType::Quorum {
+                queues = QueueType::Quorum;
+                declared = topology::kept(declared, queues);
+            }
             self.declaring += 1;
             let leftovers = topology::ingress_leftovers(&revision.schema, &address.vhost);
             let declaring = declare(address.clone(), declared);
@@ -232,16 +377,7 @@ impl Shell {
                 tidying.await;
                 Done::Declared
             });
-            let place = format!("{:?} {}", address.uris, address.vhost);
-            if self.servers.contains_key(&place) {
-                continue;
-            }
-            let server = self.answers.len();
-            let (answers, replies) = mpsc::channel(REPLIES_MAX);
-            self.servers.insert(place, server);
-            self.answers.push(answers);
-            let rpc = RpcServer::start(address, topology::rpc(), names::RPC_QUEUE);
-            self.serving.spawn(serve(server, rpc, self.asked.clone(), replies));
+            self.doors.open(&address, queues);
         }
     }
 
@@ -249,11 +385,12 @@ impl Shell {
     fn announce(&mut self, revision: &Revision) {
         let notices = self.notices.clone();
         let body = encode(&SchemaNotice { v: 1, revision: revision.id.clone() });
-        self.serving.spawn(async move {
+        self.jobs.spawn(async move {
             let envelope = Envelope { kind: Some(names::TYPE_SCHEMA_NOTICE.into()), ..Envelope::default() };
             if let Err(error) = notices.publish(names::SCHEMA_EXCHANGE, "", &envelope, body, false).await {
                 tracing::debug!(%error, "the schema notice was not published");
             }
+            Done::Served
         });
     }
 }
@@ -263,29 +400,6 @@ async fn relieving(port: &mut Option<Port>) -> Option<Relieving> {
     match port {
         Some(port) => port.relieve.recv().await,
         None => std::future::pending().await,
-    }
-}
-
-/// Requests of one vhost to the loop, answers back.
-async fn serve(
-    server: usize,
-    mut rpc: RpcServer,
-    asked: mpsc::Sender<Asked>,
-    mut replies: mpsc::Receiver<Answer>,
-) {
-    let mut ready: Option<Request> = None;
-    loop {
-        tokio::select! {
-            reply = replies.recv() => match reply {
-                Some((handle, body)) => rpc.reply(handle, body).await,
-                None => return,
-            },
-            permit = asked.reserve(), if ready.is_some() => match (permit, ready.take()) {
-                (Ok(permit), Some(request)) => permit.send(Asked { server, request }),
-                _ => return,
-            },
-            request = rpc.next(), if ready.is_none() => ready = Some(request),
-        }
     }
 }
 
@@ -313,40 +427,6 @@ async fn tidy(address: Address, leftovers: kinetic_amqp::Leftovers) {
             }
         }
     }
-}
-
-/// Writes until it has worked: nothing that depends on the state is said before.
-async fn store(path: PathBuf, stored: Stored) -> Done {
-    loop {
-        let path = path.clone();
-        let text = format!("{{\"term\":{},\"epoch_max\":{}}}\n", stored.term, stored.epoch_max);
-        let written =
-            tokio::task::spawn_blocking(move || file::write_atomically(&path, text.as_bytes())).await;
-        match written {
-            Ok(Ok(())) => return Done::Stored(stored),
-            Ok(Err(error)) => {
-                tracing::error!(error = format!("{error:#}"), "cannot store the redirector's term and epochs")
-            }
-            Err(error) => tracing::error!(%error, "storing failed"),
-        }
-        tokio::time::sleep(STORE_RETRY).await;
-    }
-}
-
-/// What the last run stored.
-fn load(path: &std::path::Path) -> Result<Stored> {
-    #[derive(serde::Deserialize)]
-    struct File {
-        term: Term,
-        epoch_max: Epoch,
-    }
-    if !path.exists() {
-        return Ok(Stored::default());
-    }
-    let file: File = serde_json::from_str(&file::read_text(path)?).with_context(|| {
-        format!("{} is damaged: restore it, or remove it after all analyzers have stopped", path.display())
-    })?;
-    Ok(Stored { term: file.term, epoch_max: file.epoch_max })
 }
 
 /// What the machine needs to know of a schema.

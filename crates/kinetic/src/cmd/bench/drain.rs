@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use kinetic_schema::schema::QueueType;
 use kinetic_wire::{NodeId, Serves};
 
 use super::Figures;
@@ -71,8 +72,9 @@ async fn analyzer(args: &cli::BenchDrain) -> Result<Figures> {
         telemetry: telemetry.clone(),
         data_dir: dir.path().to_owned(),
         node: NodeId::new("bench"),
+        queues: QueueType::Classic,
     };
-    let mut setup = shared.analyzer(Serves::default(), 100);
+    let mut setup = shared.analyzer(Serves::default(), 100, None);
     setup.metrics_interval = LOOK;
     roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));
     let mut began = None;

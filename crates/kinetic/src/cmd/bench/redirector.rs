@@ -14,8 +14,8 @@ use kinetic_redirector::machine::{
 };
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
-    DataType, Heartbeat, Hold, Incarnation, LeaseId, LeaseReply, Limits, Locate, Login, Mono, NodeId, Now,
-    Register, Serves, Wall, decode, encode,
+    DataType, Epoch, Heartbeat, Hold, Incarnation, LeaseId, LeaseReply, Limits, Locate, Login, Mono, NodeId,
+    Now, Register, Serves, Term, Wall, decode, encode,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -89,6 +89,7 @@ impl World {
             map.source("web", DataType::Statsd, 1, 0);
         }
         let config = RedirectorConfig {
+            node: "bench".into(),
             ttl: Duration::from_secs(15),
             grace: Duration::from_secs(5),
             listen: LISTEN,
@@ -98,9 +99,11 @@ impl World {
             seed: 1,
             placing: PlacingConfig::default(),
         };
-        let machine = Redirector::new(config, Arc::new(map.build()), Stored::default());
+        // Somebody has led before: so it listens, and every analyzer is there before anything is placed.
+        let stored = Stored { term: Term(1), epoch_max: Epoch(1) };
+        let machine = Redirector::new(config, Arc::new(map.build()), stored.clone());
         let mut world = Self { machine, now: START, tokens: 0, effects: Vec::new() };
-        world.tell(Input::Tick);
+        world.tell(Input::Elected { stored });
         world
     }
 
@@ -114,6 +117,13 @@ impl World {
                 Effect::Store { stored } => {
                     self.machine.handle(self.now, Input::Stored { stored }, &mut self.effects);
                 }
+                // Nobody stands by, and analyzers ask as they are told to here.
+                Effect::Lead(_)
+                | Effect::Tell { .. }
+                | Effect::AskMap { .. }
+                | Effect::Nudge { .. }
+                | Effect::Watch { .. }
+                | Effect::Unwatch { .. } => {}
             }
         }
         answer
@@ -122,7 +132,8 @@ impl World {
     fn ask(&mut self, kind: &str, body: &[u8]) -> Result<LeaseReply> {
         self.tokens += 1;
         let login = Login::new("kinetic");
-        let request = Input::Request { token: ReplyToken(self.tokens), kind, login: Some(&login), body };
+        let token = ReplyToken(self.tokens);
+        let request = Input::Request { token, kind, login: Some(&login), caller: None, waiting: 0, body };
         let answer = self.tell(request).with_context(|| format!("no answer to {kind}"))?;
         decode(&answer).with_context(|| format!("{kind} was refused: {}", String::from_utf8_lossy(&answer)))
     }
@@ -258,6 +269,8 @@ fn locate(world: &mut World, args: &cli::BenchRedirector) -> (f64, Duration) {
         let request = Input::Request {
             token: ReplyToken(u64::MAX / 2 + number),
             kind: rpc::LOCATE,
+            caller: None,
+            waiting: 0,
             login,
             body: &body,
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kinetic_amqp::{Address, Outcome, Publisher, Topology, declare, peek};
+use kinetic_schema::schema::QueueType;
 use kinetic_wire::{Envelope, Epoch, RegionName, SourceKey, names};
 use tokio::sync::{Mutex, Semaphore};
 
@@ -28,6 +29,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// One region's broker.
 struct Reach {
     address: Address,
+    /// How its queues are kept.
+    queues: QueueType,
     publisher: Publisher,
 }
 
@@ -48,12 +51,12 @@ impl Default for Snapshots {
 
 impl Snapshots {
     /// Makes a region's broker known. A new address takes the place of the old one.
-    pub(super) fn reach(&mut self, region: &RegionName, address: &Address) {
-        if self.regions.get(region).is_some_and(|reach| reach.address == *address) {
+    pub(super) fn reach(&mut self, region: &RegionName, address: &Address, queues: QueueType) {
+        if self.regions.get(region).is_some_and(|reach| reach.address == *address && reach.queues == queues) {
             return;
         }
         let publisher = Publisher::start(address.clone(), Topology::default(), IN_FLIGHT_MAX);
-        self.regions.insert(region.clone(), Reach { address: address.clone(), publisher });
+        self.regions.insert(region.clone(), Reach { address: address.clone(), queues, publisher });
     }
 
     fn region(&self, region: &RegionName) -> &Reach {
@@ -72,9 +75,11 @@ impl Snapshots {
         epoch: Epoch,
         body: Vec<u8>,
     ) -> impl Future<Output = ()> + use<> {
-        let Reach { address, publisher } = self.region(region);
+        let Reach { address, queues, publisher } = self.region(region);
         let (address, publisher) = (address.clone(), publisher.clone());
         let queue = topology::snapshots(source);
+        let topology = Topology { queues: vec![queue.clone()], ..Topology::default() };
+        let topology = topology::kept(topology, *queues);
         let body = Bytes::from(body);
         async move {
             let envelope = Envelope {
@@ -90,7 +95,6 @@ impl Snapshots {
                     Ok(Outcome::Confirmed) => return,
                     Ok(Outcome::Unroutable) => {
                         tracing::warn!(queue = queue.name, "the snapshot queue is gone; it is made again");
-                        let topology = Topology { queues: vec![queue.clone()], ..Topology::default() };
                         if let Err(error) = declare(&address, &topology).await {
                             tracing::warn!(queue = queue.name, %error, "cannot make the snapshot queue");
                         }
