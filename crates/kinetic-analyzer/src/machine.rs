@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use kinetic_schema::Schema;
 use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, Epoch, Grant, Hold, Incarnation, Mono, NodeId, Now, RegionName, Serves,
-    SourceKey, Token,
+    AlertEvent, AlertId, Envelope, Epoch, Grant, Hold, Incarnation, Mono, NodeId, Now, Partial, RegionName,
+    Serves, SourceKey, Token,
 };
 
 use crate::lease::{Lease, News, Report};
@@ -157,7 +157,7 @@ pub enum Input<'a> {
         /// Which.
         slot: Slot,
     },
-    /// The broker has confirmed an alert event.
+    /// The broker has confirmed an alert event, or the values of a part's window.
     Published {
         /// Which.
         id: AlertId,
@@ -234,6 +234,16 @@ pub enum Effect {
         epoch: Epoch,
         /// The message.
         body: Vec<u8>,
+    },
+    /// Publish the values of a part's window to `kin.partials` (`names::PARTIALS_EXCHANGE`), with the queue of the source as
+    /// routing key, persistent and confirmed; answer with `Published`. The shell retries until it can.
+    Forward {
+        /// Name for the answer.
+        id: AlertId,
+        /// On which broker.
+        region: RegionName,
+        /// The message.
+        partial: Box<Partial>,
     },
     /// Send a message to the source's queue and see whether this subscription is delivered it in time; answer with
     /// `Probed`. There is one at a time per slot.

@@ -1,5 +1,6 @@
 //! The analyzer's loop: all subscriptions are polled here, and what is ready goes straight to the machine.
 
+mod partials;
 mod snapshots;
 mod subscription;
 mod witness;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Outcome, Publisher, RpcClient, Settle};
-use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Slot};
+use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Revision, Slot};
 use kinetic_schema::schema::QueueType;
 use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, encode, names};
 use tokio::sync::Semaphore;
@@ -97,7 +98,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let alive = alive::start(&control, config.node.clone(), Role::Analyzer, config.inc);
     let first = schema.borrow_and_update().clone();
     let mut shell = Shell::start(control, queues, schema.clone(), &config);
-    let mut analyzer = Analyzer::new(config, first.schema.clone(), first.id.clone());
+    let mut analyzer = Analyzer::new(config, first.schema.clone(), named(&first));
     let mut effects = Vec::new();
     let mut metrics_due = tokio::time::interval(metrics_interval);
     let mut stopping = false;
@@ -113,7 +114,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             }
             Ok(()) = schema.changed() => {
                 let revision = schema.borrow_and_update().clone();
-                let input = Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone().into() };
+                let input = Input::SchemaChanged { schema: revision.schema.clone(), revision: named(&revision) };
                 analyzer.handle(clock::now(), input, &mut effects);
             }
             (index, event) = shell.subscriptions.next() => {
@@ -146,6 +147,10 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     shell.publisher.close().await;
     shell.snapshots.close().await;
     Ok(())
+}
+
+fn named(revision: &super::follow::Revision) -> Revision {
+    Revision { id: revision.id.clone(), generation: revision.generation }
 }
 
 fn health(analyzer: &Analyzer) -> Health {
@@ -262,6 +267,13 @@ impl Shell {
                         Done::Kept { slot, seq }
                     });
                     self.keeping.insert(slot, task);
+                }
+                Effect::Forward { id, region, partial } => {
+                    let forward = partials::forward(self.snapshots.publisher(&region), partial);
+                    self.jobs.spawn(async move {
+                        forward.await;
+                        Done::Published { id }
+                    });
                 }
                 Effect::Probe { slot, timeout } => self.probe(slot, timeout),
                 Effect::Publish(event) => self.publish(*event),
