@@ -32,6 +32,7 @@ macro_rules! on_both_brokers {
 
 mod analyzer_faults;
 mod analyzer_killed;
+mod analyzer_remembers;
 mod bad_body;
 mod broker_faults;
 mod broker_restarted;
@@ -40,6 +41,7 @@ mod common;
 mod demo;
 mod failover;
 mod node_silent;
+mod partitions;
 mod pika;
 mod provision;
 mod redirector_faults;

@@ -306,10 +306,10 @@ pub fn accepted(heard: &[Heard], analytic: &str) -> Vec<AlertEvent> {
 #[must_use]
 pub fn differences(
     windows: &BTreeMap<i64, Published>,
-    events: &[AlertEvent],
-    hits: u32,
-    of: u32,
+    heard: &[Heard],
+    (analytic, hits, of): (&str, u32, u32),
 ) -> Vec<String> {
+    let events = accepted(heard, analytic);
     let last = windows.last_key_value().map_or(i64::MIN, |(start, _)| *start);
     let mut expected = expected(windows, hits, of);
     let mut lines = Vec::new();
@@ -331,8 +331,41 @@ pub fn differences(
             Some(_) => {}
         }
     }
-    lines.extend(expected.keys().map(|verdict| format!("{verdict:?} was never said")));
+    lines.extend(expected.keys().map(|verdict| match last_word(heard, analytic, *verdict) {
+        Some(event) => format!("{verdict:?} was said by {} under {} and refused", event.node, event.epoch),
+        None => format!("{verdict:?} was never said; around it:{}", around(heard, analytic, verdict.1)),
+    }));
     lines
+}
+
+/// What was heard of a window and its neighbours, for whoever looks for the cause.
+fn around(heard: &[Heard], analytic: &str, start: i64) -> String {
+    let first = heard.first().map(|heard| heard.at);
+    let near = heard.iter().filter(|heard| {
+        heard.event.analytic.as_str() == analytic
+            && (heard.event.window_start_ms - start).abs() <= 2 * WINDOW_MS
+    });
+    near.fold(String::new(), |mut text, Heard { at, event }| {
+        let at = first.map_or(Duration::ZERO, |first| *at - first);
+        let (origin, state) = (&event.feed.origin, event.state);
+        write!(text, " [{at:?} {} {} {origin} {} {state:?}]", event.node, event.epoch, event.window_start_ms)
+            .expect("write to a string");
+        text
+    })
+}
+
+/// The last event of a verdict, accepted or not.
+fn last_word<'h>(
+    heard: &'h [Heard],
+    analytic: &str,
+    (feed, start, state): Verdict,
+) -> Option<&'h AlertEvent> {
+    let origin = format!("feed-{feed}");
+    heard.iter().map(|heard| &heard.event).rfind(|event| {
+        event.analytic.as_str() == analytic
+            && event.feed.origin == origin
+            && (event.window_start_ms, event.state) == (start, state)
+    })
 }
 
 /// Sums of whole numbers are exact; a mean is a rounding away.

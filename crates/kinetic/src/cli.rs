@@ -219,6 +219,9 @@ pub(crate) struct Analyzer {
     /// Relative capacity
     #[arg(long, default_value_t = 100)]
     pub(crate) capacity: u32,
+    /// Failure domain it is in (rack, availability zone): what a zone loses goes to nodes of other zones first
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) zone: Option<String>,
     /// Leave when standard input, a pipe, is closed: whoever started this has ended
     #[arg(long, hide = true)]
     pub(crate) until_stdin_ends: bool,

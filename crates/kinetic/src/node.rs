@@ -166,13 +166,14 @@ impl Shared {
     }
 
     /// The analyzer's setup.
-    pub(crate) fn analyzer(&self, serves: Serves, capacity: u32) -> analyzer::Setup {
+    pub(crate) fn analyzer(&self, serves: Serves, capacity: u32, zone: Option<String>) -> analyzer::Setup {
         self.starting(analyzer::PART);
         let config = AnalyzerConfig {
             node: self.node.clone(),
             inc: new_incarnation(),
             serves,
             capacity,
+            zone,
             held_max: analyzer::HELD_MAX,
             series_max: analyzer::SERIES_MAX,
             seed: rand::random(),

@@ -99,7 +99,7 @@ pub(crate) async fn analyzer(args: cli::Analyzer) -> Result<()> {
         data_types: Vec::new(),
         customers: args.customer.iter().map(|customer| customer.as_str().into()).collect(),
     };
-    let setup = common.shared.analyzer(serves, args.capacity);
+    let setup = common.shared.analyzer(serves, args.capacity, args.zone);
     common.roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));
     if args.until_stdin_ends {
         common.roles.start("redirector that started this analyzer", |shutdown| async move {

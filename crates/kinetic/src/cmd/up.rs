@@ -58,7 +58,7 @@ pub(crate) fn start_engine(roles: &mut Roles, shared: &Shared, ttl: Duration, gr
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
     let setup = shared.alert()?;
     roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
-    let setup = shared.analyzer(Serves::default(), 100);
+    let setup = shared.analyzer(Serves::default(), 100, None);
     roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The analyzer's loop: all subscriptions are polled here, and what is ready goes straight to the machine.
 
+mod partials;
 mod snapshots;
 mod subscription;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use kinetic_amqp::{Address, ConsumeOptions, Consumer, Outcome, Publisher, RpcClient, Settle};
-use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Slot};
+use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Outcome, Publisher, RpcClient, Settle};
+use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Revision, Slot};
 use kinetic_schema::schema::QueueType;
 use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, encode, names};
 use tokio::sync::Semaphore;
@@ -18,6 +20,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use self::snapshots::Snapshots;
 use self::subscription::{Chore, Subscription, Subscriptions};
+use self::witness::{Change, Witness};
 
 use crate::adapter::clock;
 use crate::shell::alive;
@@ -66,6 +69,8 @@ enum Done {
     Unsubscribed { slot: Slot },
     Read { slot: Slot, snapshots: Vec<Vec<u8>> },
     Kept { slot: Slot, seq: u64 },
+    ProbeDue { slot: Slot, number: u64 },
+    WitnessPut,
 }
 
 struct Shell {
@@ -77,6 +82,7 @@ struct Shell {
     publishes: Arc<Semaphore>,
     subscriptions: Subscriptions,
     snapshots: Snapshots,
+    witness: Witness,
     /// Snapshots on their way, or there.
     keeping: BTreeMap<Slot, AbortHandle>,
 }
@@ -91,22 +97,8 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     }
     let alive = alive::start(&control, config.node.clone(), Role::Analyzer, config.inc);
     let first = schema.borrow_and_update().clone();
-    let mut analyzer = Analyzer::new(config, first.schema.clone(), first.id.clone());
-    let mut shell = Shell {
-        rpc: RpcClient::start(control.clone()),
-        publisher: Publisher::start(
-            control.clone(),
-            topology::kept(topology::alerts(), queues),
-            ALERTS_IN_FLIGHT_MAX,
-        ),
-        control,
-        schema: schema.clone(),
-        jobs: JoinSet::new(),
-        publishes: Arc::new(Semaphore::new(ALERTS_IN_FLIGHT_MAX)),
-        subscriptions: Subscriptions::default(),
-        snapshots: Snapshots::default(),
-        keeping: BTreeMap::new(),
-    };
+    let mut shell = Shell::start(control, queues, schema.clone(), &config);
+    let mut analyzer = Analyzer::new(config, first.schema.clone(), named(&first));
     let mut effects = Vec::new();
     let mut metrics_due = tokio::time::interval(metrics_interval);
     let mut stopping = false;
@@ -122,12 +114,18 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             }
             Ok(()) = schema.changed() => {
                 let revision = schema.borrow_and_update().clone();
-                let input = Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone() };
+                let input = Input::SchemaChanged { schema: revision.schema.clone(), revision: named(&revision) };
                 analyzer.handle(clock::now(), input, &mut effects);
             }
             (index, event) = shell.subscriptions.next() => {
                 shell.subscriptions.tell(&mut analyzer, index, event, &mut effects).await;
-                shell.see_to_chores();
+                shell.see_to_chores(&mut analyzer, &mut effects);
+            },
+            _ = shell.rpc.pushed() => analyzer.handle(clock::now(), Input::Nudged, &mut effects),
+            event = shell.witness.next() => {
+                if let Some(stands) = shell.witnessed(event).await {
+                    analyzer.handle(clock::now(), Input::WitnessChanged { stands }, &mut effects);
+                }
             },
             Some(done) = shell.jobs.join_next() => match done {
                 Ok(done) => shell.done(&mut analyzer, done, &mut effects),
@@ -145,9 +143,14 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
         }
     }
     alive.bye().await;
+    shell.witness.close().await;
     shell.publisher.close().await;
     shell.snapshots.close().await;
     Ok(())
+}
+
+fn named(revision: &super::follow::Revision) -> Revision {
+    Revision { id: revision.id.clone(), generation: revision.generation }
 }
 
 fn health(analyzer: &Analyzer) -> Health {
@@ -155,6 +158,38 @@ fn health(analyzer: &Analyzer) -> Health {
 }
 
 impl Shell {
+    fn start(control: Address, queues: QueueType, schema: SchemaWatch, config: &AnalyzerConfig) -> Self {
+        let alerts = topology::kept(topology::alerts(), queues);
+        Self {
+            witness: Witness::start(control.clone(), &config.node),
+            rpc: RpcClient::start(control.clone()),
+            publisher: Publisher::start(control.clone(), alerts, ALERTS_IN_FLIGHT_MAX),
+            control,
+            schema,
+            jobs: JoinSet::new(),
+            publishes: Arc::new(Semaphore::new(ALERTS_IN_FLIGHT_MAX)),
+            subscriptions: Subscriptions::default(),
+            snapshots: Snapshots::default(),
+            keeping: BTreeMap::new(),
+        }
+    }
+
+    /// Something has happened to the witness. Returns whether it stands now, if that has changed.
+    async fn witnessed(&mut self, event: Event) -> Option<bool> {
+        match self.witness.take(event).await {
+            Change::Nothing => None,
+            Change::Subscribed => {
+                let put = self.witness.put(&self.publisher);
+                self.jobs.spawn(async move {
+                    put.await;
+                    Done::WitnessPut
+                });
+                None
+            }
+            Change::Stands(stands) => Some(stands),
+        }
+    }
+
     /// Tells the machine what a finished job says.
     fn done(&mut self, analyzer: &mut Analyzer, done: Done, effects: &mut Vec<Effect>) {
         let now = clock::now();
@@ -164,6 +199,14 @@ impl Shell {
             Done::Published { id } => Input::Published { id: *id },
             Done::Unsubscribed { slot } => Input::Unsubscribed { slot: *slot },
             Done::Kept { slot, seq } => Input::Kept { slot: *slot, seq: *seq },
+            Done::ProbeDue { slot, number } => {
+                let waits = self.subscriptions.get_mut(*slot).is_some_and(|slot| slot.gives_up(*number));
+                if !waits {
+                    return;
+                }
+                Input::Probed { slot: *slot, ok: false }
+            }
+            Done::WitnessPut => return,
             Done::Read { slot, snapshots } => {
                 return self.subscriptions.open(analyzer, *slot, snapshots, effects);
             }
@@ -172,7 +215,7 @@ impl Shell {
     }
 
     /// Does what subscriptions need.
-    fn see_to_chores(&mut self) {
+    fn see_to_chores(&mut self, analyzer: &mut Analyzer, effects: &mut Vec<Effect>) {
         while let Some(chore) = self.subscriptions.chore() {
             let (Chore::Knock(slot) | Chore::Read(slot) | Chore::Answered(slot)) = chore;
             let Some(subscription) = self.subscriptions.get_mut(slot) else { continue };
@@ -187,7 +230,9 @@ impl Shell {
                     let read = self.snapshots.read(&subscription.region, &subscription.source);
                     self.jobs.spawn(async move { Done::Read { slot, snapshots: read.await } });
                 }
-                Chore::Answered(_) => {}
+                Chore::Answered(_) => {
+                    analyzer.handle(clock::now(), Input::Probed { slot, ok: true }, effects)
+                }
             }
         }
     }
@@ -223,11 +268,40 @@ impl Shell {
                     });
                     self.keeping.insert(slot, task);
                 }
+                Effect::Forward { id, region, partial } => {
+                    let forward = partials::forward(self.snapshots.publisher(&region), partial);
+                    self.jobs.spawn(async move {
+                        forward.await;
+                        Done::Published { id }
+                    });
+                }
+                Effect::Probe { slot, timeout } => self.probe(slot, timeout),
                 Effect::Publish(event) => self.publish(*event),
                 Effect::Stopped => stopped = true,
             }
         }
         stopped
+    }
+
+    /// Sends a message through a source's queue; it is back in time, or not.
+    fn probe(&mut self, slot: Slot, timeout: Duration) {
+        let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
+        // Nobody else's probe has this number, so that it is known for ours.
+        let number: u64 = rand::random();
+        subscription.probes(number);
+        let publisher = self.snapshots.publisher(&subscription.region);
+        let queue = names::source_queue(&subscription.source);
+        self.jobs.spawn(async move {
+            let sent = snapshots::probe(&publisher, &queue, Some(number));
+            let due = tokio::time::sleep(timeout);
+            // Who stops waiting takes back what has not left yet.
+            tokio::pin!(due);
+            tokio::select! {
+                () = &mut due => {}
+                () = sent => due.await,
+            }
+            Done::ProbeDue { slot, number }
+        });
     }
 
     /// Settlements asked for before are on their way on the same channel, ahead of the cancel.

@@ -74,7 +74,7 @@ async fn analyzer(args: &cli::BenchDrain) -> Result<Figures> {
         node: NodeId::new("bench"),
         queues: QueueType::Classic,
     };
-    let mut setup = shared.analyzer(Serves::default(), 100);
+    let mut setup = shared.analyzer(Serves::default(), 100, None);
     setup.metrics_interval = LOOK;
     roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));
     let mut began = None;

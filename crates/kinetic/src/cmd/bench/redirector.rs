@@ -14,8 +14,8 @@ use kinetic_redirector::machine::{
 };
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
-    DataType, Heartbeat, Hold, Incarnation, LeaseId, LeaseReply, Limits, Locate, Login, Mono, NodeId, Now,
-    Register, Serves, Term, Wall, decode, encode,
+    DataType, Epoch, Heartbeat, Hold, Incarnation, LeaseId, LeaseReply, Limits, Locate, Login, Mono, NodeId,
+    Now, Register, Serves, Term, Wall, decode, encode,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -89,7 +89,7 @@ impl World {
             map.source("web", DataType::Statsd, 1, 0);
         }
         let config = RedirectorConfig {
-            node: NodeId::new("bench"),
+            node: "bench".into(),
             ttl: Duration::from_secs(15),
             grace: Duration::from_secs(5),
             listen: LISTEN,
@@ -99,10 +99,11 @@ impl World {
             seed: 1,
             placing: PlacingConfig::default(),
         };
-        let machine = Redirector::new(config, Arc::new(map.build()), Stored::default());
+        // Somebody has led before: so it listens, and every analyzer is there before anything is placed.
+        let stored = Stored { term: Term(1), epoch_max: Epoch(1) };
+        let machine = Redirector::new(config, Arc::new(map.build()), stored.clone());
         let mut world = Self { machine, now: START, tokens: 0, effects: Vec::new() };
-        // Somebody has led before, so that it listens.
-        world.tell(Input::Elected { stored: Stored { term: Term(1), ..Stored::default() } });
+        world.tell(Input::Elected { stored });
         world
     }
 
@@ -113,15 +114,16 @@ impl World {
         while let Some(effect) = self.effects.pop() {
             match effect {
                 Effect::Reply { body, .. } => answer = Some(body),
+                Effect::Store { stored } => {
+                    self.machine.handle(self.now, Input::Stored { stored }, &mut self.effects);
+                }
+                // Nobody stands by, and analyzers ask as they are told to here.
                 Effect::Lead(_)
                 | Effect::Tell { .. }
                 | Effect::AskMap { .. }
                 | Effect::Nudge { .. }
                 | Effect::Watch { .. }
                 | Effect::Unwatch { .. } => {}
-                Effect::Store { stored } => {
-                    self.machine.handle(self.now, Input::Stored { stored }, &mut self.effects);
-                }
             }
         }
         answer
@@ -267,9 +269,9 @@ fn locate(world: &mut World, args: &cli::BenchRedirector) -> (f64, Duration) {
         let request = Input::Request {
             token: ReplyToken(u64::MAX / 2 + number),
             kind: rpc::LOCATE,
-            login,
             caller: None,
             waiting: 0,
+            login,
             body: &body,
         };
         world.machine.handle(world.now, request, &mut world.effects);

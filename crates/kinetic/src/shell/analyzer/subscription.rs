@@ -93,6 +93,16 @@ impl Subscription {
         }
     }
 
+    /// A probe of this number is on its way.
+    pub(super) fn probes(&mut self, number: u64) {
+        self.probed = Some(number);
+    }
+
+    /// The probe of this number has waited for long enough. Returns whether it was still waited for.
+    pub(super) fn gives_up(&mut self, number: u64) -> bool {
+        self.probed.take_if(|probed| *probed == number).is_some()
+    }
+
     /// A message to ourselves has come through the queue; whoever's it was, it is of no further use.
     async fn take_probe(&mut self, delivery: &Delivery, chores: &mut VecDeque<Chore>) {
         self.consumer.settle(Settle::Ack(delivery.token)).await;
@@ -122,6 +132,7 @@ impl Subscription {
             Event::Subscribed => chores.push_back(Chore::Knock(self.slot)),
             Event::Lost { .. } => {
                 self.stop_knocking();
+                self.probed = None;
                 self.gate = Gate::Shut;
             }
             Event::Cancelled => {}
