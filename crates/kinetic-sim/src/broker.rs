@@ -181,7 +181,8 @@ impl Broker {
                 }
             }
             Up::Witness { queue } => {
-                let options = QueueOptions { auto_delete: true, single_active: true, ..QueueOptions::default() };
+                let options =
+                    QueueOptions { auto_delete: true, single_active: true, ..QueueOptions::default() };
                 self.queue(&queue, options);
                 self.consume(now, conn, queue, 0);
             }

@@ -108,7 +108,15 @@ pub struct Size {
 
 impl Default for Size {
     fn default() -> Self {
-        Self { redirectors: 2, analyzers: 3, customers: 1, sources: 2, windows: WINDOWS, quorum: false, persistent: true }
+        Self {
+            redirectors: 2,
+            analyzers: 3,
+            customers: 1,
+            sources: 2,
+            windows: WINDOWS,
+            quorum: false,
+            persistent: true,
+        }
     }
 }
 

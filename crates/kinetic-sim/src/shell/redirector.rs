@@ -10,7 +10,7 @@ use crate::agenda::LinkId;
 use crate::bug::Bug;
 use crate::installation::{Revision, redirector_config};
 use crate::message::{ConnId, Down, MS, Message, SECOND, Up};
-use crate::shell::token::{Told, Tokens};
+use crate::shell::token::{Tokens, Told};
 use crate::shell::{Job, Reach, Tell};
 
 /// Requests that a server holds unanswered, as in `kinetic-amqp`.
@@ -203,7 +203,8 @@ impl Shell {
         self.next_token += 1;
         let token = ReplyToken(self.next_token);
         let login = message.envelope.user_id.as_deref().map(Login::new);
-        let address = message.reply_to.map(|reply_to| Caller { door: 0, reply_to: reply_to.0.to_string().into() });
+        let address =
+            message.reply_to.map(|reply_to| Caller { door: 0, reply_to: reply_to.0.to_string().into() });
         let (reply_to, correlation) = (message.reply_to, message.correlation);
         self.waiting.insert(token, Waiting { door, conn, tag, reply_to, correlation });
         let input = Input::Request {

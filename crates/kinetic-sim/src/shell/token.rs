@@ -157,10 +157,13 @@ impl Tokens {
         if reach.net.conn(self.publisher).is_none() {
             return;
         }
-        for (id, (stored, confirm)) in self.publishing.iter_mut().filter(|(_, (_, confirm))| confirm.is_none()) {
+        for (id, (stored, confirm)) in
+            self.publishing.iter_mut().filter(|(_, (_, confirm))| confirm.is_none())
+        {
             self.numbers += 1;
             *confirm = Some(self.numbers);
-            let token = LeaderToken { v: 1, term: stored.term, epoch_max: stored.epoch_max, node: "rd".into() };
+            let token =
+                LeaderToken { v: 1, term: stored.term, epoch_max: stored.epoch_max, node: "rd".into() };
             let mut message = Message::new("", names::LEADER_QUEUE, encode(&token));
             message.envelope = Envelope { persistent: true, ..Envelope::default() };
             message.correlation = *id;
