@@ -291,7 +291,7 @@ pub struct Analyzer {
     /// Since when alert events are held back, because the witness was lost and nobody has answered since.
     muted: Option<Mono>,
     /// Those.
-    withheld: Vec<Box<AlertEvent>>,
+    withheld: Vec<AlertEvent>,
     sources: BTreeMap<Slot, Source>,
     /// Granted, but not known to the schema yet.
     waiting: BTreeMap<SourceKey, Grant>,
@@ -411,7 +411,7 @@ impl Analyzer {
     /// Holds alert events back for as long as a lost witness may have cut the lease short, and then lets them go.
     fn withhold(&mut self, told: usize, effects: &mut Vec<Effect>) {
         if self.muted.is_none() {
-            effects.extend(self.withheld.drain(..).map(Effect::Publish));
+            effects.extend(self.withheld.drain(..).map(|event| Effect::Publish(Box::new(event))));
             return;
         }
         for index in (told..effects.len()).rev() {
@@ -419,7 +419,7 @@ impl Analyzer {
                 && let Effect::Publish(event) = effects.remove(index)
             {
                 self.stats.alerts_withheld += 1;
-                self.withheld.push(event);
+                self.withheld.push(*event);
             }
         }
     }

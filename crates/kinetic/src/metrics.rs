@@ -54,6 +54,12 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter replies_ignored: "Answers of the redirector that made no sense or came from an older term.",
     });
     metrics.extend(parts(stats));
+    gauges(stats, &mut metrics);
+    customers(stats, &mut metrics);
+    metrics
+}
+
+fn gauges(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
     let witness = if stats.witness { 1.0 } else { 0.0 };
     let help = "1 while the broker bears witness that this node's connection stands.";
     metrics.push(Metric::gauge("kinetic_analyzer_witness", help, witness));
@@ -67,13 +73,10 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
     let lag_ms = stats.sources.iter().map(|source| source.lag_ms).max().unwrap_or_default();
     metrics.push(Metric::gauge("kinetic_analyzer_lag_seconds", help, lag_ms as f64 / 1000.0));
     metrics.push(Metric::gauge("kinetic_analyzer_sources", "Sources consumed.", stats.sources.len() as f64));
-    metrics.extend(customers(stats));
-    metrics
 }
 
-/// The analyzer's numbers by customer: few, and such that an operator must be able to trace them to one.
-fn customers(stats: &AnalyzerStats) -> Vec<Metric> {
-    let mut metrics = Vec::new();
+/// The customer is a label on the few numbers that an operator must be able to trace to one.
+fn customers(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
     for customer in &stats.customers {
         let name = customer.customer.as_str();
         metrics.extend([
@@ -100,7 +103,6 @@ fn customers(stats: &AnalyzerStats) -> Vec<Metric> {
             );
         }
     }
-    metrics
 }
 
 /// The analyzer's numbers about split sources and silence.
