@@ -218,5 +218,15 @@ fn commands_start_an_analyzer_for_work_and_stop_it_when_others_can_do_it() {
         }
     });
     assert_eq!(calls(), "start auto-1\nstop auto-1\n", "once each");
+    drop(by_hand);
+    eventually("the one that was drained before is started again, and used", || {
+        let owned = redirector.metric("kinetic_redirector_sources_owned");
+        let running = redirector.metric("kinetic_provision_running");
+        if calls().ends_with("stop auto-1\nstart auto-1\n") && (owned, running) == (1, 1) {
+            Ok(())
+        } else {
+            Err((calls(), redirector.metrics()))
+        }
+    });
     assert_eq!(redirector.metric("kinetic_provision_held"), 0, "{}", redirector.metrics());
 }
