@@ -119,10 +119,11 @@ fn a_child_does_not_outlive_a_parent_that_is_killed() {
     let first = child(&redirector, 0);
     wait_for_an_owner(&world);
     redirector.process.kill();
+    // By itself: the next parent would find it and end it.
+    wait_for_the_end(first);
     let mut redirector = world.redirector();
     let second = child(&redirector, 0);
     assert_ne!(first, second);
-    wait_for_the_end(first);
     eventually("the new parent's child is in use", || {
         let owned = redirector.metric("kinetic_redirector_sources_owned");
         let running = redirector.metric("kinetic_provision_running");
