@@ -333,9 +333,25 @@ pub fn differences(
     }
     lines.extend(expected.keys().map(|verdict| match last_word(heard, analytic, *verdict) {
         Some(event) => format!("{verdict:?} was said by {} under {} and refused", event.node, event.epoch),
-        None => format!("{verdict:?} was never said"),
+        None => format!("{verdict:?} was never said; around it:{}", around(heard, analytic, verdict.1)),
     }));
     lines
+}
+
+/// What was heard of a window and its neighbours, for whoever looks for the cause.
+fn around(heard: &[Heard], analytic: &str, start: i64) -> String {
+    let first = heard.first().map(|heard| heard.at);
+    let near = heard.iter().filter(|heard| {
+        heard.event.analytic.as_str() == analytic
+            && (heard.event.window_start_ms - start).abs() <= 2 * WINDOW_MS
+    });
+    near.fold(String::new(), |mut text, Heard { at, event }| {
+        let at = first.map_or(Duration::ZERO, |first| *at - first);
+        let (origin, state) = (&event.feed.origin, event.state);
+        write!(text, " [{at:?} {} {} {origin} {} {state:?}]", event.node, event.epoch, event.window_start_ms)
+            .expect("write to a string");
+        text
+    })
 }
 
 /// The last event of a verdict, accepted or not.
