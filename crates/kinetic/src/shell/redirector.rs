@@ -267,7 +267,7 @@ impl Shell {
     fn relieve(&mut self, redirector: &mut Redirector, relieving: Relieving, effects: &mut Vec<Effect>) {
         let token = self.doors.mint();
         self.relieving.insert(token, relieving.answer);
-        let body = encode(&Relieve { v: 1, node: relieving.node, undo: false });
+        let body = encode(&Relieve { v: 1, node: relieving.node, undo: relieving.undo });
         let login = Login::new(&self.setup.control.login);
         let input = Input::Request {
             token,
