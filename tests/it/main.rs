@@ -41,6 +41,7 @@ mod common;
 mod demo;
 mod failover;
 mod node_silent;
+mod partitions;
 mod pika;
 mod provision;
 mod redirector_faults;

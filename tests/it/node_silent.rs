@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use kinetic_tests::amqp::Client;
+use kinetic_tests::schema::{Customer, Watch};
 use kinetic_tests::smtp::Mail;
 use kinetic_tests::world::Node;
 use kinetic_tests::{BrokerKind, World, eventually, steadily};
@@ -12,7 +13,15 @@ use kinetic_wire::{Beacon, Envelope, Incarnation, Role, encode, names};
 
 use crate::common::first_line;
 
-on_both_brokers!(a_silent_node_is_mailed);
+mod said {
+    on_both_brokers!(a_silent_node_is_mailed);
+    use super::a_silent_node_is_mailed;
+}
+
+mod killed {
+    on_both_brokers!(a_killed_node_is_mailed);
+    use super::a_killed_node_is_mailed;
+}
 
 const TO: &str = "ops@kinetic.example";
 
@@ -84,4 +93,37 @@ fn a_silent_node_is_mailed(kind: BrokerKind) {
     alive.wait_for("analyzer a7 is heard again, after ");
     assert_eq!(alive.mails(|line| line.contains("r1")).len(), 1);
     assert_eq!(alive.mails(|line| line.contains("leaves")).len(), 0);
+}
+
+fn a_killed_node_is_mailed(kind: BrokerKind) {
+    let world = World::start(kind, &[Customer::acme(&[Watch::default()])]);
+    world.schema.write(&("watchdog.hcl".to_owned(), WATCHDOG.to_owned()));
+    world.schema.push();
+    let alert = world.alert();
+    let mut redirector = world.redirector();
+    let mut killed = world.analyzer("a7");
+    let mut leaves = world.analyzer("leaves");
+    eventually("the alert node knows all three", || match alert.metric("kinetic_alert_nodes") {
+        3 => Ok(()),
+        nodes => Err(nodes),
+    });
+    assert!(leaves.process.terminate().success());
+    killed.process.kill();
+    redirector.process.kill();
+    let wait_for = |line: &str| world.smtp.wait_for(line, |mail| first_line(mail).starts_with(line));
+    wait_for("analyzer a7 has been silent since ");
+    wait_for("redirector redirector has been silent since ");
+    let _redirector = world.redirector();
+    let _successor = world.analyzer("a7");
+    wait_for("analyzer a7 is heard again, after ");
+    wait_for("redirector redirector is heard again, after ");
+    let nodes = || (alert.metric("kinetic_alert_nodes"), alert.metric("kinetic_alert_nodes_silent"));
+    eventually("all of them are there, and one has left", || match nodes() {
+        (2, 0) => Ok(()),
+        other => Err(other),
+    });
+    steadily("that is all", PATIENCE, || match (nodes(), world.smtp.inbox().len()) {
+        ((2, 0), 4) => Ok(()),
+        other => Err(other),
+    });
 }

@@ -30,6 +30,8 @@ pub struct Watch {
     pub data_type: &'static str,
     /// Routing pattern of the source.
     pub routing: &'static str,
+    /// Into how many parts the source is split.
+    pub partitions: u16,
     /// Where the origin stands in metric names.
     pub name_template: Option<&'static str>,
     /// Which origins belong together.
@@ -51,6 +53,7 @@ impl Default for Watch {
             name: "web",
             data_type: "statsd",
             routing: "#",
+            partitions: 1,
             name_template: None,
             members: "web-*",
             metric: "*",
@@ -66,9 +69,11 @@ impl Watch {
         let Self { name, data_type, routing, members, .. } = self;
         let template =
             self.name_template.map_or_else(String::new, |name| format!("  name      = \"{name}\"\n"));
+        let split =
+            if self.partitions > 1 { format!("  partitions = {}\n", self.partitions) } else { String::new() };
         format!(
             "source \"{name}\" {{\n  data_type = \"{data_type}\"\n  routing   = [\"{routing}\"]\n  lateness  = \"500ms\"\n\
-             {template}}}\n\nservice \"{name}\" {{\n  cluster \"hosts\" {{\n    source  = source.{name}\n    \
+             {split}{template}}}\n\nservice \"{name}\" {{\n  cluster \"hosts\" {{\n    source  = source.{name}\n    \
              members = [\"{members}\"]\n  }}\n}}\n\n"
         )
     }

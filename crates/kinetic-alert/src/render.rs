@@ -147,7 +147,7 @@ impl<'a> Notification<'a> {
     }
 
     fn resolved_sentence(&self, alert: &AlertView) -> String {
-        if self.matter != Matter::Deviation {
+        if self.matter.ends_in_words(alert) {
             return words::heard_sentence(self, alert);
         }
         let who = self.who(alert);
@@ -199,9 +199,12 @@ impl<'a> Notification<'a> {
                 self.firing.len()
             ),
             NotifyReason::Resolved => {
-                let given_up =
-                    self.matter != Matter::Deviation && self.resolved.iter().any(|alert| alert.stale);
-                let or = if given_up { ", or not waited for any more" } else { "" };
+                let or = match self.matter {
+                    _ if self.resolved.iter().all(|alert| !alert.stale) => "",
+                    Matter::Deviation => "",
+                    Matter::Silence => ", or no analyzer speaks of it any more",
+                    Matter::Nodes(_) => ", or not waited for any more",
+                };
                 format!("all that you were told of is {}{or}", self.matter.back())
             }
             NotifyReason::RepeatIntervalElapsed => format!(

@@ -69,7 +69,7 @@ pub(crate) fn headings(notification: &Notification<'_>) -> [&'static str; 6] {
 
 /// How one alert ended.
 pub(crate) fn ending(alert: &AlertView, notification: &Notification<'_>) -> String {
-    if notification.matter != Matter::Deviation {
+    if notification.matter.ends_in_words(alert) {
         return words::silence_ending(alert, notification.at);
     }
     let span = format!(

@@ -60,6 +60,16 @@ impl Matter {
         }
     }
 
+    /// Whether the end of an alert is told as the end of a silence. Of a feed of which no analyzer speaks any more nobody
+    /// knows whether it is silent.
+    pub(crate) fn ends_in_words(self, alert: &AlertView) -> bool {
+        match self {
+            Self::Deviation => false,
+            Self::Silence => !alert.stale,
+            Self::Nodes(_) => true,
+        }
+    }
+
     /// Which columns tables of firing alerts have: silence has no numbers, and nodes no metric.
     pub(crate) fn columns(self) -> &'static [usize] {
         match self {

@@ -48,7 +48,9 @@ impl fmt::Debug for Side {
 const GAUGE: u32 = 1 << 31;
 const DELTAS: u32 = 1 << 30;
 const BASE: u32 = 1 << 29;
-const SIDE: u32 = BASE - 1;
+/// The value has been worked out by a part of the source: `a` is it, `at` the part.
+const GIVEN: u32 = 1 << 28;
+const SIDE: u32 = GIVEN - 1;
 
 /// Forty bytes a feed and window.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,6 +81,9 @@ impl Cell {
     /// Adds one sample.
     #[inline]
     pub(crate) fn observe(&mut self, wanted: ValueKind, sample: Observation, sides: &mut Vec<Side>) {
+        if self.side & GIVEN != 0 {
+            return;
+        }
         let is_first = self.samples == 0;
         self.samples = self.samples.saturating_add(1);
         let value = match sample.kind {
@@ -115,6 +120,28 @@ impl Cell {
         let sum = self.a + value;
         self.b += if self.a.abs() >= value.abs() { (self.a - sum) + value } else { (value - sum) + self.a };
         self.a = sum;
+    }
+
+    /// Takes a value that a part has worked out; NaN where its samples come to none. A feed belongs to one part. Where two
+    /// say something of it, which happens in the window in which a source is split otherwise, the one with more samples
+    /// counts, and of equals the lower part, so that the order of arrival does not show. Returns whether there were two.
+    pub(crate) fn give(&mut self, part: u16, value: f64, samples: u32) -> bool {
+        let is_given = self.side & GIVEN != 0;
+        let is_other = self.samples > 0 && !(is_given && self.at == i64::from(part));
+        let yields = if is_other && is_given && samples == self.samples {
+            i64::from(part) < self.at
+        } else {
+            samples >= self.samples
+        };
+        if yields {
+            *self = Self { a: value, at: i64::from(part), samples, side: GIVEN, ..Self::default() };
+        }
+        is_other
+    }
+
+    /// Samples that it holds, or that its value comes of.
+    pub(crate) fn samples(&self) -> u32 {
+        self.samples
     }
 
     /// Notes where a gauge stands.
@@ -191,6 +218,9 @@ impl Cell {
         if self.samples == 0 {
             return None;
         }
+        if self.side & GIVEN != 0 {
+            return self.a.is_finite().then_some(self.a);
+        }
         let value = self.value(wanted, seconds, carry, sides);
         if self.side & GAUGE != 0 && self.side & DELTAS == 0 {
             *carry = Some(self.last);
@@ -250,6 +280,26 @@ mod tests {
 
     fn value(wanted: ValueKind, samples: &[Observation]) -> Option<f64> {
         value_with(wanted, &mut None, samples)
+    }
+
+    #[test]
+    fn a_given_value_is_the_value_and_the_one_with_more_samples_counts() {
+        let given = |given: &[(u16, f64, u32)]| {
+            let mut cell = Cell::default();
+            let twice = given.iter().filter(|(part, value, n)| cell.give(*part, *value, *n)).count();
+            (cell.finish(ValueKind::Mean, 10.0, &mut None, &[]), cell.samples(), twice)
+        };
+        assert_eq!(given(&[(1, 0.1, 3)]), (Some(0.1), 3, 0));
+        assert_eq!(given(&[(1, f64::NAN, 3)]), (None, 3, 0));
+        assert_eq!(given(&[(1, 5.0, 3), (1, 5.0, 3)]), (Some(5.0), 3, 0), "a repeat replaces itself");
+        assert_eq!(given(&[(2, 5.0, 3), (1, 7.0, 9)]), given(&[(1, 7.0, 9), (2, 5.0, 3)]));
+        assert_eq!(given(&[(2, 5.0, 3), (1, 7.0, 9)]), (Some(7.0), 9, 1));
+        assert_eq!(given(&[(2, 5.0, 3), (1, 7.0, 3)]), given(&[(1, 7.0, 3), (2, 5.0, 3)]));
+        let mut cell = Cell::default();
+        cell.observe(ValueKind::Mean, of(Kind::Timer, 30.0, 1.0, 2), &mut Vec::new());
+        assert!(cell.give(1, 7.0, 2));
+        cell.observe(ValueKind::Mean, of(Kind::Timer, 30.0, 1.0, 2), &mut Vec::new());
+        assert_eq!(cell.finish(ValueKind::Mean, 10.0, &mut None, &[]), Some(7.0));
     }
 
     #[test]

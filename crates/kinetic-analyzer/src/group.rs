@@ -1,5 +1,8 @@
 //! The feeds of one cluster that are compared in one metric, and what closing a window does to them.
 
+mod reduce;
+mod silent;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -8,8 +11,10 @@ use kinetic_wire::{
     ServiceName, Snapshot, SourceKey, Wall, WatchState,
 };
 
+use kinetic_schema::schema::{Deviates, Rule};
+
 use crate::deviates::{self, NoVerdict};
-use crate::lane::{Lane, Window};
+use crate::lane::{Lane, NEVER, Window};
 use crate::plan::{Identity, Plan, Watch};
 use crate::series::Target;
 use crate::snapshot;
@@ -28,11 +33,24 @@ struct Feed {
     /// Where its gauge stood at the end of the last closed window.
     level: Option<f64>,
     standing: Standing,
+    /// End of the last window with a sample of it, where a rule listens for silence or parts of the source bring its
+    /// values; else `NEVER`.
+    seen: i64,
 }
 
 impl Feed {
     fn new(origin: &str, cell: u32) -> Self {
-        Self { origin: origin.into(), cell, level: None, standing: Standing::default() }
+        Self { origin: origin.into(), cell, level: None, standing: Standing::default(), seen: NEVER }
+    }
+
+    /// When it was last seen, if that is to be remembered.
+    fn remembered(&self, watch: &Watch) -> Option<i64> {
+        (matches!(watch.rule, Rule::Silent(_)) && self.seen != NEVER).then_some(self.seen)
+    }
+
+    /// Something is remembered that a window without samples could change.
+    fn is_live(&self, watch: &Watch) -> bool {
+        !self.standing.is_blank() || self.remembered(watch).is_some()
     }
 }
 
@@ -48,6 +66,19 @@ struct Group {
     silence: Option<NoVerdict>,
 }
 
+impl Group {
+    /// The feed of an origin, and whether it is new.
+    fn feed(&mut self, origin: &str, lane: &mut Lane) -> (&mut Feed, bool) {
+        match self.feeds.binary_search_by(|feed| (*feed.origin).cmp(origin)) {
+            Ok(known) => (&mut self.feeds[known], false),
+            Err(place) => {
+                self.feeds.insert(place, Feed::new(origin, lane.new_cell()));
+                (&mut self.feeds[place], true)
+            }
+        }
+    }
+}
+
 /// All groups of a source, by watch and metric.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
@@ -55,6 +86,8 @@ pub(crate) struct Groups {
     /// Values of the window at hand, and whose they are.
     values: Vec<f64>,
     members: Vec<usize>,
+    /// Feeds that are known because a part has sent a value of them.
+    given: usize,
 }
 
 /// Who speaks in alert events.
@@ -78,6 +111,8 @@ pub(crate) struct Span {
 pub(crate) struct Closed<'w> {
     pub(crate) span: Span,
     pub(crate) window: Option<&'w Window>,
+    /// When nobody listened last: silence then is nobody's.
+    pub(crate) deaf: Span,
 }
 
 impl Groups {
@@ -85,17 +120,10 @@ impl Groups {
     pub(crate) fn learn(&mut self, plan: &Plan, lanes: &mut [Lane], identity: &Identity) -> Vec<Target> {
         let mut targets = Vec::new();
         for (index, watch) in plan.watches.iter().enumerate().filter(|(_, watch)| watch.wants(identity)) {
-            let group = self.groups.entry((index, Arc::from(&*identity.metric))).or_default();
-            let place = group.feeds.binary_search_by(|feed| (*feed.origin).cmp(&identity.origin));
-            let cell = match place {
-                Ok(found) => group.feeds[found].cell,
-                Err(place) => {
-                    let cell = lanes[usize::from(watch.lane)].new_cell();
-                    group.feeds.insert(place, Feed::new(&identity.origin, cell));
-                    cell
-                }
-            };
-            targets.push(Target { cell, lane: watch.lane, value: watch.analytic.value });
+            let (metric, origin) = watch.feed_of(identity);
+            let group = self.groups.entry((index, Arc::from(metric))).or_default();
+            let (feed, _) = group.feed(origin, &mut lanes[usize::from(watch.lane)]);
+            targets.push(Target { cell: feed.cell, lane: watch.lane, value: watch.value() });
         }
         targets
     }
@@ -111,7 +139,7 @@ impl Groups {
         say: &mut impl FnMut(AlertEvent),
     ) {
         let (lane_index, lane) = lane;
-        let Closed { span, window } = closed;
+        let Closed { span, window, deaf } = closed;
         lane.live = 0;
         for ((watch, metric), group) in &mut self.groups {
             let watch = &plan.watches[*watch];
@@ -127,8 +155,11 @@ impl Groups {
                 values: &mut self.values,
                 members: &mut self.members,
             };
-            closing.judge(group, stats, say);
-            lane.live += group.feeds.iter().filter(|feed| !feed.standing.is_blank()).count();
+            match &watch.rule {
+                Rule::Deviates(rule) => closing.judge(rule, group, stats, say),
+                Rule::Silent(rule) => closing.listen(rule, deaf, group, stats, say),
+            }
+            lane.live += group.feeds.iter().filter(|feed| feed.is_live(watch)).count();
         }
     }
 
@@ -164,7 +195,9 @@ impl Groups {
         let mut watches: Vec<WatchState> = plan.watches.iter().map(snapshot::of_watch).collect();
         for ((watch, metric), group) in &self.groups {
             let feeds = group.feeds.iter().filter_map(|feed| {
-                snapshot::of_feed(&feed.origin, &feed.standing, feed.level.filter(|_| group.is_moved))
+                let level = feed.level.filter(|_| group.is_moved);
+                let seen = feed.remembered(&plan.watches[*watch]);
+                snapshot::of_feed(&feed.origin, &feed.standing, level, seen)
             });
             let feeds: Vec<_> = feeds.collect();
             if !feeds.is_empty() {
@@ -186,44 +219,55 @@ impl Groups {
     ) {
         for state in &snapshot.watches {
             match plan.watches.iter().position(|watch| snapshot::is_of(state, watch)) {
-                Some(index) => {
-                    self.recall_watch(index, &mut lanes[usize::from(plan.watches[index].lane)], state)
-                }
+                Some(index) => self.recall_watch((index, &plan.watches[index]), lanes, state),
                 None => resolve_all(state, snapshot, voice, say),
             }
         }
     }
 
-    fn recall_watch(&mut self, index: usize, lane: &mut Lane, state: &WatchState) {
+    fn recall_watch(&mut self, (index, watch): (usize, &Watch), lanes: &mut [Lane], state: &WatchState) {
+        let lane = &mut lanes[usize::from(watch.lane)];
         for metric in &state.metrics {
             let group = self.groups.entry((index, Arc::from(metric.metric.as_str()))).or_default();
             for remembered in &metric.feeds {
-                let Err(place) = group.feeds.binary_search_by(|feed| (*feed.origin).cmp(&remembered.o))
-                else {
+                let (feed, is_new) = group.feed(&remembered.o, lane);
+                if !is_new {
                     continue;
-                };
-                let mut feed = Feed::new(&remembered.o, lane.new_cell());
+                }
                 (feed.standing, feed.level) = snapshot::to_feed(remembered);
-                group.is_moved |= feed.level.is_some();
-                lane.live += usize::from(!feed.standing.is_blank());
-                group.feeds.insert(place, feed);
+                feed.seen = remembered.s.unwrap_or(NEVER);
+                let (is_live, is_moved) = (feed.is_live(watch), feed.level.is_some());
+                group.is_moved |= is_moved;
+                lane.live += usize::from(is_live);
             }
         }
     }
 
-    /// Forgets the feeds that no known series feeds and that nothing is remembered of.
-    pub(crate) fn sweep(&mut self, plan: &Plan, lanes: &mut [Lane], is_fed: impl Fn(u16, u32) -> bool) {
+    /// Forgets the feeds that no known series feeds, that no part has brought a value of for `idle` nanoseconds, and that
+    /// nothing is remembered of.
+    pub(crate) fn sweep(
+        &mut self,
+        plan: &Plan,
+        lanes: &mut [Lane],
+        idle: i64,
+        is_fed: impl Fn(u16, u32) -> bool,
+    ) {
+        let mut given = 0;
         self.groups.retain(|(watch, _), group| {
-            let lane = plan.watches[*watch].lane;
+            let watch = &plan.watches[*watch];
+            let lane = &mut lanes[usize::from(watch.lane)];
             group.feeds.retain(|feed| {
-                let keep = is_fed(lane, feed.cell) || !feed.standing.is_blank();
+                let is_brought = feed.seen != NEVER && feed.seen.saturating_add(idle) > lane.closed;
+                let keep = is_fed(watch.lane, feed.cell) || is_brought || feed.is_live(watch);
                 if !keep {
-                    lanes[usize::from(lane)].free_cell(feed.cell);
+                    lane.free_cell(feed.cell);
                 }
+                given += usize::from(keep && feed.seen != NEVER);
                 keep
             });
             !group.feeds.is_empty()
         });
+        self.given = given;
     }
 }
 
@@ -254,7 +298,13 @@ struct Closing<'c> {
 }
 
 impl Closing<'_> {
-    fn judge(&mut self, group: &mut Group, stats: &mut Stats, say: &mut impl FnMut(AlertEvent)) {
+    fn judge(
+        &mut self,
+        rule: &Deviates,
+        group: &mut Group,
+        stats: &mut Stats,
+        say: &mut impl FnMut(AlertEvent),
+    ) {
         group.is_moved |= self.gather(&mut group.feeds);
         if self.values.is_empty() {
             for feed in &mut group.feeds {
@@ -262,7 +312,7 @@ impl Closing<'_> {
             }
             return;
         }
-        let spread = match deviates::spread(&self.watch.rule, self.values) {
+        let spread = match deviates::spread(rule, self.values) {
             Ok(spread) => spread,
             Err(why) => {
                 match why {
@@ -381,8 +431,8 @@ impl<'a> About<'a> {
             analytic: &watch.analytic.name,
             service: &watch.on.service,
             cluster: &watch.on.cluster,
-            value_kind: watch.analytic.value.as_str(),
-            direction: watch.rule.direction,
+            value_kind: watch.value_kind(),
+            direction: watch.direction(),
             of: watch.analytic.hysteresis.of,
         }
     }

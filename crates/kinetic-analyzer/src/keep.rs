@@ -69,14 +69,19 @@ impl Keeper {
 
     /// Notes an event and says how to publish it; `None` where too many wait already.
     pub(crate) fn publish(&mut self, event: AlertEvent) -> Option<Effect> {
+        self.note(event.id).then(|| Effect::Publish(Box::new(event)))
+    }
+
+    /// Notes what is to be confirmed under an id. Returns false where too much waits already.
+    pub(crate) fn note(&mut self, id: AlertId) -> bool {
         if self.by_id.len() >= ALERTS_PENDING_MAX {
-            return None;
+            return false;
         }
-        self.confirm(event.id);
+        self.confirm(id);
         self.number += 1;
-        self.by_id.insert(event.id, self.number);
-        self.by_number.insert((self.number, event.id));
-        Some(Effect::Publish(Box::new(event)))
+        self.by_id.insert(id, self.number);
+        self.by_number.insert((self.number, id));
+        true
     }
 
     /// The broker has an event. Returns whether it was waited for.

@@ -8,6 +8,8 @@ use crate::cell::{Cell, Observation, Side};
 /// time by which samples may be late or early asks for, but at least this many, for the first moments of a
 /// subscription, in which nothing is closed.
 pub(crate) const WINDOWS_OPEN_MIN: usize = 256;
+/// Times in which nobody listened that are closer than this count as one.
+pub(crate) const DEAF_APART_MIN_NS: i64 = 60_000_000_000;
 /// Before anything has been closed.
 pub(crate) const NEVER: i64 = i64::MIN;
 
@@ -50,6 +52,8 @@ pub(crate) struct Lane {
     pub(crate) length: i64,
     /// End of the last closed window.
     pub(crate) closed: i64,
+    /// The last time that nobody listened, from one moment to another.
+    pub(crate) deaf: (i64, i64),
     /// `closed` as the last confirmed snapshot says it.
     pub(crate) kept: i64,
     /// Some watch uses it.
@@ -72,6 +76,7 @@ impl Lane {
         Self {
             length,
             closed: NEVER,
+            deaf: (0, 0),
             kept: NEVER,
             is_used: true,
             open_max: WINDOWS_OPEN_MIN,
@@ -83,6 +88,16 @@ impl Lane {
             cells: 0,
             free: Vec::new(),
         }
+    }
+
+    /// Nobody has listened to what came after the last closed window, until a moment. Two such times that follow soon are
+    /// one: between them there was hardly time for all to speak.
+    pub(crate) fn be_deaf(&mut self, until: i64) {
+        if self.closed == NEVER || until <= self.closed {
+            return;
+        }
+        let goes_on = self.deaf.1 > 0 && self.closed.saturating_sub(self.deaf.1) < DEAF_APART_MIN_NS;
+        self.deaf = (if goes_on { self.deaf.0 } else { self.closed }, until);
     }
 
     /// Leaves room for samples that are late or early by a time, nanoseconds.
@@ -126,6 +141,23 @@ impl Lane {
         }
         window.cells[cell].observe(wanted, sample, &mut window.sides);
         Fate::Counted
+    }
+
+    /// Takes a value that a part has worked out for the window that ends at a moment. The second of the pair says whether
+    /// another part has said something of the same feed.
+    pub(crate) fn give(&mut self, cell: u32, end: i64, part: u16, value: (f64, u32)) -> (Fate, bool) {
+        let at = end.saturating_sub(1);
+        if (at < self.current.0 || at >= self.current.1)
+            && let Some(fate) = self.seek(at)
+        {
+            return (fate, false);
+        }
+        let window = &mut self.windows[self.current.2];
+        let cell = cell as usize;
+        if cell >= window.cells.len() {
+            window.cells.resize(self.cells as usize, Cell::default());
+        }
+        (Fate::Counted, window.cells[cell].give(part, value.0, value.1))
     }
 
     /// Makes the window of a moment the current one, opening it if need be; or says why not.

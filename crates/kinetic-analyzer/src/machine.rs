@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use kinetic_schema::Schema;
 use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, Epoch, Grant, Hold, Incarnation, Mono, NodeId, Now, RegionName, Serves,
-    SourceKey, Token,
+    AlertEvent, AlertId, Envelope, Epoch, Grant, Hold, Incarnation, Mono, NodeId, Now, Partial, RegionName,
+    Serves, SourceKey, Token,
 };
 
 use crate::lease::{Lease, News, Report};
@@ -157,7 +157,7 @@ pub enum Input<'a> {
         /// Which.
         slot: Slot,
     },
-    /// The broker has confirmed an alert event.
+    /// The broker has confirmed an alert event, or the values of a part's window.
     Published {
         /// Which.
         id: AlertId,
@@ -235,6 +235,16 @@ pub enum Effect {
         /// The message.
         body: Vec<u8>,
     },
+    /// Publish the values of a part's window to `kin.partials` (`names::PARTIALS_EXCHANGE`), with the queue of the source as
+    /// routing key, persistent and confirmed; answer with `Published`. The shell retries until it can.
+    Forward {
+        /// Name for the answer.
+        id: AlertId,
+        /// On which broker.
+        region: RegionName,
+        /// The message.
+        partial: Box<Partial>,
+    },
     /// Send a message to the source's queue and see whether this subscription is delivered it in time; answer with
     /// `Probed`. There is one at a time per slot.
     Probe {
@@ -281,7 +291,7 @@ pub struct Analyzer {
     /// Since when alert events are held back, because the witness was lost and nobody has answered since.
     muted: Option<Mono>,
     /// Those.
-    withheld: Vec<Box<AlertEvent>>,
+    withheld: Vec<AlertEvent>,
     sources: BTreeMap<Slot, Source>,
     /// Granted, but not known to the schema yet.
     waiting: BTreeMap<SourceKey, Grant>,
@@ -401,7 +411,7 @@ impl Analyzer {
     /// Holds alert events back for as long as a lost witness may have cut the lease short, and then lets them go.
     fn withhold(&mut self, told: usize, effects: &mut Vec<Effect>) {
         if self.muted.is_none() {
-            effects.extend(self.withheld.drain(..).map(Effect::Publish));
+            effects.extend(self.withheld.drain(..).map(|event| Effect::Publish(Box::new(event))));
             return;
         }
         for index in (told..effects.len()).rev() {
@@ -409,7 +419,7 @@ impl Analyzer {
                 && let Effect::Publish(event) = effects.remove(index)
             {
                 self.stats.alerts_withheld += 1;
-                self.withheld.push(event);
+                self.withheld.push(*event);
             }
         }
     }

@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use kinetic_schema::Schema;
 use kinetic_schema::schema::{
-    Analytic, ClusterPath, Deviates, GaugeSign, Glob, NameTemplate, Precision, Rule, Source,
+    Analytic, ClusterPath, GaugeSign, Glob, NameTemplate, Precision, Rule, Silent, SilentEach, Source,
+    ValueKind,
 };
-use kinetic_wire::{DataType, SourceKey};
+use kinetic_wire::{DataType, Direction, SourceKey};
 
 use crate::decode;
 use crate::sample::{Field, Sample};
+use crate::snapshot;
+
+/// Origin of an alert about all feeds of a cluster together.
+pub(crate) const ALL_FEEDS: &str = "*";
 
 /// One analytic on one cluster of the source.
 #[derive(Clone, Debug)]
@@ -17,7 +22,9 @@ pub(crate) struct Watch {
     pub(crate) analytic: Arc<Analytic>,
     pub(crate) on: ClusterPath,
     pub(crate) members: Vec<Glob>,
-    pub(crate) rule: Deviates,
+    pub(crate) rule: Rule,
+    /// Digest of all that it asks ([`snapshot::digest`]).
+    pub(crate) digest: String,
     /// Length of a window, nanoseconds.
     pub(crate) length: i64,
     /// Index of its lane: the watches with the same length share windows.
@@ -44,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) lateness: i64,
     pub(crate) template: Option<NameTemplate>,
     pub(crate) origin_tag: String,
+    /// Into how many parts the source is split; 1 where it is not.
+    pub(crate) partitions: u16,
     pub(crate) watches: Vec<Watch>,
 }
 
@@ -64,15 +73,17 @@ impl Plan {
                 let cluster =
                     customer.services.get(&path.service).and_then(|s| s.clusters.get(&path.cluster));
                 let Some(cluster) = cluster.filter(|cluster| cluster.source == key.source) else { continue };
-                let Rule::Deviates(rule) = analytic.rule else { continue };
-                watches.push(Watch {
+                let mut watch = Watch {
                     analytic: Arc::clone(&shared),
                     on: path.clone(),
                     members: cluster.members.clone(),
-                    rule,
+                    rule: analytic.rule,
+                    digest: String::new(),
                     length: nanos(analytic.window).max(1),
                     lane: 0,
-                });
+                };
+                watch.digest = snapshot::digest(&watch);
+                watches.push(watch);
             }
         }
         Some(Self {
@@ -82,6 +93,7 @@ impl Plan {
             lateness: nanos(source.lateness),
             template: source.name_template.clone(),
             origin_tag: source.origin_tag.clone(),
+            partitions: source.partitions,
             watches,
         })
     }
@@ -138,6 +150,44 @@ impl Watch {
         let metric = &self.analytic.metric;
         (metric.matches(&identity.metric[..identity.name_len]) || metric.matches(&identity.metric))
             && self.members.iter().any(|glob| glob.matches(&identity.origin))
+    }
+
+    /// Metric and origin under which a series is followed. Silence is no matter of one metric: a feed is heard in any of
+    /// those that the rule names, and a cluster in any of its feeds.
+    pub(crate) fn feed_of<'a>(&'a self, identity: &'a Identity) -> (&'a str, &'a str) {
+        match self.rule {
+            Rule::Deviates(_) => (&identity.metric, &identity.origin),
+            Rule::Silent(Silent { each: SilentEach::Feed, .. }) => {
+                (&self.analytic.metric.pattern, &identity.origin)
+            }
+            Rule::Silent(Silent { each: SilentEach::Cluster, .. }) => {
+                (&self.analytic.metric.pattern, ALL_FEEDS)
+            }
+        }
+    }
+
+    /// What is kept of each feed's samples.
+    pub(crate) fn value(&self) -> ValueKind {
+        match self.rule {
+            Rule::Deviates(_) => self.analytic.value,
+            Rule::Silent(_) => ValueKind::Count,
+        }
+    }
+
+    /// What of each feed is compared, as alert events say it.
+    pub(crate) fn value_kind(&self) -> &'static str {
+        match self.rule {
+            Rule::Deviates(_) => self.analytic.value.as_str(),
+            Rule::Silent(_) => Silent::VALUE_KIND,
+        }
+    }
+
+    /// Which side counts; of silence there is one only.
+    pub(crate) fn direction(&self) -> Direction {
+        match self.rule {
+            Rule::Deviates(rule) => rule.direction,
+            Rule::Silent(_) => Direction::Below,
+        }
     }
 
     /// Whether another revision's watch asks the same question, so that what is known goes on being true.

@@ -84,8 +84,14 @@ fn feeds(watches: &mut [WatchState]) -> impl Iterator<Item = &mut FeedState> {
 }
 
 /// What is remembered of one feed; `None` where there is nothing. `level` is given where deltas move the gauge.
-pub(crate) fn of_feed(origin: &str, standing: &Standing, level: Option<f64>) -> Option<FeedState> {
-    if standing.is_blank() && level.is_none() {
+/// `seen` where the rule asks for that.
+pub(crate) fn of_feed(
+    origin: &str,
+    standing: &Standing,
+    level: Option<f64>,
+    seen: Option<i64>,
+) -> Option<FeedState> {
+    if standing.is_blank() && level.is_none() && seen.is_none() {
         return None;
     }
     Some(FeedState {
@@ -94,7 +100,7 @@ pub(crate) fn of_feed(origin: &str, standing: &Standing, level: Option<f64>) -> 
         q: standing.quiet,
         f: standing.firing.map(|firing| (firing.since.0, firing.said.0)),
         l: level.map(|level| level.to_string()),
-        s: None,
+        s: seen,
     })
 }
 
@@ -111,10 +117,10 @@ pub(crate) fn of_watch(watch: &Watch) -> WatchState {
         analytic: watch.analytic.name.clone(),
         service: watch.on.service.clone(),
         cluster: watch.on.cluster.clone(),
-        digest: digest(watch),
+        digest: watch.digest.clone(),
         length_ns: watch.length,
-        value_kind: watch.analytic.value.as_str().to_owned(),
-        direction: watch.rule.direction,
+        value_kind: watch.value_kind().to_owned(),
+        direction: watch.direction(),
         of: watch.analytic.hysteresis.of,
         metrics: Vec::new(),
     }
@@ -125,13 +131,13 @@ pub(crate) fn is_of(state: &WatchState, watch: &Watch) -> bool {
     state.analytic == watch.analytic.name
         && state.service == watch.on.service
         && state.cluster == watch.on.cluster
-        && state.digest == digest(watch)
+        && state.digest == watch.digest
 }
 
 /// Digest of all that a watch asks ([`Watch::is_same`] compares the same): FNV-1a, 64 bits, over text. A version that
 /// writes rules otherwise takes them for changed, which ends their standing alerts once rather than carrying an answer
 /// over to another question.
-fn digest(watch: &Watch) -> String {
+pub(crate) fn digest(watch: &Watch) -> String {
     let analytic = &watch.analytic;
     let members: Vec<&str> = watch.members.iter().map(|glob| glob.pattern.as_ref()).collect();
     let text = format!(

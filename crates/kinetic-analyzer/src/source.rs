@@ -20,6 +20,8 @@
 //! Deliveries come to a source only after [`Source::recall`], which the shell brings about when it knows that no former
 //! owner is delivered anything any more.
 
+mod parts;
+
 use std::time::Duration;
 
 use kinetic_schema::Schema;
@@ -28,6 +30,7 @@ use kinetic_wire::{
     Wall, names,
 };
 
+use self::parts::Role;
 use crate::decode;
 use crate::group::{Closed, Groups, Span, Voice};
 use crate::held::{AT_ONCE, Ack, Held};
@@ -128,6 +131,7 @@ pub(crate) struct Source {
     /// Every lane is closed through here.
     closed: Wall,
     keeper: Keeper,
+    role: Role,
     sweep_at: Option<Mono>,
     acks: Vec<Ack>,
 }
@@ -154,6 +158,7 @@ impl Source {
     ) -> Self {
         let mut source = Self {
             exchange: names::ingress_exchange(&key.customer),
+            role: Role::of(&key, &plan),
             key,
             region,
             epoch,
@@ -204,7 +209,8 @@ impl Source {
             });
             let lane = &mut self.lanes[at];
             lane.is_used = true;
-            lane.allow(self.plan.lateness.saturating_add(plan::nanos(AHEAD_MAX)));
+            let spread = self.plan.lateness.saturating_add(plan::nanos(AHEAD_MAX));
+            lane.allow(spread.saturating_add(self.role.waits()));
             watch.lane = u16::try_from(at).expect("a customer's windows have fewer than 65,536 lengths");
         }
     }
@@ -227,6 +233,9 @@ impl Source {
         self.settled_in.get_or_insert(now.mono + SETTLE_IN);
         self.sweep_at.get_or_insert(now.mono + SERIES_IDLE);
         if !self.is_of_its_customer(delivery) {
+            if self.take_own(now, delivery, shared) {
+                return self.advance(now, shared);
+            }
             shared.customer.security_events += 1;
             tracing::warn!(
                 source = %self.key, exchange = delivery.exchange, user = ?delivery.envelope.user_id,
@@ -359,16 +368,15 @@ impl Source {
     fn close_due(&mut self, now: Now, shared: &mut Shared<'_>) {
         let crowded = self.lanes.iter().any(|lane| lane.is_crowded());
         if self.settled_in.is_some_and(|at| now.mono >= at || crowded) {
-            let watermark = self.latest.min(now.wall.0);
             let mut has_moved = false;
             for index in 0..self.lanes.len() {
-                let mut through = if self.latest == NEVER { NEVER } else { watermark };
-                if self.is_idle(now, self.lanes[index].length) {
-                    through = through.max(self.heard.min(now.wall.0));
-                }
-                let through = through.saturating_sub(self.plan.lateness);
+                let through = match self.role {
+                    Role::Owner { .. } => self.merged_through(now, index, shared),
+                    _ => self.read_through(now, index),
+                };
                 if through >= self.lanes[index].next_close() {
                     self.close_through(index, through, shared);
+                    self.tell_closed(index, shared);
                     has_moved = true;
                 }
             }
@@ -377,6 +385,15 @@ impl Source {
                 self.repeats.forget_through(self.closed);
             }
         }
+    }
+
+    /// Through which moment all deliveries have been read that can still come in time, as far as that can be known.
+    fn read_through(&self, now: Now, index: usize) -> i64 {
+        let mut through = self.latest.min(now.wall.0);
+        if self.is_idle(now, self.lanes[index].length) {
+            through = through.max(self.heard.min(now.wall.0));
+        }
+        through.saturating_sub(self.plan.lateness)
     }
 
     /// The lowest of something over the lanes in use; without any, nothing is waited for.
@@ -412,6 +429,27 @@ impl Source {
     fn close(&mut self, index: usize, span: Span, shared: &mut Shared<'_>) -> bool {
         let taken = self.lanes[index].take(span.start);
         shared.stats.windows_closed += u64::from(taken.is_some());
+        let closed = Closed {
+            span,
+            window: taken.as_ref().map(|(_, window)| window),
+            deaf: Span { start: self.lanes[index].deaf.0, end: self.lanes[index].deaf.1 },
+        };
+        match self.role {
+            Role::Part { .. } => self.reduce(index, closed, shared),
+            _ => self.judge(index, closed, shared),
+        }
+        if self.lanes[index].is_used {
+            self.keeper.due();
+        }
+        let had_samples = taken.is_some();
+        if let Some(taken) = taken {
+            self.lanes[index].put_back(taken);
+        }
+        had_samples
+    }
+
+    /// Judges one window, and says what changes by it.
+    fn judge(&mut self, index: usize, closed: Closed<'_>, shared: &mut Shared<'_>) {
         let voice =
             Voice { node: shared.node, revision: shared.revision, source: &self.key, epoch: self.epoch };
         let (keeper, effects) = (&mut self.keeper, &mut *shared.effects);
@@ -423,19 +461,10 @@ impl Source {
             }
             None => dropped += 1,
         };
-        let closed = Closed { span, window: taken.as_ref().map(|(_, window)| window) };
         let lane = (index, &mut self.lanes[index]);
         self.groups.close(&self.plan, lane, closed, voice, shared.stats, &mut say);
         shared.stats.alerts_published += published;
         shared.stats.alerts_dropped += dropped;
-        if self.lanes[index].is_used {
-            self.keeper.due();
-        }
-        let had_samples = taken.is_some();
-        if let Some(taken) = taken {
-            self.lanes[index].put_back(taken);
-        }
-        had_samples
     }
 
     /// Takes a snapshot if one is due and none is under way, and publishes the one that may be.
@@ -514,7 +543,9 @@ impl Source {
             }
         }
         self.settled_in = Some(now.mono + SETTLE_IN);
-        if self.lanes.iter().any(|lane| lane.live > 0) {
+        self.lanes.iter_mut().for_each(|lane| lane.be_deaf(now.wall.0));
+        self.role.begin(now.wall.0);
+        if self.role.is_part() || self.lanes.iter().any(|lane| lane.live > 0) {
             // From here on silence is silence: a source that never speaks again must be noticed too.
             self.last_fed = Some(now.mono);
         }
@@ -532,9 +563,11 @@ impl Source {
 
     /// When the next window that matters is to be closed by the wall clock, and up to when all must have been heard then.
     fn silent_end(&self, now: Now) -> Option<(Mono, i64)> {
-        let last = self.last_fed.filter(|_| self.leaves_by.is_none())?;
+        // What the parts of a source have not said is not there to be heard.
+        let is_closed_by_time = self.leaves_by.is_none() && self.role.next_overdue().is_none();
+        let last = self.last_fed.filter(|_| is_closed_by_time)?;
         let ends = self.mattering().filter_map(|lane| {
-            let end = lane.next_end()?.saturating_add(self.plan.lateness);
+            let end = self.next_end(lane)?.saturating_add(self.plan.lateness);
             let wait = Duration::from_nanos(u64::try_from(end.saturating_sub(now.wall.0)).unwrap_or(0));
             let at = (now.mono + wait).max(last + idle_after(self.plan.lateness, lane.length));
             Some((at.max(self.settled_in?), end))
@@ -599,6 +632,7 @@ impl Source {
             Voice { node: shared.node, revision: shared.revision, source: &self.key, epoch: self.epoch };
         let (keeper, effects) = (&mut self.keeper, &mut *shared.effects);
         let mut published = 0;
+        self.role.resume(&self.lanes, snapshot);
         self.groups.recall(&self.plan, &mut self.lanes, snapshot, voice, &mut |event| {
             if let Some(effect) = keeper.publish(event) {
                 effects.push(effect);
@@ -653,6 +687,7 @@ impl Source {
         self.due = 0;
         self.lanes.iter_mut().for_each(Lane::discard);
         (self.latest, self.last_fed, self.settled_in) = (NEVER, None, None);
+        self.role.lost();
         (self.last_came, self.probing, self.heard) = (None, None, NEVER);
         if self.recall == Recall::Done {
             self.recall = Recall::Before;
@@ -662,6 +697,10 @@ impl Source {
     /// Goes over to another revision. Returns `false` where that does not know the source any more.
     pub(crate) fn adopt(&mut self, schema: &Schema, shared: &mut Shared<'_>) -> bool {
         let Some(plan) = Plan::of(schema, &self.key) else { return false };
+        if !self.role.fits(&self.key, &plan) {
+            // It is taken up again as what it is now: its deliveries come again, and its snapshot says what was judged.
+            return false;
+        }
         let old = std::mem::replace(&mut self.plan, plan);
         self.lay_lanes();
         let voice =
@@ -708,7 +747,8 @@ impl Source {
         });
         shared.customer.series -= before - self.series.len();
         let is_fed = |lane: u16, cell: u32| fed[usize::from(lane)].get(cell as usize) == Some(&true);
-        self.groups.sweep(&self.plan, &mut self.lanes, is_fed);
+        let idle = plan::nanos(SERIES_IDLE.max(twice));
+        self.groups.sweep(&self.plan, &mut self.lanes, idle, is_fed);
     }
 
     /// Acknowledges all that may be.
@@ -759,16 +799,25 @@ impl Source {
 
     /// The lanes in which the end of a window can change something.
     fn mattering(&self) -> impl Iterator<Item = &Lane> {
-        let is_held = self.held.len() > self.due;
+        // A part says of every window that it is closed.
+        let is_waited_for = self.held.len() > self.due || self.role.is_part();
         self.lanes
             .iter()
-            .filter(move |lane| lane.is_used && (is_held || lane.live > 0 || lane.open_len() > 0))
+            .filter(move |lane| lane.is_used && (is_waited_for || lane.live > 0 || lane.open_len() > 0))
+    }
+
+    /// End of the window of a lane that closes next, also before anything has ever come to a part.
+    fn next_end(&self, lane: &Lane) -> Option<i64> {
+        lane.next_end().or_else(|| self.role.since().map(|since| lane.end_of(since)))
     }
 
     /// When the next window will close for which all that came is enough, and only the wall clock lags behind.
     fn next_close(&self, now: Now) -> Option<Mono> {
+        if let Some(overdue) = self.role.next_overdue() {
+            return overdue;
+        }
         let ends = self.mattering().filter_map(|lane| {
-            let end = lane.next_end()?.saturating_add(self.plan.lateness);
+            let end = self.next_end(lane)?.saturating_add(self.plan.lateness);
             let wait = Duration::from_nanos(u64::try_from(end.saturating_sub(now.wall.0)).unwrap_or(0));
             (self.latest >= end).then(|| now.mono + wait)
         });

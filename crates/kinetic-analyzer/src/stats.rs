@@ -111,6 +111,34 @@ pub struct Stats {
     pub snapshots_ignored: u64,
     /// Sources let go because a later owner's snapshot was found.
     pub outdated: u64,
+    /// Messages with the values of a part's window, sent.
+    pub partials_sent: u64,
+    /// Such messages that could not be sent, because too many are unconfirmed; their windows close without them.
+    pub partials_dropped: u64,
+    /// Such messages received.
+    pub partials: u64,
+    /// Received of an owner who was not the part's last any more, and not believed.
+    pub partials_stale: u64,
+    /// Received of windows whose length no rule of this revision has.
+    pub partials_unknown: u64,
+    /// Values in them that were taken in.
+    pub partial_rows: u64,
+    /// Values for a question that this revision does not ask.
+    pub partial_rows_unknown: u64,
+    /// Values that came after their window was closed.
+    pub partial_rows_late: u64,
+    /// Values left aside because there are too many feeds or open windows.
+    pub partial_rows_refused: u64,
+    /// Feeds that two parts have said something of in one window.
+    pub feeds_in_two_parts: u64,
+    /// Claims of parts that were left aside because too many waited.
+    pub claims_refused: u64,
+    /// Windows closed although some part had not sent its values, after [`crate::merge::PARTS_WAIT`].
+    pub windows_incomplete: u64,
+    /// Feeds that fell silent.
+    pub silent: u64,
+    /// Feeds that were silent for seven days and are forgotten.
+    pub silent_forgotten: u64,
     /// Cluster and window pairs that gave a verdict.
     pub judged: u64,
     /// Cluster and window pairs with too few feeds for one.

@@ -83,6 +83,31 @@ impl Standing {
         }
     }
 
+    /// It fires, by a rule that needs no series of windows: since when, and the end of the window that says so.
+    pub(crate) fn begin(&mut self, since: Wall, end: Wall, refresh_ns: i64) -> Change {
+        self.windows = 1;
+        match &mut self.firing {
+            None => {
+                self.firing = Some(Firing { since, said: end });
+                Change::Firing { since }
+            }
+            Some(firing) if end.0.saturating_sub(firing.said.0) >= refresh_ns => {
+                firing.said = end;
+                Change::Firing { since: firing.since }
+            }
+            Some(_) => Change::Nothing,
+        }
+    }
+
+    /// It does not fire, by such a rule.
+    pub(crate) fn end(&mut self) -> Change {
+        self.windows = 0;
+        match self.firing.take() {
+            Some(firing) => Change::Resolved { since: firing.since },
+            None => Change::Nothing,
+        }
+    }
+
     /// Nothing is remembered that a later window could need.
     pub(crate) fn is_blank(&self) -> bool {
         self.windows == 0 && self.firing.is_none()

@@ -103,6 +103,7 @@ impl Broker {
                 }
                 Effect::Reject { slot, token } => assert!(self.unsettled.remove(&(*slot, token.0))),
                 Effect::Publish(event) => self.pending.push(event.id),
+                Effect::Forward { id, .. } => self.pending.push(*id),
                 Effect::Keep { slot, seq, .. } => {
                     let is_another = self.keeping.iter().any(|(of, _)| of == slot);
                     assert!(self.confirms || !is_another, "one at a time");

@@ -52,6 +52,7 @@ fn told(effects: &[Effect]) -> String {
                 )
             }
             Effect::Keep { slot, seq, .. } => format!("keep {} {seq}", slot.0),
+            Effect::Forward { partial, .. } => format!("forward {} {}", partial.source, partial.end_ns),
             Effect::Probe { slot, .. } => format!("probe {}", slot.0),
             Effect::Stopped => "stopped".to_owned(),
         };

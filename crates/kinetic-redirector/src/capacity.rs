@@ -14,6 +14,10 @@ use crate::table::Table;
 
 /// Sources without an owner that are looked at; of more, every n-th stands for n.
 const UNPLACED_LOOKED_AT_MAX: usize = 10_000;
+/// Analyzers that serve different things are told apart up to here; more of them count as if they served anything.
+const POOLS_MAX: usize = 256;
+/// What they count as.
+static ANYTHING: Serves = Serves { regions: Vec::new(), data_types: Vec::new(), customers: Vec::new() };
 /// Kinds of sources that a reason names.
 const KINDS_NAMED_MAX: usize = 3;
 
@@ -41,8 +45,14 @@ fn pools<'a>(members: impl Iterator<Item = &'a Member>) -> Vec<Pool<'a>> {
         // What a node says of itself is not to be trusted with arithmetic.
         let load = if member.load.is_finite() { member.load.clamp(0.0, 1.0) } else { 0.0 };
         let capacity = f64::from(member.capacity);
-        let at = pools.iter().position(|pool| *pool.serves == member.serves).unwrap_or_else(|| {
-            pools.push(Pool { serves: &member.serves, nodes: 0, capacity: 0.0, used: 0.0, highest: 0.0 });
+        let known = |serves: &Serves| pools.iter().position(|pool| pool.serves == serves);
+        let full = pools.len() >= POOLS_MAX;
+        let (at, serves) = match known(&member.serves) {
+            None if full => (known(&ANYTHING), &ANYTHING),
+            at => (at, &member.serves),
+        };
+        let at = at.unwrap_or_else(|| {
+            pools.push(Pool { serves, nodes: 0, capacity: 0.0, used: 0.0, highest: 0.0 });
             pools.len() - 1
         });
         let pool = &mut pools[at];

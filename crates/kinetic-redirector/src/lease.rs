@@ -15,7 +15,7 @@ use kinetic_wire::{Incarnation, LeaseId, Mono, NodeId, Serves, Wall};
 use crate::machine::Caller;
 
 /// One registered analyzer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Lease {
     pub(crate) id: LeaseId,
     pub(crate) inc: Incarnation,

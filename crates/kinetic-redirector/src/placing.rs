@@ -344,3 +344,6 @@ impl Placing {
         self.wake
     }
 }
+
+#[cfg(test)]
+mod tests;

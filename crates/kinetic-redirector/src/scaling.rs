@@ -214,9 +214,11 @@ impl Scaling {
 
     /// Brings each node's phase up to date.
     fn follow(&mut self, now: Mono, demand: &Demand) {
+        let members: BTreeMap<&NodeId, &Member> =
+            demand.analyzers.iter().map(|member| (&member.node, member)).collect();
         let names: Vec<NodeId> = self.nodes.keys().cloned().collect();
         for name in names {
-            let member = demand.analyzers.iter().find(|member| member.node == name);
+            let member = members.get(&name).copied();
             let seen = self.nodes.get(&name).map(|node| Seen::of(&name, node, demand.listing.as_ref()));
             let (Some(node), Some(seen)) = (self.nodes.get_mut(&name), seen) else { continue };
             let age = now.since(node.since);

@@ -44,6 +44,8 @@ pub struct Candidate {
     pub subject: String,
     /// When it was committed, in seconds since the Unix epoch, as the commit claims.
     pub time_s: i64,
+    /// Commits up to and with it, over all its parents: a later revision of one history has more. No clock is in it.
+    pub generation: u64,
 }
 
 /// How much one revision may hold.
@@ -241,10 +243,18 @@ fn walk_tree(
     Ok(())
 }
 
+fn history_length(repo: &Repository, oid: Oid) -> Result<u64, git2::Error> {
+    let mut walk = repo.revwalk()?;
+    walk.push(oid)?;
+    walk.try_fold(0, |length, commit| commit.map(|_| length + 1))
+}
+
 /// A commit with its files. Whether it is forced is for the caller to find out.
 pub(crate) fn read_candidate(repo: &Repository, oid: Oid, limits: Limits) -> Result<Candidate, ReplicaError> {
     let files = read_files(repo, oid, limits)?;
     let commit = repo.find_commit(oid).map_err(ReplicaError::git(repo.path(), "read the revision"))?;
+    let generation =
+        history_length(repo, oid).map_err(ReplicaError::git(repo.path(), "count the revision's history"))?;
     let author = commit.author();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok(Candidate {
@@ -254,5 +264,6 @@ pub(crate) fn read_candidate(repo: &Repository, oid: Oid, limits: Limits) -> Res
         author: format!("{} <{}>", text(author.name_bytes()), text(author.email_bytes())),
         subject: commit.summary_bytes().map(text).unwrap_or_default(),
         time_s: commit.time().seconds(),
+        generation,
     })
 }

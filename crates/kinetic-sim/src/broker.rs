@@ -166,6 +166,31 @@ impl Broker {
             }
             Up::Ack { tag, multiple } => self.ack(now, conn, tag, multiple),
             Up::Reject { tag } => self.reject(now, conn, tag),
+            Up::Listen { exchange } => {
+                let queue = format!("own.{}", conn.0);
+                self.queue(&queue, QueueOptions { auto_delete: true, ..QueueOptions::default() });
+                self.bind(&exchange, &queue, "");
+                self.consume(now, conn, queue, 0);
+            }
+            Up::Watch { queue } => {
+                let is_alone = self.queues.get(&queue).is_none_or(|queue| queue.consumers.is_empty());
+                if is_alone {
+                    self.out.push((conn, Down::Handed));
+                } else {
+                    self.consume(now, conn, queue, 1);
+                }
+            }
+            Up::Witness { queue } => {
+                let options =
+                    QueueOptions { auto_delete: true, single_active: true, ..QueueOptions::default() };
+                self.queue(&queue, options);
+                self.consume(now, conn, queue, 0);
+            }
+            Up::Push { to } => {
+                if self.channels.contains_key(&to) {
+                    self.out.push((to, Down::Pushed));
+                }
+            }
             Up::Peek { queue } => self.peek(conn, &queue),
             Up::Reply { to, correlation, body } => {
                 // A requester that is gone is not missed: direct reply-to promises nothing.
@@ -264,6 +289,9 @@ impl Broker {
         queue.consumers.retain(|consumer| consumer.conn != conn);
         if queue.consumers.is_empty() && queue.options.auto_delete {
             self.queues.remove(&name);
+            for (_, bindings) in self.exchanges.values_mut() {
+                bindings.retain(|(_, queue)| *queue != name);
+            }
             return;
         }
         self.dispatch(now, &name);

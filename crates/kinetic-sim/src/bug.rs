@@ -24,8 +24,12 @@ pub enum Bug {
     MailForgotten,
     /// The redirector's shell says that its state is stored, and has not stored it.
     StoreForgotten,
-    /// The redirector does not listen after a restart.
+    /// A redirector that is elected is not told what its predecessors have stored.
+    TokenForgotten,
+    /// A redirector that leads does not listen first.
     ListenSkipped,
+    /// An analyzer's shell says that its witness stands though its connection was lost.
+    WitnessFalse,
     /// The redirector's clock runs at five times the speed.
     HastyRedirector,
     /// The redirector gives every ownership the same epoch.
@@ -40,7 +44,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::AckOnReceipt,
         Self::ConfirmedUnsent,
         Self::LossUntold,
@@ -51,7 +55,9 @@ impl Bug {
         Self::AckBeforeAppend,
         Self::MailForgotten,
         Self::StoreForgotten,
+        Self::TokenForgotten,
         Self::ListenSkipped,
+        Self::WitnessFalse,
         Self::HastyRedirector,
         Self::EpochRepeated,
         Self::SeveralActive,

@@ -123,16 +123,17 @@ fn digest(text: &str) -> u32 {
 
 /// How redirectors run.
 #[must_use]
-pub fn redirector_config(seed: u64, listen: Duration) -> RedirectorConfig {
+pub fn redirector_config(name: &str, seed: u64) -> RedirectorConfig {
     RedirectorConfig {
-        node: "r1".into(),
+        node: name.into(),
         ttl: Duration::from_secs(15),
         grace: Duration::from_secs(5),
-        listen,
+        // The longest lease, with its jitter, and the grace.
+        listen: Duration::from_millis(21_500),
         analyzers_max: 64,
         locate_ttl: Duration::from_secs(300),
         limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
-        seed,
         placing: PlacingConfig::default(),
+        seed,
     }
 }

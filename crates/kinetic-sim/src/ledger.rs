@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kinetic_analyzer::stats::Stats;
-use kinetic_wire::{AlertEvent, AlertId, Epoch, LeaseReply, Mono, SourceKey, Term, Wall};
+use kinetic_wire::{AlertEvent, AlertId, Epoch, LeaseReply, Mono, NodeId, SourceKey, Term, Wall};
 
 use crate::agenda::{Life, ProcId};
 use crate::broker::{Broker, Gone};
 use crate::check::{Invariant, Violation};
 use crate::installation::{LATENESS, WINDOW};
-use crate::message::{MS, Time};
+use crate::message::{MS, SECOND, Time};
 use crate::world::BEGIN_S;
 
 /// What became of one sample.
@@ -137,11 +137,14 @@ pub struct Ledger {
     terms: BTreeMap<Term, (ProcId, Life)>,
     holdings: BTreeMap<ProcId, Holding>,
     told: BTreeMap<SourceKey, Told>,
-    lapses: BTreeMap<(ProcId, Life), u64>,
+    /// When the broker last said that a node's connection had ended.
+    witnessed: BTreeMap<String, Time>,
     /// Samples of a feed and window so far.
     digits: BTreeMap<(SourceKey, String, i64), u32>,
 }
 
+/// For how long after a witness a gift may be early: the second that is left of the lease, and the way there.
+const WITNESSED_CUTS: Time = 5 * SECOND;
 const LATENESS_MS: i64 = (LATENESS / MS) as i64;
 const WINDOW_MS: i64 = (WINDOW / MS) as i64;
 /// Digits of a feed's value: with the largest factor below 2^53, which a double holds exactly.
@@ -194,15 +197,9 @@ impl Ledger {
         }
     }
 
-    /// A redirector's lapsed leases so far.
-    pub(crate) fn lapses(&mut self, lapses: u64, proc: ProcId, life: Life) {
-        self.lapses.insert((proc, life), lapses);
-    }
-
-    /// Leases that have lapsed, over all redirectors.
-    #[must_use]
-    pub fn leases_lapsed(&self) -> u64 {
-        self.lapses.values().sum()
+    /// A redirector was told by the broker that a node's connection has ended.
+    pub(crate) fn witnessed(&mut self, at: Time, node: &NodeId) {
+        self.witnessed.insert(node.to_string(), at);
     }
 
     /// An analyzer's state after an input.
@@ -263,6 +260,12 @@ impl Ledger {
         }
     }
 
+    /// The broker said shortly before that this process's connection had ended, which cuts its lease short (ADR 0006).
+    fn was_witnessed(&self, at: Time, proc: ProcId) -> bool {
+        let name = self.nodes.get(&proc);
+        name.and_then(|name| self.witnessed.get(name)).is_some_and(|when| at - when < WITNESSED_CUTS)
+    }
+
     /// Nobody else may hold a source that is given away, with a lease that stands by its own clock.
     fn not_too_early(&mut self, at: Time, to: ProcId, source: &SourceKey) {
         let name = self.nodes.get(&to);
@@ -271,6 +274,7 @@ impl Ledger {
             **proc != to
                 && self.nodes.get(proc) != name
                 && holding.owned.contains(source)
+                && !self.was_witnessed(at, **proc)
                 && holding.standing.granted.is_some()
                 && !holding.standing.denied
                 && !holding.standing.is_past_fence(mono)

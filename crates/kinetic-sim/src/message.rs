@@ -91,6 +91,26 @@ pub enum Up {
         /// The queue.
         queue: String,
     },
+    /// Consume a queue of one's own, bound to a fanout exchange, without acknowledgements.
+    Listen {
+        /// The exchange.
+        exchange: String,
+    },
+    /// Be second in line at a node's witness queue.
+    Watch {
+        /// The queue.
+        queue: String,
+    },
+    /// Be first in line at one's own witness queue, with a message of one's own in it.
+    Witness {
+        /// The queue.
+        queue: String,
+    },
+    /// A message to a reply-to address that answers nothing.
+    Push {
+        /// The address.
+        to: ConnId,
+    },
     /// Answer a request.
     Reply {
         /// The requester's connection.
@@ -129,6 +149,10 @@ pub enum Down {
     Nack(u64),
     /// No queue takes it; the confirm follows.
     Returned(u64),
+    /// Nobody else is at the watched queue.
+    Handed,
+    /// A message to our reply-to address that answers nothing.
+    Pushed,
     /// What was ready in the queue.
     Peeked(Vec<Rc<Message>>),
     /// An answer.

@@ -90,6 +90,8 @@ pub struct Cast {
 /// How large a world is.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
+    /// Redirectors.
+    pub redirectors: usize,
     /// Analyzers.
     pub analyzers: usize,
     /// Customers.
@@ -106,7 +108,15 @@ pub struct Size {
 
 impl Default for Size {
     fn default() -> Self {
-        Self { analyzers: 3, customers: 1, sources: 2, windows: WINDOWS, quorum: false, persistent: true }
+        Self {
+            redirectors: 2,
+            analyzers: 3,
+            customers: 1,
+            sources: 2,
+            windows: WINDOWS,
+            quorum: false,
+            persistent: true,
+        }
     }
 }
 
@@ -117,7 +127,8 @@ pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
     let sources = installation::sources(&revisions[0].schema);
     let mut world = World::new(seed, revisions, size.quorum, bugs);
     let mut rng = Rng::new(seed, 4);
-    let redirectors = vec![world.add("rd0", Role::Redirector)];
+    let redirectors: Vec<ProcId> =
+        (0..size.redirectors).map(|number| world.add(&format!("rd{number}"), Role::Redirector)).collect();
     let analyzers = (0..size.analyzers)
         .map(|number| world.add(&format!("an{number}"), Role::Analyzer { node: format!("an{number}") }))
         .collect();
@@ -188,6 +199,7 @@ fn bodies(
 pub fn run(seed: u64, bugs: &[Bug], with_timeline: bool) -> Outcome {
     let mut rng = Rng::new(seed, 5);
     let size = Size {
+        redirectors: 1 + rng.index(3),
         analyzers: 2 + rng.index(2),
         customers: 1 + rng.index(2),
         sources: 1 + rng.index(2),

@@ -7,6 +7,7 @@ pub(crate) mod alert;
 pub(crate) mod analyzer;
 pub(crate) mod publisher;
 pub(crate) mod redirector;
+pub(crate) mod token;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -80,7 +81,15 @@ pub(crate) enum Job {
     /// An empty snapshot queue is looked at once more.
     ReadAgain(Slot),
     /// The redirector's state is on disk.
-    Stored(Stored),
+    Written,
+    /// Tokens are to be published again.
+    Token,
+    /// A map change is to be published again.
+    Tell,
+    /// A page of the map was not answered in time.
+    PageTimeout(u64),
+    /// A planted bug: the redirector's clock jumps.
+    Haste,
     /// Records are on disk.
     Appended(RecordSeq),
     /// An e-mail was tried.
@@ -96,8 +105,6 @@ pub(crate) enum Job {
 pub(crate) struct Disk {
     /// Of a redirector.
     pub(crate) stored: Stored,
-    /// It has run before.
-    pub(crate) has_led: bool,
     /// Of an alert node.
     pub(crate) history: Vec<(RecordSeq, Record)>,
     /// Mails that the relay has taken, by recipient.

@@ -360,7 +360,7 @@ impl World {
         };
         let shell = match &proc.role {
             Role::Redirector => {
-                Shell::Redirector(Box::new(redirector::Shell::new(&revision, seed, &mut reach)))
+                Shell::Redirector(Box::new(redirector::Shell::new(&proc.name, &revision, seed, &mut reach)))
             }
             Role::Analyzer { node } => {
                 let config = analyzer_config(node, life, seed);
@@ -483,9 +483,13 @@ fn declare(broker: &mut Broker, revision: &Revision, quorum: bool) {
     let durable = QueueOptions { durable: true, single_active: true, ..QueueOptions::default() };
     broker.exchange(names::RPC_EXCHANGE, Routing::Direct);
     broker.queue(names::RPC_QUEUE, QueueOptions { max_length: Some(100_000), ..durable.clone() });
-    for kind in names::rpc::ALL {
+    for kind in names::rpc::LEADER {
         broker.bind(names::RPC_EXCHANGE, names::RPC_QUEUE, kind);
     }
+    broker.queue(names::LOCATE_QUEUE, QueueOptions { durable: true, ..QueueOptions::default() });
+    broker.bind(names::RPC_EXCHANGE, names::LOCATE_QUEUE, names::rpc::LOCATE);
+    broker.queue(names::LEADER_QUEUE, QueueOptions { reject_publish: true, ..durable.clone() });
+    broker.exchange(names::MAP_EXCHANGE, Routing::Fanout);
     broker.exchange(names::ALERTS, Routing::Direct);
     broker.queue(names::ALERTS, QueueOptions { reject_publish: true, ..durable.clone() });
     broker.bind(names::ALERTS, names::ALERTS, names::ALERTS);

@@ -46,8 +46,6 @@ pub const TYPE_BEACON: &str = "kinetic.alive.v1";
 pub const TYPE_NUDGE: &str = "kinetic.nudge.v1";
 /// Message `type` of the values of one part of a split source.
 pub const TYPE_PARTIAL: &str = "kinetic.partial.v1";
-/// Message `type` of the mark that a consumer sends through its own queue, to know what is ahead of it there.
-pub const TYPE_MARK: &str = "kinetic.mark.v1";
 /// Message `type` of what an analyzer remembers of a source.
 pub const TYPE_SNAPSHOT: &str = "kinetic.snapshot.v1";
 /// Message `type` of what an analyzer sends itself through a source's queue, to know that it is what is delivered there.

@@ -53,6 +53,13 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter requests_failed: "Requests to the redirector that were not answered.",
         counter replies_ignored: "Answers of the redirector that made no sense or came from an older term.",
     });
+    metrics.extend(parts(stats));
+    gauges(stats, &mut metrics);
+    customers(stats, &mut metrics);
+    metrics
+}
+
+fn gauges(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
     let witness = if stats.witness { 1.0 } else { 0.0 };
     let help = "1 while the broker bears witness that this node's connection stands.";
     metrics.push(Metric::gauge("kinetic_analyzer_witness", help, witness));
@@ -66,7 +73,10 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
     let lag_ms = stats.sources.iter().map(|source| source.lag_ms).max().unwrap_or_default();
     metrics.push(Metric::gauge("kinetic_analyzer_lag_seconds", help, lag_ms as f64 / 1000.0));
     metrics.push(Metric::gauge("kinetic_analyzer_sources", "Sources consumed.", stats.sources.len() as f64));
-    // The customer is a label on the few numbers that an operator must be able to trace to one.
+}
+
+/// The customer is a label on the few numbers that an operator must be able to trace to one.
+fn customers(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
     for customer in &stats.customers {
         let name = customer.customer.as_str();
         metrics.extend([
@@ -93,7 +103,26 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
             );
         }
     }
-    metrics
+}
+
+/// The analyzer's numbers about split sources and silence.
+fn parts(stats: &AnalyzerStats) -> Vec<Metric> {
+    numbers!(stats, "kinetic_analyzer", {
+        counter partials_sent: "Messages with the values of a part's window, sent.",
+        counter partials_dropped: "Such messages not sent, because too many were unconfirmed.",
+        counter partials: "Messages with the values of a part's window, received.",
+        counter partials_stale: "Such messages of an owner who was not the part's last any more.",
+        counter partials_unknown: "Such messages about windows of a length that no rule has.",
+        counter partial_rows: "Values of feeds taken in from parts.",
+        counter partial_rows_unknown: "Values from parts for a question that this revision does not ask.",
+        counter partial_rows_late: "Values from parts that came after their window was closed.",
+        counter partial_rows_refused: "Values from parts left aside: too many feeds or open windows.",
+        counter feeds_in_two_parts: "Feeds that two parts had in one window.",
+        counter claims_refused: "Closed windows of parts left aside because too many waited for an earlier one.",
+        counter windows_incomplete: "Windows closed without the values of some part.",
+        counter silent: "Feeds that fell silent, by a rule that listens.",
+        counter silent_forgotten: "Feeds silent for seven days, and forgotten.",
+    })
 }
 
 /// The alert node's numbers.

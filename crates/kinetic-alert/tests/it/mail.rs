@@ -101,6 +101,21 @@ fn a_silent_feed_is_told_of_in_its_own_words() {
     assert!(!world.inbox[0].1.html.contains("Deviations"));
 }
 
+#[test]
+fn a_silent_feed_of_which_no_analyzer_speaks_is_not_said_to_be_heard() {
+    let mut world = world();
+    let mut silence = event("web-7", AlertState::Firing, 60);
+    (silence.numbers, silence.value_kind) = (None, "silence".to_owned());
+    world.push_at(60.0, &silence);
+    world.run_until(60.0 + 3_700.0);
+    let last = &world.inbox.last().unwrap().1;
+    assert!(last.subject.starts_with("[RESOLVED]"), "{}", last.subject);
+    let lines: Vec<&str> = last.text.lines().take_while(|line| !line.starts_with("What to do")).collect();
+    assert!(!lines.join("\n").contains("heard again"), "{}", last.text);
+    assert!(lines[0].contains("no analyzer has spoken of it"), "{}", last.text);
+    assert!(last.text.contains("heard again, or no analyzer speaks of it any more"), "{}", last.text);
+}
+
 fn hostile() -> Vec<(&'static str, String)> {
     vec![
         ("crlf", "web\r\nBcc: victim@elsewhere.example\r\n\r\n<p>".to_owned()),

@@ -157,8 +157,7 @@ impl Both {
             }
             Op::Relist(mask) => {
                 self.generation += 1;
-                let before: Vec<(SourceKey, (u32, Option<u32>, Epoch))> =
-                    self.model.iter().map(|(key, entry)| (key.clone(), *entry)).collect();
+                let before: Vec<_> = self.model.iter().map(|(key, entry)| (key.clone(), *entry)).collect();
                 self.table.relist(map(mask, self.generation));
                 self.remodel();
                 for (key, entry) in before {

@@ -79,6 +79,9 @@ pub(crate) struct Fleet {
     pub(crate) boot: Boot,
     /// Whether the provisioner can list.
     pub(crate) lists: bool,
+    /// How often it is asked to.
+    pub(crate) list_interval: Duration,
+    listing: Listing,
     /// All that was decided: when, and what.
     pub(crate) log: Vec<(Mono, ScaleAction)>,
     processes: BTreeMap<NodeId, Process>,
@@ -98,6 +101,8 @@ impl Fleet {
             work: 0.0,
             boot: Boot::After(2),
             lists: true,
+            list_interval: TICK,
+            listing: Listing::default(),
             log: Vec::new(),
             processes: BTreeMap::new(),
             leases: BTreeMap::new(),
@@ -129,6 +134,13 @@ impl Fleet {
     pub(crate) fn kill(&mut self, name: &NodeId) {
         if let Some(process) = self.processes.get_mut(name) {
             process.ended.get_or_insert_with(|| "signal 9".to_owned());
+            process.registers = None;
+        }
+    }
+
+    /// A process runs on, and is not heard of any more.
+    pub(crate) fn hang(&mut self, name: &NodeId) {
+        if let Some(process) = self.processes.get_mut(name) {
             process.registers = None;
         }
     }
@@ -208,15 +220,6 @@ impl Fleet {
                 draining: lease.draining.is_some(),
             }
         };
-        let instance = |(node, process): (&NodeId, &Process)| {
-            let instance = match (&process.ended, process.ends) {
-                (Some(why), _) => Instance::Ended(why.clone()),
-                (None, Some(_)) => Instance::Ending,
-                (None, None) => Instance::Running,
-            };
-            (node.clone(), instance)
-        };
-        let instances = self.processes.iter().map(instance).collect();
         let mut unplaced = self.unplaced.clone();
         if self.serving() == 0 && self.work > 0.0 {
             unplaced.push(Unplaced {
@@ -229,13 +232,29 @@ impl Fleet {
         Demand {
             analyzers: self.leases.iter().map(member).collect(),
             unplaced,
-            listing: self.lists.then_some(Listing { asked: self.now, instances }),
+            listing: self.lists.then(|| self.listing.clone()),
         }
+    }
+
+    fn list(&mut self) {
+        let instance = |(node, process): (&NodeId, &Process)| {
+            let instance = match (&process.ended, process.ends) {
+                (Some(why), _) => Instance::Ended(why.clone()),
+                (None, Some(_)) => Instance::Ending,
+                (None, None) => Instance::Running,
+            };
+            (node.clone(), instance)
+        };
+        let instances = self.processes.iter().map(instance).collect();
+        self.listing = Listing { asked: self.now, instances };
     }
 
     /// One second: time passes, a decision is made and carried out.
     pub(crate) fn step(&mut self) -> Vec<ScaleAction> {
         self.pass();
+        if self.now.since(self.listing.asked) >= self.list_interval {
+            self.list();
+        }
         let demand = self.demand();
         let actions = self.scaling.decide(self.now, &demand);
         for action in &actions {

@@ -2,6 +2,7 @@
 
 mod fleet;
 mod harness;
+mod leading;
 mod property;
 mod scaling;
 mod timeline;

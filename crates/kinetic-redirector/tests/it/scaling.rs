@@ -82,6 +82,20 @@ fn a_region_in_need_is_not_hidden_by_an_idle_one() {
 }
 
 #[test]
+fn many_analyzers_with_customers_of_their_own_cost_no_more_than_they_should() {
+    let mut fleet = Fleet::new(ScalingConfig { max: 20_000, scale_up_after: secs(10), ..config() });
+    for index in 0..3_000 {
+        let serves =
+            Serves { customers: vec![format!("customer-{index}").as_str().into()], ..Serves::default() };
+        fleet.join(&format!("by-hand-{index}"), serves);
+    }
+    fleet.work = 2_900.0;
+    // Each pair of them would be looked at four times a second.
+    fleet.run(secs(12));
+    assert!(fleet.story().contains("mean load"), "{}", fleet.story());
+}
+
+#[test]
 fn whoever_dies_is_replaced_at_once_unless_it_keeps_dying() {
     let mut fleet = Fleet::new(ScalingConfig { min: 1, ..config() });
     fleet.run(secs(100));
@@ -100,6 +114,40 @@ fn whoever_dies_is_replaced_at_once_unless_it_keeps_dying() {
     123 start auto-1: auto-1 has ended: signal 9; failed before, times in a row: 2
     ");
     assert_eq!(fleet.status().running, 1);
+}
+
+#[test]
+fn whoever_runs_and_is_not_heard_of_is_replaced() {
+    let mut fleet = Fleet::new(ScalingConfig { min: 1, ..config() });
+    fleet.run(secs(100));
+    fleet.hang(&"auto-1".into());
+    fleet.run(secs(100));
+    insta::assert_snapshot!(fleet.story(), @r"
+    6 start auto-1: fewer than 1 analyzers run
+    150 stop auto-1: did not renew its lease within 30 s
+    151 start auto-2: auto-1 did not renew its lease within 30 s; failed before, times in a row: 1
+    ");
+    assert_eq!(fleet.status().running, 1);
+}
+
+#[test]
+fn the_lease_of_the_dead_does_not_speak_for_its_successor() {
+    let mut fleet = Fleet::new(ScalingConfig { min: 1, max: 1, ..config() });
+    fleet.run(secs(100));
+    fleet.kill(&"auto-1".into());
+    fleet.boot = Boot::After(10);
+    fleet.run(secs(5));
+    assert_eq!((fleet.status().starting, fleet.status().running), (1, 0), "{}", fleet.story());
+    fleet.run(secs(10));
+    assert_eq!((fleet.status().starting, fleet.status().running), (0, 1), "{}", fleet.story());
+}
+
+#[test]
+fn a_listing_says_nothing_of_what_was_done_later() {
+    let mut fleet = Fleet::new(ScalingConfig { min: 2, ..config() });
+    fleet.list_interval = secs(10);
+    fleet.run(secs(300));
+    assert_eq!(fleet.log.len(), 2, "{}", fleet.story());
 }
 
 #[test]
@@ -311,11 +359,12 @@ impl Checked {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
-    fn bounds_hold_and_rest_follows(events in prop::collection::vec(event(), 1..40)) {
+    fn bounds_hold_and_rest_follows(list_interval in 1_u64..8, events in prop::collection::vec(event(), 1..40)) {
         let mut world = Checked { fleet: Fleet::new(config()), last_drain: None, last_start: None };
+        world.fleet.list_interval = secs(list_interval);
         for event in events {
             world.apply(event);
         }

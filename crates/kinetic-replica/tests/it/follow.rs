@@ -20,6 +20,7 @@ fn each_tip_is_offered_once() {
         ("Ops <ops@acme.example>", "change kinetic.hcl")
     );
     assert!(!candidate.forced && candidate.time_s > 1_600_000_000);
+    assert_eq!(candidate.generation, 1);
     assert_eq!(replica.fetch().unwrap(), None, "offered twice before a verdict");
     replica.accept(&candidate.revision).unwrap();
     assert_eq!(replica.fetch().unwrap(), None);
@@ -28,7 +29,7 @@ fn each_tip_is_offered_once() {
     let second = world.push("customers/acme/customer.hcl", "two");
     let candidate = take(&mut replica);
     assert_eq!(candidate.revision.0, second);
-    assert_eq!(candidate.files.len(), 2);
+    assert_eq!((candidate.files.len(), candidate.generation), (2, 2));
     assert_eq!(replica.current().unwrap().files, candidate.files);
 
     // Accepted survives a restart, without the remote.

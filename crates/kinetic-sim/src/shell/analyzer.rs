@@ -96,6 +96,10 @@ pub(crate) struct Shell {
     /// For snapshots, and for messages to itself through sources' queues.
     keeper: LinkId,
     keeping: BTreeMap<Slot, Keeping>,
+    /// By which the broker bears witness that this process lives.
+    witness: LinkId,
+    /// The number of the message that this process has put into its witness queue.
+    witness_number: u64,
     slots: BTreeMap<Slot, Subscription>,
     asked: BTreeMap<RequestId, Asked>,
     events: BTreeMap<AlertId, Box<AlertEvent>>,
@@ -117,6 +121,8 @@ impl Shell {
             publisher: reach.link(),
             keeper: reach.link(),
             keeping: BTreeMap::new(),
+            witness: reach.link(),
+            witness_number: 0,
             slots: BTreeMap::new(),
             asked: BTreeMap::new(),
             events: BTreeMap::new(),
@@ -201,6 +207,13 @@ impl Shell {
                     self.publish(id, reach);
                 }
             }
+        } else if link == self.witness {
+            let queue = names::witness_queue(&self.login.as_str().into());
+            reach.net.send(link, Up::Witness { queue: queue.clone() });
+            self.witness_number = reach.rng.next();
+            let mut message = Message::new("", &queue, Vec::new());
+            message.correlation = self.witness_number;
+            reach.net.send(link, Up::Publish { confirm: None, mandatory: false, message: Rc::new(message) });
         } else if link == self.keeper {
             for (slot, keeping) in &self.keeping {
                 reach.later(MS, Job::Keep(*slot, keeping.seq));
@@ -227,6 +240,10 @@ impl Shell {
         } else if link == self.publisher {
             for id in std::mem::take(&mut self.confirms).into_values() {
                 reach.later(PUBLISH_RETRY, Job::Republish(id));
+            }
+        } else if link == self.witness {
+            if !reach.has(Bug::WitnessFalse) {
+                self.machine.handle(now, Input::WitnessChanged { stands: false }, effects);
             }
         } else if link == self.keeper {
             for (slot, keeping) in &mut self.keeping {
@@ -421,11 +438,20 @@ impl Shell {
                 let Some(id) = self.confirms.remove(&number) else { return };
                 reach.later(PUBLISH_RETRY, Job::Republish(id));
             }
+            Down::Pushed => self.machine.handle(now, Input::Nudged, effects),
+            Down::Deliver { tag, message, .. } if link == self.witness => {
+                if message.correlation == self.witness_number {
+                    self.machine.handle(now, Input::WitnessChanged { stands: true }, effects);
+                } else {
+                    // Of an earlier process of this name.
+                    reach.net.send(link, Up::Ack { tag, multiple: false });
+                }
+            }
             Down::Deliver { tag, redelivered, message } => {
                 self.delivered(now, (link, tag, redelivered), &message, reach, effects);
             }
             Down::Cancelled => reach.net.close(link),
-            Down::Closed => {}
+            Down::Closed | Down::Handed => {}
         }
     }
 
@@ -535,6 +561,9 @@ impl Shell {
                         self.machine.handle(now, Input::Kept { slot, seq }, &mut more);
                     }
                     self.keep(slot, seq, reach);
+                }
+                Effect::Forward { partial, .. } => {
+                    unreachable!("no source of this world has parts: {}", partial.source)
                 }
                 Effect::Publish(event) => {
                     let id = event.id;

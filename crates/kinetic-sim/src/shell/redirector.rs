@@ -1,26 +1,29 @@
-//! Around the redirector: requests in, answers out, the state on disk.
+//! Around the redirector: requests in, answers out, the leader's token, what the leader tells, witnesses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use std::time::Duration;
 
-use kinetic_redirector::machine::{Effect, Input, Redirector, ReplyToken, Stored};
-use kinetic_wire::{Epoch, LeaseReply, Login, Mono, Now, Reply, decode, encode, names};
+use kinetic_redirector::machine::{Caller, Effect, Input, Redirector, ReplyToken, Stored};
+use kinetic_wire::{Envelope, Epoch, LeaseReply, Login, Mono, NodeId, Now, Reply, decode, encode, names};
 
 use crate::agenda::LinkId;
 use crate::bug::Bug;
 use crate::installation::{Revision, redirector_config};
-use crate::message::{ConnId, Down, MS, Message, Up};
+use crate::message::{ConnId, Down, MS, Message, SECOND, Up};
+use crate::shell::token::{Tokens, Told};
 use crate::shell::{Job, Reach, Tell};
 
 /// Requests that a server holds unanswered, as in `kinetic-amqp`.
 const PREFETCH: usize = 256;
-/// How long an owner must have had to speak up: the longest lease and the grace.
-const LISTEN: Duration = Duration::from_millis(21_500);
+/// Pause before a map change is published again.
+const TELL_RETRY: u64 = 200 * MS;
+/// How long a page of the map may take.
+const PAGE_TIMEOUT: u64 = 5 * SECOND;
 
 /// A request that the machine has not answered.
 #[derive(Debug)]
 struct Waiting {
+    door: LinkId,
     conn: ConnId,
     tag: u64,
     reply_to: Option<ConnId>,
@@ -30,131 +33,271 @@ struct Waiting {
 #[derive(Debug)]
 pub(crate) struct Shell {
     machine: Redirector,
-    rpc: LinkId,
+    tokens: Tokens,
+    login: String,
+    /// Answers `locate`, and pushes nudges.
+    locate: LinkId,
+    /// The leader's requests, while we lead.
+    door: Option<LinkId>,
     waiting: BTreeMap<ReplyToken, Waiting>,
     next_token: u64,
+    /// Map changes, in order; the first is on its way.
+    tells: VecDeque<Vec<u8>>,
+    tell: LinkId,
+    tell_confirm: Option<u64>,
+    hear: LinkId,
+    rpc: LinkId,
+    /// The page that is asked for: number, body, whether it was sent.
+    page: Option<(u64, Vec<u8>, bool)>,
+    watches: BTreeMap<NodeId, LinkId>,
+    numbers: u64,
+    /// By how much its clock is made to run ahead (a planted bug).
+    ahead: u64,
 }
 
 impl Shell {
-    pub(crate) fn new(revision: &Revision, seed: u64, reach: &mut Reach<'_>) -> Self {
-        let listens = reach.disk.has_led && !reach.has(Bug::ListenSkipped);
-        let config = redirector_config(seed, if listens { LISTEN } else { Duration::ZERO });
-        reach.disk.has_led = true;
+    pub(crate) fn new(name: &str, revision: &Revision, seed: u64, reach: &mut Reach<'_>) -> Self {
+        let config = redirector_config(name, seed);
         Self {
             machine: Redirector::new(config, revision.map.clone(), reach.disk.stored.clone()),
-            rpc: reach.link(),
+            tokens: Tokens::new(reach),
+            login: name.to_owned(),
+            locate: reach.link(),
+            door: None,
             waiting: BTreeMap::new(),
             next_token: 0,
+            tells: VecDeque::new(),
+            tell: reach.link(),
+            tell_confirm: None,
+            hear: reach.link(),
+            rpc: reach.link(),
+            page: None,
+            watches: BTreeMap::new(),
+            numbers: 0,
+            ahead: 0,
         }
     }
 
     pub(crate) fn wakeup(&self) -> Option<Mono> {
-        self.machine.next_wakeup()
+        self.machine.next_wakeup().map(|at| Mono(at.0.saturating_sub(self.ahead)))
     }
 
     pub(crate) fn tell(&mut self, tell: Tell, reach: &mut Reach<'_>) {
         let now = self.now(reach);
         let mut effects = Vec::new();
+        let told = self.tokens.tell(&tell, reach);
         match tell {
-            // There is one redirector: whatever its disk says is the token.
-            Tell::Start => {
-                let input = Input::Elected { stored: reach.disk.stored.clone() };
-                self.machine.handle(now, input, &mut effects);
-            }
-            Tell::Tick => self.machine.handle(now, Input::Tick, &mut effects),
-            Tell::Opened(_) if self.machine.leads() => self.serve(reach),
-            Tell::Opened(_) => {}
-            Tell::Frame(_, Down::Deliver { tag, message, .. }) => {
-                self.request(now, tag, &message, reach, &mut effects);
-            }
-            Tell::Job(Job::Stored(stored)) => {
-                self.machine.handle(now, Input::Stored { stored }, &mut effects)
+            Tell::Start | Tell::Tick => self.machine.handle(now, Input::Tick, &mut effects),
+            Tell::Opened(link) => self.opened(link, reach),
+            Tell::Lost(link) => self.lost(now, link, reach, &mut effects),
+            Tell::Frame(link, frame) => self.frame(now, link, frame, reach, &mut effects),
+            Tell::Job(Job::Tell) => self.send_tell(reach),
+            Tell::Job(Job::Haste) => self.haste(reach),
+            Tell::Job(Job::PageTimeout(number)) => {
+                if self.page.take_if(|(asked, ..)| *asked == number).is_some() {
+                    self.machine.handle(now, Input::MapPage { body: None }, &mut effects);
+                }
             }
             Tell::Schema(revision) => {
                 let input = Input::MapChanged { map: revision.map.clone() };
                 self.machine.handle(now, input, &mut effects);
             }
-            Tell::Lost(_) | Tell::Frame(..) | Tell::Job(_) | Tell::Shutdown => {}
+            Tell::Job(_) | Tell::Shutdown => {}
         }
-        for effect in effects {
-            self.perform(effect, reach);
-        }
-        reach.ledger.lapses(self.machine.stats().leases_lapsed, reach.proc, reach.life);
+        self.news(now, told, reach, &mut effects);
+        self.perform(now, effects, reach);
     }
 
-    /// Takes the leader's requests.
-    fn serve(&self, reach: &mut Reach<'_>) {
-        reach.net.send(self.rpc, Up::Consume { queue: names::RPC_QUEUE.into(), prefetch: PREFETCH });
+    /// What has become of the token.
+    fn news(&mut self, now: Now, told: Option<Told>, reach: &mut Reach<'_>, effects: &mut Vec<Effect>) {
+        let input = match told {
+            None => return,
+            Some(Told::Elected(_)) if reach.has(Bug::TokenForgotten) => {
+                Input::Elected { stored: Stored::default() }
+            }
+            Some(Told::Elected(stored)) => Input::Elected { stored },
+            Some(Told::Deposed) => Input::Deposed,
+            Some(Told::Stored(stored)) => Input::Stored { stored },
+        };
+        self.machine.handle(now, input, effects);
     }
 
     fn now(&self, reach: &Reach<'_>) -> Now {
         let mut now = reach.now;
-        if reach.has(Bug::HastyRedirector) {
-            now.mono = Mono(now.mono.0.saturating_mul(5));
-        }
+        now.mono = Mono(now.mono.0 + self.ahead);
         now
+    }
+
+    fn opened(&mut self, link: LinkId, reach: &mut Reach<'_>) {
+        if link == self.locate {
+            let queue = names::LOCATE_QUEUE.into();
+            reach.net.send(link, Up::Consume { queue, prefetch: PREFETCH });
+        } else if Some(link) == self.door {
+            reach.net.send(link, Up::Consume { queue: names::RPC_QUEUE.into(), prefetch: PREFETCH });
+        } else if link == self.hear {
+            reach.net.send(link, Up::Listen { exchange: names::MAP_EXCHANGE.into() });
+        } else if link == self.tell {
+            self.send_tell(reach);
+        } else if link == self.rpc {
+            self.send_page(reach);
+        } else if let Some((node, _)) = self.watches.iter().find(|(_, watch)| **watch == link) {
+            reach.net.send(link, Up::Watch { queue: names::witness_queue(node) });
+        }
+    }
+
+    fn lost(&mut self, now: Now, link: LinkId, reach: &mut Reach<'_>, effects: &mut Vec<Effect>) {
+        if link == self.tell && self.tell_confirm.take().is_some() {
+            reach.later(TELL_RETRY, Job::Tell);
+        } else if link == self.rpc && self.page.take_if(|(.., sent)| *sent).is_some() {
+            self.machine.handle(now, Input::MapPage { body: None }, effects);
+        }
+    }
+
+    fn frame(
+        &mut self,
+        now: Now,
+        link: LinkId,
+        frame: Down,
+        reach: &mut Reach<'_>,
+        effects: &mut Vec<Effect>,
+    ) {
+        match frame {
+            Down::Deliver { message, .. } if link == self.hear => {
+                self.machine.handle(now, Input::Told { body: &message.body }, effects);
+            }
+            Down::Deliver { tag, message, .. } if link == self.locate || Some(link) == self.door => {
+                self.request(now, (link, tag), &message, reach, effects);
+            }
+            Down::Deliver { .. } | Down::Handed => {
+                let watched = self.watches.iter().find(|(_, watch)| **watch == link);
+                let Some(node) = watched.map(|(node, _)| node.clone()) else { return };
+                self.watches.remove(&node);
+                // What was handed over goes back.
+                reach.net.abandon(link);
+                reach.ledger.witnessed(reach.net.now, &node);
+                self.machine.handle(now, Input::Witnessed { node: &node }, effects);
+            }
+            Down::Confirm(number) if link == self.tell && self.tell_confirm == Some(number) => {
+                self.tell_confirm = None;
+                self.tells.pop_front();
+                self.send_tell(reach);
+            }
+            Down::Reply { correlation, body } if link == self.rpc => {
+                if self.page.take_if(|(asked, ..)| *asked == correlation).is_some() {
+                    self.machine.handle(now, Input::MapPage { body: Some(&body) }, effects);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn request(
         &mut self,
         now: Now,
-        tag: u64,
+        (door, tag): (LinkId, u64),
         message: &Rc<Message>,
         reach: &mut Reach<'_>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(conn) = reach.net.conn(self.rpc) else { return };
-        let token = ReplyToken(self.next_token);
+        let Some(conn) = reach.net.conn(door) else { return };
         self.next_token += 1;
+        let token = ReplyToken(self.next_token);
         let login = message.envelope.user_id.as_deref().map(Login::new);
-        let waiting = Waiting { conn, tag, reply_to: message.reply_to, correlation: message.correlation };
-        self.waiting.insert(token, waiting);
+        let address =
+            message.reply_to.map(|reply_to| Caller { door: 0, reply_to: reply_to.0.to_string().into() });
+        let (reply_to, correlation) = (message.reply_to, message.correlation);
+        self.waiting.insert(token, Waiting { door, conn, tag, reply_to, correlation });
         let input = Input::Request {
             token,
             kind: &message.key,
             login: login.as_ref(),
-            caller: None,
+            caller: address.as_ref(),
             waiting: 0,
             body: &message.body,
         };
         self.machine.handle(now, input, effects);
     }
 
-    fn perform(&mut self, effect: Effect, reach: &mut Reach<'_>) {
-        match effect {
-            Effect::Store { stored } => self.store(stored, reach),
-            Effect::Reply { token, body } => {
-                let Some(waiting) = self.waiting.remove(&token) else { return };
-                // A request of an earlier connection is given to the next one again.
-                if reach.net.conn(self.rpc) != Some(waiting.conn) {
-                    return;
+    fn perform(&mut self, now: Now, effects: Vec<Effect>, reach: &mut Reach<'_>) {
+        let mut more = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Store { stored } => {
+                    if reach.has(Bug::StoreForgotten) {
+                        self.machine.handle(now, Input::Stored { stored }, &mut more);
+                    } else {
+                        self.tokens.store(stored, reach);
+                    }
                 }
-                let Some(to) = waiting.reply_to else { return };
-                let body = self.heard(to, body, reach);
-                reach.net.send(self.rpc, Up::Reply { to, correlation: waiting.correlation, body });
-                reach.net.send(self.rpc, Up::Ack { tag: waiting.tag, multiple: false });
+                Effect::Lead(lead) => self.lead(lead, reach),
+                Effect::Reply { token, body } => self.reply(token, body, reach),
+                Effect::Tell { body } => {
+                    self.tells.push_back(body);
+                    self.send_tell(reach);
+                }
+                Effect::AskMap { body } => {
+                    self.numbers += 1;
+                    self.page = Some((self.numbers, body, false));
+                    reach.later(PAGE_TIMEOUT, Job::PageTimeout(self.numbers));
+                    self.send_page(reach);
+                }
+                Effect::Nudge { caller } => {
+                    if let Ok(conn) = caller.reply_to.parse() {
+                        reach.net.send(self.locate, Up::Push { to: ConnId(conn) });
+                    }
+                }
+                Effect::Watch { node } => {
+                    let link = reach.link();
+                    if let Some(before) = self.watches.insert(node, link) {
+                        reach.net.abandon(before);
+                    }
+                }
+                Effect::Unwatch { node } => {
+                    if let Some(link) = self.watches.remove(&node) {
+                        reach.net.abandon(link);
+                    }
+                }
             }
-            Effect::Lead(true) if reach.net.conn(self.rpc).is_some() => self.serve(reach),
-            Effect::Lead(_)
-            | Effect::Tell { .. }
-            | Effect::AskMap { .. }
-            | Effect::Nudge { .. }
-            | Effect::Watch { .. }
-            | Effect::Unwatch { .. } => {}
+        }
+        if !more.is_empty() {
+            self.perform(now, more, reach);
         }
     }
 
-    fn store(&mut self, stored: Stored, reach: &mut Reach<'_>) {
-        let takes = reach.rng.between(MS, 20 * MS);
-        reach.later(takes, Job::Stored(stored.clone()));
-        if !reach.has(Bug::StoreForgotten) {
-            // Written before it is said to be; a crash in between leaves more than was said, which does no harm.
-            reach.disk.stored = stored;
+    /// Opens or closes the leader's door; what was not answered when it closes goes back to the queue.
+    fn lead(&mut self, lead: bool, reach: &mut Reach<'_>) {
+        if let Some(door) = self.door.take() {
+            self.waiting.retain(|_, waiting| waiting.door != door);
+            reach.net.close(door);
         }
+        if lead {
+            self.door = Some(reach.link());
+            if reach.has(Bug::ListenSkipped) {
+                self.ahead += 40 * SECOND;
+            }
+            if reach.has(Bug::HastyRedirector) {
+                reach.later(SECOND, Job::Haste);
+            }
+        } else {
+            self.tokens.resign(reach);
+        }
+    }
+
+    fn reply(&mut self, token: ReplyToken, body: Vec<u8>, reach: &mut Reach<'_>) {
+        let Some(waiting) = self.waiting.remove(&token) else { return };
+        // A request of an earlier connection is given to the next one again.
+        if reach.net.conn(waiting.door) != Some(waiting.conn) {
+            return;
+        }
+        if let Some(to) = waiting.reply_to {
+            let body = Self::heard(to, body, reach);
+            reach.net.send(waiting.door, Up::Reply { to, correlation: waiting.correlation, body });
+        }
+        reach.net.send(waiting.door, Up::Ack { tag: waiting.tag, multiple: false });
     }
 
     /// Tells the checkers what is granted to whom.
-    fn heard(&self, to: ConnId, body: Vec<u8>, reach: &mut Reach<'_>) -> Vec<u8> {
+    fn heard(to: ConnId, body: Vec<u8>, reach: &mut Reach<'_>) -> Vec<u8> {
         let Ok(Reply::Ok(mut reply)) = decode::<Reply<LeaseReply>>(&body) else { return body };
         if reach.has(Bug::GrantsLost) {
             reply.grant.clear();
@@ -166,5 +309,38 @@ impl Shell {
             reach.ledger.granted(reach.net.now, (reach.proc, reach.life), node, &reply);
         }
         encode(&reply)
+    }
+
+    fn send_tell(&mut self, reach: &mut Reach<'_>) {
+        let Some(body) = self.tells.front().filter(|_| self.tell_confirm.is_none()) else { return };
+        if reach.net.conn(self.tell).is_none() {
+            return;
+        }
+        self.numbers += 1;
+        self.tell_confirm = Some(self.numbers);
+        let message = Rc::new(Message::new(names::MAP_EXCHANGE, "", body.clone()));
+        let frame = Up::Publish { confirm: self.tell_confirm, mandatory: false, message };
+        reach.net.send(self.tell, frame);
+    }
+
+    fn send_page(&mut self, reach: &mut Reach<'_>) {
+        let Some(conn) = reach.net.conn(self.rpc) else { return };
+        let Some((number, body, sent)) = self.page.as_mut().filter(|(.., sent)| !*sent) else { return };
+        *sent = true;
+        let mut message = Message::new(names::RPC_EXCHANGE, names::rpc::MAP, body.clone());
+        message.envelope = Envelope { user_id: Some(self.login.clone().into()), ..Envelope::default() };
+        message.reply_to = Some(conn);
+        message.correlation = *number;
+        message.expires = Some(reach.net.now + PAGE_TIMEOUT);
+        let frame = Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) };
+        reach.net.send(self.rpc, frame);
+    }
+
+    /// A planted bug: a second counts for five.
+    fn haste(&mut self, reach: &mut Reach<'_>) {
+        if self.door.is_some() {
+            self.ahead += 4 * SECOND;
+            reach.later(SECOND, Job::Haste);
+        }
     }
 }

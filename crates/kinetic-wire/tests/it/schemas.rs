@@ -160,7 +160,6 @@ fn every_name_is_explained() {
         names::TYPE_ALERT,
         names::PARTIALS_EXCHANGE,
         names::TYPE_PARTIAL,
-        names::TYPE_MARK,
         names::TYPE_SCHEMA_NOTICE,
     ];
     for name in headers.into_iter().chain(broker).chain(names::rpc::ALL) {

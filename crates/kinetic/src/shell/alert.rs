@@ -354,7 +354,7 @@ mod tests {
         assert!(text.contains(to), "{text}");
         *alerts = text.replace(to, &format!("{to}\n  repeat_interval = \"{repeat_interval}\"")).into_bytes();
         let schema = kinetic_schema::load(&files).schema.expect("checks");
-        Revision { id: String::new(), schema: std::sync::Arc::new(schema) }
+        Revision { id: String::new(), generation: 0, schema: std::sync::Arc::new(schema) }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The analyzer's loop: all subscriptions are polled here, and what is ready goes straight to the machine.
 
+mod partials;
 mod snapshots;
 mod subscription;
 mod witness;
@@ -10,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
-use kinetic_amqp::{Address, ConsumeOptions, Consumer, Outcome, Publisher, RpcClient, Settle};
-use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Slot};
+use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Outcome, Publisher, RpcClient, Settle};
+use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Revision, Slot};
 use kinetic_schema::schema::QueueType;
 use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, encode, names};
 use tokio::sync::Semaphore;
@@ -96,25 +97,8 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     }
     let alive = alive::start(&control, config.node.clone(), Role::Analyzer, config.inc);
     let first = schema.borrow_and_update().clone();
-    let node = config.node.clone();
-    let mut analyzer = Analyzer::new(config, first.schema.clone(), first.id.clone());
-    let witness = Witness::start(control.clone(), &node);
-    let mut shell = Shell {
-        witness,
-        rpc: RpcClient::start(control.clone()),
-        publisher: Publisher::start(
-            control.clone(),
-            topology::kept(topology::alerts(), queues),
-            ALERTS_IN_FLIGHT_MAX,
-        ),
-        control,
-        schema: schema.clone(),
-        jobs: JoinSet::new(),
-        publishes: Arc::new(Semaphore::new(ALERTS_IN_FLIGHT_MAX)),
-        subscriptions: Subscriptions::default(),
-        snapshots: Snapshots::default(),
-        keeping: BTreeMap::new(),
-    };
+    let mut shell = Shell::start(control, queues, schema.clone(), &config);
+    let mut analyzer = Analyzer::new(config, first.schema.clone(), named(&first));
     let mut effects = Vec::new();
     let mut metrics_due = tokio::time::interval(metrics_interval);
     let mut stopping = false;
@@ -130,7 +114,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             }
             Ok(()) = schema.changed() => {
                 let revision = schema.borrow_and_update().clone();
-                let input = Input::SchemaChanged { schema: revision.schema.clone(), revision: revision.id.clone().into() };
+                let input = Input::SchemaChanged { schema: revision.schema.clone(), revision: named(&revision) };
                 analyzer.handle(clock::now(), input, &mut effects);
             }
             (index, event) = shell.subscriptions.next() => {
@@ -138,16 +122,8 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 shell.see_to_chores(&mut analyzer, &mut effects);
             },
             _ = shell.rpc.pushed() => analyzer.handle(clock::now(), Input::Nudged, &mut effects),
-            event = shell.witness.next() => match shell.witness.take(event).await {
-                Change::Nothing => {}
-                Change::Subscribed => {
-                    let put = shell.witness.put(&shell.publisher);
-                    shell.jobs.spawn(async move {
-                        put.await;
-                        Done::WitnessPut
-                    });
-                }
-                Change::Stands(stands) => {
+            event = shell.witness.next() => {
+                if let Some(stands) = shell.witnessed(event).await {
                     analyzer.handle(clock::now(), Input::WitnessChanged { stands }, &mut effects);
                 }
             },
@@ -173,11 +149,47 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     Ok(())
 }
 
+fn named(revision: &super::follow::Revision) -> Revision {
+    Revision { id: revision.id.clone(), generation: revision.generation }
+}
+
 fn health(analyzer: &Analyzer) -> Health {
     if analyzer.is_registered() { Health::Ok } else { Health::Failing("no lease from a redirector".into()) }
 }
 
 impl Shell {
+    fn start(control: Address, queues: QueueType, schema: SchemaWatch, config: &AnalyzerConfig) -> Self {
+        let alerts = topology::kept(topology::alerts(), queues);
+        Self {
+            witness: Witness::start(control.clone(), &config.node),
+            rpc: RpcClient::start(control.clone()),
+            publisher: Publisher::start(control.clone(), alerts, ALERTS_IN_FLIGHT_MAX),
+            control,
+            schema,
+            jobs: JoinSet::new(),
+            publishes: Arc::new(Semaphore::new(ALERTS_IN_FLIGHT_MAX)),
+            subscriptions: Subscriptions::default(),
+            snapshots: Snapshots::default(),
+            keeping: BTreeMap::new(),
+        }
+    }
+
+    /// Something has happened to the witness. Returns whether it stands now, if that has changed.
+    async fn witnessed(&mut self, event: Event) -> Option<bool> {
+        match self.witness.take(event).await {
+            Change::Nothing => None,
+            Change::Subscribed => {
+                let put = self.witness.put(&self.publisher);
+                self.jobs.spawn(async move {
+                    put.await;
+                    Done::WitnessPut
+                });
+                None
+            }
+            Change::Stands(stands) => Some(stands),
+        }
+    }
+
     /// Tells the machine what a finished job says.
     fn done(&mut self, analyzer: &mut Analyzer, done: Done, effects: &mut Vec<Effect>) {
         let now = clock::now();
@@ -255,6 +267,13 @@ impl Shell {
                         Done::Kept { slot, seq }
                     });
                     self.keeping.insert(slot, task);
+                }
+                Effect::Forward { id, region, partial } => {
+                    let forward = partials::forward(self.snapshots.publisher(&region), partial);
+                    self.jobs.spawn(async move {
+                        forward.await;
+                        Done::Published { id }
+                    });
                 }
                 Effect::Probe { slot, timeout } => self.probe(slot, timeout),
                 Effect::Publish(event) => self.publish(*event),

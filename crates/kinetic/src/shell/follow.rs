@@ -25,6 +25,8 @@ const PART: &str = "schema";
 pub(crate) struct Revision {
     /// Commit id.
     pub(crate) id: String,
+    /// Commits up to and with it; a later revision of one history has more.
+    pub(crate) generation: u64,
     /// What it says.
     pub(crate) schema: Arc<Schema>,
 }
@@ -69,7 +71,7 @@ pub(crate) async fn open(config: FollowConfig, telemetry: Telemetry) -> Result<(
         )
     })?;
     let has_kept = kept.is_some();
-    let empty = || Arc::new(Revision { id: String::new(), schema: Arc::default() });
+    let empty = || Arc::new(Revision { id: String::new(), generation: 0, schema: Arc::default() });
     let (sender, receiver) = watch::channel(kept.map_or_else(empty, Arc::new));
     let mut follower = Follower {
         replica: Some(replica),
@@ -247,7 +249,11 @@ fn look_at(replica: &mut Replica) -> Result<Option<Result<Revision, String>>> {
 fn check(candidate: &Candidate) -> Result<Revision, String> {
     let Loaded { schema, diagnostics } = kinetic_schema::load(&candidate.files);
     match schema {
-        Some(schema) => Ok(Revision { id: candidate.revision.to_string(), schema: Arc::new(schema) }),
+        Some(schema) => Ok(Revision {
+            id: candidate.revision.to_string(),
+            generation: candidate.generation,
+            schema: Arc::new(schema),
+        }),
         None => Err(kinetic_schema::render(&diagnostics, &candidate.files, false, 100)),
     }
 }

@@ -432,7 +432,7 @@ async fn tidy(address: Address, leftovers: kinetic_amqp::Leftovers) {
 /// What the machine needs to know of a schema.
 fn map(revision: &Revision, advertise: &[String]) -> Arc<Map> {
     let schema: &Schema = &revision.schema;
-    let mut map = MapBuilder::new(&revision.id, 0);
+    let mut map = MapBuilder::new(&revision.id, revision.generation);
     for region in schema.regions.values() {
         let uris = if region.amqp.is_empty() { advertise } else { &region.amqp };
         let addresses = uris.iter().map(|uri| (uri.clone(), region.vhost.clone())).collect();

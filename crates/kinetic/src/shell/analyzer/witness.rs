@@ -3,12 +3,11 @@
 //! When the connection ends, however it ends, the broker hands the message to the redirector that leads, which waits in line.
 
 use bytes::Bytes;
-use kinetic_amqp::{
-    Address, ConsumeOptions, Consumer, Event, Outcome, Publisher, Queue, QueueArgs, Settle, Topology,
-};
+use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Outcome, Publisher, Settle, Topology};
 use kinetic_wire::{Envelope, NodeId, names};
 
 use super::PUBLISH_RETRY;
+use crate::topology;
 
 /// What has happened to the witness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,15 +30,9 @@ pub(super) struct Witness {
 impl Witness {
     pub(super) fn start(control: Address, node: &NodeId) -> Self {
         let queue = names::witness_queue(node);
-        let declared = Queue {
-            name: queue.clone(),
-            auto_delete: true,
-            args: QueueArgs { single_active_consumer: true, ..QueueArgs::default() },
-            ..Queue::default()
-        };
         let options = ConsumeOptions {
             queue: queue.clone(),
-            topology: Topology { queues: vec![declared], ..Topology::default() },
+            topology: Topology { queues: vec![topology::witness(node)], ..Topology::default() },
             prefetch: 2,
             ..ConsumeOptions::default()
         };

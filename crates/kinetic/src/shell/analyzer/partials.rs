@@ -1,0 +1,38 @@
+//! The values of parts' windows, on their way to the owners of the sources.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kinetic_amqp::{Outcome, Publisher};
+use kinetic_wire::{Envelope, Partial, encode, names};
+
+/// Pause after a failure; doubles up to the longest.
+const RETRY_MIN: Duration = Duration::from_millis(250);
+/// Longest pause after failures.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// Publishes until the broker has confirmed; the machine holds the deliveries of the window until then.
+pub(super) async fn forward(publisher: Publisher, partial: Box<Partial>) {
+    let queue = names::source_queue(&partial.source.with_part(0));
+    let body = Bytes::from(encode(&*partial));
+    let envelope = Envelope {
+        content_type: Some("application/json".into()),
+        kind: Some(names::TYPE_PARTIAL.into()),
+        persistent: true,
+        epoch: Some(partial.epoch),
+        traceparent: partial.traceparent.as_deref().map(Into::into),
+        ..Envelope::default()
+    };
+    let mut wait = RETRY_MIN;
+    loop {
+        match publisher.publish(names::PARTIALS_EXCHANGE, &queue, &envelope, body.clone(), true).await {
+            Ok(Outcome::Confirmed) => return,
+            Ok(Outcome::Unroutable) => {
+                tracing::warn!(queue, "a part's values reach no queue; trying again");
+            }
+            Err(error) => tracing::warn!(%error, "a part's values were not confirmed; trying again"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = RETRY_MAX.min(wait * 2);
+    }
+}
