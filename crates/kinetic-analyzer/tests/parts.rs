@@ -472,7 +472,7 @@ proptest! {
         let ((measured, silences), (split, heard)) = (apart(expected), apart(verdicts(&run.alerts)));
         prop_assert_eq!(difference(&measured, &split), "", "{} parts, {} accidents", parts, accidents);
         // While nobody listens silence does not grow: it may be told of later, or not any more, but not wrongly.
-        let began: BTreeSet<_> = silences.values().map(since).collect();
+        let began: BTreeSet<_> = silences.values().map(|said| since(said)).collect();
         prop_assert!(heard.values().all(|said| began.contains(&since(said))), "{heard:#?} of {silences:#?}");
     }
 }
