@@ -549,6 +549,25 @@ fn a_part_that_is_missing_holds_the_others_up_for_a_minute() {
 }
 
 #[test]
+fn after_a_lost_subscription_every_part_is_heard_again() {
+    let mut world = one(0, 3);
+    let values = [("web-1", 1.0), ("web-2", 1.1), ("web-3", 9.0), ("web-4", 1.2)];
+    let partials: Vec<_> = (0..3).map(|n| partial_of(n + 1, 10, &values[usize::from(n)..][..2])).collect();
+    give(&mut world, &partials[0], names::PARTIALS_EXCHANGE, "kinetic");
+    give(&mut world, &partials[1], names::PARTIALS_EXCHANGE, "kinetic");
+    let slot = world.slot.unwrap();
+    world.send(Input::SubscriptionLost { slot });
+    world.recall(slot);
+    give(&mut world, &partials[0], names::PARTIALS_EXCHANGE, "kinetic");
+    give(&mut world, &partials[2], names::PARTIALS_EXCHANGE, "kinetic");
+    world.pass_s(5);
+    assert_eq!(world.stats().windows_closed, 0, "the second has not come again");
+    give(&mut world, &partials[1], names::PARTIALS_EXCHANGE, "kinetic");
+    let events = world.events();
+    assert_eq!((events.len(), events[0].numbers.unwrap().feeds), (1, 4));
+}
+
+#[test]
 fn values_are_believed_from_our_own_nodes_alone() {
     let mut world = one(0, 3);
     let partial = partial_of(1, 10, &[("web-1", 1.0)]);
