@@ -78,6 +78,10 @@ impl Shell {
         }
     }
 
+    pub(crate) fn leads(&self) -> bool {
+        self.machine.leads()
+    }
+
     pub(crate) fn wakeup(&self) -> Option<Mono> {
         self.machine.next_wakeup().map(|at| Mono(at.0.saturating_sub(self.ahead)))
     }
