@@ -345,6 +345,10 @@ impl Analyzer {
             tracing::warn!("this process was suspended past its lease, letting go of all sources");
             self.fence(effects);
         }
+        // Before anything is judged or sent; only an answer that waits to be heard can still renew the lease.
+        if !matches!(input, Input::Replied { .. }) {
+            self.let_go_if_lapsed(now, effects);
+        }
         let told = effects.len();
         match input {
             Input::Delivery(delivery) => {
@@ -684,12 +688,16 @@ impl Analyzer {
         }
     }
 
-    /// Lets go if the lease has run out, and asks what is due.
-    fn keep_lease(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    fn let_go_if_lapsed(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.lease.must_let_go(now.mono) {
             tracing::warn!("the lease has run out, letting go of all sources");
             self.fence(effects);
         }
+    }
+
+    /// Lets go if the lease has run out, and asks what is due.
+    fn keep_lease(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.let_go_if_lapsed(now, effects);
         if self.lease.is_due(now.mono) {
             let (sources, waiting, leaving) = (&mut self.sources, &self.waiting, &self.leaving);
             sources.values_mut().for_each(|source| source.measure(now.mono));
