@@ -77,13 +77,14 @@ impl Stage {
         }
     }
 
-    /// Waits until each of two analyzers has one source, and nothing moves.
-    pub(crate) fn wait_shared(&self) {
-        eventually("both analyzers have their share, and nothing is moving", || {
+    /// Waits until all sources are consumed and none moves.
+    pub(crate) fn wait_settled(&self) {
+        eventually("every source is consumed, and nothing is moving", || {
             let shares = self.analyzers.iter().map(|(_, node)| node.metric("kinetic_analyzer_sources"));
             let shares: Vec<u64> = shares.collect();
             let moving = self.redirector.metric("kinetic_redirector_sources_moving");
-            if shares == [1, 1] && moving == 0 { Ok(()) } else { Err((shares, moving)) }
+            let all = shares.iter().sum::<u64>() == RULES.len() as u64;
+            if all && moving == 0 { Ok(()) } else { Err((shares, moving)) }
         });
     }
 

@@ -448,7 +448,7 @@ fn apart(all: BTreeMap<AlertId, String>) -> (BTreeMap<AlertId, String>, BTreeMap
 }
 
 /// Who fell silent when.
-fn since(said: &String) -> (String, String) {
+fn since(said: &str) -> (String, String) {
     let (who, rest) = said.split_once("} ").unwrap();
     (who.to_owned(), rest.split(' ').nth(2).unwrap().to_owned())
 }
