@@ -5,6 +5,9 @@ use anyhow::Result;
 use crate::shell::{call, cargo, output, say};
 use crate::{stories, tidy};
 
+/// Seeds of the simulator: two minutes of one processor, on as many as there are two at a time.
+const SEEDS: &str = "10000";
+
 /// Runs everything; the first failing step ends it. The seeds of the fuzz targets, and mutations of them, are replayed by
 /// the crates' own tests.
 pub(crate) fn run_all() -> Result<()> {
@@ -18,6 +21,9 @@ pub(crate) fn run_all() -> Result<()> {
     })?;
     // The embedded broker's conformance checks, put to the broker that they are modelled on.
     call(cargo(&["test", "--workspace", "--test", "conformance", "--", "--ignored"]))?;
+    let mut seeds = cargo(&["test", "--profile", "quick", "-p", "kinetic-sim", "no_seed_breaks_a_rule"]);
+    seeds.env("KINETIC_SIM_SEEDS", SEEDS);
+    call(seeds)?;
     deny()
 }
 

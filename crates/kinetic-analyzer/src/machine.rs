@@ -345,6 +345,10 @@ impl Analyzer {
             tracing::warn!("this process was suspended past its lease, letting go of all sources");
             self.fence(effects);
         }
+        // Before anything is judged or sent; only an answer that waits to be heard can still renew the lease.
+        if !matches!(input, Input::Replied { .. }) {
+            self.let_go_if_lapsed(now, effects);
+        }
         let told = effects.len();
         match input {
             Input::Delivery(delivery) => {

@@ -152,7 +152,7 @@ pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
                 key: format!("{}.{origin}", source.source),
                 origin,
                 persistent: size.persistent,
-                inc: size.numbered.then_some(u128::from(rng.next())),
+                inc: size.numbered.then_some(u128::from(rng.bits())),
                 goes_out: feed + 1 == FACTORS.len(),
                 bodies,
             };

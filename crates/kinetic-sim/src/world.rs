@@ -350,7 +350,7 @@ impl World {
         self.lives += 1;
         let life = Life(self.lives);
         let mono_offset = self.rng.between(SECOND, 1_000_000 * SECOND);
-        let seed = self.rng.next();
+        let seed = self.rng.bits();
         let proc = &mut self.procs[id.0];
         (proc.life, proc.started, proc.mono_offset) = (life, self.net.now, mono_offset);
         (proc.stands_still, proc.wake_at) = (false, None);
@@ -433,7 +433,7 @@ impl World {
         let Some(last) = self.ledger.accepted.last() else { return };
         let mut event = last.event.clone();
         event.epoch = Epoch(event.epoch.0.saturating_sub(1));
-        event.id = AlertId(Uuid::from_u128(u128::from(self.rng.next())));
+        event.id = AlertId(Uuid::from_u128(u128::from(self.rng.bits())));
         event.window_start_ms -= 60_000_000;
         event.window_end_ms -= 60_000_000;
         event.numbers = None;

@@ -107,12 +107,16 @@ impl Analyzer {
         }
     }
 
-    /// Lets go if the lease has run out, and asks what is due.
-    pub(super) fn keep_lease(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn let_go_if_lapsed(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.lease.must_let_go(now.mono) {
             tracing::warn!("the lease has run out, letting go of all sources");
             self.fence(effects);
         }
+    }
+
+    /// Lets go if the lease has run out, and asks what is due.
+    pub(super) fn keep_lease(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.let_go_if_lapsed(now, effects);
         if self.lease.is_due(now.mono) {
             let (sources, waiting, leaving) = (&mut self.sources, &self.waiting, &self.leaving);
             sources.values_mut().for_each(|source| source.measure(now.mono));

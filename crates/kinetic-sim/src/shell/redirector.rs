@@ -186,10 +186,10 @@ impl Shell {
                 self.tells.pop_front();
                 self.send_tell(reach);
             }
-            Down::Reply { correlation, body } if link == self.rpc => {
-                if self.page.take_if(|(asked, ..)| *asked == correlation).is_some() {
-                    self.machine.handle(now, Input::MapPage { body: Some(&body) }, effects);
-                }
+            Down::Reply { correlation, body }
+                if link == self.rpc && self.page.take_if(|(asked, ..)| *asked == correlation).is_some() =>
+            {
+                self.machine.handle(now, Input::MapPage { body: Some(&body) }, effects);
             }
             _ => {}
         }

@@ -16,7 +16,6 @@ fn caught(bug: Bug, by: Invariant) {
     for seed in 0..SEEDS {
         let outcome = plan::run(seed, &[bug], false);
         if outcome.violations.iter().any(|violation| violation.invariant == by) {
-            println!("{bug:?} is caught by {by:?} with seed {seed}; before by {others:?}");
             return;
         }
         others.extend(outcome.violations.first().map(|violation| violation.invariant));
@@ -58,7 +57,8 @@ fn suspended_clock() {
 #[test]
 fn epoch_ignored() {
     let order = |bugs: &[Bug]| {
-        let played = scenarios::play(Size::default(), bugs, |world, _| world.plan(200 * SECOND, Step::Impostor));
+        let played =
+            scenarios::play(Size::default(), bugs, |world, _| world.plan(200 * SECOND, Step::Impostor));
         played.world.ledger.violations.iter().any(|found| found.invariant == Invariant::EpochOrder)
     };
     assert!(order(&[Bug::EpochIgnored]) && !order(&[]));
