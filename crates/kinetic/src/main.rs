@@ -76,6 +76,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Check(args) => cmd::check::run(&args),
         Command::Fmt(args) => cmd::format::run(&args),
         Command::ClientConfig(args) => cmd::client_config::run(&args),
+        Command::DnsZone(args) => cmd::dns_zone::run(&args),
         Command::Schema(Schema::Init { dir, customer }) => cmd::schema_repo::init(&dir, &customer),
         Command::Hook(Hook::PreReceive { branch }) => cmd::schema_repo::pre_receive(&branch),
         Command::Completions { shell } => {
@@ -111,6 +112,8 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Broker(args) => cmd::roles::broker(args).await.map(|()| 0),
         Command::Agent(args) => cmd::roles::agent(args).await.map(|()| 0),
         Command::Locate(args) => cmd::locate::run(args).await,
+        Command::Map(args) => cmd::map::run(args).await,
+        Command::Drain(args) => cmd::drain::run(args).await,
         Command::Tap(args) => cmd::tap::run(args).await,
         Command::Bench(args) => cmd::bench::run(args).await,
         Command::BenchDrain(args) => cmd::bench::drain(args).await,
@@ -120,6 +123,7 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Check(_)
         | Command::Fmt(_)
         | Command::ClientConfig(_)
+        | Command::DnsZone(_)
         | Command::Schema(Schema::Init { .. })
         | Command::Hook(_)
         | Command::Completions { .. } => unreachable!("run() has done these without a runtime"),

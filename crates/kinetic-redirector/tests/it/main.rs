@@ -5,4 +5,5 @@ mod harness;
 mod leading;
 mod property;
 mod scaling;
+mod several;
 mod timeline;

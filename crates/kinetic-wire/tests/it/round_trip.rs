@@ -1,10 +1,12 @@
 //! Every message survives its encoding, and no body makes the decoder do anything but say no.
 
 use kinetic_wire::{
-    AlertEvent, AlertId, AlertState, DataType, Direction, Drain, Endpoint, Epoch, Feed, FeedState, Goodbye,
-    Grant, Heartbeat, Hold, Incarnation, LaneState, LeaseId, LeaseReply, Limits, Locate, LocateReply,
-    MetricState, NodeId, Numbers, Partial, PartialFeed, PartialGroup, Register, Released, Reply, RpcCode,
-    RpcError, SchemaNotice, Serves, Snapshot, SourceKey, Term, WatchState, decode, encode,
+    AlertEvent, AlertId, AlertState, AnalyzerState, Beacon, Change, DataType, Direction, Drain, Endpoint,
+    Epoch, Feed, FeedState, Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId,
+    LeaseReply, Limits, Locate, LocateReply, MapChange, MapQuestion, MapReply, MetricState, MoveRecord,
+    MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial, PartialFeed, PartialGroup, Register, Released,
+    Relieve, Relieved, Reply, Role, RpcCode, RpcError, SchemaNotice, Serves, Snapshot, SourceKey,
+    SourceState, Term, WatchState, decode, encode,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -45,6 +47,17 @@ const CODES: [RpcCode; 11] = [
     RpcCode::Overload,
     RpcCode::NotLeader,
     RpcCode::Version,
+];
+
+const WHYS: [MoveWhy; 8] = [
+    MoveWhy::Placed,
+    MoveWhy::Adopted,
+    MoveWhy::OwnerLost,
+    MoveWhy::OwnerLeft,
+    MoveWhy::Restarted,
+    MoveWhy::Unfit,
+    MoveWhy::Balance,
+    MoveWhy::Changed,
 ];
 
 fn serves() -> impl Strategy<Value = Serves> {
@@ -144,6 +157,51 @@ proptest! {
         prop_assert_eq!(&decode::<RpcError>(&encode(&refusal)).expect("its own encoding"), &refusal);
         let read: Reply<LeaseReply> = decode(&encode(&refusal)).expect("a refusal");
         prop_assert_eq!(read, Reply::Refused(refusal));
+    }
+
+    #[test]
+    fn redirectors_words(
+        (leader, revision, routes, source) in (text(), text(), text(), source()),
+        (term, seq, epoch, rate) in (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()),
+        (inc, lease, at, serves) in (uuid(), uuid(), any::<i64>(), serves()),
+        (flag, load, owned, zone) in (any::<bool>(), number(), any::<bool>(), option::of(text())),
+        (why, role) in (select(&WHYS), select(&[Role::Redirector, Role::Analyzer, Role::Alert])),
+    ) {
+        let (node, inc, epoch) = (NodeId::new(&leader), Incarnation(inc), Epoch(epoch));
+        let owner = OwnerState { node: node.clone(), epoch, since_ms: at, why, held: flag, leaving: !flag };
+        let state = SourceState {
+            source: source.clone(),
+            region: routes.as_str().into(),
+            data_type: DataType::Auto,
+            rate,
+            owner: owned.then_some(owner),
+        };
+        let analyzer = AnalyzerState {
+            node: node.clone(), inc, lease: LeaseId(lease), lapses_in_ms: rate, since_ms: at, serves, capacity: 100, zone, load,
+            lag_ms: seq, schema: Some(revision.clone()), draining: flag, relieved: !flag, held_down_ms: term, owned: rate,
+        };
+        let changes = vec![
+            Change::Source(state.clone()),
+            Change::SourceGone(source.clone()),
+            Change::Analyzer(analyzer.clone()),
+            Change::AnalyzerGone(node.clone()),
+        ];
+        let moved = MoveRecord { at_ms: at, source: source.clone(), from: flag.then(|| node.clone()), to: node.clone(), epoch, why };
+        check(&LeaderToken { v: 1, term: Term(term), epoch_max: epoch, node: node.clone() });
+        check(&MapChange {
+            v: 1, leader: node.clone(), term: Term(term), seq, epoch_max: epoch, revision: revision.clone(), map_epoch: epoch,
+            routes: routes.clone(), changes,
+        });
+        check(&MapQuestion { v: 1, after: flag.then(|| source.clone()), limit: Some(7) });
+        check(&MapReply {
+            ok: true, leader: node.clone(), term: Term(term), seq, revision, map_epoch: epoch, routes, listening: flag,
+            analyzers: vec![analyzer], sources: vec![state], moves: vec![moved], unowned: rate, next: owned.then_some(source),
+            now_ms: at,
+        });
+        check(&Relieve { v: 1, node: node.clone(), undo: flag });
+        check(&Relieved { ok: true, remaining: rate, now_ms: at });
+        check(&Nudge { v: 1 });
+        check(&Beacon { v: 1, node, role, inc, bye: flag });
     }
 
     #[test]

@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use kinetic_wire::{
-    AlertEvent, Drain, Goodbye, Heartbeat, LeaseReply, Locate, LocateReply, Partial, Register, Released,
-    RpcError, SchemaNotice, Snapshot, decode, encode,
+    AlertEvent, Beacon, Drain, Goodbye, Heartbeat, LeaderToken, LeaseReply, Locate, LocateReply, MapChange,
+    MapQuestion, MapReply, Nudge, Partial, Register, Released, Relieve, Relieved, RpcError, SchemaNotice,
+    Snapshot, decode, encode,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -44,6 +45,14 @@ fn messages() -> Vec<Message> {
         message::<AlertEvent>("alert"),
         message::<Snapshot>("snapshot"),
         message::<Partial>("partial"),
+        message::<LeaderToken>("token"),
+        message::<MapChange>("map-change"),
+        message::<MapQuestion>("map"),
+        message::<MapReply>("map-reply"),
+        message::<Relieve>("relieve"),
+        message::<Relieved>("relieved"),
+        message::<Nudge>("nudge"),
+        message::<Beacon>("beacon"),
     ]
 }
 

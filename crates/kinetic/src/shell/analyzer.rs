@@ -286,8 +286,8 @@ impl Shell {
     /// Sends a message through a source's queue; it is back in time, or not.
     fn probe(&mut self, slot: Slot, timeout: Duration) {
         let Some(subscription) = self.subscriptions.get_mut(slot) else { return };
-        // Nobody else's probe has this number, so that it is known for ours.
-        let number: u64 = rand::random();
+        // Nobody else's probe has this number, so that it is known for ours. A header carries 63 bits of it.
+        let number = rand::random::<u64>() >> 1;
         subscription.probes(number);
         let publisher = self.snapshots.publisher(&subscription.region);
         let queue = names::source_queue(&subscription.source);

@@ -2,6 +2,7 @@
 //! tells, and the witnesses of analyzers; one machine.
 
 mod doors;
+mod retired;
 mod token;
 
 use std::collections::BTreeMap;
@@ -15,14 +16,14 @@ use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Publisher, RpcClien
 use kinetic_redirector::machine::{Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken};
 use kinetic_schema::schema::{ClusterPath, Customer, QueueType, Schema, Source};
 use kinetic_wire::{
-    Envelope, Incarnation, Login, NodeId, Relieve, Role, SchemaNotice, Serves, encode, names,
+    Envelope, Incarnation, Login, NodeId, Relieve, Role, SchemaNotice, Serves, SourceKey, encode, names,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::adapter::clock;
-use crate::shell::alive;
+use crate::shell::alive::{self, Alive};
 use crate::shell::follow::{Revision, SchemaWatch};
 use crate::shell::provision::{Port, Relieving};
 use crate::shutdown::Shutdown;
@@ -30,14 +31,15 @@ use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
 
 use doors::{Asked, Doors, Inbox};
+use retired::Retired;
 use token::{Order, Tokens, Told};
 
 /// Pause before the topology is declared again.
 const DECLARE_RETRY: Duration = Duration::from_secs(2);
 /// How often the numbers on `/metrics` are renewed.
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
-/// Schema notices in flight.
-const NOTICES_MAX: usize = 4;
+/// What is published at once: schema notices, tokens, map changes, signs of life.
+const PUBLISHES_MAX: usize = 16;
 /// Orders and news of the token that wait.
 const TOKEN_WORDS_MAX: usize = 64;
 /// Map changes that wait to be told; past it one is left out, and copies are made anew.
@@ -78,6 +80,8 @@ pub(crate) struct Setup {
 enum Done {
     Declared,
     Page(Option<Vec<u8>>),
+    /// What was left of the parts of a source has been read.
+    Drained(SourceKey, u16),
     /// A task that serves until the end has ended.
     Served,
 }
@@ -94,9 +98,12 @@ struct Shell {
     watched: BTreeMap<String, NodeId>,
     /// Our own provisioner's requests.
     relieving: BTreeMap<ReplyToken, oneshot::Sender<Vec<u8>>>,
-    notices: Publisher,
+    /// Everything that is published in the control vhost.
+    publisher: Publisher,
     /// Vhosts whose exchanges and queues are not known to be declared.
     declaring: usize,
+    /// Parts that sources no longer have.
+    retired: Retired,
 }
 
 /// Runs until shutdown.
@@ -104,12 +111,16 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let mut schema = setup.schema.clone();
     let first = schema.borrow_and_update().clone();
     let stored = token::load(&setup.state_file)?;
-    let mut redirector = Redirector::new(setup.config.clone(), map(&first, &setup.advertise), stored.clone());
+    let mut redirector = Redirector::new(
+        setup.config.clone(),
+        map(&first, &setup.advertise, &Retired::default()),
+        stored.clone(),
+    );
     let (mut shell, mut inbox, mut news, mut tasks) = start(setup, stored);
     shell.serve_vhosts(&first);
     let mut hears = Consumer::start(shell.setup.control.clone(), hearing());
-    let alive = alive::start(
-        &shell.setup.control,
+    let alive = alive::over(
+        shell.publisher.clone(),
         shell.setup.config.node.clone(),
         Role::Redirector,
         shell.setup.inc,
@@ -124,16 +135,11 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 let revision = schema.borrow_and_update().clone();
                 shell.serve_vhosts(&revision);
                 shell.announce(&revision);
-                let map = map(&revision, &shell.setup.advertise);
+                let map = map(&revision, &shell.setup.advertise, &shell.retired);
                 redirector.handle(clock::now(), Input::MapChanged { map }, &mut effects);
             }
             Some(told) = news.recv() => {
-                let input = match told {
-                    Told::Elected(stored) => Input::Elected { stored },
-                    Told::Deposed => Input::Deposed,
-                    Told::Stored(stored) => Input::Stored { stored },
-                };
-                redirector.handle(clock::now(), input, &mut effects);
+                redirector.handle(clock::now(), told.into_input(), &mut effects);
             }
             Some(relieving) = relieving(&mut shell.setup.fleet) => {
                 shell.relieve(&mut redirector, relieving, &mut effects);
@@ -151,17 +157,10 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 tracing::info!(%node, "the broker says that the connection of an analyzer has ended");
                 redirector.handle(clock::now(), Input::Witnessed { node: &node }, &mut effects);
             },
-            Some(done) = shell.jobs.join_next() => match done? {
-                Done::Page(body) => {
-                    let input = Input::MapPage { body: body.as_deref() };
-                    redirector.handle(clock::now(), input, &mut effects);
-                }
-                Done::Declared => {
-                    shell.declaring -= 1;
-                    shell.show_health();
-                }
-                Done::Served => {}
-            },
+            Some(done) = shell.jobs.join_next() => {
+                let revision = schema.borrow().clone();
+                shell.done(&mut redirector, done?, &revision, &mut effects);
+            }
             () = clock::sleep_until(redirector.next_wakeup()) => {
                 redirector.handle(clock::now(), Input::Tick, &mut effects);
             }
@@ -172,13 +171,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             }
         }
     }
-    // First the door, then the token: the next leader is to find the requests that we leave.
-    shell.doors.lead(false);
-    drop(shell.orders);
-    alive.bye().await;
-    while tasks.join_next().await.is_some() {}
-    shell.watcher.close().await;
-    shell.notices.close().await;
+    shell.finish(alive, &mut tasks).await;
     Ok(())
 }
 
@@ -191,12 +184,15 @@ fn start(
     let (orders, ordered) = mpsc::channel(TOKEN_WORDS_MAX);
     let (told, news) = mpsc::channel(TOKEN_WORDS_MAX);
     let (tells, telling) = mpsc::channel(TELLS_MAX);
+    let published = topology::redirectors_words(setup.queues);
+    let publisher = Publisher::start(setup.control.clone(), published, PUBLISHES_MAX);
     let mut tasks = JoinSet::new();
     let node = setup.config.node.clone();
-    let tokens = Tokens::new(&setup.control, setup.queues, node, setup.state_file.clone(), stored);
+    let tokens =
+        Tokens::new(&setup.control, setup.queues, publisher.clone(), node, setup.state_file.clone(), stored);
     tasks.spawn(tokens.run(ordered, told));
     let mut jobs = JoinSet::new();
-    jobs.spawn(tell(Publisher::start(setup.control.clone(), topology::map_changes(), 1), telling));
+    jobs.spawn(tell(publisher.clone(), telling));
     let shell = Shell {
         jobs,
         doors,
@@ -206,8 +202,9 @@ fn start(
         watcher: Watcher::start(setup.control.clone()),
         watched: BTreeMap::new(),
         relieving: BTreeMap::new(),
-        notices: Publisher::start(setup.control.clone(), topology::schema_notices(), NOTICES_MAX),
+        publisher,
         declaring: 0,
+        retired: Retired::default(),
         setup,
     };
     (shell, inbox, news, tasks)
@@ -238,7 +235,6 @@ async fn tell(publisher: Publisher, mut telling: mpsc::Receiver<Vec<u8>>) -> Don
             tokio::time::sleep(TELL_RETRY).await;
         }
     }
-    publisher.close().await;
     Done::Served
 }
 
@@ -263,7 +259,7 @@ impl Shell {
     fn relieve(&mut self, redirector: &mut Redirector, relieving: Relieving, effects: &mut Vec<Effect>) {
         let token = self.doors.mint();
         self.relieving.insert(token, relieving.answer);
-        let body = encode(&Relieve { v: 1, node: relieving.node, undo: false });
+        let body = encode(&Relieve { v: 1, node: relieving.node, undo: relieving.undo });
         let login = Login::new(&self.setup.control.login);
         let input = Input::Request {
             token,
@@ -287,7 +283,7 @@ impl Shell {
 
     /// Until every vhost is declared a customer's publish may find no exchange; without a connection nobody is answered.
     fn show_health(&self) {
-        let link = self.notices.status();
+        let link = self.publisher.status();
         let health = if self.declaring > 0 {
             Health::Failing("declaring exchanges and queues".into())
         } else if link.connected {
@@ -355,8 +351,53 @@ impl Shell {
         });
     }
 
+    /// Does what follows from the end of a job.
+    fn done(
+        &mut self,
+        redirector: &mut Redirector,
+        done: Done,
+        revision: &Revision,
+        effects: &mut Vec<Effect>,
+    ) {
+        match done {
+            Done::Page(body) => {
+                let input = Input::MapPage { body: body.as_deref() };
+                redirector.handle(clock::now(), input, effects);
+            }
+            Done::Declared => {
+                self.declaring -= 1;
+                self.show_health();
+            }
+            Done::Drained(key, had) => {
+                if self.retired.end(&key, had) {
+                    tracing::info!(source = %key, had, "what was left of a source's former parts has been read");
+                    let map = map(revision, &self.setup.advertise, &self.retired);
+                    redirector.handle(clock::now(), Input::MapChanged { map }, effects);
+                }
+            }
+            Done::Served => {}
+        }
+    }
+
+    /// Sees to it that what is left in the queues of parts that sources no longer have is read.
+    fn retire(&mut self, revision: &Revision) {
+        for (key, had) in self.retired.follow(&revision.schema) {
+            let Some(address) = retired::place(&revision.schema, &self.setup.control, &key) else { continue };
+            let sources = revision.schema.customers.get(&key.customer).map(|customer| &customer.sources);
+            let has =
+                sources.and_then(|sources| sources.get(&key.source)).map_or(1, |source| source.partitions);
+            let left = if has > 1 { has + 1..=had } else { 1..=had };
+            tracing::info!(source = %key, had, has, "a source has fewer parts; the others are read until they are empty");
+            self.jobs.spawn(async move {
+                retired::drained(address, key.clone(), left).await;
+                Done::Drained(key, had)
+            });
+        }
+    }
+
     /// A door and the declared topology for the control vhost and each region's vhost.
     fn serve_vhosts(&mut self, revision: &Revision) {
+        self.retire(revision);
         let mut addresses = vec![self.setup.control.clone()];
         for region in revision.schema.regions.values() {
             addresses.push(topology::region_address(&self.setup.control, region));
@@ -381,9 +422,18 @@ impl Shell {
         }
     }
 
+    /// First the door, then the token: the next leader is to find the requests that we leave.
+    async fn finish(mut self, alive: Alive, tasks: &mut JoinSet<()>) {
+        self.doors.lead(false);
+        drop(self.orders);
+        alive.bye().await;
+        while tasks.join_next().await.is_some() {}
+        self.watcher.close().await;
+    }
+
     /// Says on `kin.schema` that there is a new revision; best effort, since everyone fetches on an interval too.
     fn announce(&mut self, revision: &Revision) {
-        let notices = self.notices.clone();
+        let notices = self.publisher.clone();
         let body = encode(&SchemaNotice { v: 1, revision: revision.id.clone() });
         self.jobs.spawn(async move {
             let envelope = Envelope { kind: Some(names::TYPE_SCHEMA_NOTICE.into()), ..Envelope::default() };
@@ -430,7 +480,7 @@ async fn tidy(address: Address, leftovers: kinetic_amqp::Leftovers) {
 }
 
 /// What the machine needs to know of a schema.
-fn map(revision: &Revision, advertise: &[String]) -> Arc<Map> {
+fn map(revision: &Revision, advertise: &[String], retired: &Retired) -> Arc<Map> {
     let schema: &Schema = &revision.schema;
     let mut map = MapBuilder::new(&revision.id, revision.generation);
     for region in schema.regions.values() {
@@ -442,7 +492,9 @@ fn map(revision: &Revision, advertise: &[String]) -> Arc<Map> {
         map.customer(&customer.name, &customer.region, customer.disabled);
         for source in customer.sources.values() {
             let definition = definition(customer, source);
-            map.source(source.name.as_str(), source.data_type, source.partitions, definition);
+            let key = SourceKey::new(customer.name.as_str(), source.name.as_str());
+            let parts = retired.parts(&key, source.partitions);
+            map.source(source.name.as_str(), source.data_type, parts, definition);
         }
     }
     Arc::new(map.build())
