@@ -119,10 +119,11 @@ fn a_child_does_not_outlive_a_parent_that_is_killed() {
     let first = child(&redirector, 0);
     wait_for_an_owner(&world);
     redirector.process.kill();
+    // By itself: the next parent would find it and end it.
+    wait_for_the_end(first);
     let mut redirector = world.redirector();
     let second = child(&redirector, 0);
     assert_ne!(first, second);
-    wait_for_the_end(first);
     eventually("the new parent's child is in use", || {
         let owned = redirector.metric("kinetic_redirector_sources_owned");
         let running = redirector.metric("kinetic_provision_running");
@@ -191,7 +192,7 @@ fn commands_start_an_analyzer_for_work_and_stop_it_when_others_can_do_it() {
     provision(
         &world,
         &format!(
-            "provisioner \"exec\" {{\n  max            = 2\n  scale_up_after = \"1s\"\n  idle_after     = \"1s\"\n  cool_down      = \"1s\"\n  \
+            "provisioner \"exec\" {{\n  max            = 2\n  scale_up_after = \"1s\"\n  idle_after     = \"1s\"\n  cool_down      = \"8s\"\n  \
              start          = [\"/bin/sh\", \"{path}\", \"{{node}}\"]\n  stop           = [\"/bin/sh\", \"{path}\", \"{{node}}\"]\n}}\n"
         ),
     );
@@ -218,5 +219,15 @@ fn commands_start_an_analyzer_for_work_and_stop_it_when_others_can_do_it() {
         }
     });
     assert_eq!(calls(), "start auto-1\nstop auto-1\n", "once each");
+    drop(by_hand);
+    eventually("the one that was drained before is started again, and used", || {
+        let owned = redirector.metric("kinetic_redirector_sources_owned");
+        let running = redirector.metric("kinetic_provision_running");
+        if calls().ends_with("stop auto-1\nstart auto-1\n") && (owned, running) == (1, 1) {
+            Ok(())
+        } else {
+            Err((calls(), redirector.metrics()))
+        }
+    });
     assert_eq!(redirector.metric("kinetic_provision_held"), 0, "{}", redirector.metrics());
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kinetic_tests::needs::say;
 use kinetic_tests::schema::{Customer, Watch};
 use kinetic_tests::traffic::{HOSTS, SLOW_HOST, line};
 use kinetic_tests::world::SHORT_LEASE;
@@ -12,10 +13,8 @@ use crate::common::is_about;
 use crate::stage::Stage;
 
 on_both_brokers!(the_data_plane_outlives_every_redirector);
-on_both_brokers!(
-    #[ignore = "a successor forgets which feeds fire: until owners leave snapshots"]
-    a_redirector_that_forgot_everything_moves_nothing
-);
+on_both_brokers!(a_redirector_that_forgot_everything_moves_nothing);
+on_both_brokers!(a_standby_leads_and_moves_nothing);
 
 /// No redirector for longer than lease and grace: the owner goes on, mail comes, the agent publishes.
 fn the_data_plane_outlives_every_redirector(kind: BrokerKind) {
@@ -63,8 +62,8 @@ fn the_data_plane_outlives_every_redirector(kind: BrokerKind) {
 /// on where they were.
 fn a_redirector_that_forgot_everything_moves_nothing(kind: BrokerKind) {
     let mut stage = Stage::start(kind);
-    stage.wait_shared();
     let streams = stage.streams();
+    stage.wait_shared();
     stage.verdicts("one", 2);
     stage.verdicts("three", 2);
     let owners = ["one", "three"].map(|source| stage.owner(source));
@@ -82,16 +81,66 @@ fn a_redirector_that_forgot_everything_moves_nothing(kind: BrokerKind) {
     assert_eq!(["one", "three"].map(|source| stage.owner(source)), owners, "nothing has moved");
     assert_eq!(stage.redirector.metric("kinetic_redirector_moves_total"), 0);
     assert_eq!(highest_epoch(&stage), before, "nothing was granted anew");
-    // What is granted from now on is above all that was ever said.
-    let place = stage.analyzers.iter().position(|(name, _)| *name == owners[0]).expect("it lives");
+    lose_the_owner_of_one(&mut stage, &owners[0], before);
+    stage.finish(streams);
+}
+
+/// Two redirectors. The leader is killed: clients are answered all the time, the standby leads, nothing moves; it knows all
+/// that the dead one knew. Who was killed comes back and stands by.
+fn a_standby_leads_and_moves_nothing(kind: BrokerKind) {
+    let mut stage = Stage::start(kind);
+    let mut second = stage.world.redirector_with("second", SHORT_LEASE);
+    eventually("one leads, the other has the whole map", || {
+        let leads = [&stage.redirector, &second].map(|node| node.metric("kinetic_redirector_leading"));
+        let whole = second.metric("kinetic_redirector_copy_whole");
+        if (leads, whole) == ([1, 0], 1) { Ok(()) } else { Err((leads, whole)) }
+    });
+    let streams = stage.streams();
+    stage.wait_shared();
+    stage.verdicts("one", 2);
+    stage.verdicts("three", 2);
+    let (owners, before) = (["one", "three"].map(|source| stage.owner(source)), highest_epoch(&stage));
+    let killed = stage.redirector.process.kill();
+    let mut answered = 0;
+    let led = eventually("the standby leads", || {
+        let answer = stage.world.locate(&stage.acme);
+        assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+        answered += 1;
+        if second.metric("kinetic_redirector_leading") == 1 { Ok(killed.elapsed()) } else { Err(answered) }
+    });
+    say(&format!(
+        "a_standby_leads_and_moves_nothing: leads after {led:?}; {answered} clients were answered meanwhile"
+    ));
+    std::mem::swap(&mut stage.redirector, &mut second);
+    eventually("both analyzers have found it", || {
+        let known = stage.redirector.metric("kinetic_redirector_analyzers");
+        let owned = stage.redirector.metric("kinetic_redirector_sources_owned");
+        if (known, owned) == (2, 2) { Ok(()) } else { Err((known, owned)) }
+    });
+    let second = stage.world.redirector_with("redirector", SHORT_LEASE);
+    eventually("who was killed stands by with the whole map", || {
+        match second.metric("kinetic_redirector_copy_whole") {
+            1 => Ok(()),
+            _ => Err(second.metrics()),
+        }
+    });
+    assert_eq!(second.metric("kinetic_redirector_leading"), 0);
+    assert_eq!(["one", "three"].map(|source| stage.owner(source)), owners, "nothing has moved");
+    assert_eq!(stage.redirector.metric("kinetic_redirector_moves_total"), 0);
+    assert_eq!(highest_epoch(&stage), before, "nothing was granted anew");
+    lose_the_owner_of_one(&mut stage, &owners[0], before);
+    stage.finish(streams);
+}
+
+/// The owner of a source leaves without a word; the next has an epoch above all that was said.
+fn lose_the_owner_of_one(stage: &mut Stage, owner: &str, before: Epoch) {
+    let place = stage.analyzers.iter().position(|(name, _)| name == owner).expect("it lives");
     stage.analyzers.swap_remove(place);
     stage.ear.wait_for("a verdict of the successor under a higher epoch", |heard| {
-        heard.event.source.as_str() == "one"
-            && heard.event.node.as_str() != owners[0]
-            && heard.event.epoch > before
+        let event = &heard.event;
+        event.source.as_str() == "one" && event.node.as_str() != owner && event.epoch > before
     });
     assert_eq!(stage.alert.metric("kinetic_alert_stale_epoch_total"), 0);
-    stage.finish(streams);
 }
 
 fn highest_epoch(stage: &Stage) -> Epoch {

@@ -1,6 +1,7 @@
 //! What the stories about faults have in common: an installation with two analyzers and two streams of numbered samples,
 //! and at the end the question whether every window has the verdict of an undisturbed run.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use kinetic_tests::amqp::queue_depth;
@@ -77,7 +78,7 @@ impl Stage {
         }
     }
 
-    /// Waits until each of two analyzers has one source, and nothing moves.
+    /// Waits until each of two analyzers has one of the two sources, as soon as their rates are known, and nothing moves.
     pub(crate) fn wait_shared(&self) {
         eventually("both analyzers have their share, and nothing is moving", || {
             let shares = self.analyzers.iter().map(|(_, node)| node.metric("kinetic_analyzer_sources"));
@@ -89,7 +90,14 @@ impl Stage {
 
     /// A stream to each source.
     pub(crate) fn streams(&self) -> [Stream; RULES.len()] {
-        RULES.map(|(source, ..)| Stream::start(self.world.customer_address(&self.acme), source, PAUSE))
+        self.streams_at(self.world.amqp())
+    }
+
+    /// The same by another way to the broker.
+    pub(crate) fn streams_at(&self, broker: SocketAddr) -> [Stream; RULES.len()] {
+        let mut address = self.world.customer_address(&self.acme);
+        address.uris = vec![format!("amqp://{broker}")];
+        RULES.map(|(source, ..)| Stream::start(address.clone(), source, PAUSE))
     }
 
     /// The analyzer that lives and has said the last verdict on a source.

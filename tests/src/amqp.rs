@@ -139,19 +139,18 @@ impl Listener {
     /// The next message within a time; it is acknowledged.
     pub fn next_within(&mut self, long: Duration) -> Option<Message> {
         runtime().block_on(async {
-            let waiting = async {
-                loop {
-                    if let Event::Delivery(delivery) = self.consumer.next().await {
-                        self.consumer.settle(Settle::Ack(delivery.token)).await;
-                        return Message {
-                            exchange: delivery.exchange().to_owned(),
-                            routing_key: delivery.routing_key().to_owned(),
-                            body: delivery.into_body(),
-                        };
-                    }
-                }
-            };
-            tokio::time::timeout(long, waiting).await.ok()
+            let deadline = tokio::time::Instant::now() + long;
+            loop {
+                // Only the wait may be cut short: a delivery that has been taken must not be dropped while it is settled.
+                let event = tokio::time::timeout_at(deadline, self.consumer.next()).await.ok()?;
+                let Event::Delivery(delivery) = event else { continue };
+                self.consumer.settle(Settle::Ack(delivery.token)).await;
+                return Some(Message {
+                    exchange: delivery.exchange().to_owned(),
+                    routing_key: delivery.routing_key().to_owned(),
+                    body: delivery.into_body(),
+                });
+            }
         })
     }
 }

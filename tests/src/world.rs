@@ -40,7 +40,7 @@ pub enum BrokerKind {
 pub const CLUSTER_SIZE: usize = 3;
 
 /// Lease of the stories' redirectors, and the grace behind it, milliseconds.
-pub const SHORT_LEASE: [u64; 2] = [1500, 500];
+pub const SHORT_LEASE: [u64; 2] = [2000, 500];
 
 #[derive(Debug)]
 enum Broker {
@@ -58,6 +58,7 @@ pub struct World {
     pub schema: SchemaRepo,
     broker: Broker,
     entrance: Option<Proxy>,
+    queues: Queues,
     vhost: String,
     own_password_file: PathBuf,
     key_file: PathBuf,
@@ -118,7 +119,7 @@ impl World {
         }
         let key_file = dir.path().join("key");
         write_secret(&key_file, SECRET);
-        let world = Self { smtp, schema, broker, entrance, vhost, own_password_file, key_file, dir };
+        let world = Self { smtp, schema, broker, entrance, queues, vhost, own_password_file, key_file, dir };
         if let Some(rabbit) = world.rabbit() {
             rabbit.user(&world.vhost, OWN_LOGIN, OWN_PASSWORD, [".*", ".*", ".*"]);
         }
@@ -259,11 +260,15 @@ impl World {
     }
 
     fn launch(&self, broker: SocketAddr, remote: &str, role: &str, node: &str, data_dir: &str) -> Launch {
-        Launch::new(kinetic())
+        let launch = Launch::new(kinetic())
             .args([role])
             .args(self.broker_words_at(broker))
             .args(["--schema", remote, "--fetch-interval", "1", "--node", node])
-            .args(["--data-dir", &text(&self.dir.path().join(data_dir))])
+            .args(["--data-dir", &text(&self.dir.path().join(data_dir))]);
+        match self.queues {
+            Queues::Classic => launch,
+            Queues::Quorum => launch.args(["--quorum"]),
+        }
     }
 
     /// A redirector with short leases, ready to answer.
@@ -306,6 +311,15 @@ impl World {
     pub fn engine(&self) -> Engine {
         let redirector = self.redirector();
         Engine { alert: self.alert(), analyzer: self.analyzer("analyzer"), redirector }
+    }
+
+    /// What `kinetic locate` says to a customer.
+    #[must_use]
+    pub fn locate(&self, customer: &Customer) -> std::process::Output {
+        let broker = format!("amqp://{}@{}/{}", customer.login(), self.amqp(), self.vhost);
+        Launch::new(kinetic())
+            .args(["locate", "--amqp", &broker, "--password-file", &text(&self.key_file)])
+            .output()
     }
 
     /// A customer's agent that listens on a free UDP port.

@@ -5,6 +5,9 @@ use anyhow::Result;
 use crate::shell::{call, cargo, output, say};
 use crate::{stories, tidy};
 
+/// Seeds of the simulator: two minutes of one processor, on as many as there are two at a time.
+const SEEDS: &str = "10000";
+
 /// Runs everything; the first failing step ends it. The seeds of the fuzz targets, and mutations of them, are replayed by
 /// the crates' own tests.
 pub(crate) fn run_all() -> Result<()> {
@@ -13,10 +16,14 @@ pub(crate) fn run_all() -> Result<()> {
     call(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     stories::run(&stories::Options {
         required: vec!["rabbitmq", "collectd", "pika", "git"],
+        long: false,
         args: Vec::new(),
     })?;
     // The embedded broker's conformance checks, put to the broker that they are modelled on.
     call(cargo(&["test", "--workspace", "--test", "conformance", "--", "--ignored"]))?;
+    let mut seeds = cargo(&["test", "--profile", "quick", "-p", "kinetic-sim", "no_seed_breaks_a_rule"]);
+    seeds.env("KINETIC_SIM_SEEDS", SEEDS);
+    call(seeds)?;
     deny()
 }
 

@@ -1,7 +1,8 @@
 //! The analyzer's two costs: taking deliveries into the windows, and closing a window of a cluster.
 //!
 //! `observe` is a delivery of 50 statsd timers of one of 200 hosts, through the machine's door: decode, series lookup,
-//! window, settlement. `close` closes one window of 50 metrics on 200 feeds.
+//! window, settlement; `observe_numbered` is the same with the numbers by which a repeated body is known. `close` closes one
+//! window of 50 metrics on 200 feeds, and takes the snapshot of what it leaves.
 #![allow(clippy::unwrap_used)]
 
 #[path = "../tests/support/mod.rs"]
@@ -14,6 +15,7 @@ use divan::counter::ItemsCount;
 use kinetic_analyzer::machine::{Delivery, Effect, Input, Slot};
 use kinetic_wire::{Envelope, Token, Wall};
 use support::{World, analytic, schema};
+use uuid::Uuid;
 
 const HOSTS: usize = 200;
 const METRICS: usize = 50;
@@ -42,11 +44,16 @@ fn world() -> World {
 }
 
 /// Feeds every host's body once; time stands still.
-fn round(world: &mut World, bodies: &[(String, String)], effects: &mut Vec<Effect>) {
+fn round(world: &mut World, bodies: &[(String, String)], inc: Option<Uuid>, effects: &mut Vec<Effect>) {
     for (host, body) in bodies {
         world.token += 1;
-        let envelope =
-            Envelope { origin: Some(host.as_str().into()), ts: Some(world.now.wall), ..Envelope::default() };
+        let envelope = Envelope {
+            origin: Some(host.as_str().into()),
+            ts: Some(world.now.wall),
+            inc,
+            seq: Some(world.token),
+            ..Envelope::default()
+        };
         let delivery = Delivery {
             slot: Slot(0),
             token: Token(world.token),
@@ -62,11 +69,21 @@ fn round(world: &mut World, bodies: &[(String, String)], effects: &mut Vec<Effec
 
 #[divan::bench]
 fn observe(bencher: Bencher<'_, '_>) {
+    rounds(bencher, None);
+}
+
+#[divan::bench]
+fn observe_numbered(bencher: Bencher<'_, '_>) {
+    rounds(bencher, Some(Uuid::from_u128(7)));
+}
+
+/// A hundred rounds by default. Nobody answers heartbeats here: after twelve seconds of the machine's time there is no lease.
+fn rounds(bencher: Bencher<'_, '_>, inc: Option<Uuid>) {
     let (mut world, bodies, mut effects) = (world(), bodies(), Vec::new());
-    round(&mut world, &bodies, &mut effects);
+    round(&mut world, &bodies, inc, &mut effects);
     bencher.counter(ItemsCount::new(HOSTS * METRICS)).bench_local(|| {
         effects.clear();
-        round(&mut world, &bodies, &mut effects);
+        round(&mut world, &bodies, inc, &mut effects);
         world.now = world.now + Duration::from_millis(100);
     });
 }
@@ -78,16 +95,22 @@ fn close(bencher: Bencher<'_, '_>) {
         .counter(ItemsCount::new(HOSTS * METRICS))
         .with_inputs(|| {
             let mut world = world();
-            round(&mut world, &bodies, &mut Vec::new());
+            round(&mut world, &bodies, None, &mut Vec::new());
             world.now = world.now + Duration::from_secs(1);
             world.analyzer.handle(world.now, Input::Tick, &mut Vec::new());
             world.now.wall = world.now.wall + Duration::from_secs(15);
             world.now.mono = world.now.mono + Duration::from_secs(8);
             assert!(world.now.wall > Wall(0));
+            let mut effects = Vec::new();
+            world.analyzer.handle(world.now, Input::Tick, &mut effects);
+            assert!(
+                effects.iter().any(|effect| matches!(effect, Effect::Probe { .. })),
+                "silence is to be proven"
+            );
             world
         })
         .bench_local_values(|mut world| {
-            world.analyzer.handle(world.now, Input::Tick, &mut Vec::new());
+            world.analyzer.handle(world.now, Input::Probed { slot: Slot(0), ok: true }, &mut Vec::new());
             assert_eq!(world.stats().windows_closed, 1);
             world
         });

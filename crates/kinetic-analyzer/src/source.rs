@@ -20,17 +20,19 @@
 //! Deliveries come to a source only after [`Source::recall`], which the shell brings about when it knows that no former
 //! owner is delivered anything any more.
 
+mod memory;
 mod parts;
+mod silence;
 
 use std::time::Duration;
 
 use kinetic_schema::Schema;
-use kinetic_wire::{
-    AlertId, Epoch, LaneState, Mono, NodeId, Now, RegionName, SNAPSHOT_VERSION, Snapshot, SourceKey, Token,
-    Wall, names,
-};
+use kinetic_wire::{AlertId, Epoch, Mono, NodeId, Now, RegionName, SourceKey, Token, Wall, names};
 
+pub use self::memory::LEAVE_MAX;
 use self::parts::Role;
+use self::silence::Rate;
+pub use self::silence::{PROBE_AGAIN, RATE_OVER};
 use crate::decode;
 use crate::group::{Closed, Groups, Span, Voice};
 use crate::held::{AT_ONCE, Ack, Held};
@@ -42,7 +44,6 @@ use crate::plan::{self, Plan};
 use crate::repeats::Repeats;
 use crate::sample::{Reject, Sample};
 use crate::series::{Id, Series};
-use crate::snapshot::{self, SNAPSHOT_BYTES_MAX};
 use crate::stats::{CustomerStats, SourceStats, Stats};
 use crate::tap;
 use crate::verdict::QUIET_WINDOWS_MIN;
@@ -56,26 +57,11 @@ pub const SETTLE_IN: Duration = Duration::from_millis(250);
 pub const ACK_BATCH: usize = 256;
 /// or after this long.
 pub const ACK_DELAY: Duration = Duration::from_millis(100);
-/// After a probe that did not come back, the next one no sooner than this.
-pub const PROBE_AGAIN: Duration = Duration::from_secs(1);
-/// Time over which the rate of samples is smoothed.
-pub const RATE_OVER: Duration = Duration::from_secs(60);
-/// It is not taken over less than this.
-const RATE_EVERY: Duration = Duration::from_secs(1);
 /// A series not seen for this long (or two of the longest windows) is forgotten.
 pub const SERIES_IDLE: Duration = Duration::from_secs(600);
-/// A source that is to be let go is kept for at most this long, until its last alert events and its last snapshot are
-/// confirmed; nothing that is delivered to it is looked at any more.
-pub const LEAVE_MAX: Duration = Duration::from_secs(3);
 
 /// Windows in a row without any sample that can still change something: hysteresis looks at 64 at most.
 const EMPTY_WINDOWS_MAX: u32 = 64 + QUIET_WINDOWS_MIN;
-
-/// How long a source must be silent before the wall clock stands in for its event time.
-fn idle_after(lateness: i64, length: i64) -> Duration {
-    let nanos = lateness.saturating_add((length / 4).max(1_000_000_000));
-    Duration::from_nanos(nanos.unsigned_abs())
-}
 
 /// What all sources share, lent for one input.
 #[derive(Debug)]
@@ -401,11 +387,6 @@ impl Source {
         Wall(self.lanes.iter().filter(|lane| lane.is_used).map(of).min().unwrap_or(i64::MAX))
     }
 
-    fn is_idle(&self, now: Now, length: i64) -> bool {
-        let silent = self.last_fed.map(|last| now.mono.since(last));
-        silent.is_some_and(|silent| silent >= idle_after(self.plan.lateness, length))
-    }
-
     /// Closes the windows of one lane that end by a moment.
     fn close_through(&mut self, index: usize, moment: i64, shared: &mut Shared<'_>) {
         let lane = &self.lanes[index];
@@ -465,202 +446,6 @@ impl Source {
         self.groups.close(&self.plan, lane, closed, voice, shared.stats, &mut say);
         shared.stats.alerts_published += published;
         shared.stats.alerts_dropped += dropped;
-    }
-
-    /// Takes a snapshot if one is due and none is under way, and publishes the one that may be.
-    fn keep(&mut self, shared: &mut Shared<'_>) {
-        if self.keeper.wants() {
-            let lanes = self.lanes.iter().filter(|lane| lane.is_used);
-            let lanes: Vec<(i64, i64)> = lanes.map(|lane| (lane.length, lane.closed)).collect();
-            let snapshot = Snapshot {
-                v: SNAPSHOT_VERSION,
-                source: self.key.clone(),
-                epoch: self.epoch,
-                seq: self.keeper.next_seq(),
-                node: shared.node.clone(),
-                schema: Some(shared.revision.to_owned()).filter(|revision| !revision.is_empty()),
-                lanes: lanes.iter().map(|&(length, closed)| lane_state(length, closed)).collect(),
-                watches: self.groups.remember(&self.plan),
-            };
-            let (body, left_out) = snapshot::body(snapshot, SNAPSHOT_BYTES_MAX);
-            if left_out > 0 {
-                tracing::warn!(source = %self.key, left_out, "the snapshot is too large, feeds are left out of it");
-                shared.stats.snapshot_feeds_left_out += left_out as u64;
-            }
-            shared.stats.snapshots += 1;
-            shared.stats.snapshot_bytes += body.len() as u64;
-            self.keeper.take(body, lanes);
-        }
-        if let Some((seq, body)) = self.keeper.release() {
-            let (source, region) = (self.key.clone(), self.region.clone());
-            shared.effects.push(Effect::Keep {
-                slot: self.slot,
-                seq,
-                source,
-                region,
-                epoch: self.epoch,
-                body,
-            });
-        }
-    }
-
-    /// The broker has a snapshot: what it covers may be acknowledged.
-    pub(crate) fn kept(&mut self, seq: u64, shared: &mut Shared<'_>) {
-        let Some(lanes) = self.keeper.kept(seq) else { return };
-        for &(length, closed) in lanes {
-            if let Some(lane) = self.lanes.iter_mut().find(|lane| lane.length == length) {
-                lane.kept = lane.kept.max(closed);
-            }
-        }
-        self.move_on(shared);
-        self.keep(shared);
-    }
-
-    /// Works out anew through which time deliveries may be acknowledged, and acknowledges them if it has moved.
-    fn move_on(&mut self, shared: &mut Shared<'_>) {
-        self.closed = self.lowest(|lane| lane.closed);
-        let through = self.lowest(|lane| lane.kept);
-        // It falls back when a new revision watches what nobody watched before.
-        let has_risen = through > std::mem::replace(&mut self.through, through);
-        if has_risen {
-            self.settle(shared.effects);
-        }
-    }
-
-    /// The subscription is the active one, and these have been kept of the source. Goes on where the newest says that its
-    /// owner was. Returns the epoch of a later owner than this, if there has been one: then the source is not ours.
-    pub(crate) fn recall(&mut self, now: Now, bodies: &[&[u8]], shared: &mut Shared<'_>) -> Option<Epoch> {
-        let newest = snapshot::newest(bodies, &self.key, &mut shared.stats.snapshots_ignored);
-        let before = std::mem::replace(&mut self.recall, Recall::Done);
-        if let Some(snapshot) = &newest {
-            if snapshot.epoch > self.epoch {
-                return Some(snapshot.epoch);
-            }
-            self.keeper.continue_after(snapshot.seq);
-            // After a lost subscription, what this node itself remembers is as new or newer.
-            if before == Recall::Never {
-                self.restore(snapshot, shared);
-            }
-        }
-        self.settled_in = Some(now.mono + SETTLE_IN);
-        self.lanes.iter_mut().for_each(|lane| lane.be_deaf(now.wall.0));
-        self.role.begin(now.wall.0);
-        if self.role.is_part() || self.lanes.iter().any(|lane| lane.live > 0) {
-            // From here on silence is silence: a source that never speaks again must be noticed too.
-            self.last_fed = Some(now.mono);
-        }
-        self.last_came = Some(now.mono);
-        self.rate.since.get_or_insert(now.mono);
-        None
-    }
-
-    /// Whether silence is to be proven: by the wall clock a window should be closed, and nothing has come for a while.
-    pub(crate) fn wants_probe(&self, now: Now) -> bool {
-        self.probing.is_none()
-            && now.mono >= self.probe_again
-            && self.silent_end(now).is_some_and(|(at, end)| now.mono >= at && self.heard < end)
-    }
-
-    /// When the next window that matters is to be closed by the wall clock, and up to when all must have been heard then.
-    fn silent_end(&self, now: Now) -> Option<(Mono, i64)> {
-        // What the parts of a source have not said is not there to be heard.
-        let is_closed_by_time = self.leaves_by.is_none() && self.role.next_overdue().is_none();
-        let last = self.last_fed.filter(|_| is_closed_by_time)?;
-        let ends = self.mattering().filter_map(|lane| {
-            let end = self.next_end(lane)?.saturating_add(self.plan.lateness);
-            let wait = Duration::from_nanos(u64::try_from(end.saturating_sub(now.wall.0)).unwrap_or(0));
-            let at = (now.mono + wait).max(last + idle_after(self.plan.lateness, lane.length));
-            Some((at.max(self.settled_in?), end))
-        });
-        ends.filter(|(_, end)| self.latest < *end).min()
-    }
-
-    /// A probe is on its way.
-    pub(crate) fn probing(&mut self, now: Now) {
-        self.probing = Some(now);
-    }
-
-    /// What came of a probe. Returns whether the broker delivers this source to this node: if anything has come since,
-    /// it does.
-    pub(crate) fn probed(&mut self, now: Now, ok: bool, shared: &mut Shared<'_>) -> bool {
-        let Some(sent) = self.probing.take() else { return true };
-        if ok {
-            (self.heard, self.last_came) = (self.heard.max(sent.wall.0), Some(now.mono));
-            self.advance(now, shared);
-            return true;
-        }
-        self.probe_again = now.mono + PROBE_AGAIN;
-        self.last_came.is_some_and(|came| came >= sent.mono)
-    }
-
-    /// When it must be known anew that the broker delivers to this node, if something is to be known every so often.
-    pub(crate) fn unproven_at(&self, interval: Duration) -> Option<Mono> {
-        if self.probing.is_some() || self.leaves_by.is_some() {
-            return None;
-        }
-        Some((self.last_came? + interval).max(self.probe_again))
-    }
-
-    pub(crate) fn is_unproven(&self, now: Mono, interval: Duration) -> bool {
-        self.unproven_at(interval).is_some_and(|at| now >= at)
-    }
-
-    /// Takes the rate of samples anew.
-    pub(crate) fn measure(&mut self, now: Mono) {
-        self.rate.measure(now);
-    }
-
-    /// Samples per second, smoothed over about a minute; 0 as long as it is not known.
-    pub(crate) fn rate(&self) -> u64 {
-        self.rate.value.round() as u64
-    }
-
-    fn restore(&mut self, snapshot: &Snapshot, shared: &mut Shared<'_>) {
-        tracing::info!(source = %self.key, epoch = %snapshot.epoch, seq = snapshot.seq, "snapshot taken over");
-        shared.stats.snapshots_recalled += 1;
-        let floor = snapshot.lanes.iter().map(|lane| lane.closed_ns.unwrap_or(NEVER)).min();
-        for lane in &mut self.lanes {
-            match snapshot.lanes.iter().find(|known| known.length_ns == lane.length) {
-                Some(known) => {
-                    lane.closed = known.closed_ns.unwrap_or(NEVER);
-                    lane.kept = lane.closed;
-                }
-                None => lane.closed = floor.filter(|at| *at != NEVER).map_or(NEVER, |at| lane.next_start(at)),
-            }
-        }
-        let voice =
-            Voice { node: shared.node, revision: shared.revision, source: &self.key, epoch: self.epoch };
-        let (keeper, effects) = (&mut self.keeper, &mut *shared.effects);
-        let mut published = 0;
-        self.role.resume(&self.lanes, snapshot);
-        self.groups.recall(&self.plan, &mut self.lanes, snapshot, voice, &mut |event| {
-            if let Some(effect) = keeper.publish(event) {
-                effects.push(effect);
-                published += 1;
-            }
-        });
-        shared.stats.alerts_published += published;
-        let is_same = self.lanes.iter().all(|lane| lane.closed == lane.kept);
-        if published > 0 || !is_same {
-            self.keeper.due();
-        }
-        self.move_on(shared);
-        self.keep(shared);
-    }
-
-    /// Looks at nothing more that is delivered: what is closed is to be confirmed, and then the source let go.
-    pub(crate) fn leave(&mut self, by: Mono) {
-        self.leaves_by.get_or_insert(by);
-    }
-
-    /// Whether it is to be let go, and may be.
-    pub(crate) fn has_left(&self, now: Mono) -> bool {
-        self.leaves_by.is_some_and(|by| now >= by || self.keeper.is_at_rest())
-    }
-
-    /// Whether it is to be let go.
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.leaves_by.is_some()
     }
 
     fn send_acks(&mut self, effects: &mut Vec<Effect>) {
@@ -787,69 +572,8 @@ impl Source {
         }
     }
 
-    /// When the source wants a tick at the latest.
-    pub(crate) fn wakeup(&self, now: Now) -> Option<Mono> {
-        let ack = (self.due > 0).then(|| self.due_since + ACK_DELAY);
-        let close = self.next_close(now).map(|at| at.max(self.settled_in.unwrap_or(at)));
-        let close = close.filter(|_| self.leaves_by.is_none());
-        let silence = self.silent_end(now).filter(|_| self.probing.is_none());
-        let silence = silence.map(|(at, end)| if self.heard < end { at.max(self.probe_again) } else { at });
-        [ack, close, silence, self.sweep_at, self.leaves_by].into_iter().flatten().min()
-    }
-
-    /// The lanes in which the end of a window can change something.
-    fn mattering(&self) -> impl Iterator<Item = &Lane> {
-        // A part says of every window that it is closed.
-        let is_waited_for = self.held.len() > self.due || self.role.is_part();
-        self.lanes
-            .iter()
-            .filter(move |lane| lane.is_used && (is_waited_for || lane.live > 0 || lane.open_len() > 0))
-    }
-
     /// End of the window of a lane that closes next, also before anything has ever come to a part.
     fn next_end(&self, lane: &Lane) -> Option<i64> {
         lane.next_end().or_else(|| self.role.since().map(|since| lane.end_of(since)))
     }
-
-    /// When the next window will close for which all that came is enough, and only the wall clock lags behind.
-    fn next_close(&self, now: Now) -> Option<Mono> {
-        if let Some(overdue) = self.role.next_overdue() {
-            return overdue;
-        }
-        let ends = self.mattering().filter_map(|lane| {
-            let end = self.next_end(lane)?.saturating_add(self.plan.lateness);
-            let wait = Duration::from_nanos(u64::try_from(end.saturating_sub(now.wall.0)).unwrap_or(0));
-            (self.latest >= end).then(|| now.mono + wait)
-        });
-        ends.min()
-    }
-}
-
-/// Samples per second, as an exponentially weighted mean: weight e⁻¹ after [`RATE_OVER`]. In the first minute it is the plain
-/// mean so far.
-#[derive(Debug, Default)]
-struct Rate {
-    /// Samples since the last measure.
-    samples: u64,
-    since: Option<Mono>,
-    measured: Option<Mono>,
-    value: f64,
-}
-
-impl Rate {
-    fn measure(&mut self, now: Mono) {
-        let Some(since) = self.since else { return };
-        let seconds = now.since(self.measured.unwrap_or(since)).as_secs_f64();
-        if seconds < RATE_EVERY.as_secs_f64() {
-            return;
-        }
-        let age = now.since(since).as_secs_f64();
-        let weight = (1.0 - (-seconds / RATE_OVER.as_secs_f64()).exp()).max(seconds / age);
-        self.value += weight * (self.samples as f64 / seconds - self.value);
-        (self.samples, self.measured) = (0, Some(now));
-    }
-}
-
-fn lane_state(length: i64, closed: i64) -> LaneState {
-    LaneState { length_ns: length, closed_ns: Some(closed).filter(|closed| *closed != NEVER) }
 }

@@ -424,6 +424,30 @@ fn a_suspended_process_lets_go_before_it_sends_anything() {
     assert_eq!(world.stats().fenced, 1);
 }
 
+/// Away for less than the share of its lease that fences, but past the moment at which it ends: windows that could be
+/// closed on waking up are left to whoever is next.
+#[test]
+fn a_process_that_wakes_up_past_its_fence_sends_nothing_first() {
+    let mut world = World::new(schema(&[analytic("slow-host", "checkout.*", 3.0, 10, 1, 1)]));
+    world.tick();
+    let asked = |world: &World| {
+        world.effects.iter().filter(|effect| matches!(effect, Effect::Request { .. })).count()
+    };
+    run(&mut world, 45, 20.0);
+    // Every five seconds at most there is a heartbeat, which is answered at once; the fence is twelve seconds after it.
+    let before = asked(&world);
+    while asked(&world) == before {
+        run(&mut world, 1, 20.0);
+    }
+    run(&mut world, 3, 90.0);
+    world.now = world.now + Duration::from_secs(10);
+    let said = world.effects.len();
+    world.deliver("web-1", "checkout.latency:20|ms\n");
+    world.tick();
+    assert_eq!(events(&world.effects[said..]), []);
+    assert_eq!(world.stats().fenced, 1);
+}
+
 #[test]
 fn with_every_redirector_down_the_data_plane_goes_on() {
     let mut world = World::new(watched());

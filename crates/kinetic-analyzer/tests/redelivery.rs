@@ -469,7 +469,7 @@ fn a_crash_at_any_moment_changes_no_verdict() {
 #[test]
 fn whoever_dies_when_the_alert_events_are_the_same() {
     let (mut crashes, mut events, mut recalled) = (0, 0, 0);
-    for seed in 0..150 {
+    for seed in 0..100 {
         let messages = messages(&mut Dice(seed));
         let mut undisturbed = Run::new(&messages, watched_for_long(), seed);
         undisturbed.run(&[]);
@@ -487,7 +487,7 @@ fn whoever_dies_when_the_alert_events_are_the_same() {
         let (more, less) = (ours.difference(&theirs).next(), theirs.difference(&ours).next());
         assert_eq!((more, less), (None, None), "seed {seed}, fuses {fuses:?}: too many, too few");
     }
-    assert!(crashes > 250 && events > 2000 && recalled > 100, "{crashes} {events} {recalled}");
+    assert!(crashes > 170 && events > 1400 && recalled > 60, "{crashes} {events} {recalled}");
 }
 
 #[test]

@@ -165,7 +165,7 @@ pub(crate) fn demand(leases: &Leases, placing: &Placing, serves: &Serves) -> Dem
         capacity: lease.capacity,
         load: lease.load,
         owned: placing.owned_by(node),
-        draining: lease.draining,
+        draining: lease.draining || placing.is_relieved(node),
     };
     Demand {
         analyzers: leases.iter().map(member).collect(),

@@ -42,13 +42,15 @@ pub(crate) struct Epochs {
     confirmed: u64,
     /// Up to here was asked to be made safe.
     asked: u64,
+    /// So many more than a block will be taken soon.
+    expected: u64,
 }
 
 impl Epochs {
     /// A standby that knows what its own disk says.
     pub(crate) fn new(stored: &Stored) -> Self {
         let next = stored.epoch_max.0.saturating_add(1);
-        Self { office: Office::Standby, term: stored.term, next, confirmed: 0, asked: 0 }
+        Self { office: Office::Standby, term: stored.term, next, confirmed: 0, asked: 0, expected: 0 }
     }
 
     pub(crate) fn term(&self) -> Term {
@@ -98,12 +100,18 @@ impl Epochs {
         true
     }
 
+    /// So many will be taken soon: the next block has room for them, so that placing many sources stores once and not over
+    /// and over.
+    pub(crate) fn expect(&mut self, count: usize) {
+        self.expected = count as u64;
+    }
+
     /// What must be stored now, if anything: asked for early, so that answers seldom wait.
     pub(crate) fn wanted(&mut self) -> Option<Stored> {
         if self.office == Office::Standby || (self.asked > 0 && self.asked >= self.next + BLOCK / 4) {
             return None;
         }
-        self.asked = self.next + BLOCK;
+        self.asked = self.next + BLOCK + std::mem::take(&mut self.expected);
         Some(Stored { term: self.term, epoch_max: Epoch(self.asked) })
     }
 
@@ -165,6 +173,23 @@ mod tests {
         assert!(!epochs.stored(&token(5, 3753)), "elected before");
         epochs.depose();
         assert!(!epochs.may_say(Epoch(7)) && !epochs.stored(&token(5, 3753)));
+    }
+
+    #[test]
+    fn what_is_expected_is_stored_once() {
+        let mut epochs = Epochs::new(&Stored::default());
+        epochs.elect(&Stored::default());
+        assert_eq!(epochs.wanted(), Some(token(1, 1 + BLOCK)));
+        epochs.expect(50_000);
+        assert_eq!(epochs.wanted(), None, "not before the block runs out");
+        for _ in 0..50_000 {
+            epochs.take();
+            if let Some(block) = epochs.wanted() {
+                assert_eq!(block.epoch_max, Epoch(752 + BLOCK + 50_000));
+            }
+        }
+        epochs.expect(0);
+        assert!(epochs.wanted().is_none());
     }
 
     #[test]

@@ -186,10 +186,12 @@ impl Scaling {
         });
         for member in demand.analyzers.iter().filter(|member| ours(&member.node)) {
             if !self.nodes.contains_key(&member.node) && !self.gone.contains_key(&member.node) {
-                let mut node = Node::new(Phase::Serving, now, "adopted");
+                // One that is on its way out was being retired: that is brought to its end.
+                let phase = if member.draining { Phase::Draining } else { Phase::Serving };
+                let mut node = Node::new(phase, now, "adopted");
                 node.inc = Some(member.inc);
                 self.nodes.insert(member.node.clone(), node);
-                self.wanted += 1;
+                self.wanted += usize::from(!member.draining);
             }
         }
         for (name, instance) in demand.listing.iter().flat_map(|listing| &listing.instances) {

@@ -10,6 +10,9 @@ use std::rc::Rc;
 use crate::message::{ConnId, Down, Message, Time, Up};
 use crate::rng::Rng;
 
+/// Requests kept for replaying them.
+const REQUESTS_KEPT: usize = 64;
+
 /// How an exchange routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Routing {
@@ -99,6 +102,8 @@ pub struct Broker {
     exchanges: BTreeMap<String, (Routing, Vec<(String, String)>)>,
     queues: BTreeMap<String, Queue>,
     channels: BTreeMap<ConnId, Channel>,
+    /// The last requests, for replaying them.
+    pub requests: VecDeque<Rc<Message>>,
     /// Frames to be sent.
     pub out: Vec<(ConnId, Down)>,
     /// Samples that have come into a queue.
@@ -118,6 +123,7 @@ impl Broker {
             exchanges: BTreeMap::new(),
             queues: BTreeMap::new(),
             channels: BTreeMap::new(),
+            requests: VecDeque::new(),
             out: Vec::new(),
             entered: Vec::new(),
             gone: Vec::new(),
@@ -305,6 +311,12 @@ impl Broker {
         mandatory: bool,
         message: &Rc<Message>,
     ) {
+        if message.reply_to.is_some() {
+            self.requests.push_back(Rc::clone(message));
+            if self.requests.len() > REQUESTS_KEPT {
+                self.requests.pop_front();
+            }
+        }
         let targets = self.route(&message.exchange, &message.key);
         if let (true, true, Some(number)) = (targets.is_empty(), mandatory, confirm) {
             self.out.push((conn, Down::Returned(number)));

@@ -28,8 +28,6 @@ pub enum Bug {
     TokenForgotten,
     /// A redirector that leads does not listen first.
     ListenSkipped,
-    /// An analyzer's shell says that its witness stands though its connection was lost.
-    WitnessFalse,
     /// The redirector's clock runs at five times the speed.
     HastyRedirector,
     /// The redirector gives every ownership the same epoch.
@@ -44,7 +42,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 17] = [
         Self::AckOnReceipt,
         Self::ConfirmedUnsent,
         Self::LossUntold,
@@ -57,7 +55,6 @@ impl Bug {
         Self::StoreForgotten,
         Self::TokenForgotten,
         Self::ListenSkipped,
-        Self::WitnessFalse,
         Self::HastyRedirector,
         Self::EpochRepeated,
         Self::SeveralActive,

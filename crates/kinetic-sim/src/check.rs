@@ -67,6 +67,8 @@ pub struct Excuses {
     /// Wall clocks were wrong, or a subscription stood half open: its deliveries came after the wall clock had stood in for a
     /// source that seemed silent.
     pub late: bool,
+    /// Bodies are not numbered: what is sent twice may be counted twice.
+    pub repeats: bool,
 }
 
 /// Compares what was published with what was counted.
@@ -92,7 +94,7 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
             let verdict = verdicts.remove(&(source.clone(), window, origin.clone())).unwrap_or_default();
             let place = format!("{source} {origin} window {window}");
             let is_due = sure >= 2 && samples.iter().any(must_count);
-            found.extend(feed(&place, &samples, &verdict, is_due));
+            found.extend(feed(&place, &samples, &verdict, is_due, excuses));
         }
     }
     for ((source, window, origin), _) in verdicts {
@@ -110,9 +112,6 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
         ledger.violated(at, invariant, detail);
     }
 }
-
-/// Whether analyzers recognise a body that its publisher repeats by `kin-inc` and `kin-seq` (ADR 0007).
-const REPEATS_ARE_RECOGNISED: bool = true;
 
 /// Whether "2 of 3" has begun and ceased to fire in the windows in which it had to. Where a window of a source has lost
 /// samples, that and all later ones of the source are left out.
@@ -167,7 +166,13 @@ fn must_count(sample: &Sample) -> bool {
 }
 
 /// One feed's window: what its verdict counted against what was published.
-fn feed(place: &str, samples: &[Sample], verdicts: &[f64], is_due: bool) -> Vec<(Invariant, String)> {
+fn feed(
+    place: &str,
+    samples: &[Sample],
+    verdicts: &[f64],
+    is_due: bool,
+    excuses: Excuses,
+) -> Vec<(Invariant, String)> {
     let wrong = |text: String| vec![(Invariant::CountsOnce, format!("{place}: {text}"))];
     let value = match verdicts {
         [] if is_due => return wrong("no verdict was accepted".to_owned()),
@@ -186,7 +191,7 @@ fn feed(place: &str, samples: &[Sample], verdicts: &[f64], is_due: bool) -> Vec<
         let least = u32::from(must_count(sample));
         if times < least || times > sample.sent {
             found.extend(wrong(format!("sample {} was counted {times} times: {sample:?}", sample.digit)));
-        } else if times > 1 && REPEATS_ARE_RECOGNISED {
+        } else if times > 1 && !excuses.repeats {
             let text = format!(
                 "{place}: sample {} was sent {} times and counted {times} times",
                 sample.digit, sample.sent

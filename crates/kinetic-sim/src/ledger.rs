@@ -85,9 +85,10 @@ impl Standing {
         self.granted.is_some_and(|(since, ttl_ms)| now.since(since).as_millis() * 5 >= u128::from(ttl_ms) * 4)
     }
 
-    /// Nobody answers, and nobody has said that the lease is unknown.
-    fn is_degraded(&self) -> bool {
-        self.failed && !self.denied
+    /// Nobody answers; or somebody has said that the lease is unknown, and the registration that follows at once is not
+    /// answered yet. Past the fence a node may go on with what it has in these two cases only.
+    fn may_go_on(&self) -> bool {
+        self.failed != self.denied
     }
 }
 
@@ -229,13 +230,18 @@ impl Ledger {
         event: &AlertEvent,
     ) {
         self.published.entry((event.id, event.epoch)).or_default().insert(who);
-        if standing.is_past_fence(mono) && !standing.is_degraded() {
+        if standing.is_past_fence(mono) && !standing.may_go_on() {
             let detail = format!(
                 "{} publishes for {}/{} though four fifths of its lease have passed ({standing:?})",
                 event.node, event.customer, event.source
             );
             self.violated(at, Invariant::LeaseFence, detail);
         }
+    }
+
+    /// Somebody who owns nothing sends an event.
+    pub(crate) fn impostor(&mut self, event: &AlertEvent) {
+        self.published.entry((event.id, event.epoch)).or_default().insert((ProcId(usize::MAX), Life(0)));
     }
 
     /// A redirector answers a request of an analyzer's process.

@@ -1,10 +1,11 @@
 //! Connections: frames in order within each, delays between them, and every way in which a connection can end.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 use crate::agenda::{Agenda, End, Event, Life, LinkId, ProcId};
 use crate::broker::Broker;
-use crate::message::{ConnId, Down, MS, SECOND, Time, Up};
+use crate::message::{ConnId, Down, MS, Message, SECOND, Time, Up};
 use crate::rng::Rng;
 use crate::shell::Tell;
 
@@ -260,6 +261,24 @@ impl Net {
         }
         if self.conns.get(&id).is_some_and(|conn| !conn.client_open && !conn.broker_open) {
             self.conns.remove(&id);
+        }
+    }
+
+    /// A message from a connection that has ended since.
+    pub(crate) fn inject(&mut self, message: Message) {
+        self.last_conn += 1;
+        let conn = ConnId(self.last_conn);
+        self.broker.open(conn);
+        let frame = Up::Publish { confirm: None, mandatory: false, message: Rc::new(message) };
+        self.broker.frame(self.now, conn, frame);
+        self.broker.close(self.now, conn, false);
+        self.flush();
+    }
+
+    /// The last requests once more, the last first.
+    pub(crate) fn replay(&mut self) {
+        for message in self.broker.requests.clone().into_iter().rev() {
+            self.inject(Message { expires: None, ..(*message).clone() });
         }
     }
 

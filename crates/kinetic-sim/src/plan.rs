@@ -100,8 +100,12 @@ pub struct Size {
     pub sources: usize,
     /// Windows in which samples are published.
     pub windows: u64,
+    /// The second revision switches the last customer off; it is otherwise like the first.
+    pub disables: bool,
     /// Queues of sources as quorum queues.
     pub quorum: bool,
+    /// Bodies carry their publisher's incarnation and number, so that repeats can be recognised.
+    pub numbered: bool,
     /// Bodies outlive a restart of the broker.
     pub persistent: bool,
 }
@@ -114,7 +118,9 @@ impl Default for Size {
             customers: 1,
             sources: 2,
             windows: WINDOWS,
+            disables: false,
             quorum: false,
+            numbered: true,
             persistent: true,
         }
     }
@@ -123,7 +129,10 @@ impl Default for Size {
 /// A world with its processes planned to start, and its samples planned to be published.
 #[must_use]
 pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
-    let revisions = vec![installation::revision("r1", size.customers, size.sources, false)];
+    let revisions = vec![
+        installation::revision("r1", size.customers, size.sources, false),
+        installation::revision("r2", size.customers, size.sources, size.disables),
+    ];
     let sources = installation::sources(&revisions[0].schema);
     let mut world = World::new(seed, revisions, size.quorum, bugs);
     let mut rng = Rng::new(seed, 4);
@@ -143,7 +152,7 @@ pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
                 key: format!("{}.{origin}", source.source),
                 origin,
                 persistent: size.persistent,
-                inc: u128::from(rng.next()),
+                inc: size.numbered.then_some(u128::from(rng.bits())),
                 goes_out: feed + 1 == FACTORS.len(),
                 bodies,
             };
@@ -204,7 +213,9 @@ pub fn run(seed: u64, bugs: &[Bug], with_timeline: bool) -> Outcome {
         customers: 1 + rng.index(2),
         sources: 1 + rng.index(2),
         windows: WINDOWS,
+        disables: false,
         quorum: rng.permille(500),
+        numbered: rng.permille(700),
         persistent: rng.permille(700),
     };
     let (mut world, cast) = populate(seed, size, bugs);
@@ -221,7 +232,10 @@ pub fn run(seed: u64, bugs: &[Bug], with_timeline: bool) -> Outcome {
     world.plan(OWNED_BY, Step::Quiet);
     world.run(END);
     world.finish(
-        Excuses { late: faults.contains(&Fault::Wall) || faults.contains(&Fault::Cut) },
+        Excuses {
+            late: faults.contains(&Fault::Wall) || faults.contains(&Fault::Cut),
+            repeats: !size.numbered,
+        },
         size.windows,
     );
     let samples = &world.ledger.samples;

@@ -12,7 +12,7 @@ impl Rng {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
@@ -20,7 +20,7 @@ impl Rng {
     /// A number in `low..=high`.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
         let width = u128::from(high.saturating_sub(low)) + 1;
-        low + u64::try_from((u128::from(self.next()) * width) >> 64).unwrap_or(0)
+        low + u64::try_from((u128::from(self.bits()) * width) >> 64).unwrap_or(0)
     }
 
     /// An index below `len`, which must not be 0.

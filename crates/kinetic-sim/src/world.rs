@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use kinetic_analyzer::machine::AnalyzerConfig;
-use kinetic_wire::{Incarnation, Mono, Now, Serves, Wall, names};
+use kinetic_wire::{AlertId, Epoch, Incarnation, Mono, Now, Serves, SourceKey, Wall, encode, names};
 use uuid::Uuid;
 
 use crate::agenda::{End, Event, Life, ProcId};
@@ -13,7 +13,7 @@ use crate::bug::Bug;
 use crate::check::{self, Excuses, Invariant};
 use crate::installation::{self, Revision};
 use crate::ledger::Ledger;
-use crate::message::{Down, SECOND, Time};
+use crate::message::{Down, Message, SECOND, Time};
 use crate::net::Net;
 use crate::rng::Rng;
 use crate::shell::publisher::Orders;
@@ -70,6 +70,13 @@ pub enum Step {
     Drag(Time),
     /// A process's wall clock jumps, nanoseconds.
     WallStep(ProcId, i64),
+    /// A process's disk is empty from now on.
+    Wipe(ProcId),
+    /// All that analyzers have asked of the leader lately is asked once more, the last first.
+    Replay,
+    /// A process that nobody knows sends the last accepted alert event of a source once more, under the epoch before, as
+    /// of another window.
+    Impostor,
     /// A process follows to another schema revision, by number.
     Schema(ProcId, usize),
     /// From here on nothing may move.
@@ -323,6 +330,9 @@ impl World {
             Step::Block(blocked) => self.net.block(blocked),
             Step::Drag(drag) => self.net.drag = drag,
             Step::WallStep(proc, nanos) => self.procs[proc.0].wall_offset += nanos,
+            Step::Wipe(proc) => self.procs[proc.0].disk = Disk::default(),
+            Step::Replay => self.net.replay(),
+            Step::Impostor => self.impostor(),
             Step::Schema(proc, number) => {
                 self.procs[proc.0].revision = number;
                 let revision = Rc::clone(&self.revisions[number]);
@@ -340,7 +350,7 @@ impl World {
         self.lives += 1;
         let life = Life(self.lives);
         let mono_offset = self.rng.between(SECOND, 1_000_000 * SECOND);
-        let seed = self.rng.next();
+        let seed = self.rng.bits();
         let proc = &mut self.procs[id.0];
         (proc.life, proc.started, proc.mono_offset) = (life, self.net.now, mono_offset);
         (proc.stands_still, proc.wake_at) = (false, None);
@@ -417,6 +427,43 @@ impl World {
                 }
             }
         }
+    }
+
+    fn impostor(&mut self) {
+        let Some(last) = self.ledger.accepted.last() else { return };
+        let mut event = last.event.clone();
+        event.epoch = Epoch(event.epoch.0.saturating_sub(1));
+        event.id = AlertId(Uuid::from_u128(u128::from(self.rng.bits())));
+        event.window_start_ms -= 60_000_000;
+        event.window_end_ms -= 60_000_000;
+        event.numbers = None;
+        self.ledger.impostor(&event);
+        let mut message = Message::new(names::ALERTS, names::ALERTS, encode(&event));
+        message.envelope.persistent = true;
+        self.net.inject(message);
+    }
+
+    /// Analyzers that hold a source and are not letting it go.
+    #[must_use]
+    pub fn holders(&self, source: &SourceKey) -> Vec<ProcId> {
+        self.ledger.holders(source)
+    }
+
+    /// One more analyzer, which is not started yet.
+    pub fn add_analyzer(&mut self, name: &str, node: &str) -> ProcId {
+        self.add(name, Role::Analyzer { node: node.to_owned() })
+    }
+
+    /// Mails that the relays have taken.
+    #[must_use]
+    pub fn mails(&self) -> usize {
+        self.procs.iter().map(|proc| proc.disk.inbox.len()).sum()
+    }
+
+    /// Whether a redirector leads.
+    #[must_use]
+    pub fn leads(&self, redirector: ProcId) -> bool {
+        matches!(&self.procs[redirector.0].shell, Some(Shell::Redirector(shell)) if shell.leads())
     }
 
     fn must_be_owned(&mut self) {
@@ -497,7 +544,7 @@ fn declare(broker: &mut Broker, revision: &Revision, quorum: bool) {
         let ingress = names::ingress_exchange(&customer.name);
         broker.exchange(&ingress, Routing::Topic);
         for source in customer.sources.values() {
-            let key = kinetic_wire::SourceKey::new(customer.name.as_str(), source.name.as_str());
+            let key = SourceKey::new(customer.name.as_str(), source.name.as_str());
             let queue = names::source_queue(&key);
             broker.queue(&queue, QueueOptions { quorum, max_length: Some(100_000), ..durable.clone() });
             let snapshots =

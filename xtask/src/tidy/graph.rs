@@ -4,13 +4,24 @@
 use super::metadata::{Kind, Metadata, Package};
 
 /// Our crates, with those of ours that each may use outside of its tests.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("kinetic-wire", &[]),
     ("kinetic-schema", &["kinetic-wire"]),
     ("kinetic-redirector", &["kinetic-wire"]),
     ("kinetic-analyzer", &["kinetic-wire", "kinetic-schema"]),
     ("kinetic-alert", &["kinetic-wire", "kinetic-schema"]),
     ("kinetic-agent", &["kinetic-wire"]),
+    (
+        "kinetic-sim",
+        &[
+            "kinetic-wire",
+            "kinetic-schema",
+            "kinetic-redirector",
+            "kinetic-analyzer",
+            "kinetic-alert",
+            "kinetic-agent",
+        ],
+    ),
     ("kinetic-amqp", &["kinetic-wire"]),
     ("kinetic-broker", &[]),
     ("kinetic-replica", &[]),
@@ -21,13 +32,14 @@ const EDGES: [(&str, &[&str]); 10] = [
 const DEV_EDGES: [(&str, &[&str]); 1] = [("kinetic-amqp", &["kinetic-broker"])];
 
 /// Crates without I/O, clocks or randomness.
-const PURE: [&str; 6] = [
+const PURE: [&str; 7] = [
     "kinetic-wire",
     "kinetic-schema",
     "kinetic-redirector",
     "kinetic-analyzer",
     "kinetic-alert",
     "kinetic-agent",
+    "kinetic-sim",
 ];
 
 /// What pure crates may use: data structures, formats and arithmetic, nothing that opens, waits, reads a clock or rolls

@@ -37,7 +37,7 @@ impl Placing {
         let mut wake = self.depart_due(now, &mut fleet, leases, epochs);
         if !self.listening() {
             self.place(now, &mut fleet, epochs);
-            let next = if self.waiting.is_empty() {
+            let next = if self.waiting.is_empty() && !self.retry {
                 self.look_at = None;
                 self.balance(now, &mut fleet, leases, epochs)
             } else {
@@ -108,8 +108,9 @@ impl Placing {
     /// Gives unowned units an owner where there is one, the heaviest first.
     fn place(&mut self, now: Now, fleet: &mut Fleet<'_>, epochs: &mut Epochs) {
         let released = std::mem::take(&mut self.table.released);
-        let again = self.retry_at.take_if(|at| *at <= now.mono).is_some();
-        if std::mem::take(&mut self.retry) || again {
+        self.retry |= self.retry_at.take_if(|at| *at <= now.mono).is_some();
+        // A round that is under way is finished first: whoever joins meanwhile would have it begin over and over.
+        if self.waiting.is_empty() && std::mem::take(&mut self.retry) {
             self.waiting = self.table.unowned().to_vec();
             self.sort_waiting(0);
         } else {
@@ -117,6 +118,7 @@ impl Placing {
             self.waiting.extend(released);
             self.sort_waiting(first);
         }
+        epochs.expect(self.waiting.len());
         for _ in 0..STEP_MAX {
             let Some(unit) = self.waiting.pop() else {
                 self.waiting = Vec::new();

@@ -134,6 +134,10 @@ impl World {
     fn obey(&mut self, node: &NodeId) {
         let grants = self.placing.grants(node);
         self.placing.announce(node);
+        for (other, peer) in self.peers.iter().filter(|(other, _)| *other != node) {
+            let both = grants.iter().find(|grant| peer.holds.contains_key(&grant.source));
+            assert!(both.is_none(), "{other} still holds what {node} is granted: {both:?}");
+        }
         let holds = grants.into_iter().map(|grant| (grant.source, grant.epoch)).collect();
         self.peers.insert(node.clone(), Peer { holds });
     }

@@ -218,6 +218,20 @@ fn a_new_leader_takes_over_what_runs() {
 }
 
 #[test]
+fn a_new_leader_ends_what_the_former_has_begun() {
+    let mut fleet = Fleet::new(ScalingConfig { min: 2, ..config() });
+    fleet.run(secs(150));
+    fleet.configure(ScalingConfig { min: 1, max: 1, ..config() });
+    while !matches!(fleet.log.last(), Some((_, ScaleAction::Drain { .. }))) {
+        fleet.step();
+    }
+    fleet.new_leader();
+    fleet.run(secs(30));
+    assert!(fleet.story().ends_with("stop auto-2: owns nothing any more"), "{}", fleet.story());
+    assert_eq!((fleet.status().wanted, fleet.status().running), (1, 1));
+}
+
+#[test]
 fn a_dry_run_says_the_same_and_nothing_comes_of_it() {
     let dry = ScalingConfig { min: 1, dry_run: true, ..config() };
     let mut fleet = Fleet::new(dry.clone());

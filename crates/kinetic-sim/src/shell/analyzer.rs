@@ -1,13 +1,13 @@
 //! Around the analyzer: a link for requests, one for alert events, one for each subscription.
 
+mod outgoing;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
-use std::time::Duration;
 
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
 use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, Epoch, LeaseReply, Mono, Now, Reply, RpcCode, SourceKey, Token, decode,
-    encode, names,
+    AlertEvent, AlertId, Epoch, LeaseReply, Mono, Now, Reply, RpcCode, SourceKey, Token, decode, names,
 };
 
 use crate::agenda::LinkId;
@@ -210,7 +210,7 @@ impl Shell {
         } else if link == self.witness {
             let queue = names::witness_queue(&self.login.as_str().into());
             reach.net.send(link, Up::Witness { queue: queue.clone() });
-            self.witness_number = reach.rng.next();
+            self.witness_number = reach.rng.bits();
             let mut message = Message::new("", &queue, Vec::new());
             message.correlation = self.witness_number;
             reach.net.send(link, Up::Publish { confirm: None, mandatory: false, message: Rc::new(message) });
@@ -242,9 +242,7 @@ impl Shell {
                 reach.later(PUBLISH_RETRY, Job::Republish(id));
             }
         } else if link == self.witness {
-            if !reach.has(Bug::WitnessFalse) {
-                self.machine.handle(now, Input::WitnessChanged { stands: false }, effects);
-            }
+            self.machine.handle(now, Input::WitnessChanged { stands: false }, effects);
         } else if link == self.keeper {
             for (slot, keeping) in &mut self.keeping {
                 keeping.confirm = None;
@@ -265,37 +263,6 @@ impl Shell {
         self.slots.iter().find(|(_, slot)| reads(slot)).map(|(slot, _)| *slot)
     }
 
-    /// Sends itself a message through a source's queue, while nothing is delivered.
-    fn knock(&mut self, slot: Slot, link: LinkId, wait: Time, reach: &mut Reach<'_>) {
-        let Some(known) = self.slots.get(&slot).filter(|known| known.link == link && !known.leaving) else {
-            return;
-        };
-        if known.gate != Gate::Shut || reach.net.conn(link).is_none() {
-            return;
-        }
-        let mut message = Message::new("", &names::source_queue(&known.source), Vec::new());
-        message.envelope = Envelope { kind: Some(names::TYPE_PROBE.into()), ..Envelope::default() };
-        reach
-            .net
-            .send(self.keeper, Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) });
-        reach.later(wait, Job::Knock(slot, link, (wait * 2).min(KNOCK_MAX)));
-    }
-
-    /// Sends itself a message through a source's queue, to see whether it is the one who is delivered it.
-    fn probe(&mut self, slot: Slot, timeout: Duration, reach: &mut Reach<'_>) {
-        let Some(known) = self.slots.get_mut(&slot) else { return };
-        self.next_confirm += 1;
-        let number = self.next_confirm;
-        known.probed = Some(number);
-        let mut message = Message::new("", &names::source_queue(&known.source), Vec::new());
-        message.envelope =
-            Envelope { kind: Some(names::TYPE_PROBE.into()), seq: Some(number), ..Envelope::default() };
-        reach
-            .net
-            .send(self.keeper, Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) });
-        reach.later(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX), Job::ProbeTimeout(slot, number));
-    }
-
     fn probe_is_back(&mut self, now: Now, slot: Slot, number: Option<u64>, effects: &mut Vec<Effect>) {
         let Some(known) = self.slots.get_mut(&slot) else { return };
         if known.probed.is_some() && known.probed == number {
@@ -309,27 +276,6 @@ impl Shell {
         if known.probed == Some(number) {
             known.probed = None;
             self.machine.handle(now, Input::Probed { slot, ok: false }, effects);
-        }
-    }
-
-    fn keep(&mut self, slot: Slot, seq: u64, reach: &mut Reach<'_>) {
-        let Some(keeping) = self.keeping.get_mut(&slot).filter(|keeping| keeping.seq == seq) else { return };
-        if keeping.confirm.is_some() || reach.net.conn(self.keeper).is_none() {
-            return;
-        }
-        let mut message = Message::new("", &keeping.queue, keeping.body.clone());
-        message.envelope = Envelope { persistent: true, epoch: Some(keeping.epoch), ..Envelope::default() };
-        self.next_confirm += 1;
-        keeping.confirm = Some(self.next_confirm);
-        let confirm = keeping.confirm;
-        reach.net.send(self.keeper, Up::Publish { confirm, mandatory: true, message: Rc::new(message) });
-    }
-
-    /// Reads what was kept of a source.
-    fn look(&mut self, slot: Slot, link: LinkId, reach: &mut Reach<'_>) {
-        if self.reader_of(link) == Some(slot) {
-            let queue = names::snapshot_queue(&self.slots[&slot].source);
-            reach.net.send(link, Up::Peek { queue });
         }
     }
 
@@ -524,21 +470,7 @@ impl Shell {
                     self.send_request(request, reach);
                     reach.later(timeout, Job::RequestTimeout(request));
                 }
-                Effect::Subscribe { slot, source, .. } => {
-                    let link = reach.link();
-                    let (gate, waiting) = (Gate::Shut, VecDeque::new());
-                    let subscription = Subscription {
-                        link,
-                        source,
-                        gate,
-                        waiting,
-                        tokens: 0,
-                        base: 0,
-                        probed: None,
-                        leaving: false,
-                    };
-                    self.slots.insert(slot, subscription);
-                }
+                Effect::Subscribe { slot, source, .. } => self.subscribe(slot, source, reach),
                 Effect::Probe { slot, timeout } => self.probe(slot, timeout, reach),
                 Effect::Unsubscribe { slot } => self.unsubscribe(slot, reach),
                 Effect::AckUpTo { slot, token } => self.ack(slot, token, true, reach),
@@ -585,27 +517,6 @@ impl Shell {
         stopped
     }
 
-    fn ack(&mut self, slot: Slot, token: Token, multiple: bool, reach: &mut Reach<'_>) {
-        let Some(subscription) = self.slots.get(&slot).filter(|slot| token.0 > slot.base) else { return };
-        if !reach.has(Bug::AckOnReceipt) {
-            let tag = token.0 - subscription.base;
-            reach.net.send(subscription.link, Up::Ack { tag, multiple });
-        }
-    }
-
-    /// Settlements asked for before are on their way on the same channel, ahead of the cancel.
-    fn unsubscribe(&mut self, slot: Slot, reach: &mut Reach<'_>) {
-        let Some(subscription) = self.slots.get_mut(&slot) else { return };
-        subscription.leaving = true;
-        self.keeping.remove(&slot);
-        let link = subscription.link;
-        if reach.net.send(link, Up::Cancel) {
-            reach.later(CLOSE_TIMEOUT, Job::CloseTimeout(slot));
-        } else {
-            reach.later(MS, Job::CloseTimeout(slot));
-        }
-    }
-
     /// Closed, or given up: the machine hears it once.
     fn unsubscribed(&mut self, now: Now, slot: Slot, reach: &mut Reach<'_>, effects: &mut Vec<Effect>) {
         if let Some(subscription) = self.slots.remove(&slot) {
@@ -615,32 +526,5 @@ impl Shell {
             }
             self.machine.handle(now, Input::Unsubscribed { slot }, effects);
         }
-    }
-
-    fn send_request(&mut self, request: RequestId, reach: &mut Reach<'_>) {
-        let Some(conn) = reach.net.conn(self.rpc) else { return };
-        let Some(asked) = self.asked.get_mut(&request) else { return };
-        asked.sent = true;
-        let mut message = Message::new(names::RPC_EXCHANGE, asked.kind, asked.body.to_vec());
-        message.envelope = Envelope { user_id: Some(self.login.clone().into()), ..Envelope::default() };
-        message.reply_to = Some(conn);
-        message.correlation = request.0;
-        message.expires = Some(asked.expires);
-        let frame = Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) };
-        reach.net.send(self.rpc, frame);
-    }
-
-    /// Publishes an alert event that is not confirmed yet.
-    fn publish(&mut self, id: AlertId, reach: &mut Reach<'_>) {
-        let Some(event) = self.events.get(&id).filter(|_| reach.net.conn(self.publisher).is_some()) else {
-            return;
-        };
-        let mut message = Message::new(names::ALERTS, names::ALERTS, encode(&**event));
-        message.envelope = Envelope { persistent: true, epoch: Some(event.epoch), ..Envelope::default() };
-        self.next_confirm += 1;
-        self.confirms.insert(self.next_confirm, id);
-        let frame =
-            Up::Publish { confirm: Some(self.next_confirm), mandatory: true, message: Rc::new(message) };
-        reach.net.send(self.publisher, frame);
     }
 }

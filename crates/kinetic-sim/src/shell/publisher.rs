@@ -28,7 +28,7 @@ pub(crate) struct Orders {
     pub(crate) key: String,
     pub(crate) origin: String,
     pub(crate) persistent: bool,
-    pub(crate) inc: u128,
+    pub(crate) inc: Option<u128>,
     /// Its level goes out of line in every other window.
     pub(crate) goes_out: bool,
     /// In order of time.
@@ -116,8 +116,8 @@ impl Shell {
         message.envelope = Envelope {
             origin: Some(self.orders.origin.clone().into()),
             ts: Some(stamp),
-            seq: Some(index as u64),
-            inc: Some(Uuid::from_u128(self.orders.inc)),
+            seq: self.orders.inc.map(|_| index as u64),
+            inc: self.orders.inc.map(Uuid::from_u128),
             persistent: self.orders.persistent,
             ..Envelope::default()
         };

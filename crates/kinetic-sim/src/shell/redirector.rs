@@ -78,6 +78,10 @@ impl Shell {
         }
     }
 
+    pub(crate) fn leads(&self) -> bool {
+        self.machine.leads()
+    }
+
     pub(crate) fn wakeup(&self) -> Option<Mono> {
         self.machine.next_wakeup().map(|at| Mono(at.0.saturating_sub(self.ahead)))
     }
@@ -182,10 +186,10 @@ impl Shell {
                 self.tells.pop_front();
                 self.send_tell(reach);
             }
-            Down::Reply { correlation, body } if link == self.rpc => {
-                if self.page.take_if(|(asked, ..)| *asked == correlation).is_some() {
-                    self.machine.handle(now, Input::MapPage { body: Some(&body) }, effects);
-                }
+            Down::Reply { correlation, body }
+                if link == self.rpc && self.page.take_if(|(asked, ..)| *asked == correlation).is_some() =>
+            {
+                self.machine.handle(now, Input::MapPage { body: Some(&body) }, effects);
             }
             _ => {}
         }

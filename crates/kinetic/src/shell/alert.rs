@@ -362,4 +362,13 @@ mod tests {
         assert_eq!(replay(&revision("4h")), REPLAY_MIN);
         assert!(replay(&revision("168h")) > Duration::from_secs(168 * 3600));
     }
+
+    #[test]
+    fn what_was_mailed_about_nodes_is_remembered_too() {
+        let text = "watchdog {\n  to              = \"ops@example.com\"\n  repeat_interval = \"168h\"\n}\n";
+        let files = kinetic_schema::Files::from([("kinetic.hcl".to_owned(), text.as_bytes().to_vec())]);
+        let schema = kinetic_schema::load(&files).schema.expect("checks");
+        let revision = Revision { id: String::new(), generation: 0, schema: std::sync::Arc::new(schema) };
+        assert!(replay(&revision) > Duration::from_secs(168 * 3600));
+    }
 }

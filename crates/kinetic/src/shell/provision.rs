@@ -47,11 +47,13 @@ pub(crate) struct Port {
     pub(crate) relieve: mpsc::Receiver<Relieving>,
 }
 
-/// An analyzer to be given nothing more, and where to say whether that worked.
+/// An analyzer to be given nothing more, or something again, and where to say whether that worked.
 #[derive(Debug)]
 pub(crate) struct Relieving {
     /// Which.
     pub(crate) node: NodeId,
+    /// It may be given something again.
+    pub(crate) undo: bool,
     /// Gets the body of the redirector's answer to `relieve`.
     pub(crate) answer: oneshot::Sender<Vec<u8>>,
 }
@@ -319,12 +321,16 @@ impl Shell {
         self.jobs.spawn(async move {
             let outcome = match &action {
                 ScaleAction::Start { .. } => {
+                    // One of that name may have been drained before, and the redirector remembers names. It refuses
+                    // where there is nothing to take back.
+                    let undone = relieved(relieve, node.clone(), true).await;
+                    tracing::debug!(%node, ?undone, "may be given sources");
                     provisioner.start(&node).await.map_err(|error| format!("{error:#}"))
                 }
                 ScaleAction::Stop { .. } => {
                     provisioner.stop(&node).await.map_err(|error| format!("{error:#}"))
                 }
-                ScaleAction::Drain { .. } => drain(relieve, node.clone()).await,
+                ScaleAction::Drain { .. } => relieved(relieve, node.clone(), false).await,
             };
             Done::Acted { generation, action: words(&action).0, node, outcome }
         });
@@ -356,11 +362,11 @@ impl Shell {
     }
 }
 
-/// Has the redirector give a node nothing more.
-async fn drain(relieve: mpsc::Sender<Relieving>, node: NodeId) -> Result<(), String> {
+/// Has the redirector give a node nothing more, or something again.
+async fn relieved(relieve: mpsc::Sender<Relieving>, node: NodeId, undo: bool) -> Result<(), String> {
     let (answer, answered) = oneshot::channel();
     let asked = async {
-        relieve.send(Relieving { node, answer }).await.ok()?;
+        relieve.send(Relieving { node, undo, answer }).await.ok()?;
         answered.await.ok()
     };
     match tokio::time::timeout(RELIEVE_TIME, asked).await {

@@ -2,6 +2,7 @@
 //! tells, and the witnesses of analyzers; one machine.
 
 mod doors;
+mod retired;
 mod token;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Publisher, RpcClien
 use kinetic_redirector::machine::{Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken};
 use kinetic_schema::schema::{ClusterPath, Customer, QueueType, Schema, Source};
 use kinetic_wire::{
-    Envelope, Incarnation, Login, NodeId, Relieve, Role, SchemaNotice, Serves, encode, names,
+    Envelope, Incarnation, Login, NodeId, Relieve, Role, SchemaNotice, Serves, SourceKey, encode, names,
 };
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, oneshot};
@@ -30,6 +31,7 @@ use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
 
 use doors::{Asked, Doors, Inbox};
+use retired::Retired;
 use token::{Order, Tokens, Told};
 
 /// Pause before the topology is declared again.
@@ -78,6 +80,8 @@ pub(crate) struct Setup {
 enum Done {
     Declared,
     Page(Option<Vec<u8>>),
+    /// What was left of the parts of a source has been read.
+    Drained(SourceKey, u16),
     /// A task that serves until the end has ended.
     Served,
 }
@@ -98,6 +102,8 @@ struct Shell {
     publisher: Publisher,
     /// Vhosts whose exchanges and queues are not known to be declared.
     declaring: usize,
+    /// Parts that sources no longer have.
+    retired: Retired,
 }
 
 /// Runs until shutdown.
@@ -105,7 +111,11 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let mut schema = setup.schema.clone();
     let first = schema.borrow_and_update().clone();
     let stored = token::load(&setup.state_file)?;
-    let mut redirector = Redirector::new(setup.config.clone(), map(&first, &setup.advertise), stored.clone());
+    let mut redirector = Redirector::new(
+        setup.config.clone(),
+        map(&first, &setup.advertise, &Retired::default()),
+        stored.clone(),
+    );
     let (mut shell, mut inbox, mut news, mut tasks) = start(setup, stored);
     shell.serve_vhosts(&first);
     let mut hears = Consumer::start(shell.setup.control.clone(), hearing());
@@ -125,7 +135,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 let revision = schema.borrow_and_update().clone();
                 shell.serve_vhosts(&revision);
                 shell.announce(&revision);
-                let map = map(&revision, &shell.setup.advertise);
+                let map = map(&revision, &shell.setup.advertise, &shell.retired);
                 redirector.handle(clock::now(), Input::MapChanged { map }, &mut effects);
             }
             Some(told) = news.recv() => {
@@ -150,17 +160,10 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 tracing::info!(%node, "the broker says that the connection of an analyzer has ended");
                 redirector.handle(clock::now(), Input::Witnessed { node: &node }, &mut effects);
             },
-            Some(done) = shell.jobs.join_next() => match done? {
-                Done::Page(body) => {
-                    let input = Input::MapPage { body: body.as_deref() };
-                    redirector.handle(clock::now(), input, &mut effects);
-                }
-                Done::Declared => {
-                    shell.declaring -= 1;
-                    shell.show_health();
-                }
-                Done::Served => {}
-            },
+            Some(done) = shell.jobs.join_next() => {
+                let revision = schema.borrow().clone();
+                shell.done(&mut redirector, done?, &revision, &mut effects);
+            }
             () = clock::sleep_until(redirector.next_wakeup()) => {
                 redirector.handle(clock::now(), Input::Tick, &mut effects);
             }
@@ -204,6 +207,7 @@ fn start(
         relieving: BTreeMap::new(),
         publisher,
         declaring: 0,
+        retired: Retired::default(),
         setup,
     };
     (shell, inbox, news, tasks)
@@ -258,7 +262,7 @@ impl Shell {
     fn relieve(&mut self, redirector: &mut Redirector, relieving: Relieving, effects: &mut Vec<Effect>) {
         let token = self.doors.mint();
         self.relieving.insert(token, relieving.answer);
-        let body = encode(&Relieve { v: 1, node: relieving.node, undo: false });
+        let body = encode(&Relieve { v: 1, node: relieving.node, undo: relieving.undo });
         let login = Login::new(&self.setup.control.login);
         let input = Input::Request {
             token,
@@ -350,8 +354,53 @@ impl Shell {
         });
     }
 
+    /// Does what follows from the end of a job.
+    fn done(
+        &mut self,
+        redirector: &mut Redirector,
+        done: Done,
+        revision: &Revision,
+        effects: &mut Vec<Effect>,
+    ) {
+        match done {
+            Done::Page(body) => {
+                let input = Input::MapPage { body: body.as_deref() };
+                redirector.handle(clock::now(), input, effects);
+            }
+            Done::Declared => {
+                self.declaring -= 1;
+                self.show_health();
+            }
+            Done::Drained(key, had) => {
+                if self.retired.end(&key, had) {
+                    tracing::info!(source = %key, had, "what was left of a source's former parts has been read");
+                    let map = map(revision, &self.setup.advertise, &self.retired);
+                    redirector.handle(clock::now(), Input::MapChanged { map }, effects);
+                }
+            }
+            Done::Served => {}
+        }
+    }
+
+    /// Sees to it that what is left in the queues of parts that sources no longer have is read.
+    fn retire(&mut self, revision: &Revision) {
+        for (key, had) in self.retired.follow(&revision.schema) {
+            let Some(address) = retired::place(&revision.schema, &self.setup.control, &key) else { continue };
+            let sources = revision.schema.customers.get(&key.customer).map(|customer| &customer.sources);
+            let has =
+                sources.and_then(|sources| sources.get(&key.source)).map_or(1, |source| source.partitions);
+            let left = if has > 1 { has + 1..=had } else { 1..=had };
+            tracing::info!(source = %key, had, has, "a source has fewer parts; the others are read until they are empty");
+            self.jobs.spawn(async move {
+                retired::drained(address, key.clone(), left).await;
+                Done::Drained(key, had)
+            });
+        }
+    }
+
     /// A door and the declared topology for the control vhost and each region's vhost.
     fn serve_vhosts(&mut self, revision: &Revision) {
+        self.retire(revision);
         let mut addresses = vec![self.setup.control.clone()];
         for region in revision.schema.regions.values() {
             addresses.push(topology::region_address(&self.setup.control, region));
@@ -434,7 +483,7 @@ async fn tidy(address: Address, leftovers: kinetic_amqp::Leftovers) {
 }
 
 /// What the machine needs to know of a schema.
-fn map(revision: &Revision, advertise: &[String]) -> Arc<Map> {
+fn map(revision: &Revision, advertise: &[String], retired: &Retired) -> Arc<Map> {
     let schema: &Schema = &revision.schema;
     let mut map = MapBuilder::new(&revision.id, revision.generation);
     for region in schema.regions.values() {
@@ -446,7 +495,9 @@ fn map(revision: &Revision, advertise: &[String]) -> Arc<Map> {
         map.customer(&customer.name, &customer.region, customer.disabled);
         for source in customer.sources.values() {
             let definition = definition(customer, source);
-            map.source(source.name.as_str(), source.data_type, source.partitions, definition);
+            let key = SourceKey::new(customer.name.as_str(), source.name.as_str());
+            let parts = retired.parts(&key, source.partitions);
+            map.source(source.name.as_str(), source.data_type, parts, definition);
         }
     }
     Arc::new(map.build())

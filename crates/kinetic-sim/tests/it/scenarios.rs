@@ -1,0 +1,303 @@
+//! The failures that `docs/adr/0005` to `0008` answer, one by one, each with what must (not) happen besides the rules that hold
+//! always.
+
+use kinetic_sim::bug::Bug;
+use kinetic_sim::check::{Excuses, Invariant};
+use kinetic_sim::message::{SECOND, Time};
+use kinetic_sim::plan::{self, Cast, Size};
+use kinetic_sim::world::{Step, World};
+use kinetic_sim::{End, ProcId, broker, installation};
+use kinetic_wire::SourceKey;
+
+/// Samples are published for this long.
+const PUBLISHED: Time = 4 * 60 * SECOND;
+/// Everybody is there, and every source has its owner.
+const SETTLED: Time = 40 * SECOND;
+
+/// A world that has come to rest.
+pub(crate) struct Played {
+    pub(crate) world: World,
+    /// Ownerships told since it had settled first.
+    moved: u64,
+}
+
+/// A world in which a script happens once it has settled, until everything has come to rest.
+pub(crate) fn play(size: Size, bugs: &[Bug], script: impl FnOnce(&mut World, &Cast)) -> Played {
+    let size = Size { windows: PUBLISHED / installation::WINDOW, ..size };
+    let (mut world, cast) = plan::populate(11, size, bugs);
+    world.run(SETTLED);
+    let before = world.ledger.moves;
+    script(&mut world, &cast);
+    world.plan(PUBLISHED + 80 * SECOND, Step::MustBeOwned);
+    world.run(PUBLISHED + 100 * SECOND);
+    Played { moved: world.ledger.moves - before, world }
+}
+
+/// Fails where a rule was broken. Late samples are excused where the script says so.
+fn sound(mut world: World, late: bool) {
+    let windows = PUBLISHED / installation::WINDOW;
+    world.finish(Excuses { late, repeats: false }, windows);
+    let found: Vec<String> = world.ledger.violations.iter().map(ToString::to_string).collect();
+    assert!(found.is_empty(), "{found:#?}");
+    assert!(world.ledger.accepted.len() >= 12, "the world has done something");
+}
+
+fn source() -> SourceKey {
+    SourceKey::new("c0", "s0")
+}
+
+/// Runs up to a moment and says who owns the first source then.
+fn owner(world: &mut World, at: Time) -> ProcId {
+    world.run(at);
+    let holders = world.holders(&source());
+    assert_eq!(holders.len(), 1, "one owner at {} s", at / SECOND);
+    holders[0]
+}
+
+/// Who leads.
+fn leader(world: &mut World, cast: &Cast, at: Time) -> ProcId {
+    world.run(at);
+    let leads: Vec<ProcId> = cast.redirectors.iter().copied().filter(|proc| world.leads(*proc)).collect();
+    assert_eq!(leads.len(), 1, "one leader at {} s", at / SECOND);
+    leads[0]
+}
+
+#[test]
+fn quiet_world() {
+    let played = play(Size::default(), &[], |world, _| world.plan(SETTLED, Step::Quiet));
+    assert_eq!(played.moved, 0);
+    sound(played.world, false);
+}
+
+/// The leader stands still, another is elected, and the first wakes up and believes that it leads.
+#[test]
+fn split_brain() {
+    let played = play(Size::default(), &[], |world, cast| {
+        let first = leader(world, cast, SETTLED);
+        world.plan(SETTLED, Step::Pause(first));
+        world.plan(SETTLED + SECOND, Step::Drop(first, End::Broker));
+        let second = leader_but(world, cast, first, SETTLED + 20 * SECOND);
+        assert_ne!(first, second);
+        world.plan(SETTLED + 60 * SECOND, Step::Resume(first));
+        world.run(SETTLED + 90 * SECOND);
+        assert!(!world.leads(first), "who was asleep stands by");
+        assert_eq!(leader(world, cast, SETTLED + 91 * SECOND), second);
+    });
+    assert_eq!(played.moved, 0, "another leader is no reason to move anything");
+    sound(played.world, false);
+}
+
+fn leader_but(world: &mut World, cast: &Cast, but: ProcId, at: Time) -> ProcId {
+    world.run(at);
+    let mut others = cast.redirectors.iter().copied().filter(|proc| *proc != but);
+    others.find(|proc| world.leads(*proc)).expect("another leads")
+}
+
+/// SIGSTOP for a minute: when it wakes, others own what it had, and nothing that it still says is taken.
+#[test]
+fn zombie_analyzer() {
+    let played = play(Size::default(), &[], |world, _| {
+        let zombie = owner(world, SETTLED);
+        world.plan(SETTLED, Step::Pause(zombie));
+        world.plan(SETTLED + 60 * SECOND, Step::Resume(zombie));
+        assert_ne!(owner_but(world, zombie, SETTLED + 59 * SECOND), zombie);
+        world.plan(200 * SECOND, Step::Impostor);
+    });
+    sound(played.world, false);
+}
+
+fn owner_but(world: &mut World, but: ProcId, at: Time) -> ProcId {
+    world.run(at);
+    let holders = world.holders(&source());
+    *holders.iter().find(|proc| **proc != but).expect("another has it")
+}
+
+/// One redirector, restarted without its disk: the token knows its term, and owners say what they hold.
+#[test]
+fn redirector_restarts_empty() {
+    let size = Size { redirectors: 1, ..Size::default() };
+    let played = play(size, &[], |world, cast| {
+        let before = owner(world, SETTLED);
+        world.plan(SETTLED, Step::Crash(cast.redirectors[0], 0));
+        world.plan(SETTLED, Step::Wipe(cast.redirectors[0]));
+        world.plan(SETTLED + 10 * SECOND, Step::Start(cast.redirectors[0]));
+        assert_eq!(owner(world, SETTLED + 60 * SECOND), before);
+    });
+    assert_eq!(played.moved, 0, "nothing moves, all is adopted");
+    sound(played.world, false);
+}
+
+/// The leader dies: the next one leads within a second or two, adopts, and moves nothing.
+#[test]
+fn leader_dies() {
+    let played = play(Size::default(), &[], |world, cast| {
+        let first = leader(world, cast, SETTLED);
+        world.plan(SETTLED, Step::Crash(first, 2));
+        assert_ne!(leader(world, cast, SETTLED + 2 * SECOND), first);
+    });
+    assert_eq!(played.moved, 0);
+    sound(played.world, false);
+}
+
+/// The data plane outlives the control plane: owners go on, and windows are judged meanwhile.
+#[test]
+fn all_redirectors_down() {
+    let played = play(Size::default(), &[], |world, cast| {
+        for redirector in &cast.redirectors {
+            world.plan(SETTLED, Step::Crash(*redirector, 0));
+            world.plan(200 * SECOND, Step::Start(*redirector));
+        }
+    });
+    let meanwhile = played
+        .world
+        .ledger
+        .accepted
+        .iter()
+        .filter(|event| event.at > 100 * SECOND && event.at < 200 * SECOND);
+    assert!(meanwhile.count() >= 6, "a window or two were judged with nobody to ask");
+    assert_eq!(played.moved, 0, "whoever comes back finds everything in its place");
+    sound(played.world, false);
+}
+
+/// Leases do not look at wall clocks.
+#[test]
+fn wall_clock_jumps() {
+    let hour = 3_600_000_000_000;
+    let played = play(Size::default(), &[], |world, cast| {
+        let all = [&cast.redirectors[..], &cast.analyzers, &[cast.alert]].concat();
+        for (number, proc) in all.into_iter().enumerate() {
+            let step = if number % 2 == 0 { hour } else { -hour };
+            world.plan(SETTLED, Step::WallStep(proc, step));
+            world.plan(SETTLED + 70 * SECOND, Step::WallStep(proc, -step));
+        }
+    });
+    assert_eq!(played.moved, 0);
+    sound(played.world, true);
+}
+
+/// What was asked before is asked again, in the wrong order: no lease grows longer by it, and nothing moves.
+#[test]
+fn replayed_heartbeats() {
+    let played = play(Size::default(), &[], |world, cast| {
+        for at in [45, 60, 61, 90] {
+            world.plan(at * SECOND, Step::Replay);
+        }
+        // Of a process that is no more, as well.
+        world.plan(100 * SECOND, Step::Crash(cast.analyzers[0], 0));
+        world.plan(103 * SECOND, Step::Start(cast.analyzers[0]));
+        world.plan(110 * SECOND, Step::Replay);
+    });
+    sound(played.world, false);
+}
+
+/// Two processes of one name: the newer one has what the name has, and the older lets go.
+#[test]
+fn same_node_name_twice() {
+    let size = Size { analyzers: 1, ..Size::default() };
+    let played = play(size, &[], |world, cast| {
+        let twin = world.add_analyzer("twin", "an0");
+        assert_eq!(owner(world, SETTLED), cast.analyzers[0]);
+        world.plan(SETTLED, Step::Start(twin));
+        assert_eq!(owner(world, SETTLED + 60 * SECOND), twin);
+    });
+    sound(played.world, false);
+}
+
+/// A network that swallows everything: first for less than the two heartbeats that end a connection, then for more.
+#[test]
+fn half_open_tcp() {
+    let played = play(Size::default(), &[], |world, _| {
+        let cut = owner(world, SETTLED);
+        world.plan(SETTLED, Step::Cut(cut));
+        world.plan(SETTLED + 12 * SECOND, Step::Heal(cut));
+        let cut = owner(world, 100 * SECOND);
+        world.plan(100 * SECOND, Step::Cut(cut));
+        world.plan(170 * SECOND, Step::Heal(cut));
+        assert_ne!(owner_but(world, cut, 150 * SECOND), cut);
+    });
+    sound(played.world, true);
+}
+
+/// The broker restarts under twelve analyzers: all are back within half a minute, and little has moved.
+#[test]
+fn thundering_herd() {
+    let size = Size { analyzers: 12, customers: 3, sources: 2, ..Size::default() };
+    let played = play(size, &[], |world, _| {
+        world.plan(70 * SECOND, Step::BrokerDown);
+        world.plan(75 * SECOND, Step::BrokerUp);
+        world.plan(110 * SECOND, Step::MustBeOwned);
+    });
+    assert!(played.moved <= 6, "{} ownerships for 6 sources", played.moved);
+    sound(played.world, false);
+}
+
+/// A customer is switched off while its data flows, and nodes hear of it one after the other.
+#[test]
+fn customer_disabled_mid_stream() {
+    let size = Size { customers: 2, sources: 1, disables: true, ..Size::default() };
+    let mut played = play(size, &[], |world, cast| {
+        let all = [&cast.redirectors[..], &cast.analyzers, &[cast.alert]].concat();
+        for (number, proc) in all.into_iter().enumerate() {
+            world.plan(70 * SECOND + number as Time * 3 * SECOND, Step::Schema(proc, 1));
+        }
+    });
+    let off = SourceKey::new("c1", "s0");
+    let world = &mut played.world;
+    assert_eq!(world.holders(&off), [], "nobody works for who is switched off");
+    for sample in world.ledger.samples.iter_mut().filter(|sample| sample.source == off) {
+        sample.gone = Some(broker::Gone::Refused);
+    }
+    sound(played.world, false);
+}
+
+/// A node that dies again and again is left alone for a while, and others keep what they have.
+#[test]
+fn flapping_node() {
+    let played = play(Size::default(), &[], |world, _| {
+        let flapping = owner(world, SETTLED);
+        for number in 0..5 {
+            let at = SETTLED + number * 25 * SECOND;
+            world.plan(at, Step::Crash(flapping, 0));
+            world.plan(at + 8 * SECOND, Step::Start(flapping));
+        }
+        assert_ne!(owner(world, SETTLED + 130 * SECOND), flapping, "it is held down");
+    });
+    assert!(played.moved <= 2, "{} ownerships for 2 sources", played.moved);
+    sound(played.world, false);
+}
+
+/// Every analyzer leaves in good order and comes back, one after the other: nothing is lost, counted twice or said twice.
+#[test]
+fn rolling_restart() {
+    let played = play(Size::default(), &[], |world, cast| {
+        for (number, proc) in cast.analyzers.iter().enumerate() {
+            let at = SETTLED + number as Time * 40 * SECOND;
+            world.plan(at, Step::Shutdown(*proc));
+            world.plan(at + 15 * SECOND, Step::Start(*proc));
+        }
+    });
+    sound(played.world, false);
+}
+
+/// A killed analyzer is replaced within seconds: the broker says that its connection has ended.
+#[test]
+fn killed_analyzer() {
+    let played = play(Size::default(), &[], |world, _| {
+        let killed = owner(world, SETTLED);
+        world.plan(SETTLED, Step::Crash(killed, 0));
+        assert_ne!(owner(world, SETTLED + 3 * SECOND), killed);
+        world.plan(SETTLED + 60 * SECOND, Step::Start(killed));
+    });
+    sound(played.world, false);
+}
+
+/// The checkers themselves: a world with a rule broken is not sound.
+#[test]
+fn a_broken_world_is_noticed() {
+    let mut played = play(Size::default(), &[Bug::AckOnReceipt], |world, _| {
+        let killed = owner(world, SETTLED);
+        world.plan(SETTLED, Step::Crash(killed, 0));
+    });
+    played.world.finish(Excuses::default(), PUBLISHED / installation::WINDOW);
+    assert!(played.world.ledger.violations.iter().any(|found| found.invariant == Invariant::CountsOnce));
+}
