@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kinetic_tests::amqp::Client;
+use kinetic_tests::needs::{Need, all_here, say};
 use kinetic_tests::proxy::Proxy;
 use kinetic_tests::schema::Queues;
 use kinetic_tests::world::SHORT_LEASE;
@@ -132,4 +133,25 @@ fn the_newer_of_two_processes_with_one_name_stays(kind: BrokerKind) {
 
 fn other_than(name: &str) -> &'static str {
     if name == "analyzer-1" { "analyzer-2" } else { "analyzer-1" }
+}
+
+/// An owner that is stopped for good with its sockets open: the broker delivers to it until it gives the connection up, which
+/// takes two AMQP heartbeats; a lease alone is no way around that.
+#[test]
+fn an_owner_that_hangs_is_replaced() {
+    let story = "analyzer_faults::an_owner_that_hangs_is_replaced";
+    if !all_here(story, &[Need::Git, Need::RabbitMq, Need::Patience]) {
+        return;
+    }
+    let mut stage = Stage::start(BrokerKind::RabbitMq);
+    let streams = stage.streams();
+    stage.verdicts("one", 3);
+    let owner = stage.owner("one");
+    let stopped = stage.analyzer(&owner).process.signal("STOP");
+    let first = stage.ear.wait_for("a verdict of the successor", |heard| {
+        heard.event.source.as_str() == "one" && heard.event.node.as_str() != owner
+    });
+    say(&format!("{story}: the successor's first verdict after {:?}", first.at.duration_since(stopped)));
+    stage.analyzers.retain(|(name, _)| *name != owner);
+    stage.finish(streams);
 }

@@ -4,11 +4,15 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use kinetic_tests::needs::{Need, all_here, is_long, say};
+use kinetic_tests::proxy::Proxy;
 use kinetic_tests::schema::{Customer, Queues, Watch};
 use kinetic_tests::world::{Agent, CLUSTER_SIZE, SHORT_LEASE};
 use kinetic_tests::{BrokerKind, World, eventually};
 
 use crate::stage::Stage;
+
+/// Times that the publishers' connections are cut.
+const CUTS: usize = 4;
 
 /// The broker is killed under many agents and comes back: all of them find it again, what they accepted meanwhile arrives, and
 /// the redirector is not asked more often than each of them needs.
@@ -62,6 +66,26 @@ fn counted(analyzer: &kinetic_tests::world::Node, goal: u64) -> Result<(), u64> 
 fn locates(redirector: &kinetic_tests::world::Node) -> u64 {
     kinetic_tests::http::sum(&redirector.metrics(), "kinetic_redirector_requests_total{kind=\"locate\"}")
         as u64
+}
+
+on_both_brokers!(a_body_that_is_published_again_counts_once);
+
+/// The publishers' connections are cut while bodies and confirms are on the way: what was not confirmed comes again under the
+/// same number, whether the first copy had arrived or not.
+fn a_body_that_is_published_again_counts_once(kind: BrokerKind) {
+    let stage = Stage::start(kind);
+    let proxy = Proxy::start(&[stage.world.amqp()]);
+    let streams = stage.streams_at(proxy.address());
+    for _ in 0..CUTS {
+        stage.verdicts("one", 2);
+        // With some time on the way there is always a body or a confirm that the cut catches.
+        proxy.delay(Duration::from_millis(20));
+        stage.verdicts("one", 1);
+        proxy.cut();
+        proxy.heal();
+    }
+    let repeats = stage.finish(streams);
+    assert!(repeats > 0, "no cut has caught a body");
 }
 
 /// One after the other, each node of a cluster is killed under load and comes back; then each is stopped with its sockets open.

@@ -192,7 +192,7 @@ fn commands_start_an_analyzer_for_work_and_stop_it_when_others_can_do_it() {
     provision(
         &world,
         &format!(
-            "provisioner \"exec\" {{\n  max            = 2\n  scale_up_after = \"1s\"\n  idle_after     = \"1s\"\n  cool_down      = \"1s\"\n  \
+            "provisioner \"exec\" {{\n  max            = 2\n  scale_up_after = \"1s\"\n  idle_after     = \"1s\"\n  cool_down      = \"8s\"\n  \
              start          = [\"/bin/sh\", \"{path}\", \"{{node}}\"]\n  stop           = [\"/bin/sh\", \"{path}\", \"{{node}}\"]\n}}\n"
         ),
     );

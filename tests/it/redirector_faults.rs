@@ -62,8 +62,8 @@ fn the_data_plane_outlives_every_redirector(kind: BrokerKind) {
 /// on where they were.
 fn a_redirector_that_forgot_everything_moves_nothing(kind: BrokerKind) {
     let mut stage = Stage::start(kind);
-    stage.wait_settled();
     let streams = stage.streams();
+    stage.wait_shared();
     stage.verdicts("one", 2);
     stage.verdicts("three", 2);
     let owners = ["one", "three"].map(|source| stage.owner(source));
@@ -95,8 +95,8 @@ fn a_standby_leads_and_moves_nothing(kind: BrokerKind) {
         let whole = second.metric("kinetic_redirector_copy_whole");
         if (leads, whole) == ([1, 0], 1) { Ok(()) } else { Err((leads, whole)) }
     });
-    stage.wait_settled();
     let streams = stage.streams();
+    stage.wait_shared();
     stage.verdicts("one", 2);
     stage.verdicts("three", 2);
     let (owners, before) = (["one", "three"].map(|source| stage.owner(source)), highest_epoch(&stage));

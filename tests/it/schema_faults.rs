@@ -88,12 +88,13 @@ fn a_node_behind_the_schema_is_given_nothing_of_it(kind: BrokerKind) {
     wait_sources(&behind, 1);
     let fleet = Fleet::start(world.customer_address(&globex), "globex", "web");
     fleet.slow_down();
-    steadily("the other source is given to nobody", QUIET, || {
-        let (owned, unowned) = ["owned", "unowned"]
-            .map(|what| redirector.metric(&format!("kinetic_redirector_sources_{what}")))
-            .into();
+    let given_to_nobody = || {
+        let owned = redirector.metric("kinetic_redirector_sources_owned");
+        let unowned = redirector.metric("kinetic_redirector_sources_unowned");
         if (owned, unowned) == (1, 1) { Ok(()) } else { Err((owned, unowned)) }
-    });
+    };
+    eventually("the other source has lost its owner", given_to_nobody);
+    steadily("it is given to nobody", QUIET, given_to_nobody);
     world.schema.push_to(&mirror);
     wait_sources(&behind, 2);
     let mail = world.smtp.wait_for("its alert", |mail| is_about(mail, SLOW_HOST));

@@ -1,6 +1,7 @@
 //! What the stories about faults have in common: an installation with two analyzers and two streams of numbered samples,
 //! and at the end the question whether every window has the verdict of an undisturbed run.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use kinetic_tests::amqp::queue_depth;
@@ -77,20 +78,26 @@ impl Stage {
         }
     }
 
-    /// Waits until all sources are consumed and none moves.
-    pub(crate) fn wait_settled(&self) {
-        eventually("every source is consumed, and nothing is moving", || {
+    /// Waits until each of two analyzers has one of the two sources, as soon as their rates are known, and nothing moves.
+    pub(crate) fn wait_shared(&self) {
+        eventually("both analyzers have their share, and nothing is moving", || {
             let shares = self.analyzers.iter().map(|(_, node)| node.metric("kinetic_analyzer_sources"));
             let shares: Vec<u64> = shares.collect();
             let moving = self.redirector.metric("kinetic_redirector_sources_moving");
-            let all = shares.iter().sum::<u64>() == RULES.len() as u64;
-            if all && moving == 0 { Ok(()) } else { Err((shares, moving)) }
+            if shares == [1, 1] && moving == 0 { Ok(()) } else { Err((shares, moving)) }
         });
     }
 
     /// A stream to each source.
     pub(crate) fn streams(&self) -> [Stream; RULES.len()] {
-        RULES.map(|(source, ..)| Stream::start(self.world.customer_address(&self.acme), source, PAUSE))
+        self.streams_at(self.world.amqp())
+    }
+
+    /// The same by another way to the broker.
+    pub(crate) fn streams_at(&self, broker: SocketAddr) -> [Stream; RULES.len()] {
+        let mut address = self.world.customer_address(&self.acme);
+        address.uris = vec![format!("amqp://{broker}")];
+        RULES.map(|(source, ..)| Stream::start(address.clone(), source, PAUSE))
     }
 
     /// The analyzer that lives and has said the last verdict on a source.

@@ -378,3 +378,108 @@ fn agree(want: Option<[f64; 2]>, got: Option<[f64; 2]>) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kinetic_wire::{AlertId, Direction, Epoch, Feed, Numbers};
+
+    use super::*;
+
+    const RULE: (&str, u32, u32) = ("one", 1, 1);
+
+    /// Four windows with three bodies each, and what an undisturbed run says of them.
+    fn undisturbed() -> (BTreeMap<i64, Published>, Vec<Heard>) {
+        let windows: BTreeMap<i64, Published> =
+            (10..14).map(|window| (window * WINDOW_MS, Published { count: 3, sum: 66.0 })).collect();
+        let verdicts = expected(&windows, RULE.1, RULE.2);
+        let heard = verdicts.iter().map(|(verdict, numbers)| heard(*verdict, *numbers, 1)).collect();
+        (windows, heard)
+    }
+
+    fn heard((feed, start, state): Verdict, numbers: Option<[f64; 2]>, epoch: u64) -> Heard {
+        let numbers = numbers.map(|[value, mean]| Numbers {
+            value,
+            mean,
+            deviation: 1.0,
+            deviations: 2.6,
+            limit: 2.0,
+            feeds: FEEDS,
+            peers_mean: 0.0,
+            peers_min: 0.0,
+            peers_max: 0.0,
+        });
+        let event = AlertEvent {
+            v: 1,
+            id: AlertId(Uuid::from_u128(u128::from(feed) << 64 | u128::from(start.unsigned_abs()) << 1)),
+            customer: "acme".into(),
+            source: "one".into(),
+            analytic: "one".into(),
+            service: "one".into(),
+            cluster: "hosts".into(),
+            feed: Feed { origin: format!("feed-{feed}"), metric: "n".into() },
+            state,
+            window_start_ms: start,
+            window_end_ms: start + WINDOW_MS,
+            since_ms: start + WINDOW_MS,
+            numbers,
+            value_kind: "sum".into(),
+            direction: Direction::Above,
+            hits: 1,
+            of: 1,
+            epoch: Epoch(epoch),
+            node: "n".into(),
+            schema: None,
+            traceparent: None,
+        };
+        Heard { at: Instant::now(), event }
+    }
+
+    #[test]
+    fn an_undisturbed_run_differs_in_nothing() {
+        let (windows, heard) = undisturbed();
+        assert_eq!(heard.len(), 7, "the first window begins one alert, every other begins one and ends one");
+        assert_eq!(differences(&windows, &heard, RULE), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_lost_a_doubled_and_a_forgotten_verdict_are_seen() {
+        let (windows, all) = undisturbed();
+        let mut lost = all.clone();
+        let number = lost[2].event.numbers.as_mut().expect("numbers");
+        number.value -= 22.0;
+        let lines = differences(&windows, &lost, RULE);
+        assert!(lines.len() == 1 && lines[0].contains("Some(22.0) lacks"), "{lines:?}");
+        let mut twice = all.clone();
+        let mut again = all[3].clone();
+        again.event.id = AlertId(Uuid::from_u128(7));
+        twice.push(again);
+        assert_eq!(differences(&windows, &twice, RULE).len(), 1);
+        let mut silent = all.clone();
+        silent.remove(4);
+        let lines = differences(&windows, &silent, RULE);
+        assert!(lines.len() == 1 && lines[0].contains("never said"), "{lines:?}");
+    }
+
+    #[test]
+    fn repeats_and_former_owners_are_not_accepted() {
+        let (windows, all) = undisturbed();
+        let mut repeated = all.clone();
+        repeated.push(all[0].clone());
+        assert_eq!(differences(&windows, &repeated, RULE), Vec::<String>::new());
+        // Whatever comes first under a higher epoch puts an end to the lower.
+        let mut fenced = all.clone();
+        fenced[0].event.epoch = Epoch(2);
+        let lines = differences(&windows, &fenced, RULE);
+        assert!(lines.len() == 6 && lines.iter().all(|line| line.contains("refused")), "{lines:?}");
+    }
+
+    #[test]
+    fn three_of_five_remembers() {
+        let windows: BTreeMap<i64, Published> =
+            (10..18).map(|window| (window * WINDOW_MS, Published { count: 1, sum: 1.0 })).collect();
+        let verdicts = expected(&windows, 3, 5);
+        let first = verdicts.keys().map(|(_, start, _)| *start / WINDOW_MS).min();
+        assert_eq!(first, Some(14), "10, 12 and 14 are three of five");
+        assert_eq!(verdicts.len(), 1 + 2 + 2 + 2);
+    }
+}

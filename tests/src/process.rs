@@ -173,14 +173,16 @@ impl Process {
         at
     }
 
-    /// Sends a signal by its name (`TERM`, `STOP`).
+    /// Sends a signal by its name (`TERM`, `STOP`); returns the moment before.
     ///
     /// # Panics
     /// If the process has ended already.
-    pub fn signal(&mut self, signal: &str) {
+    pub fn signal(&mut self, signal: &str) -> Instant {
+        let at = Instant::now();
         assert!(self.ended().is_none(), "{} has ended: {}", self.name, self.log());
         let kill = Launch::new("/bin/sh").args(["-c".to_owned(), format!("kill -s {signal} {}", self.id())]);
         run(kill);
+        at
     }
 
     /// SIGTERM, and the status with which it ends.

@@ -176,6 +176,9 @@ impl Rabbit {
     /// # Panics
     /// If the node refuses.
     pub fn user(&self, vhost: &str, login: &str, password: &str, [configure, write, read]: [&str; 3]) {
+        // Two stories that make the same login at once would be told that it is there already.
+        static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+        let _alone = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let user = serde_json::json!({"password": password, "tags": ""});
         self.put(&format!("/api/users/{login}"), &user.to_string());
         let rights = serde_json::json!({"configure": configure, "write": write, "read": read});

@@ -16,6 +16,7 @@ pub(crate) fn run_all() -> Result<()> {
     call(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     stories::run(&stories::Options {
         required: vec!["rabbitmq", "collectd", "pika", "git"],
+        long: false,
         args: Vec::new(),
     })?;
     // The embedded broker's conformance checks, put to the broker that they are modelled on.

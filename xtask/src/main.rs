@@ -9,8 +9,9 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 cargo xtask tidy [--write]      check what compilers do not: crate edges, licences, the names in ARCHITECTURE.md, …
-cargo xtask test [--require-rabbitmq] [--require-tools] [ARGS]
-                                build everything and run all tests, stories across processes included;
+cargo xtask test [--require-rabbitmq] [--require-tools] [--long] [ARGS]
+                                build everything and run all tests, stories across processes included
+                                (--long: failures by the dozen, clusters of brokers; a quarter of an hour more);
                                 ARGS go to the test binaries (a name to filter by, --nocapture)
 cargo xtask ci                  what CI runs: formatting, tidy, lints, all tests, licences
 ";

@@ -9,11 +9,16 @@ const REQUIRE: &str = "KINETIC_STORIES_REQUIRE";
 /// Environment variable that names the file into which the harness writes what it skipped.
 const SKIPPED: &str = "KINETIC_STORIES_SKIPPED";
 
+/// Environment variable that asks for the long forms of stories; read by the stories' harness.
+const LONG: &str = "KINETIC_LONG";
+
 /// How to test.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
     /// What must not be missing.
     pub(crate) required: Vec<&'static str>,
+    /// With the long forms of stories, which take a quarter of an hour more.
+    pub(crate) long: bool,
     /// For the test binaries.
     pub(crate) args: Vec<String>,
 }
@@ -27,6 +32,7 @@ impl Options {
             match word.as_str() {
                 "--require-rabbitmq" => options.required.push("rabbitmq"),
                 "--require-tools" => options.required.extend(["collectd", "pika", "git"]),
+                "--long" => options.long = true,
                 "--" => break,
                 word if word.starts_with("--require") => bail!("{word} is not known: see cargo xtask"),
                 _ => options.args.push(word.to_owned()),
@@ -50,6 +56,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let mut command = cargo(&words);
     command.env(SKIPPED, &skipped).env(REQUIRE, options.required.join(","));
+    if options.long {
+        command.env(LONG, "1");
+    }
     let outcome = call(command);
     if skipped.exists() {
         say(&banner(&read(&skipped)?));
@@ -86,8 +95,9 @@ mod tests {
 
     #[test]
     fn flags_and_arguments_are_told_apart() {
-        let options = parse(&["--require-rabbitmq", "smtp", "--", "--nocapture"]).expect("parses");
+        let options = parse(&["--require-rabbitmq", "--long", "smtp", "--", "--nocapture"]).expect("parses");
         assert_eq!(options.required, ["rabbitmq"]);
+        assert!(options.long);
         assert_eq!(options.args, ["smtp", "--nocapture"]);
         parse(&["--require-rabbit"]).expect_err("a mistyped requirement must not be ignored");
     }

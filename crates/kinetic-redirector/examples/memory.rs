@@ -22,7 +22,7 @@ fn memory() -> (u64, u64) {
     (field("VmRSS:"), field("VmHWM:"))
 }
 
-/// Does something, and shows how long the machine took for it, its longest step, and what that left behind.
+/// Does something, and shows the processor time that the machine took for it, its longest step, and the memory left.
 fn stage(name: &str, large: &mut large::Large, work: impl FnOnce(&mut large::Large)) {
     (large.busy, large.longest, large.steps) = Default::default();
     work(large);

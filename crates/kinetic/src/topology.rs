@@ -111,6 +111,15 @@ pub(crate) fn leader() -> Topology {
     Topology { queues: vec![Queue::durable(names::LEADER_QUEUE).with_args(args)], ..Topology::default() }
 }
 
+/// What a redirector publishes to in the control vhost.
+pub(crate) fn redirectors_words(queues: QueueType) -> Topology {
+    let mut topology = kept(leader(), queues);
+    for part in [schema_notices(), map_changes(), alive()] {
+        topology.exchanges.extend(part.exchanges);
+    }
+    topology
+}
+
 /// Where the leader tells what has changed.
 pub(crate) fn map_changes() -> Topology {
     fanout(names::MAP_EXCHANGE)

@@ -1,10 +1,12 @@
-//! Silence that is proven by messages of this node to itself through the source's queue, and how fast samples come.
+//! Silence that is proven by messages of this node to itself through the source's queue, when a source is to be woken, and how
+//! fast samples come.
 
 use std::time::Duration;
 
 use kinetic_wire::{Mono, Now};
 
-use super::{Shared, Source};
+use super::{ACK_DELAY, Shared, Source};
+use crate::lane::Lane;
 
 /// After a probe that did not come back, the next one no sooner than this.
 pub const PROBE_AGAIN: Duration = Duration::from_secs(1);
@@ -20,6 +22,38 @@ fn idle_after(lateness: i64, length: i64) -> Duration {
 }
 
 impl Source {
+    /// When the source wants a tick at the latest.
+    pub(crate) fn wakeup(&self, now: Now) -> Option<Mono> {
+        let ack = (self.due > 0).then(|| self.due_since + ACK_DELAY);
+        let close = self.next_close(now).map(|at| at.max(self.settled_in.unwrap_or(at)));
+        let close = close.filter(|_| self.leaves_by.is_none());
+        let silence = self.silent_end(now).filter(|_| self.probing.is_none());
+        let silence = silence.map(|(at, end)| if self.heard < end { at.max(self.probe_again) } else { at });
+        [ack, close, silence, self.sweep_at, self.leaves_by].into_iter().flatten().min()
+    }
+
+    /// The lanes in which the end of a window can change something.
+    fn mattering(&self) -> impl Iterator<Item = &Lane> {
+        // A part says of every window that it is closed.
+        let is_waited_for = self.held.len() > self.due || self.role.is_part();
+        self.lanes
+            .iter()
+            .filter(move |lane| lane.is_used && (is_waited_for || lane.live > 0 || lane.open_len() > 0))
+    }
+
+    /// When the next window will close for which all that came is enough, and only the wall clock lags behind.
+    fn next_close(&self, now: Now) -> Option<Mono> {
+        if let Some(overdue) = self.role.next_overdue() {
+            return overdue;
+        }
+        let ends = self.mattering().filter_map(|lane| {
+            let end = self.next_end(lane)?.saturating_add(self.plan.lateness);
+            let wait = Duration::from_nanos(u64::try_from(end.saturating_sub(now.wall.0)).unwrap_or(0));
+            (self.latest >= end).then(|| now.mono + wait)
+        });
+        ends.min()
+    }
+
     pub(super) fn is_idle(&self, now: Now, length: i64) -> bool {
         let silent = self.last_fed.map(|last| now.mono.since(last));
         silent.is_some_and(|silent| silent >= idle_after(self.plan.lateness, length))

@@ -20,9 +20,13 @@ pub(crate) struct Alive {
     beating: JoinSet<()>,
 }
 
-/// Begins to beat, on a connection of its own.
+/// Begins to beat, on a connection of its own: what else a node publishes must not hold its signs of life up.
 pub(crate) fn start(control: &Address, node: NodeId, role: Role, inc: Incarnation) -> Alive {
-    let publisher = Publisher::start(control.clone(), topology::alive(), 1);
+    over(Publisher::start(control.clone(), topology::alive(), 1), node, role, inc)
+}
+
+/// Begins to beat over a connection that carries little else, whose topology has [`topology::alive`].
+pub(crate) fn over(publisher: Publisher, node: NodeId, role: Role, inc: Incarnation) -> Alive {
     let beacon = Beacon { v: 1, node, role, inc, bye: false };
     let mut beating = JoinSet::new();
     let (beats, says) = (publisher.clone(), beacon.clone());
@@ -38,7 +42,7 @@ pub(crate) fn start(control: &Address, node: NodeId, role: Role, inc: Incarnatio
 }
 
 impl Alive {
-    /// Says goodbye, so that the silence that follows is no event.
+    /// Says goodbye, so that the silence that follows is no event, and closes the connection.
     pub(crate) async fn bye(mut self) {
         self.beating.shutdown().await;
         self.beacon.bye = true;

@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::adapter::clock;
-use crate::shell::alive;
+use crate::shell::alive::{self, Alive};
 use crate::shell::follow::{Revision, SchemaWatch};
 use crate::shell::provision::{Port, Relieving};
 use crate::shutdown::Shutdown;
@@ -38,8 +38,8 @@ use token::{Order, Tokens, Told};
 const DECLARE_RETRY: Duration = Duration::from_secs(2);
 /// How often the numbers on `/metrics` are renewed.
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
-/// Schema notices in flight.
-const NOTICES_MAX: usize = 4;
+/// What is published at once: schema notices, tokens, map changes, signs of life.
+const PUBLISHES_MAX: usize = 16;
 /// Orders and news of the token that wait.
 const TOKEN_WORDS_MAX: usize = 64;
 /// Map changes that wait to be told; past it one is left out, and copies are made anew.
@@ -98,7 +98,8 @@ struct Shell {
     watched: BTreeMap<String, NodeId>,
     /// Our own provisioner's requests.
     relieving: BTreeMap<ReplyToken, oneshot::Sender<Vec<u8>>>,
-    notices: Publisher,
+    /// Everything that is published in the control vhost.
+    publisher: Publisher,
     /// Vhosts whose exchanges and queues are not known to be declared.
     declaring: usize,
     /// Parts that sources no longer have.
@@ -118,8 +119,8 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let (mut shell, mut inbox, mut news, mut tasks) = start(setup, stored);
     shell.serve_vhosts(&first);
     let mut hears = Consumer::start(shell.setup.control.clone(), hearing());
-    let alive = alive::start(
-        &shell.setup.control,
+    let alive = alive::over(
+        shell.publisher.clone(),
         shell.setup.config.node.clone(),
         Role::Redirector,
         shell.setup.inc,
@@ -138,12 +139,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 redirector.handle(clock::now(), Input::MapChanged { map }, &mut effects);
             }
             Some(told) = news.recv() => {
-                let input = match told {
-                    Told::Elected(stored) => Input::Elected { stored },
-                    Told::Deposed => Input::Deposed,
-                    Told::Stored(stored) => Input::Stored { stored },
-                };
-                redirector.handle(clock::now(), input, &mut effects);
+                redirector.handle(clock::now(), told.into_input(), &mut effects);
             }
             Some(relieving) = relieving(&mut shell.setup.fleet) => {
                 shell.relieve(&mut redirector, relieving, &mut effects);
@@ -175,13 +171,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             }
         }
     }
-    // First the door, then the token: the next leader is to find the requests that we leave.
-    shell.doors.lead(false);
-    drop(shell.orders);
-    alive.bye().await;
-    while tasks.join_next().await.is_some() {}
-    shell.watcher.close().await;
-    shell.notices.close().await;
+    shell.finish(alive, &mut tasks).await;
     Ok(())
 }
 
@@ -194,12 +184,15 @@ fn start(
     let (orders, ordered) = mpsc::channel(TOKEN_WORDS_MAX);
     let (told, news) = mpsc::channel(TOKEN_WORDS_MAX);
     let (tells, telling) = mpsc::channel(TELLS_MAX);
+    let published = topology::redirectors_words(setup.queues);
+    let publisher = Publisher::start(setup.control.clone(), published, PUBLISHES_MAX);
     let mut tasks = JoinSet::new();
     let node = setup.config.node.clone();
-    let tokens = Tokens::new(&setup.control, setup.queues, node, setup.state_file.clone(), stored);
+    let tokens =
+        Tokens::new(&setup.control, setup.queues, publisher.clone(), node, setup.state_file.clone(), stored);
     tasks.spawn(tokens.run(ordered, told));
     let mut jobs = JoinSet::new();
-    jobs.spawn(tell(Publisher::start(setup.control.clone(), topology::map_changes(), 1), telling));
+    jobs.spawn(tell(publisher.clone(), telling));
     let shell = Shell {
         jobs,
         doors,
@@ -209,7 +202,7 @@ fn start(
         watcher: Watcher::start(setup.control.clone()),
         watched: BTreeMap::new(),
         relieving: BTreeMap::new(),
-        notices: Publisher::start(setup.control.clone(), topology::schema_notices(), NOTICES_MAX),
+        publisher,
         declaring: 0,
         retired: Retired::default(),
         setup,
@@ -242,7 +235,6 @@ async fn tell(publisher: Publisher, mut telling: mpsc::Receiver<Vec<u8>>) -> Don
             tokio::time::sleep(TELL_RETRY).await;
         }
     }
-    publisher.close().await;
     Done::Served
 }
 
@@ -291,7 +283,7 @@ impl Shell {
 
     /// Until every vhost is declared a customer's publish may find no exchange; without a connection nobody is answered.
     fn show_health(&self) {
-        let link = self.notices.status();
+        let link = self.publisher.status();
         let health = if self.declaring > 0 {
             Health::Failing("declaring exchanges and queues".into())
         } else if link.connected {
@@ -430,9 +422,18 @@ impl Shell {
         }
     }
 
+    /// First the door, then the token: the next leader is to find the requests that we leave.
+    async fn finish(mut self, alive: Alive, tasks: &mut JoinSet<()>) {
+        self.doors.lead(false);
+        drop(self.orders);
+        alive.bye().await;
+        while tasks.join_next().await.is_some() {}
+        self.watcher.close().await;
+    }
+
     /// Says on `kin.schema` that there is a new revision; best effort, since everyone fetches on an interval too.
     fn announce(&mut self, revision: &Revision) {
-        let notices = self.notices.clone();
+        let notices = self.publisher.clone();
         let body = encode(&SchemaNotice { v: 1, revision: revision.id.clone() });
         self.jobs.spawn(async move {
             let envelope = Envelope { kind: Some(names::TYPE_SCHEMA_NOTICE.into()), ..Envelope::default() };

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Delivery, Event, Outcome, Publisher, Settle};
-use kinetic_redirector::machine::Stored;
+use kinetic_redirector::machine::{Input, Stored};
 use kinetic_schema::schema::QueueType;
 use kinetic_wire::{Envelope, Epoch, LeaderToken, NodeId, Term, decode, encode, names};
 use tokio::sync::mpsc;
@@ -41,6 +41,17 @@ pub(super) enum Told {
     Deposed,
     /// It is on disk, and its token has come back.
     Stored(Stored),
+}
+
+impl Told {
+    /// As the machine is told it.
+    pub(super) fn into_input(self) -> Input<'static> {
+        match self {
+            Self::Elected(stored) => Input::Elected { stored },
+            Self::Deposed => Input::Deposed,
+            Self::Stored(stored) => Input::Stored { stored },
+        }
+    }
 }
 
 /// What the loop wants.
@@ -92,16 +103,17 @@ enum Done {
 }
 
 impl Tokens {
+    /// `publisher` declares the leader's queue.
     pub(super) fn new(
         control: &Address,
         queues: QueueType,
+        publisher: Publisher,
         node: NodeId,
         state_file: PathBuf,
         disk: Stored,
     ) -> Self {
-        let declared = topology::kept(topology::leader(), queues);
         Self {
-            publisher: Publisher::start(control.clone(), declared, 4),
+            publisher,
             consumer: consumer(control, queues),
             control: control.clone(),
             queues,
@@ -157,7 +169,6 @@ impl Tokens {
         }
         self.jobs.shutdown().await;
         self.consumer.close().await;
-        self.publisher.close().await;
     }
 
     /// Nothing is ours any more.
