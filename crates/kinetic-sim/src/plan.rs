@@ -106,6 +106,8 @@ pub struct Size {
     pub quorum: bool,
     /// Bodies carry their publisher's incarnation and number, so that repeats can be recognised.
     pub numbered: bool,
+    /// One feed of each source is published by an agent.
+    pub agents: bool,
     /// Bodies outlive a restart of the broker.
     pub persistent: bool,
 }
@@ -121,6 +123,7 @@ impl Default for Size {
             disables: false,
             quorum: false,
             numbered: true,
+            agents: true,
             persistent: true,
         }
     }
@@ -156,7 +159,8 @@ pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
                 goes_out: feed + 1 == FACTORS.len(),
                 bodies,
             };
-            publishers.push(world.add(&format!("pub{number}{feed}"), Role::Publisher(Rc::new(orders))));
+            let role = if size.agents && feed == 0 { Role::Agent } else { Role::Publisher };
+            publishers.push(world.add(&format!("pub{number}{feed}"), role(Rc::new(orders))));
         }
     }
     let cast = Cast { redirectors, analyzers, alert, publishers };
@@ -216,6 +220,7 @@ pub fn run(seed: u64, bugs: &[Bug], with_timeline: bool) -> Outcome {
         disables: false,
         quorum: rng.permille(500),
         numbered: rng.permille(700),
+        agents: rng.permille(700),
         persistent: rng.permille(700),
     };
     let (mut world, cast) = populate(seed, size, bugs);

@@ -452,7 +452,7 @@ impl Shell {
         let before = self.machine.stats(now);
         self.machine.handle(now, Input::Delivery(delivery), effects);
         let after = self.machine.stats(now);
-        if let Some(sample) = message.sample {
+        for &sample in &message.samples {
             reach.ledger.delivered(sample, &before, &after);
         }
     }
