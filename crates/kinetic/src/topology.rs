@@ -293,7 +293,8 @@ fn source_key(customer: &Customer, source: &Source) -> SourceKey {
     SourceKey { customer: customer.name.clone(), source: source.name.clone(), part: 0 }
 }
 
-fn source_queue(name: String, source: &Source) -> Queue {
+/// The queue of a source or of a part of it.
+pub(crate) fn source_queue(name: String, source: &Source) -> Queue {
     Queue {
         name,
         durable: true,

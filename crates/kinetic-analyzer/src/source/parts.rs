@@ -26,9 +26,9 @@ use crate::plan::{self, Plan};
 pub(super) enum Role {
     /// It judges what it reads.
     Whole,
-    /// It is a part: it forwards what it reads. By length: through where it has said that its windows are closed. And since when
-    /// it is read.
-    Part { said: BTreeMap<i64, i64>, since: Option<i64> },
+    /// It is one of so many parts: it forwards what it reads. By length: through where it has said that its windows are
+    /// closed. And since when it is read.
+    Part { parts: u16, said: BTreeMap<i64, i64>, since: Option<i64> },
     /// It is split into so many parts, and judges what they forward. By lane: what they have closed.
     Owner { parts: u16, merges: BTreeMap<usize, Merge>, epochs: Epochs },
 }
@@ -37,17 +37,19 @@ impl Role {
     pub(super) fn of(key: &SourceKey, plan: &Plan) -> Self {
         match (key.part, plan.partitions) {
             // Also one beyond the number: an earlier revision had it, and what is left in its queue is to be read.
-            (1.., _) => Self::Part { said: BTreeMap::new(), since: None },
+            (1.., parts) => Self::Part { parts, said: BTreeMap::new(), since: None },
             (0, 0 | 1) => Self::Whole,
             (0, parts) => Self::Owner { parts, merges: BTreeMap::new(), epochs: Epochs::default() },
         }
     }
 
-    /// Whether it is still the right one for a plan.
+    /// Whether it is still the right one for a plan. A part that stays one with others does not: its subscription has been
+    /// made with the bindings of the old number.
     pub(super) fn fits(&self, key: &SourceKey, plan: &Plan) -> bool {
         match (self, Self::of(key, plan)) {
-            (Self::Owner { parts, .. }, Self::Owner { parts: wanted, .. }) => *parts == wanted,
-            (Self::Whole, Self::Whole) | (Self::Part { .. }, Self::Part { .. }) => true,
+            (Self::Owner { parts, .. }, Self::Owner { parts: wanted, .. })
+            | (Self::Part { parts, .. }, Self::Part { parts: wanted, .. }) => *parts == wanted,
+            (Self::Whole, Self::Whole) => true,
             _ => false,
         }
     }

@@ -63,13 +63,33 @@ pub(crate) struct Setup {
 
 /// What a finished job says.
 enum Done {
-    Replied { request: RequestId, body: Vec<u8> },
-    RequestFailed { request: RequestId },
-    Published { id: AlertId },
-    Unsubscribed { slot: Slot },
-    Read { slot: Slot, snapshots: Vec<Vec<u8>> },
-    Kept { slot: Slot, seq: u64 },
-    ProbeDue { slot: Slot, number: u64 },
+    Replied {
+        request: RequestId,
+        body: Vec<u8>,
+    },
+    RequestFailed {
+        request: RequestId,
+    },
+    Published {
+        id: AlertId,
+    },
+    Unsubscribed {
+        slot: Slot,
+    },
+    Read {
+        slot: Slot,
+        snapshots: Vec<Vec<u8>>,
+    },
+    Kept {
+        slot: Slot,
+        seq: u64,
+    },
+    ProbeDue {
+        slot: Slot,
+        number: u64,
+    },
+    /// Bindings of another number of parts are gone.
+    Tidied,
     WitnessPut,
 }
 
@@ -206,7 +226,7 @@ impl Shell {
                 }
                 Input::Probed { slot: *slot, ok: false }
             }
-            Done::WitnessPut => return,
+            Done::WitnessPut | Done::Tidied => return,
             Done::Read { slot, snapshots } => {
                 return self.subscriptions.open(analyzer, *slot, snapshots, effects);
             }
@@ -360,14 +380,21 @@ impl Shell {
             let queues = topology::queues_of(&revision.schema, &region.vhost);
             let mut topology = topology::source(customer, source);
             topology.queues.push(topology::snapshots(key));
-            Some((topology::kept(topology, queues), region, queues))
+            // Of a part that the source no longer has, only the queue.
+            topology.queues.push(topology::source_queue(names::source_queue(key), source));
+            let may_be_left = source.partitions > 1 || key.part > 0;
+            let leftovers = may_be_left.then(|| topology::leftovers(customer, source));
+            Some((topology::kept(topology, queues), region, queues, leftovers))
         });
-        let Some((topology, declared, queues)) = declared else {
+        let Some((topology, declared, queues, leftovers)) = declared else {
             tracing::warn!(source = %key, "granted a source that the schema in force does not know");
             return;
         };
         let address = topology::region_address(&self.control, declared);
         self.snapshots.reach(region, &address, queues);
+        if let Some(leftovers) = leftovers {
+            self.jobs.spawn(partials::tidy(address.clone(), leftovers));
+        }
         let options = ConsumeOptions {
             queue: names::source_queue(key),
             topology,

@@ -1,10 +1,12 @@
-//! The values of parts' windows, on their way to the owners of the sources.
+//! The values of parts' windows, on their way to the owners of the sources; and what must not lead data astray.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use kinetic_amqp::{Outcome, Publisher};
+use kinetic_amqp::{Address, Leftovers, Outcome, Publisher, remove};
 use kinetic_wire::{Envelope, Partial, encode, names};
+
+use super::Done;
 
 /// Pause after a failure; doubles up to the longest.
 const RETRY_MIN: Duration = Duration::from_millis(250);
@@ -35,4 +37,16 @@ pub(super) async fn forward(publisher: Publisher, partial: Box<Partial>) {
         tokio::time::sleep(wait).await;
         wait = RETRY_MAX.min(wait * 2);
     }
+}
+
+/// Removes bindings of another number of parts. The redirector does that as well; but this node may have bound them again
+/// after that, when it connected anew before it knew of the revision.
+pub(super) async fn tidy(address: Address, leftovers: Leftovers) -> Done {
+    let mut wait = RETRY_MIN;
+    while let Err(error) = remove(&address, &leftovers).await {
+        tracing::warn!(%error, "cannot remove bindings of an earlier revision; trying again");
+        tokio::time::sleep(wait).await;
+        wait = RETRY_MAX.min(wait * 2);
+    }
+    Done::Tidied
 }
