@@ -363,6 +363,13 @@ impl RpcServer {
         }
     }
 
+    /// Waits until the subscription stands for the first time. To be called before [`RpcServer::next`]. Cancel-safe.
+    pub async fn opened(&mut self) {
+        while !self.consumer.subscribed() {
+            self.consumer.next().await;
+        }
+    }
+
     /// Whether a subscription stands.
     #[must_use]
     pub fn subscribed(&self) -> bool {

@@ -43,9 +43,9 @@ fn main() {
     let mut large = large::Large::registered(large::map("r1", 1, customers), analyzers);
     stage("registered", &mut large, |_| {});
     stage("placed", &mut large, large::Large::place);
-    stage("taken up", &mut large, |large| large.beat(1));
+    stage("taken up", &mut large, large::Large::beat);
     large.now = large.now + Duration::from_secs(5);
-    stage("held, with rates", &mut large, |large| large.beat(2));
+    stage("held, with rates", &mut large, large::Large::beat);
     stage("one analyzer gone", &mut large, |large| {
         large.lose(analyzers / 2);
         large.settle();
@@ -57,7 +57,7 @@ fn main() {
         large.handle(Input::MapChanged { map: next });
         large.settle();
     });
-    stage("held", &mut large, |large| large.beat(3));
+    stage("held", &mut large, large::Large::beat);
     let stats = large.machine.stats();
     println!("{} owned, {} without an owner", stats.sources_owned, stats.sources_unowned);
 }

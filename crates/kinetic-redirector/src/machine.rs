@@ -115,6 +115,9 @@ pub enum Input<'a> {
         /// What it says.
         stored: Stored,
     },
+    /// The leader's requests are delivered to us from now on: only now owners can say what they hold. Without it the listen period
+    /// counts from `Effect::Lead`.
+    Serving,
     /// Tokens are not delivered to us any more: somebody else may lead.
     Deposed,
     /// `Effect::Store` is done: it is on disk, and the token that says so was delivered to us.
@@ -254,6 +257,7 @@ impl Redirector {
             Input::Tick => {}
             Input::MapChanged { map } => self.map_changed(now, map),
             Input::Elected { stored } => self.elected(&stored),
+            Input::Serving => self.serves(now),
             Input::Deposed => self.depose(effects),
             Input::Stored { stored } => self.stored(now, &stored, effects),
             Input::Told { body } => self.told(now, body, effects),
@@ -439,6 +443,15 @@ impl Redirector {
         }
         self.counted.leaderships += 1;
         effects.push(Effect::Lead(true));
+    }
+
+    /// It took a while until requests came: owners have the whole listen period from now.
+    fn serves(&mut self, now: Now) {
+        if self.serving && self.listening {
+            let listen = self.listen_until.since(self.serving_since);
+            self.serving_since = now.mono;
+            self.listen_until = self.listen_until.max(now.mono + listen);
+        }
     }
 
     /// How long to listen before anything is given away.

@@ -228,7 +228,8 @@ impl Broker {
     fn give_back(&mut self, name: &str, mut items: Vec<Item>, gracefully: bool) {
         let Some(queue) = self.queues.get_mut(name) else { return };
         if self.misconduct.forgets_unsettled {
-            self.gone.extend(items.iter().filter_map(|item| Some((item.message.sample?, Gone::Planted))));
+            let samples = items.iter().flat_map(|item| &item.message.samples);
+            self.gone.extend(samples.map(|sample| (*sample, Gone::Planted)));
             return;
         }
         items.sort_by_key(|item| item.position);
@@ -265,8 +266,9 @@ impl Broker {
             for item in std::mem::take(&mut queue.ready) {
                 if item.message.envelope.persistent {
                     queue.ready.push_back(item);
-                } else if let Some(sample) = item.message.sample {
-                    self.gone.push((sample, Gone::Restart));
+                } else {
+                    let samples = item.message.samples.iter();
+                    self.gone.extend(samples.map(|sample| (*sample, Gone::Restart)));
                 }
             }
         }
@@ -359,7 +361,7 @@ impl Broker {
     fn enqueue(&mut self, now: Time, name: &str, message: Rc<Message>) {
         let Some(queue) = self.queues.get_mut(name) else { return };
         queue.position += 1;
-        self.entered.extend(message.sample);
+        self.entered.extend(&message.samples);
         queue.ready.push_back(Item { position: queue.position, redelivered: false, message });
         let dropped = match queue.options.max_length {
             Some(most) if queue.ready.len() > most => queue.ready.pop_front(),
@@ -372,7 +374,7 @@ impl Broker {
     }
 
     fn dead_letter(&mut self, now: Time, name: &str, item: &Item, why: Gone) {
-        self.gone.extend(item.message.sample.map(|sample| (sample, why)));
+        self.gone.extend(item.message.samples.iter().map(|sample| (*sample, why)));
         let exchange = self.queues.get(name).and_then(|queue| queue.options.dead_letters);
         for target in exchange.map(|exchange| self.route(exchange, &item.message.key)).unwrap_or_default() {
             self.enqueue(now, &target, Rc::clone(&item.message));

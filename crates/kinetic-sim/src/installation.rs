@@ -36,6 +36,8 @@ pub const LEVEL_OUT: u64 = 1_000;
 pub struct Revision {
     /// The commit.
     pub id: String,
+    /// Commits up to and with it.
+    pub generation: u64,
     /// What it says.
     pub schema: Arc<Schema>,
     /// What the redirector needs of it.
@@ -47,7 +49,7 @@ pub struct Revision {
 /// # Panics
 /// Never: the text is a schema.
 #[must_use]
-pub fn revision(id: &str, customers: usize, sources: usize, disabled: bool) -> Revision {
+pub fn revision(id: &str, generation: u64, customers: usize, sources: usize, disabled: bool) -> Revision {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let top = "region \"eu\" {\n  amqp = \"amqps://broker.example:5671\"\n}\nmail {\n  relay = \"smtp.example:25\"\n  \
                from = \"alerts@kinetic.example\"\n}\n";
@@ -61,8 +63,8 @@ pub fn revision(id: &str, customers: usize, sources: usize, disabled: bool) -> R
         last.disabled = disabled;
     }
     let schema = Arc::new(schema);
-    let map = Arc::new(map(id, 0, &schema));
-    Revision { id: id.to_owned(), schema, map }
+    let map = Arc::new(map(id, generation, &schema));
+    Revision { id: id.to_owned(), generation, schema, map }
 }
 
 fn customer(number: usize, sources: usize) -> String {

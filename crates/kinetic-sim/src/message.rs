@@ -32,8 +32,8 @@ pub struct Message {
     pub correlation: u64,
     /// The publisher waits this long; `None` for ever.
     pub expires: Option<Time>,
-    /// Number of the sample in it, of a publisher's body: its place in the ledger.
-    pub sample: Option<usize>,
+    /// Numbers of the samples in it, of a publisher's body: their places in the ledger.
+    pub samples: Vec<usize>,
 }
 
 impl Message {
@@ -48,7 +48,7 @@ impl Message {
             reply_to: None,
             correlation: 0,
             expires: None,
-            sample: None,
+            samples: Vec::new(),
         }
     }
 }

@@ -45,12 +45,26 @@ pub enum Fault {
     Slow,
     /// Wall clocks jump.
     Wall,
+    /// A second process with the name of an analyzer's node runs for a while.
+    Twin,
+    /// Nodes go over to another revision of the schema, each when it hears of it.
+    Schema,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Crash, Self::Leave, Self::Pause, Self::Cut, Self::Drop, Self::Broker, Self::Slow, Self::Wall];
+    pub const ALL: [Self; 10] = [
+        Self::Crash,
+        Self::Leave,
+        Self::Pause,
+        Self::Cut,
+        Self::Drop,
+        Self::Broker,
+        Self::Slow,
+        Self::Wall,
+        Self::Twin,
+        Self::Schema,
+    ];
 }
 
 /// How a run went.
@@ -81,6 +95,8 @@ pub struct Cast {
     pub redirectors: Vec<ProcId>,
     /// The analyzers.
     pub analyzers: Vec<ProcId>,
+    /// A process with the name of the first analyzer's node, not started.
+    pub twin: ProcId,
     /// The alert node.
     pub alert: ProcId,
     /// The publishers.
@@ -106,6 +122,8 @@ pub struct Size {
     pub quorum: bool,
     /// Bodies carry their publisher's incarnation and number, so that repeats can be recognised.
     pub numbered: bool,
+    /// One feed of each source is published by an agent.
+    pub agents: bool,
     /// Bodies outlive a restart of the broker.
     pub persistent: bool,
 }
@@ -121,6 +139,7 @@ impl Default for Size {
             disables: false,
             quorum: false,
             numbered: true,
+            agents: true,
             persistent: true,
         }
     }
@@ -130,8 +149,8 @@ impl Default for Size {
 #[must_use]
 pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
     let revisions = vec![
-        installation::revision("r1", size.customers, size.sources, false),
-        installation::revision("r2", size.customers, size.sources, size.disables),
+        installation::revision("r1", 1, size.customers, size.sources, false),
+        installation::revision("r2", 2, size.customers, size.sources, size.disables),
     ];
     let sources = installation::sources(&revisions[0].schema);
     let mut world = World::new(seed, revisions, size.quorum, bugs);
@@ -156,10 +175,12 @@ pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
                 goes_out: feed + 1 == FACTORS.len(),
                 bodies,
             };
-            publishers.push(world.add(&format!("pub{number}{feed}"), Role::Publisher(Rc::new(orders))));
+            let role = if size.agents && feed == 0 { Role::Agent } else { Role::Publisher };
+            publishers.push(world.add(&format!("pub{number}{feed}"), role(Rc::new(orders))));
         }
     }
-    let cast = Cast { redirectors, analyzers, alert, publishers };
+    let twin = world.add_analyzer("twin", "an0");
+    let cast = Cast { redirectors, analyzers, twin, alert, publishers };
     let all = [&cast.redirectors[..], &cast.analyzers, &[cast.alert], &cast.publishers].concat();
     for proc in all {
         let at = rng.between(0, 2 * SECOND);
@@ -216,6 +237,7 @@ pub fn run(seed: u64, bugs: &[Bug], with_timeline: bool) -> Outcome {
         disables: false,
         quorum: rng.permille(500),
         numbered: rng.permille(700),
+        agents: rng.permille(700),
         persistent: rng.permille(700),
     };
     let (mut world, cast) = populate(seed, size, bugs);
@@ -316,6 +338,18 @@ fn plan_fault(world: &mut World, rng: &mut Rng, cast: &Cast, fault: Fault) {
             } else {
                 world.plan(from, Step::Block(true));
                 world.plan(until, Step::Block(false));
+            }
+        }
+        Fault::Twin => {
+            let (from, until) = span(rng, 90 * SECOND);
+            world.plan(from, Step::Start(cast.twin));
+            world.plan(until, Step::Crash(cast.twin, rng.index(4)));
+        }
+        Fault::Schema => {
+            let (from, _) = span(rng, SECOND);
+            let number = rng.index(2);
+            for proc in [&cast.redirectors[..], &cast.analyzers, &[cast.alert]].concat() {
+                world.plan(from + rng.between(0, 20 * SECOND), Step::Schema(proc, number));
             }
         }
         Fault::Wall => {

@@ -3,6 +3,7 @@
 //! They do what those do: reconnect with backoff, subscribe again on the same slot with higher tokens, publish until
 //! confirmed, give a request up after its time. What a process keeps on disk outlives it in [`Disk`].
 
+pub(crate) mod agent;
 pub(crate) mod alert;
 pub(crate) mod analyzer;
 pub(crate) mod publisher;
@@ -96,6 +97,10 @@ pub(crate) enum Job {
     Mailed(MailId, Attempt),
     /// A publisher's next sample is due.
     Sample,
+    /// A question about where to publish was not answered in time.
+    LocateTimeout(u64),
+    /// A connection could not be made in time.
+    ConnectTimeout(LinkId),
     /// A publisher sends what it has again.
     Resend,
 }
@@ -150,6 +155,7 @@ pub(crate) enum Shell {
     Analyzer(Box<analyzer::Shell>),
     Alert(Box<alert::Shell>),
     Publisher(Box<publisher::Shell>),
+    Agent(Box<agent::Shell>),
 }
 
 impl Shell {
@@ -160,6 +166,7 @@ impl Shell {
             Self::Analyzer(shell) => return shell.tell(tell, reach),
             Self::Alert(shell) => shell.tell(tell, reach),
             Self::Publisher(shell) => shell.tell(tell, reach),
+            Self::Agent(shell) => return shell.tell(tell, reach),
         }
         true
     }
@@ -171,6 +178,7 @@ impl Shell {
             Self::Analyzer(shell) => shell.wakeup(),
             Self::Alert(shell) => shell.wakeup(),
             Self::Publisher(_) => None,
+            Self::Agent(shell) => shell.wakeup(),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::message::{Down, Message, SECOND, Time};
 use crate::net::Net;
 use crate::rng::Rng;
 use crate::shell::publisher::Orders;
-use crate::shell::{Disk, Reach, Shell, Tell, alert, analyzer, publisher, redirector};
+use crate::shell::{Disk, Reach, Shell, Tell, agent, alert, analyzer, publisher, redirector};
 use crate::timeline::Timeline;
 
 /// Wall time at which worlds begin: a whole minute of November 2026.
@@ -35,6 +35,7 @@ pub(crate) enum Role {
     Analyzer { node: String },
     Alert,
     Publisher(Rc<Orders>),
+    Agent(Rc<Orders>),
 }
 
 /// Something that is done to the world.
@@ -377,6 +378,9 @@ impl World {
                 Shell::Analyzer(Box::new(analyzer::Shell::new(config, &revision, &mut reach)))
             }
             Role::Alert => Shell::Alert(Box::new(alert::Shell::new(&revision, &mut reach))),
+            Role::Agent(orders) => {
+                Shell::Agent(Box::new(agent::Shell::new(Rc::clone(orders), seed, &mut reach)))
+            }
             Role::Publisher(orders) => {
                 Shell::Publisher(Box::new(publisher::Shell::new(Rc::clone(orders), &mut reach)))
             }

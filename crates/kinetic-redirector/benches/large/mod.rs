@@ -16,7 +16,8 @@ use kinetic_wire::{
 use uuid::Uuid;
 
 const START: Now = Now { mono: Mono(1_000_000_000), wall: Wall(1_795_000_000_000_000_000) };
-const LISTEN: Duration = Duration::from_secs(1);
+/// Longer than the longest lease of a thousand analyzers, with its jitter and the grace.
+const LISTEN: Duration = Duration::from_secs(28);
 
 /// A map of this many customers.
 pub(crate) fn map(revision: &str, generation: u64, customers: usize) -> Arc<Map> {
@@ -55,6 +56,7 @@ pub(crate) struct Large {
     /// Inputs given to it.
     pub(crate) steps: usize,
     tokens: u64,
+    seq: u64,
 }
 
 impl Large {
@@ -64,7 +66,7 @@ impl Large {
             node: "r1".into(),
             ttl: Duration::from_secs(15),
             grace: Duration::from_secs(5),
-            listen: LISTEN,
+            listen: Duration::from_secs(1),
             analyzers_max: analyzers,
             locate_ttl: Duration::from_secs(300),
             limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
@@ -80,6 +82,7 @@ impl Large {
             longest: Duration::ZERO,
             steps: 0,
             tokens: 0,
+            seq: 0,
         };
         // Somebody has led before, so that it listens.
         let stored = Stored { term: Term(1), ..Stored::default() };
@@ -107,6 +110,10 @@ impl Large {
 
     /// The listen period ends, and every step of placing is done.
     pub(crate) fn place(&mut self) {
+        for _ in 0..2 {
+            self.now = self.now + Duration::from_secs(10);
+            self.beat();
+        }
         self.now = START + LISTEN;
         self.settle();
     }
@@ -122,7 +129,9 @@ impl Large {
     }
 
     /// Every analyzer says that it lives and what it holds, with a rate each.
-    pub(crate) fn beat(&mut self, seq: u64) {
+    pub(crate) fn beat(&mut self) {
+        self.seq += 1;
+        let seq = self.seq;
         let hold = |(customer, epoch): &(u32, Epoch)| Hold {
             source: SourceKey::new(&name(*customer), "web"),
             epoch: *epoch,

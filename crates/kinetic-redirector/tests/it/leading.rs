@@ -265,6 +265,25 @@ fn a_busy_redirector_says_so() {
 }
 
 #[test]
+fn the_listen_period_counts_from_when_owners_can_be_heard() {
+    let listen = TTL * 11 / 10 + GRACE;
+    let disk = Stored { term: Term(4), epoch_max: Epoch(9) };
+    let mut world = World::after(config(listen), map("r1", &[("acme", &["web"])]), disk);
+    world.sleep(listen - SECOND);
+    world.handle(Input::Serving);
+    world.sleep(SECOND * 2);
+    let mut a = Peer::new("a", 1);
+    assert_eq!(world.register(&mut a).expect("a lease").grant, [], "another may still speak up");
+    world.sleep(listen - SECOND * 3);
+    world.beat(&mut a).expect("alive");
+    assert!(world.machine.stats().listening);
+    world.sleep(SECOND);
+    assert_eq!(world.beat(&mut a).expect("alive").grant.len(), 1);
+    world.handle(Input::Serving);
+    assert!(!world.machine.stats().listening, "what has ended does not begin again");
+}
+
+#[test]
 fn a_leader_that_is_deposed_stops_at_once() {
     let (mut world, mut a) = (world(), Peer::new("a", 1));
     a.witness = true;
@@ -292,6 +311,6 @@ fn a_leader_that_is_deposed_stops_at_once() {
     let held = a.clone();
     let reply = world.register(&mut a).expect("a lease");
     assert_eq!(reply.term, Term(2));
-    assert_eq!(a.holds, held.holds, "the same epoch");
+    assert_eq!(a.sources(), held.sources(), "it goes on with what it holds");
     assert_eq!(world.machine.stats().moves, 0);
 }

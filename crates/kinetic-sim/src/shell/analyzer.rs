@@ -111,12 +111,17 @@ pub(crate) struct Shell {
     last_told: Mono,
 }
 
+/// A revision as the machine is told of it.
+fn told(revision: &Revision) -> kinetic_analyzer::machine::Revision {
+    kinetic_analyzer::machine::Revision { id: revision.id.clone(), generation: revision.generation }
+}
+
 impl Shell {
     pub(crate) fn new(config: AnalyzerConfig, revision: &Revision, reach: &mut Reach<'_>) -> Self {
         Self {
             login: config.node.to_string(),
             standing: Standing::default(),
-            machine: Analyzer::new(config, revision.schema.clone(), revision.id.clone()),
+            machine: Analyzer::new(config, revision.schema.clone(), told(revision)),
             rpc: reach.link(),
             publisher: reach.link(),
             keeper: reach.link(),
@@ -166,10 +171,8 @@ impl Shell {
             Tell::Job(Job::CloseTimeout(slot)) => self.unsubscribed(now, slot, reach, &mut effects),
             Tell::Job(_) => {}
             Tell::Schema(revision) => {
-                let input = Input::SchemaChanged {
-                    schema: revision.schema.clone(),
-                    revision: revision.id.clone().into(),
-                };
+                let input =
+                    Input::SchemaChanged { schema: revision.schema.clone(), revision: told(&revision) };
                 self.machine.handle(now, input, &mut effects);
             }
             Tell::Shutdown => self.machine.handle(now, Input::Shutdown, &mut effects),
@@ -452,7 +455,7 @@ impl Shell {
         let before = self.machine.stats(now);
         self.machine.handle(now, Input::Delivery(delivery), effects);
         let after = self.machine.stats(now);
-        if let Some(sample) = message.sample {
+        for &sample in &message.samples {
             reach.ledger.delivered(sample, &before, &after);
         }
     }

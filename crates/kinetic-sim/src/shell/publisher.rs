@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use kinetic_wire::Envelope;
+use kinetic_wire::{Envelope, Wall};
 use uuid::Uuid;
 
 use crate::agenda::LinkId;
@@ -33,6 +33,15 @@ pub(crate) struct Orders {
     pub(crate) goes_out: bool,
     /// In order of time.
     pub(crate) bodies: Vec<Body>,
+}
+
+impl Orders {
+    /// The lines of one sample.
+    pub(crate) fn lines(&self, stamp: Wall, value: u64) -> String {
+        let is_out = self.goes_out && stamp.as_secs().rem_euclid(120) < 60;
+        let level = if is_out { LEVEL_OUT } else { LEVEL_IN };
+        format!("{METRIC}:{value}|c\n{LEVEL}:{level}|g")
+    }
 }
 
 #[derive(Debug)]
@@ -108,11 +117,9 @@ impl Shell {
         let body = &self.orders.bodies[index];
         // The stamp is the moment of the measurement: the same on every repeat.
         let Some((stamp, value)) = reach.disk.unsent.get(&index).copied() else { return };
-        let is_out = self.orders.goes_out && stamp.as_secs().rem_euclid(120) < 60;
-        let level = if is_out { LEVEL_OUT } else { LEVEL_IN };
-        let text = format!("{METRIC}:{value}|c\n{LEVEL}:{level}|g");
+        let text = self.orders.lines(stamp, value);
         let mut message = Message::new(&self.orders.exchange, &self.orders.key, text.into_bytes());
-        message.sample = Some(body.sample);
+        message.samples = vec![body.sample];
         message.envelope = Envelope {
             origin: Some(self.orders.origin.clone().into()),
             ts: Some(stamp),

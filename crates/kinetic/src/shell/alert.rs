@@ -368,7 +368,7 @@ mod tests {
         let text = "watchdog {\n  to              = \"ops@example.com\"\n  repeat_interval = \"168h\"\n}\n";
         let files = kinetic_schema::Files::from([("kinetic.hcl".to_owned(), text.as_bytes().to_vec())]);
         let schema = kinetic_schema::load(&files).schema.expect("checks");
-        let revision = Revision { id: String::new(), schema: std::sync::Arc::new(schema) };
+        let revision = Revision { id: String::new(), generation: 0, schema: std::sync::Arc::new(schema) };
         assert!(replay(&revision) > Duration::from_secs(168 * 3600));
     }
 }

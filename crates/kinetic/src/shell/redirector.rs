@@ -144,6 +144,9 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             Some(relieving) = relieving(&mut shell.setup.fleet) => {
                 shell.relieve(&mut redirector, relieving, &mut effects);
             }
+            Some(leadership) = inbox.opened.recv() => if shell.doors.leads(leadership) {
+                redirector.handle(clock::now(), Input::Serving, &mut effects);
+            },
             Some(asked) = inbox.leader.recv() => {
                 shell.ask(&mut redirector, &asked, inbox.leader.len(), &mut effects);
             }

@@ -14,6 +14,8 @@ use crate::topology;
 
 /// Requests of one kind that wait for the machine, over all doors: the leader's, and `locate`.
 const REQUESTS_MAX: usize = 256;
+/// Leader's doors whose opening nobody has heard of.
+const OPENED_MAX: usize = 8;
 /// Answers and nudges that wait for one door.
 const WORDS_MAX: usize = 1024;
 
@@ -51,6 +53,7 @@ pub(super) struct Doors {
     leaderships: u64,
     asked_locate: mpsc::Sender<Asked>,
     asked_leader: mpsc::Sender<Asked>,
+    opened: mpsc::Sender<u64>,
     serving: JoinSet<()>,
     waiting: BTreeMap<ReplyToken, (Door, RequestHandle)>,
     next_token: u64,
@@ -62,12 +65,15 @@ pub(super) struct Inbox {
     pub(super) locate: mpsc::Receiver<Asked>,
     /// What only the leader answers.
     pub(super) leader: mpsc::Receiver<Asked>,
+    /// The leader's door is open; of which leadership.
+    pub(super) opened: mpsc::Receiver<u64>,
 }
 
 impl Doors {
     pub(super) fn new(control: Address, queues: QueueType) -> (Self, Inbox) {
         let (asked_locate, locate) = mpsc::channel(REQUESTS_MAX);
         let (asked_leader, leader) = mpsc::channel(REQUESTS_MAX);
+        let (opening, opened) = mpsc::channel(OPENED_MAX);
         let doors = Self {
             control,
             queues,
@@ -77,11 +83,12 @@ impl Doors {
             leaderships: 0,
             asked_locate,
             asked_leader,
+            opened: opening,
             serving: JoinSet::new(),
             waiting: BTreeMap::new(),
             next_token: 0,
         };
-        (doors, Inbox { locate, leader })
+        (doors, Inbox { locate, leader, opened })
     }
 
     /// Opens a vhost's door, once.
@@ -108,16 +115,32 @@ impl Doors {
             let (words, heard) = mpsc::channel(WORDS_MAX);
             self.leader = Some(words);
             let declared = topology::kept(topology::rpc(), self.queues);
-            let rpc = RpcServer::start(self.control.clone(), declared, names::RPC_QUEUE);
-            let door = Door::Leader(self.leaderships);
-            self.serving.spawn(serve(door, rpc, self.asked_leader.clone(), heard));
+            let mut rpc = RpcServer::start(self.control.clone(), declared, names::RPC_QUEUE);
+            let (leadership, asked, opened) =
+                (self.leaderships, self.asked_leader.clone(), self.opened.clone());
+            self.serving.spawn(async move {
+                let mut words = heard;
+                tokio::select! {
+                    () = rpc.opened() => {}
+                    // Nothing is said before anything is asked: the door is closed.
+                    None = words.recv() => return rpc.close().await,
+                }
+                if opened.send(leadership).await.is_ok() {
+                    serve(Door::Leader(leadership), rpc, asked, words).await;
+                }
+            });
         }
+    }
+
+    /// Whether this is the leadership that stands.
+    pub(super) fn leads(&self, leadership: u64) -> bool {
+        self.leader.is_some() && leadership == self.leaderships
     }
 
     /// Keeps the handle of a request for its answer; `None` where it came through a door that has been closed since.
     pub(super) fn take(&mut self, asked: &Asked) -> Option<ReplyToken> {
         if let Door::Leader(leadership) = asked.door
-            && (self.leader.is_none() || leadership != self.leaderships)
+            && !self.leads(leadership)
         {
             return None;
         }
