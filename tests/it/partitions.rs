@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kinetic_tests::amqp::{Client, Listener, queue_depth};
 use kinetic_tests::schema::{Customer, Watch};
@@ -17,6 +17,7 @@ use crate::common::{is_about, only_mails_about};
 
 on_both_brokers!(the_slow_host_of_a_split_fleet_is_mailed_once);
 on_both_brokers!(a_death_in_mid_window_changes_no_verdict);
+on_both_brokers!(a_running_source_is_split);
 
 /// The source's own queue, and those of its parts.
 const QUEUES: [&str; 4] = ["src.acme.web", "src.acme.web.1", "src.acme.web.2", "src.acme.web.3"];
@@ -27,6 +28,14 @@ const ROUNDS: usize = 10;
 
 fn split(window: &'static str) -> Customer {
     Customer::acme(&[Watch { partitions: 3, window, ..Watch::default() }])
+}
+
+/// Both are there before anything is given away, so that each gets some of it: nothing is moved later without need.
+fn two_analyzers(world: &World) -> ([Node; 2], Node) {
+    let analyzers = ["analyzer-a", "analyzer-b"].map(|name| world.role("analyzer", name, &[]));
+    let redirector = world.redirector();
+    analyzers.iter().for_each(Node::wait_healthy);
+    (analyzers, redirector)
 }
 
 fn wait_for_owners(world: &World) {
@@ -87,9 +96,8 @@ impl Drop for Hosts {
 fn the_slow_host_of_a_split_fleet_is_mailed_once(kind: BrokerKind) {
     let acme = split("1s");
     let world = World::start(kind, std::slice::from_ref(&acme));
-    let _redirector = world.redirector();
+    let (analyzers, _redirector) = two_analyzers(&world);
     let _alert = world.alert();
-    let analyzers = [world.analyzer("analyzer-a"), world.analyzer("analyzer-b")];
     wait_for_owners(&world);
     let mut events = Listener::bind(world.control_address(), "kin.alerts", "kin.alerts");
     let hosts = Hosts::start(&world, &acme);
@@ -110,12 +118,37 @@ fn the_slow_host_of_a_split_fleet_is_mailed_once(kind: BrokerKind) {
     }
 }
 
+fn a_running_source_is_split(kind: BrokerKind) {
+    let whole = Customer::acme(&[Watch { window: "1s", ..Watch::default() }]);
+    let world = World::start(kind, std::slice::from_ref(&whole));
+    let (analyzers, _redirector) = two_analyzers(&world);
+    let _alert = world.alert();
+    let count = |name: &str| analyzers.iter().map(|node| node.metric(name)).sum::<u64>();
+    let hosts = Hosts::start(&world, &whole);
+    eventually("windows are judged", || match count("kinetic_analyzer_judged_total") {
+        0..3 => Err("too few"),
+        _ => Ok(()),
+    });
+    split("1s").files().iter().for_each(|file| world.schema.write(file));
+    world.schema.push();
+    wait_for_owners(&world);
+    let (taken, judged) =
+        (count("kinetic_analyzer_partial_rows_total"), count("kinetic_analyzer_judged_total"));
+    eventually("windows are judged by the values of parts", || {
+        let now = (count("kinetic_analyzer_partial_rows_total"), count("kinetic_analyzer_judged_total"));
+        if now.0 >= taken + 24 && now.1 >= judged + 3 { Ok(()) } else { Err(now) }
+    });
+    assert_eq!(world.smtp.inbox().len(), 0, "nobody was slow, whatever the number of parts");
+    hosts.is_slow.store(true, Ordering::SeqCst);
+    world.smtp.wait_for("a mail about the slow host", |mail| is_about(mail, SLOW_HOST));
+    only_mails_about(&world.smtp, SLOW_HOST, 1);
+}
+
 fn a_death_in_mid_window_changes_no_verdict(kind: BrokerKind) {
     let acme = split("5s");
     let world = World::start(kind, std::slice::from_ref(&acme));
-    let _redirector = world.redirector();
+    let (mut analyzers, _redirector) = two_analyzers(&world);
     let _alert = world.alert();
-    let mut analyzers = [world.analyzer("analyzer-a"), world.analyzer("analyzer-b")];
     wait_for_owners(&world);
     let mut events = Listener::bind(world.control_address(), "kin.alerts", "kin.alerts");
     let client = Client::start(world.customer_address(&acme));
@@ -132,7 +165,11 @@ fn a_death_in_mid_window_changes_no_verdict(kind: BrokerKind) {
     });
     assert!(wall_now().as_ms() < start_ms + WINDOW_MS, "this machine is too slow to kill in mid-window");
     analyzers[0].process.kill();
+    let killed_at = Instant::now();
     world.smtp.wait_for("a mail about the slow host", |mail| is_about(mail, SLOW_HOST));
+    // The lease and its grace, what is left of the window, and its lateness; less than the minute that a missing part would cost.
+    assert!(killed_at.elapsed() < Duration::from_secs(45), "{:?} until the mail", killed_at.elapsed());
+    assert_eq!(analyzers[1].metric("kinetic_analyzer_windows_incomplete_total"), 0);
     only_mails_about(&world.smtp, SLOW_HOST, 1);
     let verdicts = firing(&mut events);
     assert_eq!(verdicts.len(), 1, "{verdicts:?}");

@@ -49,7 +49,7 @@ impl Stage {
         let acme = numbered::customer();
         let world = World::start_with(kind, queues, std::slice::from_ref(&acme));
         let alert = world.alert();
-        let ear = Ear::start(world.control_address());
+        let ear = Ear::start(world.control_address(), queues);
         let redirector = world.redirector_with("redirector", lease);
         Self { analyzers: Vec::new(), redirector, ear, alert, acme, world }
     }

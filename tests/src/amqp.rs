@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use kinetic_amqp::{
-    Address, Binding, ConsumeOptions, Consumer, Event, Outcome, PublishError, Publisher, Queue, QueueDepth,
-    Settle, Topology,
+    Address, Binding, ConsumeOptions, Consumer, Event, Outcome, PublishError, Publisher, Queue, QueueArgs,
+    QueueDepth, Settle, Topology,
 };
 use kinetic_wire::Envelope;
 use tokio::runtime::Runtime;
@@ -101,9 +101,24 @@ impl Listener {
     /// If that does not work in time.
     #[must_use]
     pub fn bind(address: Address, exchange: &str, routing_key: &str) -> Self {
+        let queue = Queue { auto_delete: false, ..Queue::default() };
+        Self::bind_queue(address, exchange, routing_key, queue)
+    }
+
+    /// The same with a queue that outlives a node of a cluster.
+    ///
+    /// # Panics
+    /// If that does not work in time.
+    #[must_use]
+    pub fn bind_replicated(address: Address, exchange: &str, routing_key: &str) -> Self {
+        let args = QueueArgs { quorum: true, ..QueueArgs::default() };
+        Self::bind_queue(address, exchange, routing_key, Queue::durable("").with_args(args))
+    }
+
+    fn bind_queue(address: Address, exchange: &str, routing_key: &str, kind: Queue) -> Self {
         let queue = format!("listener.{exchange}");
         let topology = Topology {
-            queues: vec![Queue { name: queue.clone(), auto_delete: false, ..Queue::default() }],
+            queues: vec![Queue { name: queue.clone(), ..kind }],
             bindings: vec![Binding {
                 exchange: exchange.to_owned(),
                 queue: queue.clone(),

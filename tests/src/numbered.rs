@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::amqp::{Client, Listener};
 use crate::poll::{PATIENCE, eventually_within};
-use crate::schema::{Customer, Watch};
+use crate::schema::{Customer, Queues, Watch};
 use crate::traffic::wall_now;
 
 /// Feeds of the stream.
@@ -179,8 +179,12 @@ pub struct Ear {
 impl Ear {
     /// Binds a queue of its own; the alert node must have declared the exchange.
     #[must_use]
-    pub fn start(control: Address) -> Self {
-        let mut listener = Listener::bind(control, "kin.alerts", "kin.alerts");
+    pub fn start(control: Address, queues: Queues) -> Self {
+        let bind = match queues {
+            Queues::Classic => Listener::bind,
+            Queues::Quorum => Listener::bind_replicated,
+        };
+        let mut listener = bind(control, "kin.alerts", "kin.alerts");
         let stop = Arc::new(AtomicBool::new(false));
         let heard = Arc::<Mutex<Vec<_>>>::default();
         let (own_stop, own_heard) = (Arc::clone(&stop), Arc::clone(&heard));

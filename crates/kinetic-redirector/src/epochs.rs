@@ -44,13 +44,23 @@ pub(crate) struct Epochs {
     asked: u64,
     /// So many more than a block will be taken soon.
     expected: u64,
+    /// The highest that was ever asked to be made safe: what is stored never goes back.
+    highest: u64,
 }
 
 impl Epochs {
     /// A standby that knows what its own disk says.
     pub(crate) fn new(stored: &Stored) -> Self {
         let next = stored.epoch_max.0.saturating_add(1);
-        Self { office: Office::Standby, term: stored.term, next, confirmed: 0, asked: 0, expected: 0 }
+        Self {
+            office: Office::Standby,
+            term: stored.term,
+            next,
+            confirmed: 0,
+            asked: 0,
+            expected: 0,
+            highest: 0,
+        }
     }
 
     pub(crate) fn term(&self) -> Term {
@@ -111,7 +121,8 @@ impl Epochs {
         if self.office == Office::Standby || (self.asked > 0 && self.asked >= self.next + BLOCK / 4) {
             return None;
         }
-        self.asked = self.next + BLOCK + std::mem::take(&mut self.expected);
+        self.asked = self.highest.max(self.next + BLOCK + std::mem::take(&mut self.expected));
+        self.highest = self.asked;
         Some(Stored { term: self.term, epoch_max: Epoch(self.asked) })
     }
 
@@ -190,6 +201,10 @@ mod tests {
         }
         epochs.expect(0);
         assert!(epochs.wanted().is_none());
+        epochs.depose();
+        epochs.elect(&Stored::default());
+        let again = epochs.wanted().expect("a new term is stored");
+        assert!(again.epoch_max >= Epoch(752 + BLOCK + 50_000), "and never goes back");
     }
 
     #[test]

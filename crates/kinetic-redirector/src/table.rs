@@ -437,12 +437,13 @@ impl Table {
         self.log(unit);
     }
 
-    /// The presumed owner says itself that it holds the unit, with this epoch.
+    /// The presumed owner says itself that it holds the unit, with this epoch. A higher one that the copy knows was never
+    /// told it, or was told to another process of the same name, which must not share it.
     pub(crate) fn confirm(&mut self, unit: u32, epoch: Epoch, rests_until: Mono) {
         let entry = &mut self.units[unit as usize];
         entry.flags &= !PRESUMED;
         entry.rests_until = rests_until;
-        entry.epoch = entry.epoch.max(epoch);
+        entry.epoch = epoch;
     }
 
     /// Every owner is presumed only, and no move is under way: another leadership begins.

@@ -393,7 +393,7 @@ impl Shell {
         let address = topology::region_address(&self.control, declared);
         self.snapshots.reach(region, &address, queues);
         if let Some(leftovers) = leftovers {
-            self.jobs.spawn(partials::tidy(address.clone(), leftovers));
+            self.jobs.spawn(partials::tidy(address.clone(), topology.clone(), leftovers));
         }
         let options = ConsumeOptions {
             queue: names::source_queue(key),

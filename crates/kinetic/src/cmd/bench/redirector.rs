@@ -5,7 +5,7 @@
 //! falls silent. Only the machine's work is on the clock.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
@@ -20,6 +20,7 @@ use kinetic_wire::{
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::adapter::clock;
 use crate::{cli, term};
 
 /// Virtual time between what the analyzers say and what comes next.
@@ -117,8 +118,9 @@ impl World {
                 Effect::Store { stored } => {
                     self.machine.handle(self.now, Input::Stored { stored }, &mut self.effects);
                 }
+                Effect::Lead(true) => self.machine.handle(self.now, Input::Serving, &mut self.effects),
                 // Nobody stands by, and analyzers ask as they are told to here.
-                Effect::Lead(_)
+                Effect::Lead(false)
                 | Effect::Tell { .. }
                 | Effect::AskMap { .. }
                 | Effect::Nudge { .. }
@@ -192,9 +194,9 @@ impl World {
     fn place(&mut self) -> Result<(Duration, Duration)> {
         let (mut all, mut longest) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..100_000 {
-            let began = Instant::now();
+            let began = clock::now().mono;
             self.tell(Input::Tick);
-            let took = began.elapsed();
+            let took = clock::now().mono.since(began);
             (all, longest) = (all + took, longest.max(took));
             if self.machine.stats().sources_unowned == 0 {
                 return Ok((all, longest));
@@ -280,14 +282,14 @@ fn locate(world: &mut World, args: &cli::BenchRedirector) -> (f64, Duration) {
     };
     (0..WARM_UP).for_each(|number| ask(world, number));
     let questions = u64::from(args.questions);
-    let began = Instant::now();
+    let began = clock::now().mono;
     (0..questions).for_each(|number| ask(world, number));
-    let rate = questions as f64 / began.elapsed().as_secs_f64();
+    let rate = questions as f64 / clock::now().mono.since(began).as_secs_f64();
     let mut times = Histogram::<u64>::new_with_max(NANOS_MAX, 3).expect("its limits are in order");
     for number in 0..questions {
-        let began = Instant::now();
+        let began = clock::now().mono;
         ask(world, number);
-        times.saturating_record(began.elapsed().as_nanos() as u64);
+        times.saturating_record(clock::now().mono.since(began).as_nanos() as u64);
     }
     (rate, Duration::from_nanos(times.value_at_quantile(0.99)))
 }

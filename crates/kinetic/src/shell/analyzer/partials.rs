@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kinetic_amqp::{Address, Leftovers, Outcome, Publisher, remove};
+use kinetic_amqp::{Address, Leftovers, Outcome, Publisher, Topology, declare, remove};
 use kinetic_wire::{Envelope, Partial, encode, names};
 
 use super::Done;
@@ -39,14 +39,24 @@ pub(super) async fn forward(publisher: Publisher, partial: Box<Partial>) {
     }
 }
 
-/// Removes bindings of another number of parts. The redirector does that as well; but this node may have bound them again
-/// after that, when it connected anew before it knew of the revision.
-pub(super) async fn tidy(address: Address, leftovers: Leftovers) -> Done {
+/// Removes bindings of another number of parts, once those of this number stand: data that reaches no queue is lost. The
+/// redirector does that as well; but this node may have made the old ones again after that, when it connected anew before
+/// it knew of the revision.
+pub(super) async fn tidy(address: Address, topology: Topology, leftovers: Leftovers) -> Done {
     let mut wait = RETRY_MIN;
-    while let Err(error) = remove(&address, &leftovers).await {
-        tracing::warn!(%error, "cannot remove bindings of an earlier revision; trying again");
+    loop {
+        let declared = declare(&address, &topology).await;
+        let removed = match declared {
+            Ok(()) => remove(&address, &leftovers).await,
+            Err(error) => Err(error),
+        };
+        match removed {
+            Ok(()) => return Done::Tidied,
+            Err(error) => {
+                tracing::warn!(%error, "cannot remove bindings of an earlier revision; trying again")
+            }
+        }
         tokio::time::sleep(wait).await;
         wait = RETRY_MAX.min(wait * 2);
     }
-    Done::Tidied
 }
