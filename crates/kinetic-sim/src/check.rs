@@ -64,8 +64,7 @@ impl fmt::Display for Violation {
 /// What a run's faults excuse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Excuses {
-    /// Wall clocks were wrong, or a subscription stood half open: its deliveries came after the wall clock had stood in for a
-    /// source that seemed silent.
+    /// Wall clocks were wrong: what looks late, or early, need not be.
     pub late: bool,
     /// Bodies are not numbered: what is sent twice may be counted twice.
     pub repeats: bool,

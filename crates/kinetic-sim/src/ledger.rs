@@ -138,6 +138,8 @@ pub struct Ledger {
     terms: BTreeMap<Term, (ProcId, Life)>,
     holdings: BTreeMap<ProcId, Holding>,
     told: BTreeMap<SourceKey, Told>,
+    /// Which process of a name was granted a lease last.
+    latest: BTreeMap<String, ProcId>,
     /// When the broker last said that a node's connection had ended.
     witnessed: BTreeMap<String, Time>,
     /// Samples of a feed and window so far.
@@ -251,6 +253,9 @@ impl Ledger {
             let detail = format!("term {} is led by {who:?} and was led by {leader:?}", reply.term);
             self.violated(at, Invariant::TermUnique, detail);
         }
+        if let Some(name) = self.nodes.get(&to) {
+            self.latest.insert(name.clone(), to);
+        }
         for grant in &reply.grant {
             let told = Told { proc: to, epoch: grant.epoch };
             let before = self.told.insert(grant.source.clone(), told);
@@ -272,6 +277,13 @@ impl Ledger {
         name.and_then(|name| self.witnessed.get(name)).is_some_and(|when| at - when < WITNESSED_CUTS)
     }
 
+    /// A newer process of the same name was granted a lease: the operator's name says that the older one is gone, and if it is
+    /// not, its epochs are.
+    fn is_superseded(&self, proc: ProcId) -> bool {
+        let latest = self.nodes.get(&proc).and_then(|name| self.latest.get(name));
+        latest.is_some_and(|latest| *latest != proc)
+    }
+
     /// Nobody else may hold a source that is given away, with a lease that stands by its own clock.
     fn not_too_early(&mut self, at: Time, to: ProcId, source: &SourceKey) {
         let name = self.nodes.get(&to);
@@ -281,6 +293,7 @@ impl Ledger {
                 && self.nodes.get(proc) != name
                 && holding.owned.contains(source)
                 && !self.was_witnessed(at, **proc)
+                && !self.is_superseded(**proc)
                 && holding.standing.granted.is_some()
                 && !holding.standing.denied
                 && !holding.standing.is_past_fence(mono)

@@ -253,13 +253,7 @@ pub fn run(seed: u64, bugs: &[Bug], with_timeline: bool) -> Outcome {
     world.plan(OWNED_BY, Step::MustBeOwned);
     world.plan(OWNED_BY, Step::Quiet);
     world.run(END);
-    world.finish(
-        Excuses {
-            late: faults.contains(&Fault::Wall) || faults.contains(&Fault::Cut),
-            repeats: !size.numbered,
-        },
-        size.windows,
-    );
+    world.finish(Excuses { late: faults.contains(&Fault::Wall), repeats: !size.numbered }, size.windows);
     let samples = &world.ledger.samples;
     Outcome {
         seed,
