@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::amqp::runtime;
+use crate::eventually;
 
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
@@ -58,9 +59,14 @@ impl Proxy {
         self.address
     }
 
-    /// Closes every connection and accepts no other until it is healed.
+    /// Closes every connection, and accepts no other until it is healed; returns once they are closed.
     pub fn cut(&self) {
         self.mode.send_replace(Mode::Cut);
+        // Each connection holds a receiver, and whoever accepts them one more.
+        eventually("every connection is cut", || match self.mode.receiver_count() {
+            1 => Ok(()),
+            others => Err(others),
+        });
     }
 
     /// Nothing passes, and nobody is told: both ends believe in their connection until they give up on it.
