@@ -232,3 +232,27 @@ fn feed(
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{self, Size};
+
+    /// What has ceased when its group is to be mailed is not mailed; what ceases later is.
+    #[test]
+    fn mail_is_owed_for_what_fires_long_enough() {
+        let (mut world, _) = plan::populate(11, Size::default(), &[]);
+        world.run(80 * SECOND);
+        let firing = world.ledger.accepted.clone();
+        assert!(!firing.is_empty() && firing.iter().all(|one| one.event.state == AlertState::Firing));
+        let ceasing_after = |wait: Time| {
+            let ceases = firing.iter().cloned().map(|mut one| {
+                (one.at, one.event.state) = (one.at + wait, AlertState::Resolved);
+                one
+            });
+            mail_owed(&firing.iter().cloned().chain(ceases).collect::<Vec<_>>())
+        };
+        assert!(ceasing_after(SECOND).is_empty());
+        assert_eq!(ceasing_after(3 * SECOND), BTreeSet::from(["c0".to_owned()]));
+    }
+}

@@ -291,6 +291,75 @@ fn killed_analyzer() {
     sound(played.world, false);
 }
 
+/// A publisher ends with a confirm on its way, and repeats when the window is long judged: the second copy is late, and the
+/// first one has counted.
+#[test]
+fn repeated_too_late() {
+    let played = play(Size::default(), &[], |world, cast| {
+        let publisher = cast.publishers[1];
+        world.plan(130 * SECOND, Step::Block(true));
+        world.plan(149 * SECOND, Step::Crash(publisher, 0));
+        world.plan(150 * SECOND, Step::Block(false));
+        world.plan(200 * SECOND, Step::Start(publisher));
+    });
+    let late = played.world.ledger.samples.iter().filter(|sample| sample.sent == 2 && sample.dropped);
+    assert!(late.clone().count() > 0 && late.clone().all(|sample| !sample.dropped_in_time));
+    sound(played.world, false);
+}
+
+/// A publisher is down for a whole window: its feed has no verdict there, and "2 of 3" counts further back.
+#[test]
+fn silent_for_a_window() {
+    let played = play(Size::default(), &[], |world, cast| {
+        world.plan(59 * SECOND, Step::Crash(cast.publishers[2], 0));
+        world.plan(121 * SECOND, Step::Start(cast.publishers[2]));
+    });
+    sound(played.world, false);
+}
+
+/// A publisher whose clock is wrong says what is refused as too far ahead: it had come in time, and only its clock excuses it.
+#[test]
+fn what_is_dropped_in_time_is_noticed() {
+    let mut played = play(Size::default(), &[], |world, cast| {
+        world.plan(SETTLED, Step::WallStep(cast.publishers[1], 3_600_000_000_000));
+    });
+    played.world.finish(Excuses::default(), PUBLISHED / installation::WINDOW);
+    let found = |rule| played.world.ledger.violations.iter().any(|found| found.invariant == rule);
+    assert!(found(Invariant::LateIsExplained));
+}
+
+/// The only redirector restarts just when a process wakes up that had a source before its present owner: it says so first,
+/// and the redirector takes it at its word until the owner speaks.
+#[test]
+fn the_former_owner_speaks_first() {
+    let size = Size { redirectors: 1, ..Size::default() };
+    let played = play(size, &[], |world, cast| {
+        let former = owner(world, SETTLED);
+        world.plan(SETTLED, Step::Pause(former));
+        let present = owner_but(world, former, SETTLED + 40 * SECOND);
+        world.plan(SETTLED + 40 * SECOND, Step::Crash(cast.redirectors[0], 0));
+        world.plan(SETTLED + 41 * SECOND, Step::Cut(present));
+        world.plan(SETTLED + 42 * SECOND, Step::Resume(former));
+        world.plan(SETTLED + 43 * SECOND, Step::Start(cast.redirectors[0]));
+        world.plan(SETTLED + 45 * SECOND, Step::Heal(present));
+        assert_eq!(owner(world, SETTLED + 70 * SECOND), present);
+    });
+    sound(played.world, false);
+}
+
+/// A broker that takes nothing for a while: whose source it is that a lost witness has freed is told long after it was decided.
+#[test]
+fn told_late_after_a_witness() {
+    let played = play(Size::default(), &[], |world, _| {
+        let lost = owner(world, SETTLED);
+        world.plan(SETTLED, Step::Block(true));
+        world.plan(SETTLED + SECOND / 2, Step::Drop(lost, End::Broker));
+        world.plan(SETTLED + 62 * SECOND / 10, Step::Block(false));
+        assert_ne!(owner(world, SETTLED + 25 * SECOND), lost);
+    });
+    sound(played.world, false);
+}
+
 /// The checkers themselves: a world with a rule broken is not sound.
 #[test]
 fn a_broken_world_is_noticed() {
