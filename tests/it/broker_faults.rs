@@ -90,8 +90,6 @@ fn a_body_that_is_published_again_counts_once(kind: BrokerKind) {
 
 /// One after the other, each node of a cluster is killed under load and comes back; then each is stopped with its sockets open.
 #[test]
-#[ignore = "RabbitMQ 3.10 refuses all publishes of a channel whose first one found the queue's leader gone: until publishers \
-            that are refused for long open another"]
 fn a_cluster_loses_its_nodes_one_by_one() {
     let story = "broker_faults::a_cluster_loses_its_nodes_one_by_one";
     if !all_here(story, &[Need::Git, Need::RabbitMq, Need::Patience]) {
