@@ -79,7 +79,7 @@ fn a_body_that_is_published_again_counts_once(kind: BrokerKind) {
     for _ in 0..CUTS {
         stage.verdicts("one", 2);
         // With some time on the way there is always a body or a confirm that the cut catches.
-        proxy.delay(Duration::from_millis(20));
+        proxy.delay(Duration::from_millis(100));
         stage.verdicts("one", 1);
         proxy.cut();
         proxy.heal();
