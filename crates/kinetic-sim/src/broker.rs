@@ -325,12 +325,21 @@ impl Broker {
         }
         let refused = targets.iter().any(|name| !self.has_room(name));
         if !refused {
+            let message = &Self::stamped(now, message);
             for name in targets {
                 self.enqueue(now, &name, Rc::clone(message));
             }
         }
         let answer = confirm.map(if refused { Down::Nack } else { Down::Confirm });
         self.out.extend(answer.map(|answer| (conn, answer)));
+    }
+
+    /// A body that is published again is another copy, which may come late where the first one did not.
+    fn stamped(now: Time, message: &Rc<Message>) -> Rc<Message> {
+        if message.samples.is_empty() {
+            return Rc::clone(message);
+        }
+        Rc::new(Message { entered: Some(now), ..Message::clone(message) })
     }
 
     fn has_room(&self, name: &str) -> bool {

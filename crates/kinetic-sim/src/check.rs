@@ -1,12 +1,12 @@
 //! What may never happen, each with a name. Some are noticed as they happen (`ledger.rs`), the others at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use kinetic_wire::{AlertState, SourceKey};
 
 use crate::broker::Gone;
-use crate::installation::{LEVEL, METRIC};
+use crate::installation::{GROUP_WAIT, LEVEL, METRIC};
 use crate::ledger::{Accepted, Ledger, Sample};
 use crate::message::{SECOND, Time};
 use crate::world::BEGIN_S;
@@ -23,7 +23,7 @@ pub enum Invariant {
     SameVerdicts,
     /// What a publisher repeats because a confirm was lost is counted once.
     RepeatCountsOnce,
-    /// A sample is dropped as late only where it came into its queue late, or [`Excuses`] say so.
+    /// A copy of a sample is dropped as late only where it came into its queue late, or [`Excuses`] say so.
     LateIsExplained,
     /// No analyzer publishes past four fifths of its lease, except degraded.
     LeaseFence,
@@ -33,7 +33,7 @@ pub enum Invariant {
     QuietMovesNothing,
     /// After the faults every source has one owner, which the broker delivers to, within a bound.
     Recovers,
-    /// What fires is mailed.
+    /// What fires, and does not cease before its group is to be mailed, is mailed.
     MailGoesOut,
     /// Epochs never go down along a source at the alert node.
     EpochOrder,
@@ -102,7 +102,7 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
             format!("{source} {origin} window {window}: nobody published for it"),
         ));
     }
-    for sample in ledger.samples.iter().filter(|sample| sample.dropped && sample.was_in_time()) {
+    for sample in ledger.samples.iter().filter(|sample| sample.dropped_in_time) {
         if !excuses.late {
             found.push((Invariant::LateIsExplained, format!("dropped as late: {sample:?}")));
         }
@@ -113,7 +113,8 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
 }
 
 /// Whether "2 of 3" has begun and ceased to fire in the windows in which it had to. Where a window of a source has lost
-/// samples, that and all later ones of the source are left out.
+/// samples, or a feed was silent in it, as a publisher that is down for a minute is, that and all later ones of the source
+/// are left out: what is not there has no verdict, and the next ones count further back.
 pub(crate) fn verdicts(ledger: &mut Ledger, at: Time, windows: u64) {
     let begin = BEGIN_S * 1_000;
     let mut whole: BTreeMap<SourceKey, i64> = BTreeMap::new();
@@ -125,6 +126,9 @@ pub(crate) fn verdicts(ledger: &mut Ledger, at: Time, windows: u64) {
             // Not even stamped: nobody knows where it is missing.
             None => *until = 0,
         }
+    }
+    for (source, until) in &mut whole {
+        *until = first_silence(&ledger.samples, source, windows).min(*until);
     }
     let mut said: BTreeMap<(SourceKey, i64), Vec<AlertState>> = BTreeMap::new();
     for Accepted { event, .. } in &ledger.accepted {
@@ -157,10 +161,38 @@ pub(crate) fn verdicts(ledger: &mut Ledger, at: Time, windows: u64) {
     }
 }
 
+/// Start of the first window that a feed of a source has no sample in.
+fn first_silence(samples: &[Sample], source: &SourceKey, windows: u64) -> i64 {
+    let mut spoke: BTreeMap<&str, BTreeSet<i64>> = BTreeMap::new();
+    for sample in samples.iter().filter(|sample| sample.source == *source) {
+        spoke.entry(&sample.origin).or_default().extend(sample.window_ms);
+    }
+    let all = (0..i64::try_from(windows).unwrap_or(0)).map(|number| BEGIN_S * 1_000 + number * 60_000);
+    let silent = all.into_iter().find(|window| spoke.values().any(|windows| !windows.contains(window)));
+    silent.unwrap_or(i64::MAX)
+}
+
+/// Customers with a feed that fired for long enough to be mailed of: what has ceased when a group's first mail is due
+/// is not spoken of.
+pub(crate) fn mail_owed(accepted: &[Accepted]) -> BTreeSet<String> {
+    let ceased = |firing: &Accepted| {
+        let same = |other: &&Accepted| {
+            let (one, other) = (&firing.event, &other.event);
+            (&one.customer, &one.source, &one.analytic, &one.feed)
+                == (&other.customer, &other.source, &other.analytic, &other.feed)
+        };
+        let until = firing.at + GROUP_WAIT;
+        let mut soon = accepted.iter().filter(|other| other.at >= firing.at && other.at <= until);
+        soon.any(|other| other.event.state == AlertState::Resolved && same(&other))
+    };
+    let firing = accepted.iter().filter(|accepted| accepted.event.state == AlertState::Firing);
+    firing.filter(|firing| !ceased(firing)).map(|firing| firing.event.customer.to_string()).collect()
+}
+
 fn must_count(sample: &Sample) -> bool {
     sample.confirmed
         && sample.was_in_time()
-        && !sample.dropped
+        && !sample.dropped_in_time
         && sample.gone.is_none_or(|why| why == Gone::Planted)
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinetic_redirector::machine::{Map, MapBuilder, PlacingConfig, RedirectorConfig};
+use kinetic_redirector::machine::{HoldDown, Map, MapBuilder, PlacingConfig, RedirectorConfig};
 use kinetic_schema::Schema;
 use kinetic_wire::{Limits, SourceKey};
 
@@ -19,6 +19,8 @@ use crate::message::{SECOND, Time};
 pub const WINDOW: Time = 60 * SECOND;
 /// How late a sample may come.
 pub const LATENESS: Time = 5 * SECOND;
+/// How long an alert block waits for company before its first mail.
+pub const GROUP_WAIT: Time = 2 * SECOND;
 /// Factors of the feeds of one source.
 pub const FACTORS: [u64; 3] = [1, 7, 23];
 /// Name of the metric whose sums say what was counted, judged by the analytics `a0`, `a1` …
@@ -84,8 +86,9 @@ fn customer(number: usize, sources: usize) -> String {
         analytics.push(format!("analytic.a{source}, analytic.b{source}"));
     }
     text.push_str(&format!(
-        "alert \"team\" {{\n  analytics = [{}]\n  to = [\"oncall@c{number}.example\"]\n  group_wait = \"2s\"\n}}\n",
-        analytics.join(", ")
+        "alert \"team\" {{\n  analytics = [{}]\n  to = [\"oncall@c{number}.example\"]\n  group_wait = \"{}s\"\n}}\n",
+        analytics.join(", "),
+        GROUP_WAIT / SECOND
     ));
     text
 }
@@ -123,6 +126,15 @@ fn digest(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
+/// A hold-down's end is an event: there is room again, and what is crowded elsewhere moves there. A world lasts seven minutes,
+/// so hold-downs are short enough to end in it, and before it is to be quiet.
+const HOLD_DOWN: HoldDown = HoldDown {
+    losses: 3,
+    within: Duration::from_secs(3600),
+    first: Duration::from_secs(20),
+    longest: Duration::from_secs(40),
+};
+
 /// How redirectors run.
 #[must_use]
 pub fn redirector_config(name: &str, seed: u64) -> RedirectorConfig {
@@ -135,7 +147,7 @@ pub fn redirector_config(name: &str, seed: u64) -> RedirectorConfig {
         analyzers_max: 64,
         locate_ttl: Duration::from_secs(300),
         limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
-        placing: PlacingConfig::default(),
+        placing: PlacingConfig { hold_down: HOLD_DOWN, ..PlacingConfig::default() },
         seed,
     }
 }

@@ -11,7 +11,7 @@ use crate::agenda::{Life, ProcId};
 use crate::broker::{Broker, Gone};
 use crate::check::{Invariant, Violation};
 use crate::installation::{LATENESS, WINDOW};
-use crate::message::{MS, SECOND, Time};
+use crate::message::{MS, Time};
 use crate::world::BEGIN_S;
 
 /// What became of one sample.
@@ -33,8 +33,10 @@ pub struct Sample {
     pub confirmed: bool,
     /// When it first came into its queue.
     pub entered: Option<Time>,
-    /// An analyzer dropped it as too late, or as too far ahead.
+    /// An analyzer dropped a copy of it as too late, or as too far ahead.
     pub dropped: bool,
+    /// And that copy had come into its queue in time.
+    pub dropped_in_time: bool,
     /// It is not on the broker any more, and nobody was to have it.
     pub gone: Option<Gone>,
 }
@@ -43,7 +45,11 @@ impl Sample {
     /// Whether it came into its queue before its window could be closed, by true time.
     #[must_use]
     pub fn was_in_time(&self) -> bool {
-        let Some((window, entered)) = self.window_ms.zip(self.entered) else { return false };
+        self.is_in_time(self.entered)
+    }
+
+    fn is_in_time(&self, entered: Option<Time>) -> bool {
+        let Some((window, entered)) = self.window_ms.zip(entered) else { return false };
         let entered_ms = BEGIN_S * 1_000 + i64::try_from(entered / MS).unwrap_or(i64::MAX);
         entered_ms < window + WINDOW_MS + LATENESS_MS
     }
@@ -117,6 +123,14 @@ struct Told {
     epoch: Epoch,
 }
 
+/// An answer that told a process of a source.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    at: Time,
+    epoch: Epoch,
+    term: Term,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -138,16 +152,16 @@ pub struct Ledger {
     terms: BTreeMap<Term, (ProcId, Life)>,
     holdings: BTreeMap<ProcId, Holding>,
     told: BTreeMap<SourceKey, Told>,
+    /// The last answer that told a process of a source.
+    claims: BTreeMap<(SourceKey, ProcId), Claim>,
     /// Which process of a name was granted a lease last.
     latest: BTreeMap<String, ProcId>,
-    /// When the broker last said that a node's connection had ended.
-    witnessed: BTreeMap<String, Time>,
+    /// When the broker last said that a node's connection had ended, and to which redirector's process.
+    witnessed: BTreeMap<String, (Time, (ProcId, Life))>,
     /// Samples of a feed and window so far.
     digits: BTreeMap<(SourceKey, String, i64), u32>,
 }
 
-/// For how long after a witness a gift may be early: the second that is left of the lease, and the way there.
-const WITNESSED_CUTS: Time = 5 * SECOND;
 const LATENESS_MS: i64 = (LATENESS / MS) as i64;
 const WINDOW_MS: i64 = (WINDOW / MS) as i64;
 /// Digits of a feed's value: with the largest factor below 2^53, which a double holds exactly.
@@ -193,16 +207,24 @@ impl Ledger {
         }
     }
 
-    /// An analyzer was delivered it: what its counters say of it.
-    pub(crate) fn delivered(&mut self, sample: usize, before: &Stats, after: &Stats) {
+    /// An analyzer was delivered a copy of it, which the broker took then: what its counters say of it.
+    pub(crate) fn delivered(
+        &mut self,
+        sample: usize,
+        entered: Option<Time>,
+        (before, after): (&Stats, &Stats),
+    ) {
         if after.late > before.late || after.future > before.future {
-            self.samples[sample].dropped = true;
+            let known = &mut self.samples[sample];
+            known.dropped = true;
+            // A publisher that repeats what was confirmed to its former self long ago sends something late.
+            known.dropped_in_time |= known.is_in_time(entered);
         }
     }
 
     /// A redirector was told by the broker that a node's connection has ended.
-    pub(crate) fn witnessed(&mut self, at: Time, node: &NodeId) {
-        self.witnessed.insert(node.to_string(), at);
+    pub(crate) fn witnessed(&mut self, at: Time, who: (ProcId, Life), node: &NodeId) {
+        self.witnessed.insert(node.to_string(), (at, who));
     }
 
     /// An analyzer's state after an input.
@@ -259,10 +281,17 @@ impl Ledger {
         for grant in &reply.grant {
             let told = Told { proc: to, epoch: grant.epoch };
             let before = self.told.insert(grant.source.clone(), told);
+            let claim = Claim { at, epoch: grant.epoch, term: reply.term };
+            let known = self.claims.insert((grant.source.clone(), to), claim);
             if before == Some(told) {
                 continue;
             }
-            self.not_too_early(at, to, &grant.source);
+            // A new leader takes everybody at his word (ADR 0005): who has been given a source once, and says that he holds it,
+            // keeps it under the epoch that he had, until the holder of a higher one speaks. That gives nothing away.
+            let is_adopted = known.is_some_and(|known| known.epoch == grant.epoch && known.term < reply.term);
+            if !is_adopted {
+                self.not_too_early(at, who, to, &grant.source);
+            }
             self.moves += 1;
             if self.quiet_since.is_some_and(|since| at >= since) {
                 let detail = format!("{} goes from {before:?} to {told:?} in a quiet world", grant.source);
@@ -271,10 +300,14 @@ impl Ledger {
         }
     }
 
-    /// The broker said shortly before that this process's connection had ended, which cuts its lease short (ADR 0006).
-    fn was_witnessed(&self, at: Time, proc: ProcId) -> bool {
+    /// The broker has told this redirector that the process's connection had ended, and the process has not been told of the
+    /// source since: its lease was cut short (ADR 0006). Whose source it is then may be heard much later, where the
+    /// broker takes nothing for a while.
+    fn was_witnessed(&self, who: (ProcId, Life), proc: ProcId, source: &SourceKey) -> bool {
         let name = self.nodes.get(&proc);
-        name.and_then(|name| self.witnessed.get(name)).is_some_and(|when| at - when < WITNESSED_CUTS)
+        let Some((at, told)) = name.and_then(|name| self.witnessed.get(name)) else { return false };
+        let claim = self.claims.get(&(source.clone(), proc));
+        *told == who && claim.is_none_or(|claim| claim.at <= *at)
     }
 
     /// A newer process of the same name was granted a lease: the operator's name says that the older one is gone, and if it is
@@ -285,14 +318,14 @@ impl Ledger {
     }
 
     /// Nobody else may hold a source that is given away, with a lease that stands by its own clock.
-    fn not_too_early(&mut self, at: Time, to: ProcId, source: &SourceKey) {
+    fn not_too_early(&mut self, at: Time, who: (ProcId, Life), to: ProcId, source: &SourceKey) {
         let name = self.nodes.get(&to);
         let rival = self.holdings.iter().find(|(proc, holding)| {
             let mono = Mono(holding.mono.0 + (at - holding.heard));
             **proc != to
                 && self.nodes.get(proc) != name
                 && holding.owned.contains(source)
-                && !self.was_witnessed(at, **proc)
+                && !self.was_witnessed(who, **proc, source)
                 && !self.is_superseded(**proc)
                 && holding.standing.granted.is_some()
                 && !holding.standing.denied

@@ -34,6 +34,8 @@ pub struct Message {
     pub expires: Option<Time>,
     /// Numbers of the samples in it, of a publisher's body: their places in the ledger.
     pub samples: Vec<usize>,
+    /// When the broker took this copy of it, of a publisher's body.
+    pub entered: Option<Time>,
 }
 
 impl Message {
@@ -49,6 +51,7 @@ impl Message {
             correlation: 0,
             expires: None,
             samples: Vec::new(),
+            entered: None,
         }
     }
 }

@@ -212,6 +212,7 @@ fn bodies(
                 confirmed: false,
                 entered: None,
                 dropped: false,
+                dropped_in_time: false,
                 gone: None,
             });
             bodies.push(Body { sample, at });

@@ -497,9 +497,9 @@ impl World {
             mailed.extend(proc.disk.inbox.iter().map(|(_, _, to)| to.as_str()));
         }
         let mut silent: Vec<String> = Vec::new();
-        for accepted in &self.ledger.accepted {
-            let to = format!("oncall@{}.example", accepted.event.customer);
-            if !mailed.contains(&to.as_str()) && !silent.contains(&to) {
+        for customer in check::mail_owed(&self.ledger.accepted) {
+            let to = format!("oncall@{customer}.example");
+            if !mailed.contains(&to.as_str()) {
                 silent.push(to);
             }
         }

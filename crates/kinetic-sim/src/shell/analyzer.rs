@@ -456,7 +456,7 @@ impl Shell {
         self.machine.handle(now, Input::Delivery(delivery), effects);
         let after = self.machine.stats(now);
         for &sample in &message.samples {
-            reach.ledger.delivered(sample, &before, &after);
+            reach.ledger.delivered(sample, message.entered, (&before, &after));
         }
     }
 

@@ -178,7 +178,7 @@ impl Shell {
                 self.watches.remove(&node);
                 // What was handed over goes back.
                 reach.net.abandon(link);
-                reach.ledger.witnessed(reach.net.now, &node);
+                reach.ledger.witnessed(reach.net.now, (reach.proc, reach.life), &node);
                 self.machine.handle(now, Input::Witnessed { node: &node }, effects);
             }
             Down::Confirm(number) if link == self.tell && self.tell_confirm == Some(number) => {
