@@ -16,7 +16,7 @@ pub(crate) const RULES: [(&str, u32, u32); 2] = [("one", 1, 1), ("three", 3, 5)]
 /// Between two bodies of one stream.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long the last windows may take to be closed and judged, once nothing more comes.
-const CLOSING: Duration = Duration::from_secs(20);
+const CLOSING: Duration = Duration::from_secs(40);
 
 /// An installation under numbered samples.
 pub(crate) struct Stage {
@@ -46,7 +46,9 @@ impl Stage {
 
     /// Without analyzers.
     pub(crate) fn empty(kind: BrokerKind, queues: Queues, lease: [u64; 2]) -> Self {
-        let acme = numbered::customer();
+        // A cluster that has lost a node takes nothing while it elects.
+        let lateness = if kind == BrokerKind::Cluster { "10s" } else { "500ms" };
+        let acme = numbered::customer(lateness);
         let world = World::start_with(kind, queues, std::slice::from_ref(&acme));
         let alert = world.alert();
         let ear = Ear::start(world.control_address(), queues);

@@ -32,9 +32,10 @@ const OUT: f64 = 1e6;
 /// How long an event is waited for before the listener looks whether to go on.
 const LISTEN: Duration = Duration::from_millis(200);
 
-/// The customer whose stream it is: each window is judged, by `1 of 1` and by `3 of 5`.
+/// The customer whose stream it is: each window is judged, by `1 of 1` and by `3 of 5`. A body that its publisher could not get
+/// rid of for longer than `lateness` does not count any more.
 #[must_use]
-pub fn customer() -> Customer {
+pub fn customer(lateness: &'static str) -> Customer {
     let watch = |name, hysteresis| Watch {
         name,
         data_type: "statsd",
@@ -44,6 +45,7 @@ pub fn customer() -> Customer {
         value: "sum",
         window: "1s",
         hysteresis,
+        lateness,
         ..Watch::default()
     };
     Customer { name: "acme", watches: vec![watch("one", "1 of 1"), watch("three", "3 of 5")] }

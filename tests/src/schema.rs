@@ -44,6 +44,8 @@ pub struct Watch {
     pub window: &'static str,
     /// How many of the last windows must be out of line.
     pub hysteresis: &'static str,
+    /// How late a sample may come.
+    pub lateness: &'static str,
 }
 
 impl Default for Watch {
@@ -60,19 +62,20 @@ impl Default for Watch {
             value: "mean",
             window: "1s",
             hysteresis: "1 of 5",
+            lateness: "500ms",
         }
     }
 }
 
 impl Watch {
     fn source(&self) -> String {
-        let Self { name, data_type, routing, members, .. } = self;
+        let Self { name, data_type, routing, members, lateness, .. } = self;
         let template =
             self.name_template.map_or_else(String::new, |name| format!("  name      = \"{name}\"\n"));
         let split =
             if self.partitions > 1 { format!("  partitions = {}\n", self.partitions) } else { String::new() };
         format!(
-            "source \"{name}\" {{\n  data_type = \"{data_type}\"\n  routing   = [\"{routing}\"]\n  lateness  = \"500ms\"\n\
+            "source \"{name}\" {{\n  data_type = \"{data_type}\"\n  routing   = [\"{routing}\"]\n  lateness  = \"{lateness}\"\n\
              {split}{template}}}\n\nservice \"{name}\" {{\n  cluster \"hosts\" {{\n    source  = source.{name}\n    \
              members = [\"{members}\"]\n  }}\n}}\n\n"
         )

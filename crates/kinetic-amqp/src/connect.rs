@@ -31,7 +31,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a clean close may take before the socket is cut.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Heartbeat asked for, in seconds; silence of twice as long ends the connection.
-const HEARTBEAT_S: u16 = 15;
+const HEARTBEAT_S: u16 = 10;
 /// How often a silent connection is looked at, because lapin may end one without telling anybody who waits on it.
 const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);
 

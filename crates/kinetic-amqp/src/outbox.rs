@@ -36,6 +36,45 @@ pub(crate) enum Fate {
     Failed(AmqpError),
 }
 
+/// Watches for a channel on which the broker refuses everything.
+///
+/// RabbitMQ 3.10 goes on refusing on a channel that published to a quorum queue while that had no leader, also when it has long
+/// had one again; what a new channel publishes is taken at once. So a channel that is only refused is given up.
+#[derive(Debug, Default)]
+pub(crate) struct Refusals {
+    refused: bool,
+    taken: bool,
+    /// Ticks in a row that saw refusals and nothing else.
+    ticks: u32,
+}
+
+impl Refusals {
+    /// Ticks of the watchdog (a second each) after which a channel is given up.
+    const TICKS_MAX: u32 = 2;
+    /// What is said then.
+    pub(crate) const REASON: &str = "the broker refuses all that we publish; trying another channel";
+
+    pub(crate) fn note(&mut self, fate: &Fate) {
+        match fate {
+            Fate::Nacked => self.refused = true,
+            Fate::Done(_) => self.taken = true,
+            Fate::Failed(_) => {}
+        }
+    }
+
+    /// Once a tick; true when the channel is to be given up.
+    pub(crate) fn tick(&mut self) -> bool {
+        let Self { refused, taken, .. } = *self;
+        self.ticks = match (refused, taken) {
+            (_, true) => 0,
+            (true, false) => self.ticks + 1,
+            (false, false) => self.ticks,
+        };
+        (self.refused, self.taken) = (false, false);
+        self.ticks >= Self::TICKS_MAX
+    }
+}
+
 /// By what a return is recognised. Messages with equal keys are interchangeable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
@@ -154,5 +193,26 @@ impl<T: Send + 'static> Outbox<T> {
             };
             self.decided.push_back((tag, fate));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_is_given_up_when_it_is_only_refused() {
+        let (no, yes) = (Fate::Nacked, Fate::Done(Outcome::Confirmed));
+        let given_up = |seconds: &[&[&Fate]]| {
+            let mut refusals = Refusals::default();
+            seconds.iter().any(|fates| {
+                fates.iter().for_each(|fate| refusals.note(fate));
+                refusals.tick()
+            })
+        };
+        assert!(given_up(&[&[&no], &[&no, &no]]));
+        assert!(given_up(&[&[&no], &[], &[], &[&no]]), "what is published seldom counts as well");
+        assert!(!given_up(&[&[&no], &[&no, &yes], &[&no], &[&yes]]), "a queue that is full now and then");
+        assert!(!given_up(&[&[], &[], &[], &[&no]]));
     }
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::connect::{Backoff, Link, Watchdog, ended, raised};
 use crate::declare::declare_on;
-use crate::outbox::{Fate, Outbox, Outgoing};
+use crate::outbox::{Fate, Outbox, Outgoing, Refusals};
 use crate::properties::{short, to_properties};
 use crate::{Address, AmqpError, Topology};
 
@@ -218,6 +218,7 @@ impl Driver {
     /// Publishes until the connection fails (the reason) or the publisher is closed (nothing).
     async fn serve(&mut self, link: Link, mut outbox: Outgo) -> Option<String> {
         let mut watchdog = Watchdog::new();
+        let mut refusals = Refusals::default();
         let mut closed = self.closed.clone();
         let mut draining = false;
         loop {
@@ -235,6 +236,7 @@ impl Driver {
                         return Some(self.fail(reply, &error, outbox));
                     }
                     self.cautious = self.cautious.saturating_sub(1);
+                    refusals.note(&fate);
                     answer(reply, fate);
                 }
                 command = self.queue.recv(), if outbox.len() < room => match command {
@@ -250,6 +252,10 @@ impl Driver {
                 () = watchdog.tick() => {
                     if !link.alive() {
                         let error = AmqpError::Lost { reason: "the connection ended silently".to_owned() };
+                        return Some(fail_all(&error, outbox));
+                    }
+                    if refusals.tick() {
+                        let error = AmqpError::Lost { reason: Refusals::REASON.to_owned() };
                         return Some(fail_all(&error, outbox));
                     }
                     let blocked = link.blocked();

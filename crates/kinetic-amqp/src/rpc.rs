@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::connect::{Backoff, Link, Watchdog, ended, raised};
-use crate::outbox::{Fate, Outbox, Outgoing};
+use crate::outbox::{Fate, Outbox, Outgoing, Refusals};
 use crate::properties::{short, to_properties};
 use crate::{
     Address, AmqpError, ConsumeOptions, Consumer, Delivery, Event, LinkStatus, Outcome, Settle, Topology,
@@ -40,6 +40,9 @@ pub enum RpcFailed {
     /// No queue takes such requests: the server has never run here.
     #[error("nobody serves this request: no queue is bound for it")]
     Unroutable,
+    /// The broker did not take the request: a queue that is full, or that has no leader for the moment.
+    #[error("the broker refused the request")]
+    Refused,
     /// There is no connection, or it ended before the reply came.
     #[error("no connection to the broker")]
     Disconnected,
@@ -218,6 +221,7 @@ impl Driver {
     /// what is pending on it.
     async fn serve(&mut self, mut line: Line) -> Option<String> {
         let mut watchdog = Watchdog::new();
+        let mut refusals = Refusals::default();
         let mut closed = self.closed.clone();
         loop {
             tokio::select! {
@@ -226,12 +230,15 @@ impl Driver {
                     Some(Err(error)) => return Some(AmqpError::of(&error, "await replies").chain()),
                     None => return Some("the broker cancelled our reply consumer".to_owned()),
                 },
-                (id, fate) = poll_fn(|cx| line.outbox.poll_fate(cx)) => match fate {
-                    Fate::Done(Outcome::Confirmed) => {}
-                    // A nacked request is in no queue either.
-                    Fate::Done(Outcome::Unroutable) | Fate::Nacked => line.answer(id, Err(RpcFailed::Unroutable)),
-                    Fate::Failed(error) => return Some(error.chain()),
-                },
+                (id, fate) = poll_fn(|cx| line.outbox.poll_fate(cx)) => {
+                    refusals.note(&fate);
+                    match fate {
+                        Fate::Done(Outcome::Confirmed) => {}
+                        Fate::Done(Outcome::Unroutable) => line.answer(id, Err(RpcFailed::Unroutable)),
+                        Fate::Nacked => line.answer(id, Err(RpcFailed::Refused)),
+                        Fate::Failed(error) => return Some(error.chain()),
+                    }
+                }
                 call = self.queue.recv(), if line.pending.len() < PENDING_MAX => match call {
                     Some(call) if call.reply.is_closed() => {}
                     Some(call) => {
@@ -248,6 +255,9 @@ impl Driver {
                     line.pending.retain(|_, reply| !reply.is_closed());
                     if !line.link.alive() {
                         return Some("the connection ended silently".to_owned());
+                    }
+                    if refusals.tick() {
+                        return Some(Refusals::REASON.to_owned());
                     }
                     let blocked = line.link.blocked();
                     self.said.send_if_modified(|status| std::mem::replace(&mut status.blocked, blocked) != blocked);
