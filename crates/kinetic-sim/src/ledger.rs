@@ -152,6 +152,8 @@ pub struct Ledger {
     terms: BTreeMap<Term, (ProcId, Life)>,
     holdings: BTreeMap<ProcId, Holding>,
     told: BTreeMap<SourceKey, Told>,
+    /// Until when the lease lasts that a redirector's process has last granted to an analyzer's.
+    leases: BTreeMap<((ProcId, Life), ProcId), Time>,
     /// The last answer that told a process of a source.
     claims: BTreeMap<(SourceKey, ProcId), Claim>,
     /// Which process of a name was granted a lease last.
@@ -278,6 +280,7 @@ impl Ledger {
         if let Some(name) = self.nodes.get(&to) {
             self.latest.insert(name.clone(), to);
         }
+        self.leases.insert((who, to), at + reply.ttl_ms * MS);
         for grant in &reply.grant {
             let told = Told { proc: to, epoch: grant.epoch };
             let before = self.told.insert(grant.source.clone(), told);
@@ -290,7 +293,7 @@ impl Ledger {
             // keeps it under the epoch that he had, until the holder of a higher one speaks. That gives nothing away.
             let is_adopted = known.is_some_and(|known| known.epoch == grant.epoch && known.term < reply.term);
             if !is_adopted {
-                self.not_too_early(at, who, to, &grant.source);
+                self.not_too_early(at, (who, reply.term), to, &grant.source);
             }
             self.moves += 1;
             if self.quiet_since.is_some_and(|since| at >= since) {
@@ -318,7 +321,13 @@ impl Ledger {
     }
 
     /// Nobody else may hold a source that is given away, with a lease that stands by its own clock.
-    fn not_too_early(&mut self, at: Time, who: (ProcId, Life), to: ProcId, source: &SourceKey) {
+    fn not_too_early(
+        &mut self,
+        at: Time,
+        (who, term): ((ProcId, Life), Term),
+        to: ProcId,
+        source: &SourceKey,
+    ) {
         let name = self.nodes.get(&to);
         let rival = self.holdings.iter().find(|(proc, holding)| {
             let mono = Mono(holding.mono.0 + (at - holding.heard));
@@ -327,9 +336,15 @@ impl Ledger {
                 && holding.owned.contains(source)
                 && !self.was_witnessed(who, **proc, source)
                 && !self.is_superseded(**proc)
-                && holding.standing.granted.is_some()
-                && !holding.standing.denied
-                && !holding.standing.is_past_fence(mono)
+                && if holding.standing.term > term {
+                    // What a later leader has granted, one that does not know yet that it is deposed cannot know, and whoever
+                    // holds it ignores the lower term: it has to keep to its own leases.
+                    self.leases.get(&(who, **proc)).is_some_and(|until| at < *until)
+                } else {
+                    holding.standing.granted.is_some()
+                        && !holding.standing.denied
+                        && !holding.standing.is_past_fence(mono)
+                }
         });
         if let Some((proc, _)) = rival {
             let detail =

@@ -9,8 +9,8 @@ use crate::message::{ConnId, Down, MS, Message, SECOND, Time, Up};
 use crate::rng::Rng;
 use crate::shell::Tell;
 
-/// Silence after which either end of a connection gives it up: two heartbeats of 15 s, as `kinetic-amqp` asks for.
-const SILENCE_MAX: Time = 30 * SECOND;
+/// Silence after which either end of a connection gives it up: two heartbeats of 10 s, as `kinetic-amqp` asks for.
+const SILENCE_MAX: Time = 20 * SECOND;
 /// Upper ends of the first wait before another attempt, and of every later one, as in `kinetic-amqp`.
 const BACKOFF: (Time, Time) = (100 * MS, 10 * SECOND);
 /// How long an attempt may take that nobody answers.

@@ -20,7 +20,7 @@ pub const SAMPLES: u64 = 8;
 const FAULTS_FROM: Time = 25 * SECOND;
 /// and nothing after.
 const FAULTS_UNTIL: Time = 230 * SECOND;
-/// By then every source has its owner again. The longest way there: a connection that is given up (30 s) and made again
+/// By then every source has its owner again. The longest way there: a connection that is given up (20 s) and made again
 /// (10 s), a redirector that listens (21.5 s), a refusal that asks for 30 s.
 const OWNED_BY: Time = FAULTS_UNTIL + 130 * SECOND;
 /// The end: the last window has been judged, the last mail sent.
