@@ -390,3 +390,49 @@ impl Ledger {
         holds.map(|(proc, _)| *proc).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kinetic_wire::{Grant, LeaseId};
+
+    use super::*;
+    use crate::message::SECOND;
+
+    fn reply(term: u64, epoch: u64, source: &SourceKey) -> LeaseReply {
+        LeaseReply {
+            ok: true,
+            lease: LeaseId::default(),
+            term: Term(term),
+            ttl_ms: 15_000,
+            heartbeat_ms: 5_000,
+            grant: vec![Grant { source: source.clone(), region: "eu".into(), epoch: Epoch(epoch) }],
+            revoke: Vec::new(),
+            backoff_ms: 0,
+            now_ms: 0,
+        }
+    }
+
+    /// A leader that was deposed at 16 s and has not heard of it keeps to the leases that it has granted itself; one that
+    /// leads keeps to all.
+    #[test]
+    fn a_deposed_leader_answers_for_its_own_leases() {
+        let source = SourceKey::new("c0", "s0");
+        let (old, new) = ((ProcId(0), Life(1)), (ProcId(1), Life(2)));
+        let (holder, other) = (ProcId(2), ProcId(3));
+        let early = |granted_at: Time, (giver, term): ((ProcId, Life), u64), at: Time| {
+            let mut ledger = Ledger::default();
+            ledger.nodes.extend([(holder, "a".to_owned()), (other, "b".to_owned())]);
+            ledger.granted(granted_at, old, holder, &reply(2, 1, &source));
+            ledger.granted(16 * SECOND, new, holder, &reply(3, 1, &source));
+            let mut standing = Standing::default();
+            standing.granted(Mono(16 * SECOND), 15_000, Term(3));
+            ledger.stands(16 * SECOND, holder, Mono(16 * SECOND), &standing, vec![source.clone()]);
+            ledger.granted(at, giver, other, &reply(term, 2, &source));
+            ledger.violations.iter().any(|found| found.invariant == Invariant::NoEarlyGift)
+        };
+        assert!(!early(0, (old, 2), 17 * SECOND), "its lease is over");
+        assert!(early(10 * SECOND, (old, 2), 17 * SECOND), "its lease has eight seconds left");
+        assert!(early(0, (new, 3), 17 * SECOND));
+        assert!(!early(0, (new, 3), 29 * SECOND), "past the fence the holder has let go");
+    }
+}

@@ -347,22 +347,6 @@ fn the_former_owner_speaks_first() {
     sound(played.world, false);
 }
 
-/// A leader is cut off for longer than its leases last, and hears what was on its way to it before it hears that another leads:
-/// what it gives away then is under a lower term, and nobody takes it.
-#[test]
-fn deposed_leader_speaks() {
-    let played = play(Size::default(), &[], |world, cast| {
-        let first = leader(world, cast, SETTLED);
-        world.plan(SETTLED, Step::Cut(first));
-        let second = leader_but(world, cast, first, SETTLED + 20 * SECOND);
-        assert_ne!(first, second);
-        let before = owner(world, SETTLED + 21 * SECOND);
-        world.plan(SETTLED + 21 * SECOND, Step::Heal(first));
-        assert_eq!(owner(world, SETTLED + 60 * SECOND), before);
-    });
-    sound(played.world, false);
-}
-
 /// A broker that takes nothing for a while: whose source it is that a lost witness has freed is told long after it was decided.
 #[test]
 fn told_late_after_a_witness() {
