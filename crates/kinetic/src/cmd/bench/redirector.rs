@@ -27,7 +27,9 @@ use crate::{cli, term};
 const STEP: Duration = Duration::from_secs(1);
 /// As long as analyzers may take to say what they hold.
 const LISTEN: Duration = Duration::from_secs(20);
-/// Steps between heartbeats, while one analyzer is missed.
+/// Steps after which a wait is given up.
+const SILENT_MAX: u32 = 300;
+/// Steps between heartbeats.
 const HEARTBEAT_EVERY: u32 = 6;
 /// Where virtual time begins.
 const START: Now = Now { mono: Mono(1), wall: Wall(1_795_000_000_000_000_000) };
@@ -181,6 +183,23 @@ impl World {
             .collect())
     }
 
+    /// Until a new leader has listened, with everybody alive. What it then does first is one small step of placing.
+    fn listen(&mut self, members: &mut [Member]) -> Result<()> {
+        for second in 0..SILENT_MAX {
+            self.now = self.now + STEP;
+            self.tell(Input::Tick);
+            if !self.machine.stats().listening {
+                return Ok(());
+            }
+            if second % HEARTBEAT_EVERY == 0 {
+                for member in members.iter_mut() {
+                    self.heartbeat(member, Vec::new())?;
+                }
+            }
+        }
+        anyhow::bail!("the new leader listens for ever")
+    }
+
     /// Every member hears what it is given and says that it has it.
     fn beat(&mut self, members: &mut [Member]) -> Result<()> {
         for member in members {
@@ -217,7 +236,7 @@ pub(crate) fn run(args: &cli::BenchRedirector) -> Result<u8> {
     progress(args, "making the map");
     let mut world = World::new(args);
     let mut members = (0..args.analyzers).map(|number| world.register(number)).collect::<Result<Vec<_>>>()?;
-    world.now = world.now + LISTEN;
+    world.listen(&mut members)?;
     progress(args, "placing everything");
     let (place, place_step) = world.place()?;
     progress(args, "telling everybody");
@@ -298,7 +317,7 @@ fn locate(world: &mut World, args: &cli::BenchRedirector) -> (f64, Duration) {
 fn lose_one(world: &mut World, members: &mut Vec<Member>) -> Result<(Duration, u64)> {
     members.pop();
     let before = world.machine.stats();
-    for second in 0..120 {
+    for second in 0..SILENT_MAX {
         world.now = world.now + STEP;
         // Silence is noticed at a wake-up: what a heartbeat costs is not what is measured here.
         if world.machine.next_wakeup().is_some_and(|at| at <= world.now.mono) {
