@@ -558,3 +558,27 @@ fn leaving_is_bounded() {
     let effects = world.pass_s(10);
     assert_eq!(effects.last(), Some(&Effect::Stopped));
 }
+
+/// Asked to leave just after it has woken up past its lease: the answer to its registration grants what it has only just let
+/// go of, and it takes nothing up.
+#[test]
+fn who_leaves_takes_nothing_up() {
+    let mut world = World::new(watched());
+    world.tick();
+    let slot = world.slot.expect("subscribed");
+    world.now = world.now + Duration::from_secs(60);
+    let mut effects = Vec::new();
+    world.analyzer.handle(world.now, Input::Tick, &mut effects);
+    let asked = effects.iter().find_map(|effect| match effect {
+        Effect::Request { request, .. } => Some(*request),
+        _ => None,
+    });
+    let request = asked.expect("a registration");
+    effects.clear();
+    world.analyzer.handle(world.now, Input::Shutdown, &mut effects);
+    let body = encode(&lease(vec![grant(1)]));
+    world.analyzer.handle(world.now, Input::Replied { request, body: &body }, &mut effects);
+    assert_eq!(effects, []);
+    world.analyzer.handle(world.now, Input::Unsubscribed { slot }, &mut effects);
+    insta::assert_snapshot!(told(&effects), @"goodbye");
+}

@@ -37,6 +37,10 @@ impl Analyzer {
 
     /// Makes the sources owned be exactly the granted ones.
     fn own(&mut self, now: Now, grants: Vec<Grant>, effects: &mut Vec<Effect>) {
+        // The answer to a registration that was under way when the node was asked to leave: it only lets go.
+        if self.stage != Stage::Running {
+            return;
+        }
         let stays = |source: &Source| {
             grants.iter().any(|grant| grant.source == source.key && grant.region == source.region)
         };
