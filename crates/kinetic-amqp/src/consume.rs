@@ -3,14 +3,13 @@
 //! [`Consumer::next`] polls lapin's own queue directly, so nothing stands between the connection's thread and the caller.
 
 use std::future::poll_fn;
+use std::ops::Deref;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use futures_util::Stream;
 use futures_util::future::join_all;
-use kinetic_wire::Envelope;
-use lapin::message::Delivery as LapinDelivery;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions,
 };
@@ -20,8 +19,8 @@ use tokio::time::Sleep;
 
 use crate::connect::{Backoff, CLOSE_TIMEOUT, Link, Watchdog, sleep};
 use crate::declare::{declare_on, declare_own_queue};
-use crate::properties::{short, to_envelope};
-use crate::{Address, AmqpError, Topology};
+use crate::properties::short;
+use crate::{Address, AmqpError, Message, Topology};
 
 /// What to consume, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,38 +67,22 @@ pub struct Delivery {
     pub token: u64,
     /// The broker has delivered it before, to us or to somebody else.
     pub redelivered: bool,
-    inner: LapinDelivery,
+    message: Message,
+}
+
+impl Deref for Delivery {
+    type Target = Message;
+
+    fn deref(&self) -> &Message {
+        &self.message
+    }
 }
 
 impl Delivery {
-    /// The exchange to which it was published.
-    #[must_use]
-    pub fn exchange(&self) -> &str {
-        self.inner.exchange.as_str()
-    }
-
-    /// The routing key with which it was published.
-    #[must_use]
-    pub fn routing_key(&self) -> &str {
-        self.inner.routing_key.as_str()
-    }
-
-    /// Its properties, borrowed.
-    #[must_use]
-    pub fn envelope(&self) -> Envelope<'_> {
-        to_envelope(&self.inner.properties)
-    }
-
-    /// Its body.
-    #[must_use]
-    pub fn body(&self) -> &[u8] {
-        &self.inner.data
-    }
-
     /// Its body, taken over.
     #[must_use]
     pub fn into_body(self) -> Vec<u8> {
-        self.inner.data
+        self.message.into_body()
     }
 }
 
@@ -310,7 +293,7 @@ impl Consumer {
                         return Poll::Ready(Event::Delivery(Delivery {
                             token: self.token,
                             redelivered,
-                            inner,
+                            message: Message::of(inner),
                         }));
                     }
                     Poll::Ready(None) if self.cancelling => return self.cancelled(),

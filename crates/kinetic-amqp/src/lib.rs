@@ -11,6 +11,7 @@ mod connect;
 mod consume;
 mod declare;
 mod error;
+mod message;
 mod outbox;
 mod peek;
 mod properties;
@@ -27,7 +28,8 @@ pub use declare::{
     delete_queue, queue_depth, remove,
 };
 pub use error::AmqpError;
-pub use peek::{PEEK_BYTES_MAX, Peeked, peek};
+pub use message::Message;
+pub use peek::{PEEK_BYTES_MAX, peek};
 pub use publish::{LinkStatus, Outcome, PublishError, Publisher};
 pub use rpc::{Pushed, Request, RequestHandle, RpcClient, RpcFailed, RpcServer};
 pub use watch::Watcher;

@@ -2,55 +2,15 @@
 
 use std::collections::VecDeque;
 
-use kinetic_wire::Envelope;
 use lapin::Channel;
-use lapin::message::Delivery as LapinDelivery;
 use lapin::options::{BasicGetOptions, BasicNackOptions};
 
 use crate::connect::Link;
-use crate::properties::{short, to_envelope};
-use crate::{Address, AmqpError};
+use crate::properties::short;
+use crate::{Address, AmqpError, Message};
 
 /// Bytes of bodies that [`peek`] keeps at once; the oldest go first.
 pub const PEEK_BYTES_MAX: usize = 64 << 20;
-
-/// A message that is still in its queue.
-#[derive(Debug)]
-pub struct Peeked {
-    inner: LapinDelivery,
-}
-
-impl Peeked {
-    /// The exchange to which it was published.
-    #[must_use]
-    pub fn exchange(&self) -> &str {
-        self.inner.exchange.as_str()
-    }
-
-    /// The routing key with which it was published.
-    #[must_use]
-    pub fn routing_key(&self) -> &str {
-        self.inner.routing_key.as_str()
-    }
-
-    /// Its properties, borrowed.
-    #[must_use]
-    pub fn envelope(&self) -> Envelope<'_> {
-        to_envelope(&self.inner.properties)
-    }
-
-    /// Its body.
-    #[must_use]
-    pub fn body(&self) -> &[u8] {
-        &self.inner.data
-    }
-
-    /// Its body, taken over.
-    #[must_use]
-    pub fn into_body(self) -> Vec<u8> {
-        self.inner.data
-    }
-}
 
 /// Reads what is ready in `queue` and gives it all back, in its place, on a connection of its own. Answers the newest `max` messages
 /// (and [`PEEK_BYTES_MAX`] bytes of bodies at most, counted and logged past that), the oldest first; none where there is no such
@@ -61,7 +21,7 @@ impl Peeked {
 ///
 /// # Errors
 /// What [`AmqpError`] lists. What had been read then goes back with the connection.
-pub async fn peek(address: &Address, queue: &str, max: usize) -> Result<Vec<Peeked>, AmqpError> {
+pub async fn peek(address: &Address, queue: &str, max: usize) -> Result<Vec<Message>, AmqpError> {
     let link = Link::open(address).await?;
     let channel = link.channel().await?;
     let read = read_all(&channel, queue, max).await;
@@ -72,10 +32,10 @@ pub async fn peek(address: &Address, queue: &str, max: usize) -> Result<Vec<Peek
     }
 }
 
-async fn read_all(channel: &Channel, queue: &str, max: usize) -> Result<Vec<Peeked>, AmqpError> {
+async fn read_all(channel: &Channel, queue: &str, max: usize) -> Result<Vec<Message>, AmqpError> {
     let failed = |error: lapin::Error| AmqpError::of(&error, &format!("look into queue {queue}"));
     let name = short("a queue's name", queue)?;
-    let mut kept: VecDeque<Peeked> = VecDeque::new();
+    let mut kept: VecDeque<Message> = VecDeque::new();
     let (mut bytes, mut dropped, mut last_tag, mut left) = (0, 0_u64, 0, u32::MAX);
     while left > 0 {
         let Some(got) = channel.basic_get(name.clone(), BasicGetOptions::default()).await.map_err(failed)?
@@ -86,10 +46,10 @@ async fn read_all(channel: &Channel, queue: &str, max: usize) -> Result<Vec<Peek
         let inner = got.delivery;
         last_tag = inner.delivery_tag;
         bytes += inner.data.len();
-        kept.push_back(Peeked { inner });
+        kept.push_back(Message::of(inner));
         while kept.len() > max || (bytes > PEEK_BYTES_MAX && kept.len() > 1) {
             dropped += u64::from(kept.len() <= max);
-            bytes -= kept.pop_front().map_or(0, |oldest| oldest.inner.data.len());
+            bytes -= kept.pop_front().map_or(0, |oldest| oldest.body().len());
         }
     }
     if dropped > 0 {
