@@ -28,6 +28,8 @@ pub const CLUSTERS_MAX: usize = 1_000;
 pub const LIST_MAX: usize = 10_000;
 /// Recipients of one alert; a longer list is what mailing lists are for.
 pub const RECIPIENTS_MAX: usize = 100;
+/// Mails to a customer's recipients an hour, where it does not say; beyond it they come as a digest.
+pub const MAILS_PER_HOUR_DEFAULT: u32 = 60;
 /// Routing patterns of one source: each is a binding that the broker evaluates for every message.
 pub const ROUTING_PATTERNS_MAX: usize = 256;
 /// Parts of one source: each is a queue, and sends its values for every window to the one owner that judges.

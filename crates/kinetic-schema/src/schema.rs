@@ -1,10 +1,10 @@
 //! What a checked schema says. Plain values: whoever holds a `Schema` may rely on every reference in it resolving,
 //! every name being well formed and every number being in its range.
 
+mod alerting;
 mod operation;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use globset::{GlobBuilder, GlobMatcher};
@@ -12,6 +12,10 @@ use kinetic_wire::{
     AnalyticName, ClusterName, CustomerName, DataType, Direction, RegionName, ServiceName, SourceName,
 };
 
+pub use alerting::{
+    Alert, Dkim, Escalation, GroupBy, Hours, HoursSpan, Mail, MailTls, Matching, Relay, Webhook,
+    WebhookFormat,
+};
 pub use operation::{
     DockerProvisioner, ExecProvisioner, ProcessProvisioner, Provisioner, ProvisionerKind, Watchdog,
 };
@@ -60,35 +64,6 @@ pub enum QueueType {
     Quorum,
 }
 
-/// How the connection to the relay is protected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum MailTls {
-    /// STARTTLS or no mail (the default, port 587).
-    #[default]
-    StartTls,
-    /// TLS from the first byte (port 465).
-    Implicit,
-    /// None; for a relay on this machine.
-    None,
-}
-
-/// The SMTP relay and who mail comes from.
-#[derive(Clone, Debug)]
-pub struct Mail {
-    /// Host name or address of the relay.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Protection.
-    pub tls: MailTls,
-    /// RFC 5322 mailbox of the sender.
-    pub from: String,
-    /// SMTP AUTH user, with a password file.
-    pub username: Option<String>,
-    /// File on the alert node that holds the password; the secret itself never stands in the repository.
-    pub password_file: Option<PathBuf>,
-}
-
 /// A customer and all that belongs to it.
 #[derive(Clone, Debug)]
 pub struct Customer {
@@ -110,6 +85,10 @@ pub struct Customer {
     pub analytics: BTreeMap<AnalyticName, Analytic>,
     /// Alerts by name.
     pub alerts: BTreeMap<String, Alert>,
+    /// Mails to this customer's recipients an hour; what is over it comes as one digest.
+    pub mails_per_hour: u32,
+    /// When nothing at all has come from this customer for so long, that is an alert; never without it.
+    pub stream_silent_after: Option<Duration>,
 }
 
 /// A key: the broker login `<customer>.<name>`, whose password has this hash.
@@ -232,6 +211,10 @@ pub struct Service {
     pub name: ServiceName,
     /// Services whose failure explains this one's; never a cycle.
     pub depends_on: Vec<ServiceName>,
+    /// Where it runs, in the customer's own words; its clusters may say otherwise.
+    pub site: Option<String>,
+    /// What alert blocks may choose by.
+    pub labels: BTreeMap<String, String>,
     /// Clusters by name.
     pub clusters: BTreeMap<ClusterName, Cluster>,
 }
@@ -245,6 +228,10 @@ pub struct Cluster {
     pub source: SourceName,
     /// Which origins belong to it: any of these.
     pub members: Vec<Glob>,
+    /// Where it runs: its own, or else its service's.
+    pub site: Option<String>,
+    /// What alert blocks may choose by: its own, and those of its service that it does not set itself.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A shell-style pattern over origins or metric names, compiled. `*` matches any run of characters, dots included.
@@ -458,23 +445,6 @@ pub struct Analytic {
     pub severity: Severity,
     /// What to say to the person who is mailed: runbook, contact.
     pub description: Option<String>,
-}
-
-/// Who is told of what, and how often.
-#[derive(Clone, Debug)]
-pub struct Alert {
-    /// Name.
-    pub name: String,
-    /// What it tells of.
-    pub analytics: Vec<AnalyticName>,
-    /// RFC 5322 mailboxes, checked.
-    pub to: Vec<String>,
-    /// How long a new group waits for company before its first mail.
-    pub group_wait: Duration,
-    /// How long a group that has changed waits after its last mail.
-    pub group_interval: Duration,
-    /// How long until an unchanged, still firing group is mailed again.
-    pub repeat_interval: Duration,
-    /// Whether the end of an alert is mailed.
-    pub send_resolved: bool,
+    /// What alert blocks may choose by, over those of the cluster.
+    pub labels: BTreeMap<String, String>,
 }

@@ -178,9 +178,10 @@ fn an_installation_is_what_is_said() {
     let region = &schema.regions[&"eu.x".into()];
     assert_eq!((region.amqp.len(), region.vhost.as_str()), (2, "metrics"));
     let mail = schema.mail.expect("it is there");
-    assert_eq!((mail.host.as_str(), mail.port, mail.tls), ("smtp.example", 465, MailTls::Implicit));
+    let relay = &mail.relays[0];
+    assert_eq!((relay.host.as_str(), relay.port, relay.tls), ("smtp.example", 465, MailTls::Implicit));
     assert_eq!(mail.from, "Kinetic <alerts@example.org>");
-    assert_eq!(mail.username.as_deref(), Some("kinetic"));
+    assert_eq!(relay.username.as_deref(), Some("kinetic"));
     let acme = &schema.customers[&"acme".into()];
     assert_eq!(acme.netblocks, ["203.0.113.0/24", "2001:db8::/32"]);
     let key = &acme.keys[0];

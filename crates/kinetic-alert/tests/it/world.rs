@@ -10,8 +10,8 @@ use globset::Glob as Pattern;
 use kinetic_alert::{Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, Stats};
 use kinetic_schema::Schema;
 use kinetic_schema::schema::{
-    self, Analytic, ClusterPath, Customer, Deviates, Deviation, Glob, Hysteresis, Mail, MailTls, Rule,
-    Severity, ValueKind,
+    self, Analytic, ClusterPath, Customer, Deviates, Deviation, Glob, GroupBy, Hysteresis, Mail, MailTls,
+    Matching, Rule, Severity, ValueKind,
 };
 use kinetic_wire::{
     AlertEvent, AlertId, AlertState, Direction, Epoch, Feed, Mono, Now, Numbers, Token, Wall, decode, encode,
@@ -35,7 +35,15 @@ pub(crate) fn config() -> AlertConfig {
 pub(crate) fn alert_block(name: &str, to: &[&str]) -> schema::Alert {
     schema::Alert {
         name: name.into(),
+        order: 0,
         analytics: vec!["slow-host".into()],
+        matching: Matching::default(),
+        continues: true,
+        webhooks: Vec::new(),
+        group_by: GroupBy::Cluster,
+        during: Vec::new(),
+        except: Vec::new(),
+        escalations: Vec::new(),
         to: to.iter().map(|to| (*to).to_owned()).collect(),
         group_wait: Duration::from_secs(1),
         group_interval: Duration::from_secs(10),
@@ -64,6 +72,7 @@ pub(crate) fn schema(alerts: Vec<schema::Alert>) -> Schema {
         hysteresis: Hysteresis { hits: 2, of: 3 },
         severity: Severity::Warning,
         description: Some("Take the host out of the pool: https://runbook.acme.example/slow-host".into()),
+        labels: BTreeMap::new(),
     };
     let customer = Customer {
         name: "acme".into(),
@@ -75,14 +84,22 @@ pub(crate) fn schema(alerts: Vec<schema::Alert>) -> Schema {
         services: BTreeMap::new(),
         analytics: BTreeMap::from([("slow-host".into(), analytic)]),
         alerts: alerts.into_iter().map(|alert| (alert.name.clone(), alert)).collect(),
+        mails_per_hour: 60,
+        stream_silent_after: None,
     };
     let mail = Mail {
-        host: "127.0.0.1".into(),
-        port: 25,
-        tls: MailTls::None,
+        relays: vec![schema::Relay {
+            name: "127.0.0.1:25".into(),
+            host: "127.0.0.1".into(),
+            port: 25,
+            tls: MailTls::None,
+            username: None,
+            password_file: None,
+        }],
         from: "Kinetic <alerts@mail.example>".into(),
-        username: None,
-        password_file: None,
+        dkim: None,
+        bounces: None,
+        public_url: None,
     };
     Schema { mail: Some(mail), customers: BTreeMap::from([("acme".into(), customer)]), ..Schema::default() }
 }

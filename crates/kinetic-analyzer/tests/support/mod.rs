@@ -42,6 +42,7 @@ pub fn analytic(name: &str, metric: &str, k: f64, window_s: u64, hits: u32, of: 
         hysteresis: Hysteresis { hits, of },
         severity: Severity::Warning,
         description: None,
+        labels: Default::default(),
     }
 }
 
@@ -60,10 +61,18 @@ pub fn schema(analytics: &[Analytic]) -> Schema {
         max_length: 1_000_000,
         max_length_bytes: 1 << 30,
     };
-    let cluster = Cluster { name: "frontends".into(), source: SOURCE.into(), members: vec![glob("web-*")] };
+    let cluster = Cluster {
+        name: "frontends".into(),
+        source: SOURCE.into(),
+        members: vec![glob("web-*")],
+        site: None,
+        labels: Default::default(),
+    };
     let service = Service {
         name: "checkout".into(),
         depends_on: vec![],
+        site: None,
+        labels: Default::default(),
         clusters: [(cluster.name.clone(), cluster)].into(),
     };
     let customer = Customer {
@@ -76,6 +85,8 @@ pub fn schema(analytics: &[Analytic]) -> Schema {
         services: [(service.name.clone(), service)].into(),
         analytics: analytics.iter().map(|a| (a.name.clone(), a.clone())).collect(),
         alerts: Default::default(),
+        mails_per_hour: 60,
+        stream_silent_after: None,
     };
     Schema { customers: [(customer.name.clone(), customer)].into(), ..Schema::default() }
 }

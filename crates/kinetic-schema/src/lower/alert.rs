@@ -13,7 +13,7 @@ use crate::limits::{
 use crate::load::Parts;
 use crate::notation::show_duration;
 use crate::reference::{self, Names};
-use crate::schema::Alert;
+use crate::schema::{Alert, GroupBy, Matching};
 use crate::value;
 
 /// A customer's alerts.
@@ -48,8 +48,16 @@ fn alert(sink: &mut Sink<'_>, named: Named<'_>, names: &Names<'_>) -> Alert {
     let timing = timing(sink, node);
     Alert {
         name: name.to_owned(),
+        order: 0,
         analytics,
+        matching: Matching::default(),
+        continues: true,
         to: recipients(sink, node),
+        webhooks: Vec::new(),
+        group_by: GroupBy::default(),
+        during: Vec::new(),
+        except: Vec::new(),
+        escalations: Vec::new(),
         group_wait: timing.group_wait,
         group_interval: timing.group_interval,
         repeat_interval: timing.repeat_interval,

@@ -74,6 +74,7 @@ fn analytic(
         hysteresis: hysteresis?,
         severity,
         description,
+        labels: BTreeMap::new(),
     })
 }
 

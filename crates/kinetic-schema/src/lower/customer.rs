@@ -6,7 +6,7 @@ use super::{alert, analytic, service, source};
 use crate::advice;
 use crate::block::{Named, Node, checked};
 use crate::diagnostic::{At, Problem, Sink};
-use crate::limits::{KEYS_MAX, LIST_MAX};
+use crate::limits::{KEYS_MAX, LIST_MAX, MAILS_PER_HOUR_DEFAULT};
 use crate::load::{Declared, declare};
 use crate::network::{self, Netblock};
 use crate::notation;
@@ -28,6 +28,8 @@ pub(super) fn all(sink: &mut Sink<'_>, declared: &Declared<'_>, schema: &mut Sch
             services: service::all(sink, parts),
             analytics: Default::default(),
             alerts: alert::all(sink, parts),
+            mails_per_hour: MAILS_PER_HOUR_DEFAULT,
+            stream_silent_after: None,
         };
         customer.analytics = analytic::all(sink, parts, &customer);
         if let Some(named) = parts.customer {

@@ -6,7 +6,7 @@ use crate::block::{Named, Node};
 use crate::diagnostic::Sink;
 use crate::limits::{REGION_NAME_BYTES_MAX, ZONES_MAX};
 use crate::notation::{NameRule, name_problem};
-use crate::schema::{Mail, MailTls, QueueType, Region};
+use crate::schema::{Mail, MailTls, QueueType, Region, Relay};
 use crate::value::{self, Value};
 use crate::{mailbox, network};
 
@@ -94,7 +94,9 @@ pub(super) fn mail(sink: &mut Sink<'_>, node: Node<'_>) -> Option<Mail> {
         }
     }
     let (host, port) = relay?;
-    Some(Mail { host, port, tls, from: from?, username, password_file })
+    let name = format!("{host}:{port}");
+    let relay = Relay { name, host, port, tls, username, password_file };
+    Some(Mail { relays: vec![relay], from: from?, dkim: None, bounces: None, public_url: None })
 }
 
 /// A string of one line, not empty.

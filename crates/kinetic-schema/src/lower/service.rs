@@ -26,6 +26,8 @@ pub(super) fn all(sink: &mut Sink<'_>, parts: &Parts<'_>) -> BTreeMap<ServiceNam
         let service = Service {
             name: named.name.into(),
             depends_on: depends_on.iter().map(|(name, _)| (*name).into()).collect(),
+            site: None,
+            labels: BTreeMap::new(),
             clusters: clusters(sink, *named, parts.names("source")),
         };
         edges.insert(named.name, depends_on);
@@ -96,7 +98,13 @@ fn cluster(sink: &mut Sink<'_>, named: Named<'_>, sources: &Names<'_>) -> Cluste
         }
         report_repeats(sink, list, &members);
     }
-    Cluster { name: named.name.into(), source: source.unwrap_or_default().into(), members }
+    Cluster {
+        name: named.name.into(),
+        source: source.unwrap_or_default().into(),
+        members,
+        site: None,
+        labels: BTreeMap::new(),
+    }
 }
 
 /// A member that is written twice counts once, which `n` in its author's head does not.

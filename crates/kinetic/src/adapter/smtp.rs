@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kinetic_alert::machine::{Attempt, Email};
-use kinetic_schema::schema::{Mail, MailTls};
+use kinetic_schema::schema::{self, MailTls};
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{MultiPart, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
@@ -27,19 +27,20 @@ pub(crate) struct Relay {
 
 impl Relay {
     /// A relay as the schema describes it; reads the password file, opens no connection yet.
-    pub(crate) fn new(mail: &Mail) -> Result<Self> {
-        let tls = match mail.tls {
+    pub(crate) fn new(declared: &schema::Relay) -> Result<Self> {
+        let tls = match declared.tls {
             MailTls::None => Tls::None,
-            MailTls::StartTls => Tls::Required(tls_parameters(mail)?),
-            MailTls::Implicit => Tls::Wrapper(tls_parameters(mail)?),
+            MailTls::StartTls => Tls::Required(tls_parameters(declared)?),
+            MailTls::Implicit => Tls::Wrapper(tls_parameters(declared)?),
         };
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&mail.host)
-            .port(mail.port)
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&declared.host)
+            .port(declared.port)
             .timeout(Some(COMMAND_TIMEOUT))
             .pool_config(lettre::transport::smtp::PoolConfig::new().max_size(POOL_SIZE_MAX))
             .tls(tls);
-        if let Some(username) = &mail.username {
-            let path = mail.password_file.as_ref().context("mail has a username and no password_file")?;
+        if let Some(username) = &declared.username {
+            let path =
+                declared.password_file.as_ref().context("the relay has a username and no password_file")?;
             builder = builder.credentials(Credentials::new(username.clone(), file::read_secret(path)?));
         }
         Ok(Self { transport: builder.build() })
@@ -62,9 +63,9 @@ impl Relay {
     }
 }
 
-fn tls_parameters(mail: &Mail) -> Result<TlsParameters> {
-    TlsParameters::new(mail.host.clone())
-        .with_context(|| format!("cannot set up TLS for the relay {}", mail.host))
+fn tls_parameters(declared: &schema::Relay) -> Result<TlsParameters> {
+    TlsParameters::new(declared.host.clone())
+        .with_context(|| format!("cannot set up TLS for the relay {}", declared.host))
 }
 
 /// An error with what caused it.

@@ -167,8 +167,8 @@ fn open(path: &std::path::Path, replay: Duration) -> Result<(HistoryDb, Vec<(Rec
 
 /// The relay of a revision; a revision without one keeps alerts in history only.
 fn relay(revision: &Revision) -> Option<Result<Relay, String>> {
-    let mail = revision.schema.mail.as_ref()?;
-    Some(Relay::new(mail).map_err(|error| format!("{error:#}")))
+    let declared = revision.schema.mail.as_ref()?.relays.first()?;
+    Some(Relay::new(declared).map_err(|error| format!("{error:#}")))
 }
 
 impl Shell {
