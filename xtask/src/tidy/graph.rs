@@ -4,12 +4,13 @@
 use super::metadata::{Kind, Metadata, Package};
 
 /// Our crates, with those of ours that each may use outside of its tests.
-const EDGES: [(&str, &[&str]); 11] = [
+const EDGES: [(&str, &[&str]); 12] = [
     ("kinetic-wire", &[]),
     ("kinetic-schema", &["kinetic-wire"]),
     ("kinetic-redirector", &["kinetic-wire"]),
     ("kinetic-analyzer", &["kinetic-wire", "kinetic-schema"]),
-    ("kinetic-alert", &["kinetic-wire", "kinetic-schema"]),
+    ("kinetic-plot", &["kinetic-wire"]),
+    ("kinetic-alert", &["kinetic-wire", "kinetic-schema", "kinetic-plot"]),
     ("kinetic-agent", &["kinetic-wire"]),
     (
         "kinetic-sim",
@@ -32,11 +33,12 @@ const EDGES: [(&str, &[&str]); 11] = [
 const DEV_EDGES: [(&str, &[&str]); 1] = [("kinetic-amqp", &["kinetic-broker"])];
 
 /// Crates without I/O, clocks or randomness.
-const PURE: [&str; 7] = [
+const PURE: [&str; 8] = [
     "kinetic-wire",
     "kinetic-schema",
     "kinetic-redirector",
     "kinetic-analyzer",
+    "kinetic-plot",
     "kinetic-alert",
     "kinetic-agent",
     "kinetic-sim",
@@ -44,7 +46,7 @@ const PURE: [&str; 7] = [
 
 /// What pure crates may use: data structures, formats and arithmetic, nothing that opens, waits, reads a clock or rolls
 /// dice by itself.
-const PURE_THIRD_PARTY: [&str; 21] = [
+const PURE_THIRD_PARTY: [&str; 23] = [
     "bytes",
     "flate2",
     "foldhash",
@@ -54,6 +56,8 @@ const PURE_THIRD_PARTY: [&str; 21] = [
     "hmac",
     "memchr",
     "miette",
+    "resvg",
+    "roxmltree",
     "ruzstd",
     "schemars",
     "serde",
