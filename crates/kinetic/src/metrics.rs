@@ -187,6 +187,7 @@ pub(crate) fn redirector(stats: &kinetic_redirector::stats::Stats) -> Vec<Metric
         counter grants: "Ownerships that began.",
         counter adopted: "Sources taken over from what an analyzer said it holds.",
         counter claims_incredible: "Claims with an epoch that nobody can have.",
+        counter relieved_overflows: "Relieved analyzers that were one too many to be remembered.",
         counter leases_lapsed: "Leases that were not renewed in time.",
         counter leases_superseded: "Leases that ended because a newer process has the node's name.",
         counter stores: "Blocks of epochs written.",
