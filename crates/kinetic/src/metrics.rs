@@ -25,6 +25,7 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter already_counted: "Samples delivered again after their window was closed, dropped.",
         counter windows_refused: "Samples dropped because too many windows were open.",
         counter early_acked: "Deliveries acknowledged before their windows were closed, because too many were held.",
+        counter held_back: "Deliveries taken beyond the bound because the oldest only wait for the broker's confirm.",
         counter rejected: "Deliveries refused whole and dead-lettered.",
         counter windows_closed: "Windows closed, empty ones left out.",
         counter deliveries_ignored: "Deliveries passed over because their source is about to be let go; they come again.",
@@ -103,6 +104,12 @@ fn customers(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
             );
         }
     }
+}
+
+/// Whether some broker stops the analyzer from publishing.
+pub(crate) fn publish_blocked(is_blocked: bool) -> Metric {
+    let help = "1 while a broker takes no publishes, because it is short of memory or disk.";
+    Metric::gauge("kinetic_analyzer_publish_blocked", help, f64::from(u8::from(is_blocked)))
 }
 
 /// The analyzer's numbers about split sources and silence.
