@@ -42,7 +42,7 @@ enum Link {
 #[derive(Debug)]
 pub(crate) struct Follow {
     question: Locate,
-    fallback: Option<Endpoint>,
+    fallback: Vec<Endpoint>,
     answer: Option<Answer>,
     /// When to ask next; nothing while a question is out.
     ask_at: Option<Mono>,

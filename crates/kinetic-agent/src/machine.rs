@@ -38,8 +38,8 @@ pub struct AgentConfig {
     pub buffer_bytes: usize,
     /// Publishes in flight at once.
     pub in_flight_max: usize,
-    /// Where to publish when no redirector has ever answered.
-    pub fallback: Option<Endpoint>,
+    /// Where to publish when no redirector has ever answered, best first.
+    pub fallback: Vec<Endpoint>,
     /// Seed of the jitter.
     pub seed: u64,
 }

@@ -154,7 +154,7 @@ mod tests {
                 closing.send_replace(true);
                 pending().await
             };
-            let driven = timeout(Duration::from_secs(320), drive(driver, closed));
+            let driven = timeout(Duration::from_millis(300_001), drive(driver, closed));
             tokio::select! {
                 ended = driven => ended.expect("told to, or nobody needs it"),
                 () = close => {}

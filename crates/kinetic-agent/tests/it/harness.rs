@@ -20,7 +20,7 @@ pub(crate) fn config() -> AgentConfig {
         body_age: Duration::from_millis(500),
         buffer_bytes: 100_000,
         in_flight_max: 4,
-        fallback: None,
+        fallback: Vec::new(),
         seed: 11,
     }
 }

@@ -92,7 +92,7 @@ fn a_silent_redirector_is_asked_with_backoff_and_the_last_answer_stands() {
 
 #[test]
 fn the_fallback_serves_only_until_the_redirector_has_answered() {
-    let mut shell = Shell::new(AgentConfig { fallback: Some(endpoint("f", 0)), ..config() });
+    let mut shell = Shell::new(AgentConfig { fallback: vec![endpoint("f", 0)], ..config() });
     shell.handle(Input::Tick);
     assert!(shell.connects.is_empty(), "an answer may be on its way");
     shell.handle(Input::LocateFailed);

@@ -57,7 +57,7 @@ impl Shell {
             body_age: Duration::from_millis(200),
             buffer_bytes: 1 << 20,
             in_flight_max: 64,
-            fallback: None,
+            fallback: Vec::new(),
             seed,
         };
         Self {
