@@ -40,6 +40,7 @@ mod collectd;
 mod common;
 mod demo;
 mod failover;
+mod locate;
 mod node_silent;
 mod partitions;
 mod pika;
