@@ -128,6 +128,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let mut effects = Vec::new();
     let mut metrics_due = tokio::time::interval(METRICS_INTERVAL);
     loop {
+        alive.turned();
         shell.perform(&redirector, &mut effects).await;
         tokio::select! {
             () = shutdown.wait() => break,
