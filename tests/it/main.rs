@@ -40,6 +40,7 @@ mod collectd;
 mod common;
 mod demo;
 mod failover;
+mod feed_silent;
 mod node_silent;
 mod partitions;
 mod pika;
