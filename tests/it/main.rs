@@ -47,6 +47,7 @@ mod pika;
 mod provision;
 mod redirector_faults;
 mod redirector_restarted;
+mod redirectors_lost;
 mod schema_faults;
 mod schema_push;
 mod schema_repository;
