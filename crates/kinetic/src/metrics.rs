@@ -176,6 +176,7 @@ pub(crate) fn redirector(stats: &kinetic_redirector::stats::Stats) -> Vec<Metric
         counter elections: "Tokens that began a term.",
         counter leaderships: "Terms that it has led.",
         counter deposed: "Terms that ended.",
+        counter deafened: "Terms given up because no requests were delivered.",
         counter told: "Messages told on kin.map.",
         counter told_overflows: "Times that more had changed than is told one by one.",
         counter listeners_refused: "Clients that found the table of listeners full.",
