@@ -32,5 +32,5 @@ pub use error::AmqpError;
 pub use message::Message;
 pub use peek::{PEEK_BYTES_MAX, peek};
 pub use publish::{LinkStatus, Outcome, PublishError, Publisher};
-pub use rpc::{Pushed, Request, RequestHandle, RpcClient, RpcFailed, RpcServer};
+pub use rpc::{Pushed, Request, RequestHandle, RpcClient, RpcFailed, RpcServer, Served};
 pub use watch::Watcher;

@@ -331,6 +331,20 @@ pub struct RpcServer {
     consumer: Consumer,
 }
 
+/// What happens to an [`RpcServer`].
+#[derive(Debug)]
+pub enum Served {
+    /// A request.
+    Request(Request),
+    /// Requests can come, or can come again.
+    Subscribed,
+    /// None can come for now, or an attempt failed for another reason than the last. The server is already trying again.
+    Lost {
+        /// For people.
+        reason: String,
+    },
+}
+
 impl RpcServer {
     /// Serves the requests of `queue`, which `topology` should declare and bind. Must be called inside a tokio runtime.
     #[must_use]
@@ -355,10 +369,15 @@ impl RpcServer {
         }
     }
 
-    /// Waits until the subscription stands for the first time. To be called before [`RpcServer::next`]. Cancel-safe.
-    pub async fn opened(&mut self) {
-        while !self.consumer.subscribed() {
-            self.consumer.next().await;
+    /// The next request, or news of whether requests can come at all. Cancel-safe.
+    pub async fn event(&mut self) -> Served {
+        loop {
+            match self.consumer.next().await {
+                Event::Delivery(delivery) => return Served::Request(request(delivery)),
+                Event::Subscribed => return Served::Subscribed,
+                Event::Lost { reason } => return Served::Lost { reason },
+                Event::Cancelled => {}
+            }
         }
     }
 

@@ -363,6 +363,8 @@ impl Lease {
             RpcCode::Malformed
             | RpcCode::UnknownCustomer
             | RpcCode::Disabled
+            | RpcCode::UnknownProfile
+            | RpcCode::NoSource
             | RpcCode::UnknownNode
             | RpcCode::Unauthenticated
             | RpcCode::Version => {

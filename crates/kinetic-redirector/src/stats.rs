@@ -27,6 +27,8 @@ pub struct Stats {
     pub leaderships: u64,
     /// Terms that ended.
     pub deposed: u64,
+    /// Terms given up because no requests were delivered.
+    pub deafened: u64,
     /// Messages told on `kin.map`.
     pub told: u64,
     /// Times that more had changed than is told one by one, so that copies are made anew.

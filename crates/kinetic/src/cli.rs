@@ -291,7 +291,8 @@ pub(crate) struct Agent {
     /// What this host is called; its host name by default
     #[arg(long, value_name = "NAME")]
     pub(crate) origin: Option<String>,
-    /// Profile to ask the redirector for
+    /// Profile to ask the redirector for, as a source of the schema says it; `kinetic locate --profile` tells whether
+    /// one does
     #[arg(long, value_name = "PROFILE")]
     pub(crate) profile: Option<String>,
     /// Routing key of every message; the sources' `routing` patterns look at it
@@ -414,12 +415,45 @@ pub(crate) enum Tool {
 /// `kinetic locate`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  kinetic locate --amqp amqp://acme.first@127.0.0.1/local --password-file key")]
+Examples:
+  kinetic locate --amqp amqp://acme.first@127.0.0.1/local --password-file key
+                                            where this customer publishes, as its login tells
+  kinetic locate --amqp … --profile web --data-type statsd
+                                            whether a source of that profile takes statsd; exit code 1 if none does
+  kinetic locate --amqp … --origin web-7.example
+                                            in which order that host is told the addresses
+  kinetic locate --amqp … --json            the redirector's answer, or its refusal, as it came")]
 pub(crate) struct Locate {
     /// How to reach the broker
     #[command(flatten)]
     pub(crate) broker: BrokerAddress,
+    /// Ask for sources of this profile
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<String>,
+    /// Ask for sources that take this; may stand more than once
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) data_type: Vec<DataType>,
+    /// Ask as this host would; this one's name by default
+    #[arg(long, value_name = "NAME")]
+    pub(crate) origin: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a client publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DataType {
+    /// statsd lines
+    Statsd,
+    /// collectd's Command, JSON or Graphite format
+    Collectd,
+    /// Graphite plaintext
+    Graphite,
+    /// Influx line protocol
+    Influx,
+    /// Any of these
+    Auto,
 }
 
 /// `kinetic tap`

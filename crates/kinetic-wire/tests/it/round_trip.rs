@@ -35,10 +35,12 @@ fn number() -> impl Strategy<Value = f64> {
 const DATA_TYPES: [DataType; 5] =
     [DataType::Statsd, DataType::Collectd, DataType::Graphite, DataType::Influx, DataType::Auto];
 const DIRECTIONS: [Direction; 3] = [Direction::Above, Direction::Below, Direction::Both];
-const CODES: [RpcCode; 11] = [
+const CODES: [RpcCode; 13] = [
     RpcCode::Malformed,
     RpcCode::UnknownCustomer,
     RpcCode::Disabled,
+    RpcCode::UnknownProfile,
+    RpcCode::NoSource,
     RpcCode::UnknownNode,
     RpcCode::Unauthenticated,
     RpcCode::UnknownLease,
