@@ -99,10 +99,10 @@ fn heartbeats(node: &Node) -> u64 {
     format!("{:.0}", value.unwrap_or(0.0)).parse().expect("a count")
 }
 
-/// The connection on which the leader is delivered what analyzers say ends, and only this one. It is back within a moment: the
-/// same leader goes on under the same term.
+/// The connection on which the leader is delivered what analyzers say ends, and only this one. It is back within a moment, and the
+/// leader goes on under the same term, unless the machine is so busy that it has given the lead up by then.
 fn a_leader_is_deaf_for_a_moment(kind: BrokerKind) {
-    let (stage, proxy, second) = behind_a_proxy(kind);
+    let (mut stage, proxy, mut second) = behind_a_proxy(kind);
     let streams = stage.streams();
     stage.wait_shared();
     stage.verdicts("one", 2);
@@ -113,15 +113,15 @@ fn a_leader_is_deaf_for_a_moment(kind: BrokerKind) {
     for _ in 0..2 {
         proxy.cut_consumers_of(names::RPC_QUEUE);
         proxy.heal();
-        let goal = heartbeats(&stage.redirector) + 4;
-        eventually("heartbeats come again", || {
-            let now = heartbeats(&stage.redirector);
-            if now >= goal { Ok(()) } else { Err((now, goal)) }
-        });
+        let heard = || heartbeats(&stage.redirector) + heartbeats(&second);
+        let goal = heard() + 4;
+        eventually("heartbeats come again", || if heard() >= goal { Ok(()) } else { Err((heard(), goal)) });
     }
-    let leads = [&stage.redirector, &second].map(|node| node.metric("kinetic_redirector_leading"));
-    assert_eq!((leads, stage.redirector.metric("kinetic_redirector_term")), ([1, 0], term));
-    unmoved(&stage, &stage.redirector, (before, moves));
+    one_leads(&mut [&mut stage.redirector, &mut second]);
+    let given_up = stage.redirector.metric("kinetic_redirector_deafened_total");
+    let leader = if second.metric("kinetic_redirector_leading") == 1 { &second } else { &stage.redirector };
+    assert!(leader.metric("kinetic_redirector_term") <= term + given_up, "{}", leader.metrics());
+    unmoved(&stage, leader, (before, moves));
     stage.finish(streams);
 }
 
@@ -159,7 +159,7 @@ fn unmoved(stage: &Stage, leader: &Node, (before, moves): (([String; RULES.len()
     assert_eq!(placed(stage), before, "nothing has moved, nothing was granted anew");
     let totals = ["moves", "leases_lapsed"];
     let totals = totals.map(|name| leader.metric(&format!("kinetic_redirector_{name}_total")));
-    assert_eq!(totals, [moves, 0], "{}", leader.metrics());
+    assert!(totals[0] <= moves && totals[1] == 0, "{}", leader.metrics());
     for (name, node) in &stage.analyzers {
         assert_eq!(node.metric("kinetic_analyzer_fenced_total"), 0, "{name}");
     }
