@@ -58,10 +58,7 @@ impl From<cli::DataType> for DataType {
 fn shown(reply: &LocateReply) -> String {
     let mut text = format!("{} publishes in region {}\n\n", reply.customer, reply.region);
     let mut wrote = if reply.endpoints.is_empty() {
-        writeln!(
-            text,
-            "  nowhere: the schema gives this region no address (amqp = [...])"
-        )
+        writeln!(text, "  nowhere: the schema gives this region no address (amqp = [...])")
     } else {
         Ok(())
     };
