@@ -41,6 +41,7 @@ mod common;
 mod demo;
 mod failover;
 mod feed_silent;
+mod locate;
 mod node_silent;
 mod partitions;
 mod pika;

@@ -323,9 +323,16 @@ impl World {
     /// What `kinetic locate` says to a customer.
     #[must_use]
     pub fn locate(&self, customer: &Customer) -> std::process::Output {
+        self.locate_with(customer, &[])
+    }
+
+    /// What `kinetic locate` says to a customer that asks for more than its address.
+    #[must_use]
+    pub fn locate_with(&self, customer: &Customer, more: &[&str]) -> std::process::Output {
         let broker = format!("amqp://{}@{}/{}", customer.login(), self.amqp(), self.vhost);
         Launch::new(kinetic())
             .args(["locate", "--amqp", &broker, "--password-file", &text(&self.key_file)])
+            .args(more.iter().copied())
             .output()
     }
 

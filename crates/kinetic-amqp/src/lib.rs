@@ -10,6 +10,7 @@ mod baseline;
 mod connect;
 mod consume;
 mod declare;
+mod drive;
 mod error;
 mod message;
 mod outbox;

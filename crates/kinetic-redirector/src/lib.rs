@@ -25,4 +25,6 @@ mod standby;
 pub mod stats;
 mod table;
 pub mod telling;
+mod template;
 pub mod view;
+mod wanted;

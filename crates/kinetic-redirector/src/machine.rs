@@ -24,7 +24,7 @@ pub use crate::flaps::HoldDown;
 use crate::fleet::Demand;
 use crate::lease::{self, Leases};
 use crate::listeners::Listeners;
-pub use crate::map::{CustomerEntry, Map, MapBuilder, RegionEntry, UnitEntry};
+pub use crate::map::{AddressOrder, CustomerEntry, Map, MapBuilder, RegionEntry, UnitEntry};
 use crate::nudges::Nudges;
 use crate::placing::Placing;
 pub use crate::placing::PlacingConfig;

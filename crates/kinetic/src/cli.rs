@@ -85,9 +85,10 @@ pub(crate) enum Command {
 /// How to reach a broker.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BrokerAddress {
-    /// Broker, as amqp[s]://LOGIN@HOST[:PORT][/VHOST]; without a vhost it is `/`
-    #[arg(long, value_name = "URL")]
-    pub(crate) amqp: String,
+    /// Broker, as amqp[s]://LOGIN@HOST[:PORT][/VHOST]; without a vhost it is `/`. The nodes of a cluster are tried in the
+    /// order given, separated by commas or each with --amqp of its own; after the first, login and vhost may be left out
+    #[arg(long, value_name = "URL", required = true, value_delimiter = ',')]
+    pub(crate) amqp: Vec<String>,
     /// File whose first line is the login's password (mode 600); better than a password in the URL, which
     /// everyone on the machine can read in the process list
     #[arg(long, value_name = "FILE")]
@@ -156,9 +157,10 @@ pub(crate) struct Up {
     /// Configuration file, or a folder that holds kinetic.toml (docs/operations/configuration.md)
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) config: PathBuf,
-    /// Use this RabbitMQ instead of the embedded broker: amqp[s]://LOGIN@HOST[:PORT][/VHOST]
-    #[arg(long, value_name = "URL")]
-    pub(crate) amqp: Option<String>,
+    /// Use this RabbitMQ instead of the embedded broker: amqp[s]://LOGIN@HOST[:PORT][/VHOST]; the nodes of a cluster
+    /// separated by commas, tried in order
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) amqp: Vec<String>,
     /// File with the password of --amqp's login
     #[arg(long, value_name = "FILE", requires = "amqp")]
     pub(crate) password_file: Option<PathBuf>,
@@ -289,7 +291,8 @@ pub(crate) struct Agent {
     /// What this host is called; its host name by default
     #[arg(long, value_name = "NAME")]
     pub(crate) origin: Option<String>,
-    /// Profile to ask the redirector for
+    /// Profile to ask the redirector for, as a source of the schema says it; `kinetic locate --profile` tells whether
+    /// one does
     #[arg(long, value_name = "PROFILE")]
     pub(crate) profile: Option<String>,
     /// Routing key of every message; the sources' `routing` patterns look at it
@@ -412,12 +415,45 @@ pub(crate) enum Tool {
 /// `kinetic locate`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  kinetic locate --amqp amqp://acme.first@127.0.0.1/local --password-file key")]
+Examples:
+  kinetic locate --amqp amqp://acme.first@127.0.0.1/local --password-file key
+                                            where this customer publishes, as its login tells
+  kinetic locate --amqp … --profile web --data-type statsd
+                                            whether a source of that profile takes statsd; exit code 1 if none does
+  kinetic locate --amqp … --origin web-7.example
+                                            in which order that host is told the addresses
+  kinetic locate --amqp … --json            the redirector's answer, or its refusal, as it came")]
 pub(crate) struct Locate {
     /// How to reach the broker
     #[command(flatten)]
     pub(crate) broker: BrokerAddress,
+    /// Ask for sources of this profile
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<String>,
+    /// Ask for sources that take this; may stand more than once
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) data_type: Vec<DataType>,
+    /// Ask as this host would; this one's name by default
+    #[arg(long, value_name = "NAME")]
+    pub(crate) origin: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What a client publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DataType {
+    /// statsd lines
+    Statsd,
+    /// collectd's Command, JSON or Graphite format
+    Collectd,
+    /// Graphite plaintext
+    Graphite,
+    /// Influx line protocol
+    Influx,
+    /// Any of these
+    Auto,
 }
 
 /// `kinetic tap`
@@ -463,8 +499,8 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub(crate) millions: u32,
     /// RabbitMQ instead of the embedded broker
-    #[arg(long, value_name = "URL")]
-    pub(crate) amqp: Option<String>,
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) amqp: Vec<String>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -546,5 +582,22 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_broker_may_be_several_nodes() {
+        let amqp = |words: &[&str]| {
+            let words = ["kinetic", "locate"].into_iter().chain(words.iter().copied());
+            match Cli::try_parse_from(words).map(|cli| cli.command) {
+                Ok(Command::Locate(args)) => args.broker.amqp,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(amqp(&["--amqp", "amqp://a"]), ["amqp://a"]);
+        assert_eq!(
+            amqp(&["--amqp", "amqp://me@a/v,amqp://b", "--amqp", "amqp://c"]),
+            ["amqp://me@a/v", "amqp://b", "amqp://c"]
+        );
+        assert!(Cli::try_parse_from(["kinetic", "locate"]).is_err(), "one must be given");
     }
 }

@@ -100,6 +100,7 @@ impl Large {
                 witness: false,
                 schema: None,
                 generation: 1,
+                relieved: None,
                 holds: Vec::new(),
             });
             let reply: LeaseReply = decode(&large.ask(rpc::REGISTER, &body)).expect("a lease");

@@ -178,6 +178,44 @@ fn operators_relieve_and_look_and_customers_do_not() {
 }
 
 #[test]
+fn what_an_operator_has_relieved_stays_so_under_another_leader() {
+    let (mut world, mut a, mut b) =
+        (World::new(config(Duration::ZERO), wide_map(4)), Peer::new("a", 1), Peer::new("b", 2));
+    let relieve = |undo| encode(&Relieve { v: 1, node: "a".into(), undo });
+    let is_relieved = |world: &mut World| {
+        let page: MapReply =
+            world.call(rpc::MAP, &encode(&MapQuestion { v: 1, ..MapQuestion::default() })).expect("a page");
+        page.analyzers[0].relieved
+    };
+    world.register(&mut a).expect("a lease");
+    world.register(&mut b).expect("a lease");
+    world.beat(&mut a).expect("alive");
+    world.sleep(SECOND);
+    world.done();
+    world.call::<Relieved>(rpc::RELIEVE, &relieve(false)).expect("relieved");
+    assert!(world.done().contains(&nudge("a")), "it hears of it at once");
+    world.beat(&mut a).expect("alive");
+    world.restart(wide_map(4));
+    assert_eq!(world.machine.stats().term, Term(2));
+    let older = a.clone();
+    world.register(&mut a).expect("a lease");
+    assert!(is_relieved(&mut world), "the new leader has it from the analyzer alone");
+    assert_eq!(a.relieved, Some(Term(2)));
+    world.sleep(SECOND);
+    world.done();
+    world.call::<Relieved>(rpc::RELIEVE, &relieve(true)).expect("reinstated");
+    assert!(world.done().contains(&nudge("a")), "and of this");
+    for mut late in [older, a.clone()] {
+        world.register(&mut late).expect("the same lease");
+        assert!(!is_relieved(&mut world), "what was taken back here is not believed again");
+    }
+    world.beat(&mut a).expect("alive");
+    world.restart(wide_map(4));
+    world.register(&mut a).expect("a lease");
+    assert!(!is_relieved(&mut world));
+}
+
+#[test]
 fn the_map_comes_in_pages() {
     let (mut world, mut a) = (World::new(config(Duration::ZERO), wide_map(12)), Peer::new("a", 1));
     world.register(&mut a).expect("a lease");

@@ -353,7 +353,8 @@ fn locate_knows_the_customer_from_the_login_alone() {
     "#);
     assert_eq!(world.locate(None).unwrap_err(), RpcCode::Unauthenticated);
     let mut odd = MapBuilder::new("r2", 0);
-    odd.customer(&"acme".into(), &"eu".into(), false).customer(&"a\"b".into(), &"eu".into(), false);
+    odd.customer(&"acme".into(), &"eu".into(), false).source("web", DataType::Statsd, 1, 0);
+    odd.customer(&"a\"b".into(), &"eu".into(), false);
     odd.customer(&"off".into(), &"eu".into(), true);
     world.handle(Input::MapChanged { map: odd.build().into() });
     assert_eq!(world.locate(Some("off.k")).unwrap_err(), RpcCode::Disabled);

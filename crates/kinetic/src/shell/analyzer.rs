@@ -158,7 +158,9 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 analyzer.handle(clock::now(), Input::Tick, &mut effects);
             }
             _ = metrics_due.tick() => {
-                telemetry.show(PART, metrics::analyzer(&analyzer.stats(clock::now())));
+                let mut numbers = metrics::analyzer(&analyzer.stats(clock::now()));
+                numbers.push(metrics::publish_blocked(shell.is_blocked()));
+                telemetry.show(PART, numbers);
                 telemetry.health(PART, health(&analyzer), clock::now().wall);
             }
         }
@@ -193,6 +195,11 @@ impl Shell {
             snapshots: Snapshots::default(),
             keeping: BTreeMap::new(),
         }
+    }
+
+    /// Some broker takes no publishes for now.
+    fn is_blocked(&self) -> bool {
+        self.publisher.status().blocked || self.snapshots.is_blocked()
     }
 
     /// Something has happened to the witness. Returns whether it stands now, if that has changed.

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Publisher, RpcClient, Watcher};
-use kinetic_redirector::machine::{Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken};
+use kinetic_redirector::machine::{
+    AddressOrder, Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken,
+};
 use kinetic_schema::schema::{ClusterPath, Customer, QueueType, Schema, Source};
 use kinetic_wire::{
     Envelope, Incarnation, Login, NodeId, Relieve, Role, SchemaNotice, Serves, SourceKey, encode, names,
@@ -485,10 +487,13 @@ async fn tidy(address: Address, leftovers: kinetic_amqp::Leftovers) {
 fn map(revision: &Revision, advertise: &[String], retired: &Retired) -> Arc<Map> {
     let schema: &Schema = &revision.schema;
     let mut map = MapBuilder::new(&revision.id, revision.generation);
+    let sources = schema.customers.values().map(|customer| customer.sources.len()).sum();
+    map.expect(schema.customers.len(), sources);
     for region in schema.regions.values() {
         let uris = if region.amqp.is_empty() { advertise } else { &region.amqp };
         let addresses = uris.iter().map(|uri| (uri.clone(), region.vhost.clone())).collect();
         map.region(&region.name, addresses, region.zones.clone());
+        map.order(&region.name, order(region.order));
     }
     for customer in schema.customers.values() {
         map.customer(&customer.name, &customer.region, customer.disabled);
@@ -497,9 +502,17 @@ fn map(revision: &Revision, advertise: &[String], retired: &Retired) -> Arc<Map>
             let key = SourceKey::new(customer.name.as_str(), source.name.as_str());
             let parts = retired.parts(&key, source.partitions);
             map.source(source.name.as_str(), source.data_type, parts, definition);
+            source.profile.iter().for_each(|profile| _ = map.profile(profile));
         }
     }
     Arc::new(map.build())
+}
+
+fn order(order: kinetic_schema::schema::AddressOrder) -> AddressOrder {
+    match order {
+        kinetic_schema::schema::AddressOrder::Listed => AddressOrder::Listed,
+        kinetic_schema::schema::AddressOrder::ByOrigin => AddressOrder::ByOrigin,
+    }
 }
 
 /// Digest of all that an analyzer of this source works by: the source itself, the clusters fed by it, and the analytics

@@ -155,6 +155,7 @@ impl World {
             witness: false,
             schema: None,
             generation: 0,
+            relieved: None,
             holds: Vec::new(),
         });
         let lease = self.ask(rpc::REGISTER, &body)?.lease;
