@@ -9,8 +9,9 @@ use kinetic_wire::Envelope;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::connect::{Backoff, Link, Watchdog, ended, raised};
+use crate::connect::{Link, Watchdog, ended, raised};
 use crate::declare::declare_on;
+use crate::drive;
 use crate::outbox::{Fate, Outbox, Outgoing, Refusals};
 use crate::properties::{short, to_properties};
 use crate::{Address, AmqpError, Topology};
@@ -91,8 +92,9 @@ impl Publisher {
         let (said, status) = watch::channel(LinkStatus::default());
         let (closing, closed) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        let driver = Driver { address, topology, in_flight_max, queue, said, closed, cautious: 0 };
-        tasks.spawn(driver.run());
+        let driver =
+            Driver { address, topology, in_flight_max, queue, said, closed: closed.clone(), cautious: 0 };
+        tasks.spawn(drive::drive(driver, closed));
         Self { shared: Arc::new(Shared { commands, status, closing, tasks: Mutex::new(tasks) }) }
     }
 
@@ -176,38 +178,11 @@ struct Driver {
 type Outgo = Outbox<Reply>;
 type Reply = oneshot::Sender<Result<Outcome, PublishError>>;
 
-impl Driver {
-    async fn run(mut self) {
-        let mut backoff = Backoff::new();
-        loop {
-            let mut closed = self.closed.clone();
-            let opened = tokio::select! {
-                opened = self.open() => opened,
-                () = raised(&mut closed) => return,
-            };
-            let reason = match opened {
-                Ok((link, outbox)) => {
-                    backoff.connected();
-                    self.said.send_replace(LinkStatus { connected: true, blocked: false, error: None });
-                    match self.serve(link, outbox).await {
-                        None => return,
-                        Some(reason) => reason,
-                    }
-                }
-                Err(error) => error.chain(),
-            };
-            let wait = backoff.wait();
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(reason, wait_ms, "not publishing");
-            self.said.send_replace(LinkStatus { connected: false, blocked: false, error: Some(reason) });
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = raised(&mut closed) => return,
-            }
-        }
-    }
+impl drive::Driver for Driver {
+    type Line = (Link, Outgo);
+    const WHAT: &'static str = "publishing";
 
-    async fn open(&self) -> Result<(Link, Outgo), AmqpError> {
+    async fn open(&self) -> Result<Self::Line, AmqpError> {
         let link = Link::open(&self.address).await?;
         let channel = link.channel().await?;
         declare_on(&channel, &self.topology).await?;
@@ -215,8 +190,12 @@ impl Driver {
         Ok((link, outbox))
     }
 
+    fn say(&self, status: LinkStatus) {
+        self.said.send_replace(status);
+    }
+
     /// Publishes until the connection fails (the reason) or the publisher is closed (nothing).
-    async fn serve(&mut self, link: Link, mut outbox: Outgo) -> Option<String> {
+    async fn serve(&mut self, (link, mut outbox): Self::Line) -> Option<String> {
         let mut watchdog = Watchdog::new();
         let mut refusals = Refusals::default();
         let mut closed = self.closed.clone();
@@ -258,13 +237,14 @@ impl Driver {
                         let error = AmqpError::Lost { reason: Refusals::REASON.to_owned() };
                         return Some(fail_all(&error, outbox));
                     }
-                    let blocked = link.blocked();
-                    self.said.send_if_modified(|status| std::mem::replace(&mut status.blocked, blocked) != blocked);
+                    drive::say_blocked(&self.said, link.blocked());
                 }
             }
         }
     }
+}
 
+impl Driver {
     /// The channel is gone with everything in flight on it; `reply` belongs to the first of them.
     fn fail(&mut self, reply: Reply, error: &AmqpError, mut outbox: Outgo) -> String {
         // lapin fails them all at once; what it has not failed yet fails by being dropped.

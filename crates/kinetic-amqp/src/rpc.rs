@@ -15,7 +15,8 @@ use lapin::types::FieldTable;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::connect::{Backoff, Link, Watchdog, ended, raised};
+use crate::connect::{Link, Watchdog, ended, raised};
+use crate::drive;
 use crate::outbox::{Fate, Outbox, Outgoing, Refusals};
 use crate::properties::{short, to_properties};
 use crate::{
@@ -90,7 +91,8 @@ impl RpcClient {
         let (pushed, pushes) = mpsc::channel(PUSHES_MAX);
         let login = address.login.clone();
         let mut tasks = JoinSet::new();
-        tasks.spawn(Driver { address, queue, said, closed, pushed, last_id: 0 }.run());
+        let driver = Driver { address, queue, said, closed: closed.clone(), pushed, last_id: 0 };
+        tasks.spawn(drive::drive(driver, closed));
         let pushes = tokio::sync::Mutex::new(pushes);
         Self { shared: Arc::new(Shared { login, calls, status, closing, pushes, tasks: Mutex::new(tasks) }) }
     }
@@ -186,35 +188,16 @@ struct Line {
     pending: BTreeMap<u64, Reply>,
 }
 
-impl Driver {
-    async fn run(mut self) {
-        let mut backoff = Backoff::new();
-        loop {
-            let mut closed = self.closed.clone();
-            let opened = tokio::select! {
-                opened = Line::open(&self.address) => opened,
-                () = raised(&mut closed) => return,
-            };
-            let reason = match opened {
-                Ok(line) => {
-                    backoff.connected();
-                    self.said.send_replace(LinkStatus { connected: true, blocked: false, error: None });
-                    match self.serve(line).await {
-                        None => return,
-                        Some(reason) => reason,
-                    }
-                }
-                Err(error) => error.chain(),
-            };
-            let wait = backoff.wait();
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(reason, wait_ms, "no request connection");
-            self.said.send_replace(LinkStatus { connected: false, blocked: false, error: Some(reason) });
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = raised(&mut closed) => return,
-            }
-        }
+impl drive::Driver for Driver {
+    type Line = Line;
+    const WHAT: &'static str = "requests";
+
+    async fn open(&self) -> Result<Line, AmqpError> {
+        Line::open(&self.address).await
+    }
+
+    fn say(&self, status: LinkStatus) {
+        self.said.send_replace(status);
     }
 
     /// Serves requests until the connection fails (the reason) or the client is closed (nothing). Dropping the line fails
@@ -259,8 +242,7 @@ impl Driver {
                     if refusals.tick() {
                         return Some(Refusals::REASON.to_owned());
                     }
-                    let blocked = line.link.blocked();
-                    self.said.send_if_modified(|status| std::mem::replace(&mut status.blocked, blocked) != blocked);
+                    drive::say_blocked(&self.said, line.link.blocked());
                 }
             }
         }
@@ -349,6 +331,20 @@ pub struct RpcServer {
     consumer: Consumer,
 }
 
+/// What happens to an [`RpcServer`].
+#[derive(Debug)]
+pub enum Served {
+    /// A request.
+    Request(Request),
+    /// Requests can come, or can come again.
+    Subscribed,
+    /// None can come for now, or an attempt failed for another reason than the last. The server is already trying again.
+    Lost {
+        /// For people.
+        reason: String,
+    },
+}
+
 impl RpcServer {
     /// Serves the requests of `queue`, which `topology` should declare and bind. Must be called inside a tokio runtime.
     #[must_use]
@@ -373,10 +369,15 @@ impl RpcServer {
         }
     }
 
-    /// Waits until the subscription stands for the first time. To be called before [`RpcServer::next`]. Cancel-safe.
-    pub async fn opened(&mut self) {
-        while !self.consumer.subscribed() {
-            self.consumer.next().await;
+    /// The next request, or news of whether requests can come at all. Cancel-safe.
+    pub async fn event(&mut self) -> Served {
+        loop {
+            match self.consumer.next().await {
+                Event::Delivery(delivery) => return Served::Request(request(delivery)),
+                Event::Subscribed => return Served::Subscribed,
+                Event::Lost { reason } => return Served::Lost { reason },
+                Event::Cancelled => {}
+            }
         }
     }
 

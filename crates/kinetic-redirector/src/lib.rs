@@ -3,6 +3,7 @@
 mod budget;
 mod capacity;
 mod changes;
+mod deaf;
 mod digest;
 mod epochs;
 mod flaps;

@@ -242,6 +242,13 @@ impl Map {
         }
     }
 
+    /// The unit is the whole of a source that is split: its owner judges what the owners of the parts reduce.
+    #[must_use]
+    pub fn judges(&self, rank: u32) -> bool {
+        let row = &self.units[rank as usize];
+        row.parts > 0 && row.part == 0
+    }
+
     /// Number of a unit's customer, in the order of names.
     #[must_use]
     pub fn customer_of(&self, rank: u32) -> u32 {

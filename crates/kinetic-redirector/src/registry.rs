@@ -83,6 +83,11 @@ impl Redirector {
             None if self.leases.len() >= self.config.analyzers_max => return Err(Refusal::FULL),
             None => {}
         }
+        // What an operator told an earlier leader, of whose map we may have no copy. What it was told since, we know better.
+        let relieved = request.relieved.is_some_and(|term| term < self.epochs.term());
+        if relieved && self.leases.get(&node).is_none() && !self.placing.relieve(now, &node, &self.leases) {
+            self.counted.relieved_overflows += 1;
+        }
         self.take_lease(now, &request);
         self.heard_from(&node, asked, request.witness, effects);
         self.renew(now, &node);
@@ -241,6 +246,8 @@ impl Redirector {
             return Err(Refusal::FULL);
         }
         self.teller.analyzer(node);
+        // It is to know, so that it can tell the next leader.
+        self.nudge(node);
         let remaining = self.placing.owned_by(node) as u64;
         Ok(Answer::Body(encode(&Relieved { ok: true, remaining, now_ms: now.wall.as_ms() })))
     }
@@ -299,6 +306,7 @@ impl Redirector {
             grant,
             revoke,
             backoff_ms,
+            relieved: self.placing.is_relieved(node),
             now_ms: now.wall.as_ms(),
         };
         self.placing.announce(node);

@@ -92,6 +92,9 @@ pub struct Register {
     /// Commits up to and with that revision: a later revision of one history has more.
     #[serde(default)]
     pub generation: u64,
+    /// The leadership in which it was last told that an operator has relieved it: a later one may have forgotten.
+    #[serde(default)]
+    pub relieved: Option<Term>,
     /// What it still owns, when the redirector has forgotten.
     #[serde(default)]
     pub holds: Vec<Hold>,
@@ -174,6 +177,9 @@ pub struct LeaseReply {
     pub revoke: Vec<SourceKey>,
     /// The redirector is busy: add this to the next interval.
     pub backoff_ms: u64,
+    /// An operator has relieved it: it is given nothing more, and should say so when it registers with another leader.
+    #[serde(default)]
+    pub relieved: bool,
     /// Redirector's wall clock, milliseconds since the Unix epoch, to measure skew with.
     pub now_ms: i64,
 }

@@ -111,6 +111,7 @@ pub fn lease(grants: Vec<Grant>) -> LeaseReply {
         grant: grants,
         revoke: vec![],
         backoff_ms: 0,
+        relieved: false,
         now_ms: 0,
     }
 }
@@ -129,6 +130,8 @@ pub struct World {
     /// Probes come back.
     pub connected: bool,
     pub grants: Vec<Grant>,
+    /// What the redirector says.
+    pub relieved: bool,
     pub token: u64,
     pub slot: Option<Slot>,
     /// The source's snapshot queue, confirmed ones only.
@@ -150,6 +153,7 @@ impl World {
             confirms: true,
             connected: true,
             grants: vec![grant(1)],
+            relieved: false,
             token: 0,
             slot: None,
             snapshots: Vec::new(),
@@ -200,7 +204,7 @@ impl World {
         let body = if kind == "goodbye" {
             encode(&Released { ok: true, released: vec![], now_ms: 0 })
         } else {
-            encode(&lease(self.grants.clone()))
+            encode(&LeaseReply { relieved: self.relieved, ..lease(self.grants.clone()) })
         };
         self.send(Input::Replied { request, body: &body })
     }

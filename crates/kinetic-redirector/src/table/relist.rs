@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::{LEAVING, LOGGED, Move, NOBODY, Table, Unit, Unlisted};
+use super::{LEAVING, LOGGED, Load, Move, NOBODY, Table, Unit, Unlisted};
 use crate::machine::Map;
 use crate::map::UnitEntry;
 
@@ -202,10 +202,10 @@ impl Table {
     fn recount(&mut self) {
         for node in &mut self.nodes {
             node.units.clear();
-            (node.count, node.measured, node.unmeasured) = (0, 0, 0);
+            (node.count, node.load) = (0, Load::default());
         }
         self.released = Vec::new();
-        self.measured = (0, 0);
+        self.total = Load::default();
         for unit in 0..self.units.len() as u32 {
             let owner = self.unit(unit).owner;
             self.attach(unit, owner);
@@ -214,9 +214,9 @@ impl Table {
                 self.uncount(owner, unit);
                 self.count(target, unit);
             }
-            let rate = self.unit(unit).rate;
-            if self.is_listed(unit) && rate > 0 {
-                self.measured = (self.measured.0 + u64::from(rate), self.measured.1 + 1);
+            if self.is_listed(unit) {
+                let (rate, judges) = (self.unit(unit).rate, self.judges(unit));
+                self.total.add(rate, judges);
             }
         }
         debug_assert!(

@@ -124,6 +124,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let mut stopping = false;
     analyzer.handle(clock::now(), Input::Tick, &mut effects);
     loop {
+        alive.turned();
         if shell.perform(&mut effects).await {
             break;
         }

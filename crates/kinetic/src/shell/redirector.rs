@@ -130,6 +130,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let mut effects = Vec::new();
     let mut metrics_due = tokio::time::interval(METRICS_INTERVAL);
     loop {
+        alive.turned();
         shell.perform(&redirector, &mut effects).await;
         tokio::select! {
             () = shutdown.wait() => break,
@@ -146,8 +147,8 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             Some(relieving) = relieving(&mut shell.setup.fleet) => {
                 shell.relieve(&mut redirector, relieving, &mut effects);
             }
-            Some(leadership) = inbox.opened.recv() => if shell.doors.leads(leadership) {
-                redirector.handle(clock::now(), Input::Serving, &mut effects);
+            Ok(()) = inbox.hearing.changed() => if let Some(input) = shell.doors.hearing(&mut inbox) {
+                redirector.handle(clock::now(), input, &mut effects);
             },
             Some(asked) = inbox.leader.recv() => {
                 shell.ask(&mut redirector, &asked, inbox.leader.len(), &mut effects);
@@ -169,11 +170,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             () = clock::sleep_until(redirector.next_wakeup()) => {
                 redirector.handle(clock::now(), Input::Tick, &mut effects);
             }
-            _ = metrics_due.tick() => {
-                shell.setup.telemetry.show(PART, metrics::redirector(&redirector.stats()));
-                shell.show_health();
-                shell.show_fleet(&redirector);
-            }
+            _ = metrics_due.tick() => shell.show(&redirector),
         }
     }
     shell.finish(alive, &mut tasks).await;
@@ -277,8 +274,10 @@ impl Shell {
         redirector.handle(clock::now(), input, effects);
     }
 
-    /// Shows the provisioner what there is, where the schema has one.
-    fn show_fleet(&self, redirector: &Redirector) {
+    /// Shows people how things stand, and the provisioner what there is, where the schema has one.
+    fn show(&self, redirector: &Redirector) {
+        self.setup.telemetry.show(PART, metrics::redirector(&redirector.stats()));
+        self.show_health();
         if let Some(port) = &self.setup.fleet
             && self.setup.schema.borrow().schema.provisioner.is_some()
         {

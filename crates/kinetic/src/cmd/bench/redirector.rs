@@ -153,6 +153,7 @@ impl World {
             witness: false,
             schema: None,
             generation: 0,
+            relieved: None,
             holds: Vec::new(),
         });
         let lease = self.ask(rpc::REGISTER, &body)?.lease;
