@@ -36,6 +36,9 @@ pub(crate) struct Copy {
     /// The last change that was applied.
     seq: u64,
     pages: Pages,
+    /// A page is on its way, perhaps one that was asked for before the copy was begun anew: until it has come nothing is asked,
+    /// so that it is not taken for another.
+    out: bool,
     /// The copy is right once the changes have come to this number.
     settled: u64,
     /// Analyzers of the leader.
@@ -58,7 +61,7 @@ impl Copy {
     /// When a page is to be asked for.
     pub(crate) fn next(&self) -> Option<Mono> {
         match self.pages {
-            Pages::Due(at, _) => Some(at),
+            Pages::Due(at, _) if !self.out => Some(at),
             _ => None,
         }
     }
@@ -163,16 +166,18 @@ impl Redirector {
             effects.push(Effect::AskMap {
                 body: encode(&MapQuestion { v: 1, after: after.clone(), limit: Some(PAGE_MAX) }),
             });
-            self.copy.pages = Pages::Asked(after);
+            (self.copy.pages, self.copy.out) = (Pages::Asked(after), true);
         }
     }
 
     /// A page, or none.
     pub(crate) fn page(&mut self, now: Now, body: Option<&[u8]>) {
-        let Pages::Asked(after) = std::mem::take(&mut self.copy.pages) else {
-            // Asked for in another life: the copy was begun anew since, or we lead.
+        self.copy.out = false;
+        let Pages::Asked(after) = &mut self.copy.pages else {
+            // Asked for in another life: the copy was begun anew since, and its first page is due, or we lead.
             return;
         };
+        let after = after.take();
         let reply = body.and_then(|body| decode::<Reply<MapReply>>(body).ok());
         let Some(Reply::Ok(reply)) = reply else {
             self.copy.pages = Pages::Due(now.mono + RETRY, after);
@@ -182,12 +187,12 @@ impl Redirector {
             self.restart(now.mono + RETRY);
             return;
         }
+        self.copy.pages = reply.next.map_or(Pages::Rest, |next| Pages::Due(now.mono, Some(next)));
         self.copy.settled = self.copy.settled.max(reply.seq);
         let mut changes: VecDeque<Change> = reply.analyzers.into_iter().map(Change::Analyzer).collect();
         changes.extend(reply.sources.into_iter().map(Change::Source));
         for change in changes {
             self.apply(now, change);
         }
-        self.copy.pages = reply.next.map_or(Pages::Rest, |next| Pages::Due(now.mono, Some(next)));
     }
 }
