@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::process::{Launch, Process, kinetic};
+use crate::smtp::unescape;
 
 /// How often connections look whether the engine is down.
 const LOOK: Duration = Duration::from_millis(20);
@@ -196,7 +197,7 @@ fn serve(stream: &UnixStream, shared: &Shared) {
         let query: BTreeMap<String, String> = query
             .split('&')
             .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name.to_owned(), unescape(value)))
+            .map(|(name, value)| (name.to_owned(), unescape(value, b'%')))
             .collect();
         let what = format!("{method} {path}");
         let mut held = shared.held();
@@ -238,26 +239,6 @@ fn request(reader: &mut BufReader<&UnixStream>, shared: &Shared) -> Option<(Stri
 
 fn is_pause(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
-}
-
-/// RFC 3986 percent-encoding, read.
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).filter(|_| *first == b'%').and_then(|code| std::str::from_utf8(code).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 type Answer = (u16, Value);

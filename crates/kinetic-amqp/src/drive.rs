@@ -1,10 +1,12 @@
 //! The loop that keeps a connection: open, serve, wait, open again, until it is told to close.
 
 use std::future::pending;
+use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
-use crate::connect::{Backoff, raised};
+use crate::connect::{Backoff, CLOSE_TIMEOUT, raised};
 use crate::{AmqpError, LinkStatus};
 
 /// What is done over a connection that is always made again.
@@ -30,9 +32,54 @@ pub(crate) trait Driver: Send {
     }
 }
 
+/// The caller's end of a driver that runs in a task of its own. The task ends with it.
+pub(crate) struct Handle {
+    what: &'static str,
+    status: watch::Receiver<LinkStatus>,
+    closing: watch::Sender<bool>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Handle {
+    /// Starts the driver that is made of what it says its status on and the flag that closes it. Must be called inside a tokio
+    /// runtime.
+    pub(crate) fn start<D: Driver + 'static>(
+        make: impl FnOnce(watch::Sender<LinkStatus>, watch::Receiver<bool>) -> D,
+    ) -> Self {
+        let (said, status) = watch::channel(LinkStatus::default());
+        let (closing, closed) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(drive(make(said, closed.clone()), closed));
+        Self { what: D::WHAT, status, closing, tasks: Mutex::new(tasks) }
+    }
+
+    pub(crate) fn status(&self) -> LinkStatus {
+        self.status.borrow().clone()
+    }
+
+    pub(crate) fn connected(&self) -> bool {
+        self.status.borrow().connected
+    }
+
+    /// Waits until a connection stands, or none does; or until the driver has ended.
+    pub(crate) async fn wait_connected(&self, connected: bool) {
+        let mut status = self.status.clone();
+        status.wait_for(|status| status.connected == connected).await.map(drop).ok();
+    }
+
+    /// Tells the driver to close and waits until it has, within bounds.
+    pub(crate) async fn close(&self) {
+        self.closing.send_replace(true);
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(CLOSE_TIMEOUT.saturating_mul(2), all).await.is_err() {
+            tracing::warn!(what = self.what, "did not close in time");
+        }
+    }
+}
+
 /// Keeps a driver's connection until `closed` is raised. A driver that serves must look at the flag itself.
-pub(crate) async fn drive(mut driver: impl Driver, mut closed: watch::Receiver<bool>) {
-    let what = what(&driver);
+async fn drive<D: Driver>(mut driver: D, mut closed: watch::Receiver<bool>) {
     let mut backoff = Backoff::new();
     loop {
         let opened = tokio::select! {
@@ -52,7 +99,7 @@ pub(crate) async fn drive(mut driver: impl Driver, mut closed: watch::Receiver<b
         };
         let wait = backoff.wait();
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        tracing::warn!(what, reason, wait_ms, "no connection to the broker");
+        tracing::warn!(what = D::WHAT, reason, wait_ms, "no connection to the broker");
         driver.say(LinkStatus { connected: false, blocked: false, error: Some(reason) });
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -60,10 +107,6 @@ pub(crate) async fn drive(mut driver: impl Driver, mut closed: watch::Receiver<b
             () = raised(&mut closed) => return,
         }
     }
-}
-
-fn what<D: Driver>(_: &D) -> &'static str {
-    D::WHAT
 }
 
 /// Notes whether the broker takes publishes for now, and says so when that changes.

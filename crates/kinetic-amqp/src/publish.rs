@@ -1,17 +1,16 @@
 //! A supervised publisher: every message is confirmed by the broker before its caller goes on.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
 use kinetic_wire::Envelope;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 
-use crate::connect::{Link, Watchdog, ended, raised};
+use crate::connect::{Link, Watchdog, raised};
 use crate::declare::declare_on;
-use crate::drive;
+use crate::drive::{self, Handle};
 use crate::outbox::{Fate, Outbox, Outgoing, Refusals};
 use crate::properties::{short, to_properties};
 use crate::{Address, AmqpError, Topology};
@@ -69,9 +68,7 @@ pub struct Publisher {
 
 struct Shared {
     commands: mpsc::Sender<Publish>,
-    status: watch::Receiver<LinkStatus>,
-    closing: watch::Sender<bool>,
-    tasks: Mutex<JoinSet<()>>,
+    handle: Handle,
 }
 
 struct Publish {
@@ -89,13 +86,16 @@ impl Publisher {
     pub fn start(address: Address, topology: Topology, in_flight_max: usize) -> Self {
         assert!(in_flight_max > 0, "a publisher that may have nothing in flight publishes nothing");
         let (commands, queue) = mpsc::channel(in_flight_max);
-        let (said, status) = watch::channel(LinkStatus::default());
-        let (closing, closed) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        let driver =
-            Driver { address, topology, in_flight_max, queue, said, closed: closed.clone(), cautious: 0 };
-        tasks.spawn(drive::drive(driver, closed));
-        Self { shared: Arc::new(Shared { commands, status, closing, tasks: Mutex::new(tasks) }) }
+        let handle = Handle::start(|said, closed| Driver {
+            address,
+            topology,
+            in_flight_max,
+            queue,
+            said,
+            closed,
+            cautious: 0,
+        });
+        Self { shared: Arc::new(Shared { commands, handle }) }
     }
 
     /// Publishes one message and awaits its confirm. Await many at once for throughput; they leave in the order in which
@@ -132,33 +132,30 @@ impl Publisher {
 
     /// Waits until a connection stands (or the publisher is closed).
     pub async fn wait_connected(&self) {
-        let mut status = self.shared.status.clone();
-        status.wait_for(|status| status.connected).await.map(drop).ok();
+        self.shared.handle.wait_connected(true).await;
     }
 
     /// Waits until no connection stands.
     pub async fn wait_disconnected(&self) {
-        let mut status = self.shared.status.clone();
-        status.wait_for(|status| !status.connected).await.map(drop).ok();
+        self.shared.handle.wait_connected(false).await;
     }
 
     /// Whether a connection stands.
     #[must_use]
     pub fn connected(&self) -> bool {
-        self.shared.status.borrow().connected
+        self.shared.handle.connected()
     }
 
     /// How the connection is.
     #[must_use]
     pub fn status(&self) -> LinkStatus {
-        self.shared.status.borrow().clone()
+        self.shared.handle.status()
     }
 
     /// Sends what was accepted, awaits its confirms, closes. Gives up after [`crate::CLOSE_TIMEOUT`], and at once where there is
     /// no connection. Later publishes of other clones fail with [`PublishError::Closed`].
     pub async fn close(self) {
-        self.shared.closing.send_replace(true);
-        ended(&self.shared.tasks, "publisher").await;
+        self.shared.handle.close().await;
     }
 }
 

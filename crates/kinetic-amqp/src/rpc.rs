@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,10 +13,9 @@ use lapin::Consumer as LapinConsumer;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::FieldTable;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 
-use crate::connect::{Link, Watchdog, ended, raised};
-use crate::drive;
+use crate::connect::{Link, Watchdog, raised};
+use crate::drive::{self, Handle};
 use crate::outbox::{Fate, Outbox, Outgoing, Refusals};
 use crate::properties::{short, to_properties};
 use crate::{
@@ -67,10 +66,8 @@ pub struct RpcClient {
 struct Shared {
     login: String,
     calls: mpsc::Sender<Call>,
-    status: watch::Receiver<LinkStatus>,
-    closing: watch::Sender<bool>,
+    handle: Handle,
     pushes: tokio::sync::Mutex<mpsc::Receiver<Pushed>>,
-    tasks: Mutex<JoinSet<()>>,
 }
 
 type Reply = oneshot::Sender<Result<Vec<u8>, RpcFailed>>;
@@ -86,15 +83,12 @@ impl RpcClient {
     #[must_use]
     pub fn start(address: Address) -> Self {
         let (calls, queue) = mpsc::channel(QUEUED_MAX);
-        let (said, status) = watch::channel(LinkStatus::default());
-        let (closing, closed) = watch::channel(false);
         let (pushed, pushes) = mpsc::channel(PUSHES_MAX);
         let login = address.login.clone();
-        let mut tasks = JoinSet::new();
-        let driver = Driver { address, queue, said, closed: closed.clone(), pushed, last_id: 0 };
-        tasks.spawn(drive::drive(driver, closed));
+        let handle =
+            Handle::start(|said, closed| Driver { address, queue, said, closed, pushed, last_id: 0 });
         let pushes = tokio::sync::Mutex::new(pushes);
-        Self { shared: Arc::new(Shared { login, calls, status, closing, pushes, tasks: Mutex::new(tasks) }) }
+        Self { shared: Arc::new(Shared { login, calls, handle, pushes }) }
     }
 
     /// Sends a request (mandatory, expiring with `timeout`, `user_id` = our login) and awaits the body of its reply. While
@@ -147,26 +141,24 @@ impl RpcClient {
 
     /// Waits until a connection stands (or the client is closed).
     pub async fn wait_connected(&self) {
-        let mut status = self.shared.status.clone();
-        status.wait_for(|status| status.connected).await.map(drop).ok();
+        self.shared.handle.wait_connected(true).await;
     }
 
     /// Whether a connection stands.
     #[must_use]
     pub fn connected(&self) -> bool {
-        self.shared.status.borrow().connected
+        self.shared.handle.connected()
     }
 
     /// How the connection is.
     #[must_use]
     pub fn status(&self) -> LinkStatus {
-        self.shared.status.borrow().clone()
+        self.shared.handle.status()
     }
 
     /// Closes the connection; requests under way fail with [`RpcFailed::Disconnected`].
     pub async fn close(self) {
-        self.shared.closing.send_replace(true);
-        ended(&self.shared.tasks, "request client").await;
+        self.shared.handle.close().await;
     }
 }
 

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::Mutex;
 
 use futures_util::stream::{SelectAll, once};
 use futures_util::{Stream, StreamExt};
@@ -18,11 +17,10 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
-use crate::connect::{Link, Watchdog, ended, raised};
+use crate::connect::{Link, Watchdog, raised};
 use crate::declare::declare_queue;
-use crate::drive;
+use crate::drive::{self, Handle};
 use crate::properties::short;
 use crate::{Address, AmqpError, Queue};
 
@@ -33,8 +31,7 @@ const QUEUED_MAX: usize = 16_384;
 pub struct Watcher {
     orders: mpsc::Sender<Order>,
     handed: mpsc::Receiver<String>,
-    closing: watch::Sender<bool>,
-    tasks: Mutex<JoinSet<()>>,
+    handle: Handle,
 }
 
 enum Order {
@@ -48,11 +45,9 @@ impl Watcher {
     pub fn start(address: Address) -> Self {
         let (orders, ordered) = mpsc::channel(QUEUED_MAX);
         let (report, handed) = mpsc::channel(QUEUED_MAX);
-        let (closing, closed) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        let driver = Driver { address, ordered, report, closed: closed.clone(), wanted: BTreeMap::new() };
-        tasks.spawn(drive::drive(driver, closed));
-        Self { orders, handed, closing, tasks: Mutex::new(tasks) }
+        let handle =
+            Handle::start(|_, closed| Driver { address, ordered, report, closed, wanted: BTreeMap::new() });
+        Self { orders, handed, handle }
     }
 
     /// Watches a queue, which is declared as it must be already, until its message is handed to us. Where nobody else consumes
@@ -77,8 +72,7 @@ impl Watcher {
 
     /// Ends all watches and closes the connection.
     pub async fn close(self) {
-        self.closing.send_replace(true);
-        ended(&self.tasks, "watcher").await;
+        self.handle.close().await;
     }
 }
 

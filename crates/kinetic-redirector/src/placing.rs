@@ -170,21 +170,27 @@ impl Placing {
     fn give(&mut self, now: Now, unit: u32, node: u32, epoch: Epoch) {
         self.grants += 1;
         let is_new = self.table.is_new(unit);
-        self.change_owner(now, unit, node, epoch);
+        let has_moved = self.change_owner(now, unit, node, epoch);
         if is_new {
             self.settling_until = now.mono + self.config.settling;
             self.table.freshen(unit, self.settling_until);
+            if has_moved {
+                self.table.tire(unit);
+            }
         }
     }
 
-    fn change_owner(&mut self, now: Now, unit: u32, node: u32, epoch: Epoch) {
+    /// Returns whether the unit has moved: somebody else had it before.
+    fn change_owner(&mut self, now: Now, unit: u32, node: u32, epoch: Epoch) -> bool {
         let before = *self.table.unit(unit);
         self.table.assign(unit, node, epoch, now);
         if before.last == NOBODY || before.last == node {
-            return;
+            return false;
         }
         self.moves += 1;
-        if before.why != MoveWhy::Balance || !self.table.is_fresh(unit, now.mono) {
+        if before.why == MoveWhy::Balance && self.table.is_fresh(unit, now.mono) {
+            self.table.tire(unit);
+        } else {
             self.table.rest(unit, now.mono + self.config.dwell);
         }
         let name = |node| self.table.node(node).name.clone();
@@ -198,6 +204,7 @@ impl Placing {
         };
         self.records.truncate(RECORDS_MAX - 1);
         self.records.push_front(record);
+        true
     }
 
     /// The owner has let go: the unit goes where it was meant to go, or becomes unowned.

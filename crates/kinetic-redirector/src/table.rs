@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kinetic_wire::{DataType, Epoch, Mono, MoveWhy, NodeId, Now, OwnerState, RegionName, SourceKey};
 
@@ -38,6 +39,8 @@ const LOGGED: u8 = 16;
 const WAITED: u8 = 32;
 /// New to whoever has it, so that another may still have it for nothing: until the moment that would else end its rest.
 const FRESH: u8 = 64;
+/// It has moved, and rests once it is fresh no more.
+const TIRED: u8 = 128;
 
 /// What a source is taken to bring that its parts' owners reduce, as a share of an average unit, until it is measured: its
 /// owner is sent one value per feed and window, not the samples. One in eight.
@@ -345,7 +348,7 @@ impl Table {
         self.uncount(holder, unit);
         self.moves.remove(&unit);
         let entry = &mut self.units[unit as usize];
-        entry.flags &= LOGGED | FRESH;
+        entry.flags &= LOGGED | FRESH | TIRED;
         let (owner, place) = (std::mem::replace(&mut entry.owner, NOBODY), entry.place);
         let units = &mut self.nodes[owner as usize].units;
         units.swap_remove(place as usize);
@@ -381,7 +384,7 @@ impl Table {
     pub(crate) fn rest(&mut self, unit: u32, until: Mono) {
         let entry = &mut self.units[unit as usize];
         entry.rests_until = until;
-        entry.flags &= !FRESH;
+        entry.flags &= !(FRESH | TIRED);
     }
 
     /// A unit that is to be given away finds nobody who could take it.
@@ -402,16 +405,24 @@ impl Table {
         entry.flags |= FRESH;
     }
 
+    /// A unit that is fresh has moved.
+    pub(crate) fn tire(&mut self, unit: u32) {
+        self.units[unit as usize].flags |= TIRED;
+    }
+
     /// A unit may be moved for nothing.
     pub(crate) fn is_fresh(&self, unit: u32, now: Mono) -> bool {
         let entry = self.unit(unit);
         entry.is(FRESH) && now < entry.rests_until
     }
 
-    /// A unit is not to be moved without need.
-    pub(crate) fn rests(&self, unit: u32, now: Mono) -> bool {
+    /// A unit is not to be moved without need: for so long after it was fresh, if it has moved.
+    pub(crate) fn rests(&self, unit: u32, now: Mono, after: Duration) -> bool {
         let entry = self.unit(unit);
-        !entry.is(FRESH) && now < entry.rests_until
+        match (entry.is(FRESH), entry.is(TIRED)) {
+            (false, _) => now < entry.rests_until,
+            (true, tired) => tired && now >= entry.rests_until && now < entry.rests_until + after,
+        }
     }
 
     /// The owner says that it holds the unit.

@@ -207,11 +207,12 @@ impl Placing {
     fn plan(&mut self, now: Now, fleet: &mut Fleet<'_>, donor: usize, left: usize) -> Plan {
         let node = fleet.member(donor).node;
         let before = fleet.member(donor).load;
+        let after = self.config.dwell.saturating_sub(self.config.settling);
         let mut units = self.table.owned(node).to_vec();
         units.retain(|&unit| {
             let may_move = match left {
                 0 => self.table.is_fresh(unit, now.mono),
-                _ => !self.table.rests(unit, now.mono),
+                _ => !self.table.rests(unit, now.mono, after),
             };
             self.table.is_listed(unit) && !self.table.is_leaving(unit) && may_move
         });

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 use self::snapshots::Snapshots;
+pub(crate) use self::subscription::read;
 use self::subscription::{Chore, Subscription, Subscriptions};
 use self::witness::{Change, Witness};
 
