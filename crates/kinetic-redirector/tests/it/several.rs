@@ -201,27 +201,6 @@ fn a_gap_makes_the_copy_anew_and_locate_goes_on() {
 }
 
 #[test]
-fn a_page_asked_for_before_another_gap_is_not_taken_for_the_copy() {
-    let mut world = settled();
-    let gap = |world: &mut World| {
-        world.step(1_000);
-        drop(world.nodes[1].hears.pop_front());
-        world.step(1_000);
-        while !world.nodes[1].hears.is_empty() {
-            world.hear(1);
-        }
-    };
-    gap(&mut world);
-    world.step(1_000);
-    assert!(world.nodes[1].asks.is_some(), "the first page of the copy");
-    gap(&mut world);
-    assert!(world.nodes[1].asks.is_some() && !world.nodes[1].machine.stats().copy_whole);
-    world.quiet(5);
-    assert!(world.nodes[1].machine.stats().copy_whole);
-    assert_eq!(world.owners(1), world.owners(0));
-}
-
-#[test]
 fn bodies_that_are_no_map_changes_are_counted_and_nothing_else() {
     let mut world = settled();
     let term = world.nodes[0].machine.stats().term;
