@@ -7,7 +7,6 @@ use kinetic_tests::schema::{Customer, Watch};
 use kinetic_tests::traffic::{HOSTS, SLOW_HOST, line};
 use kinetic_tests::world::{Engine, SHORT_LEASE};
 use kinetic_tests::{BrokerKind, World, eventually};
-use kinetic_wire::Epoch;
 
 use crate::common::is_about;
 use crate::stage::Stage;
@@ -72,7 +71,7 @@ fn a_redirector_that_forgot_everything_moves_nothing(kind: BrokerKind) {
     stage.verdicts("one", 2);
     stage.verdicts("three", 2);
     let owners = ["one", "three"].map(|source| stage.owner(source));
-    let before = highest_epoch(&stage);
+    let before = stage.highest_epoch();
     stage.redirector.process.kill();
     std::fs::remove_dir_all(stage.world.dir().join("redirector")).expect("it had a data directory");
     stage.redirector = stage.world.redirector_with("redirector", SHORT_LEASE);
@@ -85,8 +84,8 @@ fn a_redirector_that_forgot_everything_moves_nothing(kind: BrokerKind) {
     stage.verdicts("one", 3);
     assert_eq!(["one", "three"].map(|source| stage.owner(source)), owners, "nothing has moved");
     assert_eq!(stage.redirector.metric("kinetic_redirector_moves_total"), 0);
-    assert_eq!(highest_epoch(&stage), before, "nothing was granted anew");
-    lose_the_owner_of_one(&mut stage, &owners[0], before);
+    assert_eq!(stage.highest_epoch(), before, "nothing was granted anew");
+    stage.lose_the_owner_of("one");
     stage.finish(streams);
 }
 
@@ -104,7 +103,7 @@ fn a_standby_leads_and_moves_nothing(kind: BrokerKind) {
     stage.wait_shared();
     stage.verdicts("one", 2);
     stage.verdicts("three", 2);
-    let (owners, before) = (["one", "three"].map(|source| stage.owner(source)), highest_epoch(&stage));
+    let (owners, before) = (["one", "three"].map(|source| stage.owner(source)), stage.highest_epoch());
     let killed = stage.redirector.process.kill();
     let mut answered = 0;
     let led = eventually("the standby leads", || {
@@ -132,22 +131,7 @@ fn a_standby_leads_and_moves_nothing(kind: BrokerKind) {
     assert_eq!(second.metric("kinetic_redirector_leading"), 0);
     assert_eq!(["one", "three"].map(|source| stage.owner(source)), owners, "nothing has moved");
     assert_eq!(stage.redirector.metric("kinetic_redirector_moves_total"), 0);
-    assert_eq!(highest_epoch(&stage), before, "nothing was granted anew");
-    lose_the_owner_of_one(&mut stage, &owners[0], before);
+    assert_eq!(stage.highest_epoch(), before, "nothing was granted anew");
+    stage.lose_the_owner_of("one");
     stage.finish(streams);
-}
-
-/// The owner of a source leaves without a word; the next has an epoch above all that was said.
-fn lose_the_owner_of_one(stage: &mut Stage, owner: &str, before: Epoch) {
-    let place = stage.analyzers.iter().position(|(name, _)| name == owner).expect("it lives");
-    stage.analyzers.swap_remove(place);
-    stage.ear.wait_for("a verdict of the successor under a higher epoch", |heard| {
-        let event = &heard.event;
-        event.source.as_str() == "one" && event.node.as_str() != owner && event.epoch > before
-    });
-    assert_eq!(stage.alert.metric("kinetic_alert_stale_epoch_total"), 0);
-}
-
-fn highest_epoch(stage: &Stage) -> Epoch {
-    stage.ear.heard().iter().map(|heard| heard.event.epoch).max().expect("verdicts were said")
 }

@@ -10,6 +10,7 @@ use kinetic_tests::poll::eventually_within;
 use kinetic_tests::schema::{Customer, Queues};
 use kinetic_tests::world::{Node, SHORT_LEASE};
 use kinetic_tests::{BrokerKind, World, eventually};
+use kinetic_wire::Epoch;
 
 /// The sources of the streams with their rules: `hits` of the last `of` windows.
 pub(crate) const RULES: [(&str, u32, u32); 2] = [("one", 1, 1), ("three", 3, 5)];
@@ -36,23 +37,36 @@ impl Stage {
 
     /// The same with sources' queues of a kind, and with a lease and a grace in milliseconds.
     pub(crate) fn start_with(kind: BrokerKind, queues: Queues, lease: [u64; 2]) -> Self {
-        let mut stage = Self::empty(kind, queues, lease);
+        Self::empty(kind, queues, lease).with_two()
+    }
+
+    /// With two analyzers.
+    pub(crate) fn with_two(mut self) -> Self {
         for name in ["analyzer-1", "analyzer-2"] {
-            stage.add(name);
+            self.add(name);
         }
-        stage.wait_owned();
-        stage
+        self.wait_owned();
+        self
     }
 
     /// Without analyzers.
     pub(crate) fn empty(kind: BrokerKind, queues: Queues, lease: [u64; 2]) -> Self {
+        Self::empty_under(kind, queues, |world| world.redirector_with("redirector", lease))
+    }
+
+    /// Without analyzers, under a redirector that a story starts by itself.
+    pub(crate) fn empty_under(
+        kind: BrokerKind,
+        queues: Queues,
+        redirector: impl FnOnce(&World) -> Node,
+    ) -> Self {
         // A cluster that has lost a node takes nothing while it elects.
         let lateness = if kind == BrokerKind::Cluster { "10s" } else { "500ms" };
         let acme = numbered::customer(lateness);
         let world = World::start_with(kind, queues, std::slice::from_ref(&acme));
         let alert = world.alert();
         let ear = Ear::start(world.control_address(), queues);
-        let redirector = world.redirector_with("redirector", lease);
+        let redirector = redirector(&world);
         Self { analyzers: Vec::new(), redirector, ear, alert, acme, world }
     }
 
@@ -120,6 +134,22 @@ impl Stage {
         let count = || self.ear.heard().iter().filter(|heard| heard.event.source.as_str() == source).count();
         let goal = count() + more;
         eventually("verdicts are said", || if count() >= goal { Ok(()) } else { Err((count(), goal)) });
+    }
+
+    /// The highest epoch under which anything was said.
+    pub(crate) fn highest_epoch(&self) -> Epoch {
+        self.ear.heard().iter().map(|heard| heard.event.epoch).max().expect("verdicts were said")
+    }
+
+    /// The owner of a source leaves without a word; the next has an epoch above all that was said.
+    pub(crate) fn lose_the_owner_of(&mut self, source: &str) {
+        let (owner, before) = (self.owner(source), self.highest_epoch());
+        self.analyzers.retain(|(name, _)| *name != owner);
+        self.ear.wait_for("a verdict of the successor under a higher epoch", |heard| {
+            let event = &heard.event;
+            event.source.as_str() == source && event.node.as_str() != owner && event.epoch > before
+        });
+        assert_eq!(self.alert.metric("kinetic_alert_stale_epoch_total"), 0);
     }
 
     /// Stops the streams. Every window must have the verdict of an undisturbed run, and the alert node must have recorded

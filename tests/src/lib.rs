@@ -10,6 +10,7 @@
 
 pub mod amqp;
 pub mod dice;
+pub mod docker;
 pub mod http;
 pub mod needs;
 pub mod numbered;

@@ -1,7 +1,8 @@
 //! A TCP proxy on loopback that stands for the network between a process and its broker: it can be cut, go silent with
-//! its sockets open, become slow, and heal.
+//! its sockets open, become slow, and heal. It can also end only those connections that consume a certain queue.
 
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,6 +18,9 @@ use crate::eventually;
 const CHUNK: usize = 64 << 10;
 /// How long one upstream may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a client says at first is remembered up to here: long enough to see what it consumes.
+const HEAD_MAX: usize = 64 << 10;
 
 /// What the network does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +39,22 @@ enum Mode {
 pub struct Proxy {
     address: SocketAddr,
     mode: watch::Sender<Mode>,
+    ban: watch::Sender<Ban>,
     _serving: JoinSet<()>,
+}
+
+/// Which connections are ended, and how many have been.
+#[derive(Clone, Debug, Default)]
+struct Ban {
+    /// `basic.consume` of the queue, as it stands in a frame.
+    words: Option<Vec<u8>>,
+    ended: usize,
+}
+
+/// `basic.consume` (class 60, method 20) with its reserved short and the queue's name, AMQP 0-9-1 section 1.8.3.3.
+fn consume(queue: &str) -> Vec<u8> {
+    let length = u8::try_from(queue.len()).expect("a short string");
+    [&[0, 60, 0, 20, 0, 0, length], queue.as_bytes()].concat()
 }
 
 impl Proxy {
@@ -46,11 +65,12 @@ impl Proxy {
     #[must_use]
     pub fn start(upstreams: &[SocketAddr]) -> Self {
         let (mode, watched) = watch::channel(Mode::Open(Duration::ZERO));
+        let ban = watch::Sender::new(Ban::default());
         let listener = runtime().block_on(TcpListener::bind("127.0.0.1:0")).expect("bind");
         let address = listener.local_addr().expect("address");
         let mut serving = JoinSet::new();
-        serving.spawn_on(accept(listener, upstreams.to_vec(), watched), runtime().handle());
-        Self { address, mode, _serving: serving }
+        serving.spawn_on(accept(listener, upstreams.to_vec(), watched, ban.clone()), runtime().handle());
+        Self { address, mode, ban, _serving: serving }
     }
 
     /// Where it listens.
@@ -79,18 +99,35 @@ impl Proxy {
         self.mode.send_replace(Mode::Open(by));
     }
 
+    /// Closes the connections that consume a queue, and each new one when it is about to, until it is healed; all others stay.
+    /// Returns once one has been closed.
+    pub fn cut_consumers_of(&self, queue: &str) {
+        let before = self.ban.borrow().ended;
+        self.ban.send_modify(|ban| ban.words = Some(consume(queue)));
+        eventually("a consumer's connection is cut", || {
+            let ended = self.ban.borrow().ended;
+            if ended > before { Ok(()) } else { Err("none") }
+        });
+    }
+
     /// All is well again.
     pub fn heal(&self) {
+        self.ban.send_modify(|ban| ban.words = None);
         self.mode.send_replace(Mode::Open(Duration::ZERO));
     }
 }
 
-async fn accept(listener: TcpListener, upstreams: Vec<SocketAddr>, mode: watch::Receiver<Mode>) {
+async fn accept(
+    listener: TcpListener,
+    upstreams: Vec<SocketAddr>,
+    mode: watch::Receiver<Mode>,
+    ban: watch::Sender<Ban>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Ok((client, _)) = listener.accept() => {
-                connections.spawn(connection(client, upstreams.clone(), mode.clone()));
+                connections.spawn(connection(client, upstreams.clone(), mode.clone(), ban.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -98,7 +135,12 @@ async fn accept(listener: TcpListener, upstreams: Vec<SocketAddr>, mode: watch::
 }
 
 /// One connection, until an end of it is told to the other or the network is cut.
-async fn connection(client: TcpStream, upstreams: Vec<SocketAddr>, mut mode: watch::Receiver<Mode>) {
+async fn connection(
+    client: TcpStream,
+    upstreams: Vec<SocketAddr>,
+    mut mode: watch::Receiver<Mode>,
+    ban: watch::Sender<Ban>,
+) {
     if *mode.borrow() == Mode::Cut || passes(&mut mode).await.is_none() {
         return;
     }
@@ -108,14 +150,28 @@ async fn connection(client: TcpStream, upstreams: Vec<SocketAddr>, mut mode: wat
     broker.set_nodelay(true).ok();
     let (from_client, to_client) = client.into_split();
     let (from_broker, to_broker) = broker.into_split();
-    let up = pump(from_client, to_broker, mode.clone());
-    let down = pump(from_broker, to_client, mode.clone());
+    let head = Arc::new(Mutex::new(Vec::new()));
+    let up = pump(from_client, to_broker, mode.clone(), Some((&head, ban.subscribe())));
+    let down = pump(from_broker, to_client, mode.clone(), None);
+    let mut banning = ban.subscribe();
     // Either end's end is the end of both, as for AMQP it is.
     tokio::select! {
         () = up => {}
         () = down => {}
         _ = mode.wait_for(|mode| *mode == Mode::Cut) => {}
+        _ = banning.wait_for(|ban| is_banned(ban, &head)) => {}
     }
+    if is_banned(&ban.borrow(), &head) {
+        ban.send_modify(|ban| ban.ended += 1);
+    }
+}
+
+/// What a client has said at first, as far as it was let through.
+type Head = Arc<Mutex<Vec<u8>>>;
+
+fn is_banned(ban: &Ban, head: &Head) -> bool {
+    let head = head.lock().unwrap_or_else(PoisonError::into_inner);
+    ban.words.as_ref().is_some_and(|words| head.windows(words.len()).any(|part| part == words))
 }
 
 async fn connect(upstreams: &[SocketAddr]) -> Option<TcpStream> {
@@ -135,7 +191,12 @@ async fn passes(mode: &mut watch::Receiver<Mode>) -> Option<Duration> {
     }
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>) {
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut mode: watch::Receiver<Mode>,
+    heard: Option<(&Head, watch::Receiver<Ban>)>,
+) {
     let mut chunk = vec![0; CHUNK];
     loop {
         let read = from.read(&mut chunk).await;
@@ -146,6 +207,17 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::
             Ok(0) | Err(_) => return,
         }
         let length = read.unwrap_or_default();
+        if let Some((head, ban)) = &heard {
+            {
+                let mut head = head.lock().unwrap_or_else(PoisonError::into_inner);
+                let room = HEAD_MAX - head.len();
+                head.extend_from_slice(&chunk[..length.min(room)]);
+            }
+            // Before the broker hears of it: a consumer that stands for a moment takes messages.
+            if is_banned(&ban.borrow(), head) {
+                return;
+            }
+        }
         if to.write_all(&chunk[..length]).await.is_err() {
             return;
         }
@@ -215,6 +287,24 @@ mod tests {
         proxy.heal();
         let mut third = connect_to(&proxy);
         assert_eq!(ask(&mut third).expect("passes"), b'x');
+    }
+
+    #[test]
+    fn only_consumers_of_a_queue_are_cut() {
+        let (proxy, mut other) = echo();
+        assert_eq!(ask(&mut other).expect("passes"), b'x');
+        let mut client = connect_to(&proxy);
+        let say = |client: &mut Stream| {
+            client.write_all(&consume("queue"))?;
+            client.read_exact(&mut [0; 12])
+        };
+        say(&mut client).expect("passes");
+        proxy.cut_consumers_of("queue");
+        ask(&mut client).expect_err("it is gone");
+        say(&mut connect_to(&proxy)).expect_err("no other passes");
+        assert_eq!(ask(&mut other).expect("it consumes nothing"), b'x');
+        proxy.heal();
+        say(&mut connect_to(&proxy)).expect("passes again");
     }
 
     #[test]

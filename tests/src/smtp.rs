@@ -91,11 +91,15 @@ fn split_message(text: &str) -> Option<(Headers, String)> {
 
 /// RFC 2045 quoted-printable.
 fn unquote(text: &str) -> String {
-    let text = text.replace("=\r\n", "");
+    unescape(&text.replace("=\r\n", ""), b'=')
+}
+
+/// Text in which a mark and two hexadecimal digits stand for a byte.
+pub(crate) fn unescape(text: &str, mark: u8) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..2).filter(|_| *first == b'=').and_then(|code| std::str::from_utf8(code).ok());
+        let code = after.get(..2).filter(|_| *first == mark).and_then(|code| std::str::from_utf8(code).ok());
         match code.and_then(|code| u8::from_str_radix(code, 16).ok()) {
             Some(byte) => {
                 bytes.push(byte);

@@ -1,8 +1,8 @@
 //! What a small fleet sends: eight web hosts that behave alike, until one of them becomes slow.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -39,8 +39,13 @@ pub fn line(host: &str, is_slow: bool) -> String {
 /// One line of every host.
 #[must_use]
 pub fn round(is_slow: bool) -> String {
+    lines(&HOSTS, is_slow)
+}
+
+/// One line of each of these hosts.
+fn lines(hosts: &[&str], is_slow: bool) -> String {
     let mut body = String::new();
-    for host in HOSTS {
+    for host in hosts {
         writeln!(body, "{}", line(host, is_slow)).expect("write to a string");
     }
     body
@@ -69,6 +74,10 @@ struct Shared {
     is_slow: AtomicBool,
     stop: AtomicBool,
     samples: AtomicU64,
+    /// Hosts that send nothing.
+    mute: Mutex<Vec<&'static str>>,
+    /// The stamp of the last body that was confirmed with a line of each host in it, milliseconds; by place.
+    last_ms: Mutex<[i64; HOSTS.len()]>,
 }
 
 /// A customer's fleet that publishes until it is stopped; each body is published until it is confirmed.
@@ -92,6 +101,21 @@ impl Fleet {
     /// From now on the slow host is slow.
     pub fn slow_down(&self) {
         self.shared.is_slow.store(true, Ordering::SeqCst);
+    }
+
+    /// From now on these hosts send nothing, and all others do. What was on its way may still come.
+    pub fn mute(&self, hosts: &[&'static str]) {
+        *self.shared.mute.lock().unwrap_or_else(PoisonError::into_inner) = hosts.to_vec();
+    }
+
+    /// The stamp of the last confirmed body that had a line of a host in it, in milliseconds; 0 before the first.
+    ///
+    /// # Panics
+    /// If it is none of [`HOSTS`].
+    #[must_use]
+    pub fn last_ms(&self, host: &str) -> i64 {
+        let place = HOSTS.iter().position(|known| *known == host).expect("one of the eight hosts");
+        self.shared.last_ms.lock().unwrap_or_else(PoisonError::into_inner)[place]
     }
 
     /// Samples that the broker has confirmed so far.
@@ -132,7 +156,12 @@ impl Drop for Fleet {
 
 fn publish_rounds(shared: &Shared, client: &Client, exchange: &str, routing_key: &str) {
     while !shared.stop.load(Ordering::SeqCst) {
-        let (body, envelope) = (round(shared.is_slow.load(Ordering::SeqCst)), envelope());
+        let hosts = speaking(shared);
+        if hosts.is_empty() {
+            std::thread::sleep(ROUND);
+            continue;
+        }
+        let (body, envelope) = (lines(&hosts, shared.is_slow.load(Ordering::SeqCst)), envelope());
         loop {
             match client.try_publish(exchange, routing_key, &envelope, body.as_bytes()) {
                 Ok(Outcome::Confirmed) => break,
@@ -143,7 +172,24 @@ fn publish_rounds(shared: &Shared, client: &Client, exchange: &str, routing_key:
                 return;
             }
         }
-        shared.samples.fetch_add(HOSTS.len() as u64, Ordering::SeqCst);
+        note(shared, &hosts, envelope.ts.expect("stamped").as_ms());
+        shared.samples.fetch_add(hosts.len() as u64, Ordering::SeqCst);
         std::thread::sleep(ROUND);
+    }
+}
+
+/// The hosts that send, in order.
+fn speaking(shared: &Shared) -> Vec<&'static str> {
+    let mute = shared.mute.lock().unwrap_or_else(PoisonError::into_inner);
+    HOSTS.into_iter().filter(|host| !mute.contains(host)).collect()
+}
+
+/// Remembers when hosts were last heard.
+fn note(shared: &Shared, hosts: &[&str], at_ms: i64) {
+    let mut last = shared.last_ms.lock().unwrap_or_else(PoisonError::into_inner);
+    for (place, host) in HOSTS.iter().enumerate() {
+        if hosts.contains(host) {
+            last[place] = at_ms;
+        }
     }
 }

@@ -279,9 +279,16 @@ impl World {
 
     /// A redirector by name, with leases of a length and a grace in milliseconds, ready to answer.
     #[must_use]
-    pub fn redirector_with(&self, name: &str, [ttl, grace]: [u64; 2]) -> Node {
+    pub fn redirector_with(&self, name: &str, lease: [u64; 2]) -> Node {
+        self.redirector_at(self.amqp(), name, lease)
+    }
+
+    /// The same with another way to the broker, a [`Proxy`] for one.
+    #[must_use]
+    pub fn redirector_at(&self, broker: SocketAddr, name: &str, [ttl, grace]: [u64; 2]) -> Node {
         let (ttl, grace) = (ttl.to_string(), grace.to_string());
-        let node = self.role("redirector", name, &["--lease-ttl", &ttl, "--lease-grace", &grace]);
+        let words = ["--lease-ttl", &ttl, "--lease-grace", &grace];
+        let node = self.role_at(broker, "redirector", name, &words);
         node.wait_healthy();
         eventually("the customers' queues are declared", || {
             let declared = crate::amqp::queue_depth(&self.region_address(), names::DEAD_QUEUE).is_some();
@@ -316,9 +323,16 @@ impl World {
     /// What `kinetic locate` says to a customer.
     #[must_use]
     pub fn locate(&self, customer: &Customer) -> std::process::Output {
+        self.locate_with(customer, &[])
+    }
+
+    /// What `kinetic locate` says to a customer that asks for more than its address.
+    #[must_use]
+    pub fn locate_with(&self, customer: &Customer, more: &[&str]) -> std::process::Output {
         let broker = format!("amqp://{}@{}/{}", customer.login(), self.amqp(), self.vhost);
         Launch::new(kinetic())
             .args(["locate", "--amqp", &broker, "--password-file", &text(&self.key_file)])
+            .args(more.iter().copied())
             .output()
     }
 

@@ -1,10 +1,11 @@
-# Three RabbitMQ nodes, each in a zone of its own; queues are replicated over them.
+# Three RabbitMQ nodes, each in a zone of its own; queues are replicated over them, and clients spread.
 region "us-west.aws" {
   amqp = [
     "amqps://broker-a.us-west.aws.example:5671",
     "amqps://broker-b.us-west.aws.example:5671",
     "amqps://broker-c.us-west.aws.example:5671",
   ]
+  order  = "by_origin"
   queues = "quorum"
   zones  = ["us-west-2a", "us-west-2b", "us-west-2c"]
 }

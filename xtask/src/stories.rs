@@ -9,6 +9,11 @@ const REQUIRE: &str = "KINETIC_STORIES_REQUIRE";
 /// Environment variable that names the file into which the harness writes what it skipped.
 const SKIPPED: &str = "KINETIC_STORIES_SKIPPED";
 
+/// Environment variable that says how many tests of one binary run at once.
+const THREADS: &str = "RUST_TEST_THREADS";
+/// Tests at once per processor: stories wait for leases, windows and brokers more than they work.
+const THREADS_PER_PROCESSOR: usize = 2;
+
 /// Environment variable that asks for the long forms of stories; read by the stories' harness.
 const LONG: &str = "KINETIC_LONG";
 
@@ -56,6 +61,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let mut command = cargo(&words);
     command.env(SKIPPED, &skipped).env(REQUIRE, options.required.join(","));
+    // `-- --test-threads=N` has the last word.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    command.env(THREADS, (processors * THREADS_PER_PROCESSOR).to_string());
     if options.long {
         command.env(LONG, "1");
     }

@@ -26,7 +26,7 @@ fn ready(body_bytes: usize) -> Agent {
         body_age: Duration::from_secs(1),
         buffer_bytes: 16 << 20,
         in_flight_max: 64,
-        fallback: None,
+        fallback: Vec::new(),
         seed: 1,
     });
     let endpoint = Endpoint {

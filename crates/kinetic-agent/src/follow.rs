@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use kinetic_wire::{Endpoint, Epoch, Locate, LocateReply, Mono, encode};
+use kinetic_wire::{Endpoint, Epoch, Locate, LocateReply, Mono, RpcCode, encode};
 
 use crate::machine::{AgentConfig, Effect};
 use crate::rng::Rng;
 
 /// Backoff of questions and of connections.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// An answer that leads to an address that does not take what is published is a hop, after which the redirector is asked
+/// again at once; after so many without a single confirm it is asked with backoff.
+pub const HOPS_MAX: u32 = 3;
 /// No two questions are closer than this.
 const ASK_MIN: Duration = Duration::from_millis(100);
 /// A nudge is followed within this time: all clients of a region are nudged at once, and need not ask at once.
@@ -42,10 +45,12 @@ enum Link {
 #[derive(Debug)]
 pub(crate) struct Follow {
     question: Locate,
-    fallback: Option<Endpoint>,
+    fallback: Vec<Endpoint>,
     answer: Option<Answer>,
     /// When to ask next; nothing while a question is out.
     ask_at: Option<Mono>,
+    /// When it was asked last.
+    asked: Option<Mono>,
     /// Questions without an answer, in a row.
     unanswered: u32,
     link: Link,
@@ -53,6 +58,12 @@ pub(crate) struct Follow {
     chosen: usize,
     /// Connections in a row over which nothing was confirmed.
     fruitless: u32,
+    /// Answers in a row that led nowhere.
+    hops: u32,
+    pub(crate) hopped: u64,
+    pub(crate) hops_exceeded: u64,
+    /// Why it was refused last, and has been said to people; nothing since it was answered.
+    complained: Option<RpcCode>,
     pub(crate) locates: u64,
     pub(crate) stale: u64,
     pub(crate) connects: u64,
@@ -83,10 +94,15 @@ impl Follow {
             fallback: config.fallback.clone(),
             answer: None,
             ask_at: Some(Mono(0)),
+            asked: None,
             unanswered: 0,
             link: Link::Nowhere,
             chosen: 0,
             fruitless: 0,
+            hops: 0,
+            hopped: 0,
+            hops_exceeded: 0,
+            complained: None,
             locates: 0,
             stale: 0,
             connects: 0,
@@ -119,7 +135,7 @@ impl Follow {
     /// Asks and connects when it is time.
     pub(crate) fn step(&mut self, now: Mono, effects: &mut Vec<Effect>) {
         if self.ask_at.is_some_and(|at| now >= at) {
-            self.ask_at = None;
+            (self.ask_at, self.asked) = (None, Some(now));
             self.locates += 1;
             self.question.have_epoch = self.answer.as_ref().map(|answer| answer.epoch);
             effects.push(Effect::Locate { body: encode(&self.question) });
@@ -153,7 +169,7 @@ impl Follow {
             self.locate_failed(now, rng);
             return false;
         }
-        self.unanswered = 0;
+        (self.unanswered, self.complained) = (0, None);
         let refresh = interval(reply.refresh_s);
         let wait = rng.between(refresh * 4 / 5, refresh * 6 / 5);
         self.ask_at = Some(now + wait + Duration::from_secs(reply.backoff_s.min(3_600)));
@@ -186,8 +202,29 @@ impl Follow {
         }
     }
 
+    /// It was refused. True if people are to hear of it: for a reason that time does not mend, and once.
+    pub(crate) fn refused(&mut self, now: Mono, code: RpcCode, rng: &mut Rng) -> bool {
+        self.locate_failed(now, rng);
+        let passes = matches!(code, RpcCode::Overload | RpcCode::NotLeader);
+        !passes && self.complained.replace(code) != Some(code)
+    }
+
+    /// The address does not take what is published, or no connection.
+    pub(crate) fn led_nowhere(&mut self, now: Mono, attempts: u32, rng: &mut Rng) {
+        let Some(planned) = self.ask_at.filter(|_| self.answer.is_some()) else {
+            return self.ask_again(now, attempts, rng);
+        };
+        if self.hops == HOPS_MAX {
+            self.hops_exceeded += 1;
+            return self.ask_again(now, attempts, rng);
+        }
+        (self.hops, self.hopped) = (self.hops + 1, self.hopped + 1);
+        let earliest = self.asked.map_or(now, |asked| now.max(asked + ASK_MIN));
+        self.ask_at = Some(planned.min(earliest));
+    }
+
     /// Something says that the answer may be out of date: ask sooner than planned.
-    pub(crate) fn ask_again(&mut self, now: Mono, attempts: u32, rng: &mut Rng) {
+    fn ask_again(&mut self, now: Mono, attempts: u32, rng: &mut Rng) {
         let at = now + rng.backoff(BACKOFF.0, BACKOFF.1, attempts).max(ASK_MIN);
         self.ask_at = self.ask_at.map(|planned| planned.min(at));
     }
@@ -208,17 +245,23 @@ impl Follow {
     pub(crate) fn disconnected(&mut self, now: Mono, rng: &mut Rng) {
         let count = self.endpoints().len();
         match self.link {
-            Link::Up => self.chosen = 0,
-            Link::Connecting => self.chosen = (self.chosen + 1) % count.max(1),
+            Link::Up => {
+                self.chosen = 0;
+                // A broker that ends loses all its clients at once: they do not ask at once.
+                self.ask_again(now, self.fruitless, rng);
+            }
+            Link::Connecting => {
+                self.chosen = (self.chosen + 1) % count.max(1);
+                self.led_nowhere(now, self.fruitless, rng);
+            }
             Link::Nowhere | Link::Due(_) => return,
         }
         self.link = Link::Due(now + rng.backoff(BACKOFF.0, BACKOFF.1, self.fruitless));
-        self.ask_again(now, self.fruitless, rng);
         self.fruitless = self.fruitless.saturating_add(1);
     }
 
     /// A body was confirmed: the address works.
     pub(crate) fn works(&mut self) {
-        self.fruitless = 0;
+        (self.fruitless, self.hops) = (0, 0);
     }
 }

@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use kinetic_wire::{DataType, Endpoint, Envelope, Incarnation, LocateReply, Mono, Now};
+use kinetic_wire::{DataType, Endpoint, Envelope, Incarnation, LocateReply, Mono, Now, RpcError};
 
 use crate::batch::{Batch, Closed};
 use crate::follow::Follow;
+pub use crate::follow::HOPS_MAX;
 use crate::rng::Rng;
 use crate::spool::{BODY_OVERHEAD, Spool};
 use crate::stamp::Stamper;
@@ -38,8 +39,8 @@ pub struct AgentConfig {
     pub buffer_bytes: usize,
     /// Publishes in flight at once.
     pub in_flight_max: usize,
-    /// Where to publish when no redirector has ever answered.
-    pub fallback: Option<Endpoint>,
+    /// Where to publish when no redirector has ever answered, best first.
+    pub fallback: Vec<Endpoint>,
     /// Seed of the jitter.
     pub seed: u64,
 }
@@ -72,8 +73,10 @@ pub enum Input<'a> {
     },
     /// The redirector answered.
     Located(&'a LocateReply),
-    /// It did not, or refused.
+    /// It did not.
     LocateFailed,
+    /// It refused.
+    LocateRefused(&'a RpcError),
     /// The redirector says that its answer has changed: ask again soon. A hint, nothing more.
     Nudged,
     /// The connection that `Effect::Connect` asked for stands.
@@ -109,6 +112,12 @@ pub enum Effect {
         envelope: Box<Envelope<'static>>,
         /// The body.
         body: Vec<u8>,
+    },
+    /// Say to people why the redirector refuses: what is set here and what the schema says do not agree. It goes on asking,
+    /// and what it has taken stays. Not repeated for the same reason until it has been answered.
+    Complain {
+        /// The refusal.
+        refusal: RpcError,
     },
     /// Everything that could be sent was: the shell may end.
     Stopped,
@@ -183,6 +192,12 @@ impl Agent {
                 self.counted.locate_failures += 1;
                 self.follow.locate_failed(now.mono, &mut self.rng);
             }
+            Input::LocateRefused(refusal) => {
+                self.counted.locate_refusals += 1;
+                if self.follow.refused(now.mono, refusal.code, &mut self.rng) {
+                    effects.push(Effect::Complain { refusal: refusal.clone() });
+                }
+            }
             Input::Nudged => {
                 self.counted.nudges += 1;
                 self.follow.nudged(now.mono, &mut self.rng);
@@ -226,6 +241,8 @@ impl Agent {
             locates: self.follow.locates,
             locate_stale: self.follow.stale,
             connects: self.follow.connects,
+            hops: self.follow.hopped,
+            hops_exceeded: self.follow.hops_exceeded,
             bodies_buffered: self.spool.waiting() + self.spool.in_flight(),
             bytes_buffered: self.bytes_buffered(),
             in_flight: self.spool.in_flight(),
@@ -288,7 +305,7 @@ impl Agent {
         if self.spool.failed(id) {
             self.counted.unroutable += 1;
             if self.pause(now, UNROUTABLE_PAUSE) {
-                self.follow.ask_again(now.mono, self.strikes - 1, &mut self.rng);
+                self.follow.led_nowhere(now.mono, self.strikes - 1, &mut self.rng);
             }
         }
     }

@@ -27,8 +27,14 @@ pub struct Stats {
     pub unroutable: u64,
     /// Times the redirector was asked.
     pub locates: u64,
-    /// Times it did not answer, or refused.
+    /// Times it did not answer.
     pub locate_failures: u64,
+    /// Times it refused.
+    pub locate_refusals: u64,
+    /// Times it was asked again at once, because its answer led to an address that takes nothing.
+    pub hops: u64,
+    /// Times it was not, because too many answers in a row had led to such.
+    pub hops_exceeded: u64,
     /// Hints that the answer has changed.
     pub nudges: u64,
     /// Answers that were ignored because they were older than the one in use.

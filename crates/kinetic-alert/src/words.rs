@@ -9,6 +9,9 @@ use crate::id::GroupKey;
 use crate::render::{Notification, SENTENCE_NAME_MAX, SUBJECT_NAME_MAX};
 use crate::{escape, format};
 
+/// Origin of the events of a rule that listens to whole clusters (docs/wire.md).
+const ALL_FEEDS: &str = "*";
+
 /// What the alerts of a group are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Matter {
@@ -81,22 +84,27 @@ impl Matter {
 
     /// The subject of an episode that this alert began; `None` where it is not about silence.
     pub(crate) fn subject(self, place: &str, alert: &AlertView) -> Option<String> {
-        let origin = escape::line(&alert.origin, SUBJECT_NAME_MAX);
+        let [origin, metric] =
+            [&alert.origin, &alert.metric].map(|name| escape::line(name, SUBJECT_NAME_MAX));
         match self {
             Self::Deviation => None,
-            Self::Silence => {
-                Some(format!("{place}: {origin} {} is silent", escape::line(&alert.metric, SUBJECT_NAME_MAX)))
+            Self::Silence if alert.origin == ALL_FEEDS => {
+                Some(format!("{place}: {metric} of all feeds is silent"))
             }
+            Self::Silence => Some(format!("{place}: {origin} {metric} is silent")),
             Self::Nodes(noun) => Some(format!("{noun} {origin} is silent")),
         }
     }
 }
 
-/// Who is silent: `analyzer a7`, `web-3 in checkout/frontends: uptime`.
+/// Who is silent: `analyzer a7`, `web-3 in checkout/frontends: uptime`, `checkout/frontends as a whole: uptime`.
 fn who(notification: &Notification<'_>, alert: &AlertView) -> String {
     let name = |text: &str| escape::line(text, SENTENCE_NAME_MAX);
     match notification.matter {
         Matter::Nodes(noun) => format!("{noun} {}", name(&alert.origin)),
+        _ if alert.origin == ALL_FEEDS => {
+            format!("{} as a whole: {}", notification.cluster(), name(&alert.metric))
+        }
         _ => format!("{} in {}: {}", name(&alert.origin), notification.cluster(), name(&alert.metric)),
     }
 }

@@ -81,6 +81,32 @@ impl Address {
         })
     }
 
+    /// Reads the nodes of one cluster, to be tried in this order. The first says who we are and which vhost is meant; the
+    /// others say the same as [`from_url`](Self::from_url) wants it, or leave it out.
+    ///
+    /// # Errors
+    /// [`AmqpError::Address`] where one cannot be read, where none is given, and where they do not agree.
+    pub fn from_urls<T: AsRef<str>>(urls: impl IntoIterator<Item = T>) -> Result<Self, AmqpError> {
+        let mut urls = urls.into_iter();
+        let refused = |problem: &str| AmqpError::Address { problem: problem.to_owned() };
+        let first = urls.next().ok_or_else(|| refused("no broker address is given"))?;
+        let mut address = Self::from_url(first.as_ref())?;
+        for url in urls {
+            let other = Self::from_url(url.as_ref())?;
+            let (says_login, says_password, says_vhost) = says(url.as_ref());
+            let agrees = (!says_login || other.login == address.login)
+                && (!says_password || other.password == address.password)
+                && (!says_vhost || other.vhost == address.vhost);
+            if !agrees {
+                return Err(refused(
+                    "the addresses of one broker name different logins, passwords or vhosts",
+                ));
+            }
+            address.uris.extend(other.uris);
+        }
+        Ok(address)
+    }
+
     /// The same address with another `connection_name`.
     #[must_use]
     pub fn named(mut self, name: impl Into<String>) -> Self {
@@ -128,6 +154,15 @@ fn parse(text: &str) -> Result<AMQPUri, AmqpError> {
     Ok(uri)
 }
 
+/// Whether a URL that can be read names a login, a password, a vhost.
+fn says(url: &str) -> (bool, bool, bool) {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let rest = rest.split('?').next().unwrap_or(rest);
+    let (authority, vhost) = rest.split_once('/').unwrap_or((rest, ""));
+    let login = authority.rsplit_once('@').map(|(login, _)| login);
+    (login.is_some(), login.is_some_and(|login| login.contains(':')), !vhost.is_empty())
+}
+
 /// The IPv6 address in brackets, for which lapin's parser would silently put `localhost`.
 fn ipv6_host(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once("://")?;
@@ -148,6 +183,24 @@ mod tests {
             (address.login.as_str(), address.password.expose(), address.vhost.as_str()),
             ("a@b", "p/w", "us-west.aws")
         );
+    }
+
+    #[test]
+    fn the_nodes_of_a_cluster_agree() {
+        let check = |urls: &[&str]| Address::from_urls(urls.iter().copied()).map(|address| address.uris);
+        let address =
+            Address::from_urls(["amqps://me:pw@a/prod", "amqps://b", "amqp://me@[::1]:7/prod"]).unwrap();
+        assert_eq!(address.uris, ["amqps://a:5671", "amqps://b:5671", "amqp://[::1]:7"]);
+        assert_eq!(
+            (address.login.as_str(), address.password.expose(), address.vhost.as_str()),
+            ("me", "pw", "prod")
+        );
+        check(&["amqp://me:pw@a/prod", "amqp://me:pw@b/prod?heartbeat=5"]).unwrap();
+        for other in ["amqp://you@b", "amqp://me:other@b", "amqp://b/test", "amqp://guest@b", "http://b"] {
+            let error = check(&["amqp://me:pw@a/prod", other]).unwrap_err().to_string();
+            assert!(!error.contains("pw") && !error.contains("other@"), "{error}");
+        }
+        check(&[]).unwrap_err();
     }
 
     #[test]

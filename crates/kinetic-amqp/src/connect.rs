@@ -15,7 +15,6 @@ use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use rand::RngExt;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
 use crate::address::{place, wants_tls};
@@ -239,15 +238,6 @@ impl Watchdog {
 
     pub(crate) async fn tick(&mut self) {
         self.0.tick().await;
-    }
-}
-
-/// Waits until supervising tasks that were told to close have ended.
-pub(crate) async fn ended(tasks: &Mutex<JoinSet<()>>, what: &'static str) {
-    let mut tasks = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));
-    let all = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(CLOSE_TIMEOUT.saturating_mul(2), all).await.is_err() {
-        tracing::warn!(what, "did not close in time");
     }
 }
 

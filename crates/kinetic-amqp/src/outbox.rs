@@ -212,7 +212,14 @@ mod tests {
         };
         assert!(given_up(&[&[&no], &[&no, &no]]));
         assert!(given_up(&[&[&no], &[], &[], &[&no]]), "what is published seldom counts as well");
+        assert!(given_up(&[&[&yes], &[&no], &[&no]]), "also one that has been good");
         assert!(!given_up(&[&[&no], &[&no, &yes], &[&no], &[&yes]]), "a queue that is full now and then");
         assert!(!given_up(&[&[], &[], &[], &[&no]]));
+        assert!(!given_up(&[&[&no], &[], &[], &[]]), "one refusal counts once");
+        assert!(!given_up(&[&[&no], &[&yes], &[&no]]), "and not beyond what was taken");
+        let unroutable = Fate::Done(Outcome::Unroutable);
+        assert!(!given_up(&[&[&no], &[&no, &unroutable], &[&no]]), "what comes back was taken");
+        let failed = || Fate::Failed(AmqpError::Lost { reason: "gone".to_owned() });
+        assert!(!given_up(&[&[&failed()], &[&failed()], &[&failed()]]), "not refused, but lost");
     }
 }

@@ -1,16 +1,16 @@
 //! A supervised publisher: every message is confirmed by the broker before its caller goes on.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
 use kinetic_wire::Envelope;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 
-use crate::connect::{Backoff, Link, Watchdog, ended, raised};
+use crate::connect::{Link, Watchdog, raised};
 use crate::declare::declare_on;
+use crate::drive::{self, Handle};
 use crate::outbox::{Fate, Outbox, Outgoing, Refusals};
 use crate::properties::{short, to_properties};
 use crate::{Address, AmqpError, Topology};
@@ -68,9 +68,7 @@ pub struct Publisher {
 
 struct Shared {
     commands: mpsc::Sender<Publish>,
-    status: watch::Receiver<LinkStatus>,
-    closing: watch::Sender<bool>,
-    tasks: Mutex<JoinSet<()>>,
+    handle: Handle,
 }
 
 struct Publish {
@@ -88,12 +86,16 @@ impl Publisher {
     pub fn start(address: Address, topology: Topology, in_flight_max: usize) -> Self {
         assert!(in_flight_max > 0, "a publisher that may have nothing in flight publishes nothing");
         let (commands, queue) = mpsc::channel(in_flight_max);
-        let (said, status) = watch::channel(LinkStatus::default());
-        let (closing, closed) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        let driver = Driver { address, topology, in_flight_max, queue, said, closed, cautious: 0 };
-        tasks.spawn(driver.run());
-        Self { shared: Arc::new(Shared { commands, status, closing, tasks: Mutex::new(tasks) }) }
+        let handle = Handle::start(|said, closed| Driver {
+            address,
+            topology,
+            in_flight_max,
+            queue,
+            said,
+            closed,
+            cautious: 0,
+        });
+        Self { shared: Arc::new(Shared { commands, handle }) }
     }
 
     /// Publishes one message and awaits its confirm. Await many at once for throughput; they leave in the order in which
@@ -130,33 +132,30 @@ impl Publisher {
 
     /// Waits until a connection stands (or the publisher is closed).
     pub async fn wait_connected(&self) {
-        let mut status = self.shared.status.clone();
-        status.wait_for(|status| status.connected).await.map(drop).ok();
+        self.shared.handle.wait_connected(true).await;
     }
 
     /// Waits until no connection stands.
     pub async fn wait_disconnected(&self) {
-        let mut status = self.shared.status.clone();
-        status.wait_for(|status| !status.connected).await.map(drop).ok();
+        self.shared.handle.wait_connected(false).await;
     }
 
     /// Whether a connection stands.
     #[must_use]
     pub fn connected(&self) -> bool {
-        self.shared.status.borrow().connected
+        self.shared.handle.connected()
     }
 
     /// How the connection is.
     #[must_use]
     pub fn status(&self) -> LinkStatus {
-        self.shared.status.borrow().clone()
+        self.shared.handle.status()
     }
 
     /// Sends what was accepted, awaits its confirms, closes. Gives up after [`crate::CLOSE_TIMEOUT`], and at once where there is
     /// no connection. Later publishes of other clones fail with [`PublishError::Closed`].
     pub async fn close(self) {
-        self.shared.closing.send_replace(true);
-        ended(&self.shared.tasks, "publisher").await;
+        self.shared.handle.close().await;
     }
 }
 
@@ -176,38 +175,11 @@ struct Driver {
 type Outgo = Outbox<Reply>;
 type Reply = oneshot::Sender<Result<Outcome, PublishError>>;
 
-impl Driver {
-    async fn run(mut self) {
-        let mut backoff = Backoff::new();
-        loop {
-            let mut closed = self.closed.clone();
-            let opened = tokio::select! {
-                opened = self.open() => opened,
-                () = raised(&mut closed) => return,
-            };
-            let reason = match opened {
-                Ok((link, outbox)) => {
-                    backoff.connected();
-                    self.said.send_replace(LinkStatus { connected: true, blocked: false, error: None });
-                    match self.serve(link, outbox).await {
-                        None => return,
-                        Some(reason) => reason,
-                    }
-                }
-                Err(error) => error.chain(),
-            };
-            let wait = backoff.wait();
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(reason, wait_ms, "not publishing");
-            self.said.send_replace(LinkStatus { connected: false, blocked: false, error: Some(reason) });
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = raised(&mut closed) => return,
-            }
-        }
-    }
+impl drive::Driver for Driver {
+    type Line = (Link, Outgo);
+    const WHAT: &'static str = "publishing";
 
-    async fn open(&self) -> Result<(Link, Outgo), AmqpError> {
+    async fn open(&self) -> Result<Self::Line, AmqpError> {
         let link = Link::open(&self.address).await?;
         let channel = link.channel().await?;
         declare_on(&channel, &self.topology).await?;
@@ -215,8 +187,12 @@ impl Driver {
         Ok((link, outbox))
     }
 
+    fn say(&self, status: LinkStatus) {
+        self.said.send_replace(status);
+    }
+
     /// Publishes until the connection fails (the reason) or the publisher is closed (nothing).
-    async fn serve(&mut self, link: Link, mut outbox: Outgo) -> Option<String> {
+    async fn serve(&mut self, (link, mut outbox): Self::Line) -> Option<String> {
         let mut watchdog = Watchdog::new();
         let mut refusals = Refusals::default();
         let mut closed = self.closed.clone();
@@ -258,13 +234,14 @@ impl Driver {
                         let error = AmqpError::Lost { reason: Refusals::REASON.to_owned() };
                         return Some(fail_all(&error, outbox));
                     }
-                    let blocked = link.blocked();
-                    self.said.send_if_modified(|status| std::mem::replace(&mut status.blocked, blocked) != blocked);
+                    drive::say_blocked(&self.said, link.blocked());
                 }
             }
         }
     }
+}
 
+impl Driver {
     /// The channel is gone with everything in flight on it; `reply` belongs to the first of them.
     fn fail(&mut self, reply: Reply, error: &AmqpError, mut outbox: Outgo) -> String {
         // lapin fails them all at once; what it has not failed yet fails by being dropped.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -13,9 +13,9 @@ use lapin::Consumer as LapinConsumer;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::FieldTable;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 
-use crate::connect::{Backoff, Link, Watchdog, ended, raised};
+use crate::connect::{Link, Watchdog, raised};
+use crate::drive::{self, Handle};
 use crate::outbox::{Fate, Outbox, Outgoing, Refusals};
 use crate::properties::{short, to_properties};
 use crate::{
@@ -66,10 +66,8 @@ pub struct RpcClient {
 struct Shared {
     login: String,
     calls: mpsc::Sender<Call>,
-    status: watch::Receiver<LinkStatus>,
-    closing: watch::Sender<bool>,
+    handle: Handle,
     pushes: tokio::sync::Mutex<mpsc::Receiver<Pushed>>,
-    tasks: Mutex<JoinSet<()>>,
 }
 
 type Reply = oneshot::Sender<Result<Vec<u8>, RpcFailed>>;
@@ -85,14 +83,12 @@ impl RpcClient {
     #[must_use]
     pub fn start(address: Address) -> Self {
         let (calls, queue) = mpsc::channel(QUEUED_MAX);
-        let (said, status) = watch::channel(LinkStatus::default());
-        let (closing, closed) = watch::channel(false);
         let (pushed, pushes) = mpsc::channel(PUSHES_MAX);
         let login = address.login.clone();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Driver { address, queue, said, closed, pushed, last_id: 0 }.run());
+        let handle =
+            Handle::start(|said, closed| Driver { address, queue, said, closed, pushed, last_id: 0 });
         let pushes = tokio::sync::Mutex::new(pushes);
-        Self { shared: Arc::new(Shared { login, calls, status, closing, pushes, tasks: Mutex::new(tasks) }) }
+        Self { shared: Arc::new(Shared { login, calls, handle, pushes }) }
     }
 
     /// Sends a request (mandatory, expiring with `timeout`, `user_id` = our login) and awaits the body of its reply. While
@@ -145,26 +141,24 @@ impl RpcClient {
 
     /// Waits until a connection stands (or the client is closed).
     pub async fn wait_connected(&self) {
-        let mut status = self.shared.status.clone();
-        status.wait_for(|status| status.connected).await.map(drop).ok();
+        self.shared.handle.wait_connected(true).await;
     }
 
     /// Whether a connection stands.
     #[must_use]
     pub fn connected(&self) -> bool {
-        self.shared.status.borrow().connected
+        self.shared.handle.connected()
     }
 
     /// How the connection is.
     #[must_use]
     pub fn status(&self) -> LinkStatus {
-        self.shared.status.borrow().clone()
+        self.shared.handle.status()
     }
 
     /// Closes the connection; requests under way fail with [`RpcFailed::Disconnected`].
     pub async fn close(self) {
-        self.shared.closing.send_replace(true);
-        ended(&self.shared.tasks, "request client").await;
+        self.shared.handle.close().await;
     }
 }
 
@@ -186,35 +180,16 @@ struct Line {
     pending: BTreeMap<u64, Reply>,
 }
 
-impl Driver {
-    async fn run(mut self) {
-        let mut backoff = Backoff::new();
-        loop {
-            let mut closed = self.closed.clone();
-            let opened = tokio::select! {
-                opened = Line::open(&self.address) => opened,
-                () = raised(&mut closed) => return,
-            };
-            let reason = match opened {
-                Ok(line) => {
-                    backoff.connected();
-                    self.said.send_replace(LinkStatus { connected: true, blocked: false, error: None });
-                    match self.serve(line).await {
-                        None => return,
-                        Some(reason) => reason,
-                    }
-                }
-                Err(error) => error.chain(),
-            };
-            let wait = backoff.wait();
-            let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(reason, wait_ms, "no request connection");
-            self.said.send_replace(LinkStatus { connected: false, blocked: false, error: Some(reason) });
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = raised(&mut closed) => return,
-            }
-        }
+impl drive::Driver for Driver {
+    type Line = Line;
+    const WHAT: &'static str = "requests";
+
+    async fn open(&self) -> Result<Line, AmqpError> {
+        Line::open(&self.address).await
+    }
+
+    fn say(&self, status: LinkStatus) {
+        self.said.send_replace(status);
     }
 
     /// Serves requests until the connection fails (the reason) or the client is closed (nothing). Dropping the line fails
@@ -259,8 +234,7 @@ impl Driver {
                     if refusals.tick() {
                         return Some(Refusals::REASON.to_owned());
                     }
-                    let blocked = line.link.blocked();
-                    self.said.send_if_modified(|status| std::mem::replace(&mut status.blocked, blocked) != blocked);
+                    drive::say_blocked(&self.said, line.link.blocked());
                 }
             }
         }
@@ -349,6 +323,20 @@ pub struct RpcServer {
     consumer: Consumer,
 }
 
+/// What happens to an [`RpcServer`].
+#[derive(Debug)]
+pub enum Served {
+    /// A request.
+    Request(Request),
+    /// Requests can come, or can come again.
+    Subscribed,
+    /// None can come for now, or an attempt failed for another reason than the last. The server is already trying again.
+    Lost {
+        /// For people.
+        reason: String,
+    },
+}
+
 impl RpcServer {
     /// Serves the requests of `queue`, which `topology` should declare and bind. Must be called inside a tokio runtime.
     #[must_use]
@@ -373,10 +361,15 @@ impl RpcServer {
         }
     }
 
-    /// Waits until the subscription stands for the first time. To be called before [`RpcServer::next`]. Cancel-safe.
-    pub async fn opened(&mut self) {
-        while !self.consumer.subscribed() {
-            self.consumer.next().await;
+    /// The next request, or news of whether requests can come at all. Cancel-safe.
+    pub async fn event(&mut self) -> Served {
+        loop {
+            match self.consumer.next().await {
+                Event::Delivery(delivery) => return Served::Request(request(delivery)),
+                Event::Subscribed => return Served::Subscribed,
+                Event::Lost { reason } => return Served::Lost { reason },
+                Event::Cancelled => {}
+            }
         }
     }
 

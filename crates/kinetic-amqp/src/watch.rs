@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::Mutex;
 
 use futures_util::stream::{SelectAll, once};
 use futures_util::{Stream, StreamExt};
@@ -18,10 +17,10 @@ use lapin::options::{
 };
 use lapin::types::FieldTable;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
-use crate::connect::{Backoff, Link, Watchdog, ended, raised};
+use crate::connect::{Link, Watchdog, raised};
 use crate::declare::declare_queue;
+use crate::drive::{self, Handle};
 use crate::properties::short;
 use crate::{Address, AmqpError, Queue};
 
@@ -32,8 +31,7 @@ const QUEUED_MAX: usize = 16_384;
 pub struct Watcher {
     orders: mpsc::Sender<Order>,
     handed: mpsc::Receiver<String>,
-    closing: watch::Sender<bool>,
-    tasks: Mutex<JoinSet<()>>,
+    handle: Handle,
 }
 
 enum Order {
@@ -47,10 +45,9 @@ impl Watcher {
     pub fn start(address: Address) -> Self {
         let (orders, ordered) = mpsc::channel(QUEUED_MAX);
         let (report, handed) = mpsc::channel(QUEUED_MAX);
-        let (closing, closed) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Driver { address, ordered, report, closed, wanted: BTreeMap::new() }.run());
-        Self { orders, handed, closing, tasks: Mutex::new(tasks) }
+        let handle =
+            Handle::start(|_, closed| Driver { address, ordered, report, closed, wanted: BTreeMap::new() });
+        Self { orders, handed, handle }
     }
 
     /// Watches a queue, which is declared as it must be already, until its message is handed to us. Where nobody else consumes
@@ -75,8 +72,7 @@ impl Watcher {
 
     /// Ends all watches and closes the connection.
     pub async fn close(self) {
-        self.closing.send_replace(true);
-        ended(&self.tasks, "watcher").await;
+        self.handle.close().await;
     }
 }
 
@@ -101,51 +97,32 @@ struct Line {
     standing: BTreeSet<String>,
 }
 
-impl Driver {
-    async fn run(mut self) {
-        let mut backoff = Backoff::new();
-        loop {
-            let mut closed = self.closed.clone();
-            let opened = tokio::select! {
-                opened = Line::open(&self.address) => opened,
-                () = raised(&mut closed) => return,
+impl drive::Driver for Driver {
+    type Line = Line;
+    const WHAT: &'static str = "watching";
+
+    async fn open(&self) -> Result<Line, AmqpError> {
+        Line::open(&self.address).await
+    }
+
+    async fn serve(&mut self, line: Line) -> Option<String> {
+        self.watch(line).await.err().map(|error| error.chain())
+    }
+
+    /// Orders are taken meanwhile: who gives them must not wait for a broker.
+    async fn idle(&mut self) {
+        while let Some(order) = self.ordered.recv().await {
+            match order {
+                Order::Watch(queue) => self.wanted.insert(queue.name.clone(), queue),
+                Order::Unwatch(name) => self.wanted.remove(&name),
             };
-            let reason = match opened {
-                Ok(line) => {
-                    backoff.connected();
-                    match self.serve(line).await {
-                        Ok(()) => return,
-                        Err(error) => error.chain(),
-                    }
-                }
-                Err(error) => error.chain(),
-            };
-            let wait = backoff.wait();
-            tracing::warn!(reason, wait_ms = wait.as_millis() as u64, "not watching");
-            let pause = tokio::time::sleep(wait);
-            tokio::pin!(pause);
-            loop {
-                tokio::select! {
-                    () = &mut pause => break,
-                    order = self.ordered.recv() => match order {
-                        Some(order) => self.note(order),
-                        None => return,
-                    },
-                    () = raised(&mut closed) => return,
-                }
-            }
         }
     }
+}
 
-    fn note(&mut self, order: Order) {
-        match order {
-            Order::Watch(queue) => self.wanted.insert(queue.name.clone(), queue),
-            Order::Unwatch(name) => self.wanted.remove(&name),
-        };
-    }
-
+impl Driver {
     /// Watches until the connection fails, or the watcher is closed.
-    async fn serve(&mut self, mut line: Line) -> Result<(), AmqpError> {
+    async fn watch(&mut self, mut line: Line) -> Result<(), AmqpError> {
         let mut watchdog = Watchdog::new();
         let mut closed = self.closed.clone();
         for queue in self.wanted.values().cloned().collect::<Vec<_>>() {

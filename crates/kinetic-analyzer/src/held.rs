@@ -42,6 +42,11 @@ impl Held {
         self.len
     }
 
+    /// Release time of the oldest.
+    pub(crate) fn first_release(&self) -> Option<Wall> {
+        self.runs.front().map(|run| run.release)
+    }
+
     /// When the oldest came.
     pub(crate) fn oldest(&self) -> Option<Mono> {
         self.runs.front().map(|run| run.came)

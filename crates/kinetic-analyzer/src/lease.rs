@@ -95,6 +95,8 @@ pub(crate) struct Lease {
     granted: Option<Granted>,
     asked: Option<Asked>,
     term: Term,
+    /// The leadership that has last said that an operator has relieved us, unless it has been taken back since.
+    relieved: Option<Term>,
     /// When to ask next.
     next: Mono,
     /// Requests in a row that failed.
@@ -116,6 +118,7 @@ impl Lease {
             granted: None,
             asked: None,
             term: Term(0),
+            relieved: None,
             next: Mono(0),
             failures: 0,
             sent: None,
@@ -222,6 +225,7 @@ impl Lease {
                     witness: report.witness,
                     schema,
                     generation,
+                    relieved: self.relieved,
                     holds: report.holds,
                 };
                 self.send(now, Ask::Register, encode(&message), effects);
@@ -316,6 +320,7 @@ impl Lease {
 
     fn granted(&mut self, now: Mono, asked: Asked, reply: LeaseReply) -> News {
         self.term = reply.term;
+        self.relieved = reply.relieved.then_some(reply.term);
         self.failures = 0;
         let ttl = Duration::from_millis(reply.ttl_ms);
         let heartbeat = Duration::from_millis(reply.heartbeat_ms).max(HEARTBEAT_MIN);
@@ -358,6 +363,8 @@ impl Lease {
             RpcCode::Malformed
             | RpcCode::UnknownCustomer
             | RpcCode::Disabled
+            | RpcCode::UnknownProfile
+            | RpcCode::NoSource
             | RpcCode::UnknownNode
             | RpcCode::Unauthenticated
             | RpcCode::Version => {

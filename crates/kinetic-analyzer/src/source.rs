@@ -22,6 +22,7 @@
 
 mod memory;
 mod parts;
+mod settle;
 mod silence;
 
 use std::time::Duration;
@@ -112,6 +113,8 @@ pub(crate) struct Source {
     /// Deliveries that wait only for company to be acknowledged, and since when.
     due: usize,
     due_since: Mono,
+    /// More is held than should be, and that has been said.
+    is_full: bool,
     /// All deliveries with a release time up to here may be acknowledged.
     through: Wall,
     /// Every lane is closed through here.
@@ -168,6 +171,7 @@ impl Source {
             rate: Rate::default(),
             due: 0,
             due_since: Mono(0),
+            is_full: false,
             through: AT_ONCE,
             closed: AT_ONCE,
             keeper: Keeper::new(),
@@ -329,11 +333,9 @@ impl Source {
             self.keeper.due();
         }
         if self.held.len() > shared.held_max {
-            let keep = shared.held_max - (shared.held_max / 16).min(ACK_BATCH);
-            let early = self.held.shed(keep, self.through, &mut self.acks);
-            shared.stats.early_acked += early as u64;
-            tracing::debug!(source = %self.key, early, "too many deliveries held, oldest acknowledged early");
-            self.send_acks(shared.effects);
+            self.shed(shared);
+        } else if self.is_full && 2 * self.held.len() <= shared.held_max {
+            self.is_full = false;
         }
     }
 
@@ -448,14 +450,6 @@ impl Source {
         shared.stats.alerts_dropped += dropped;
     }
 
-    fn send_acks(&mut self, effects: &mut Vec<Effect>) {
-        let slot = self.slot;
-        effects.extend(self.acks.drain(..).map(|ack| match ack {
-            Ack::UpTo(token) => Effect::AckUpTo { slot, token },
-            Ack::Range(first, last) => Effect::AckRange { slot, first, last },
-        }));
-    }
-
     /// The broker has an alert event. Returns whether it was one of this source's.
     pub(crate) fn confirmed(&mut self, id: AlertId, shared: &mut Shared<'_>) -> bool {
         let was_ours = self.keeper.confirm(id);
@@ -534,13 +528,6 @@ impl Source {
         let is_fed = |lane: u16, cell: u32| fed[usize::from(lane)].get(cell as usize) == Some(&true);
         let idle = plan::nanos(SERIES_IDLE.max(twice));
         self.groups.sweep(&self.plan, &mut self.lanes, idle, is_fed);
-    }
-
-    /// Acknowledges all that may be.
-    pub(crate) fn settle(&mut self, effects: &mut Vec<Effect>) {
-        self.held.release(self.through, &mut self.acks);
-        self.due = 0;
-        self.send_acks(effects);
     }
 
     /// Deliveries not settled.

@@ -89,6 +89,8 @@ pub struct Stats {
     pub windows_refused: u64,
     /// Deliveries acknowledged before their windows were closed, because too many were held.
     pub early_acked: u64,
+    /// Deliveries that came while too many were held already, and of those the oldest waited for the broker's confirm alone.
+    pub held_back: u64,
     /// Deliveries refused whole.
     pub rejected: u64,
     /// Windows closed, empty ones left out.

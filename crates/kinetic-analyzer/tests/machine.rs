@@ -512,6 +512,18 @@ fn a_forgotten_lease_is_registered_again_with_what_it_holds() {
 }
 
 #[test]
+fn whom_an_operator_has_relieved_tells_the_next_leader() {
+    let mut world = World::new(watched());
+    for relieved in [false, true, false] {
+        world.relieved = relieved;
+        world.pass_s(6);
+        let effects = refuse(&mut world, RpcCode::UnknownLease);
+        let Effect::Request { body, .. } = &effects[0] else { panic!("a registration") };
+        assert_eq!(decode::<Register>(body).unwrap().relieved, relieved.then_some(Term(1)));
+    }
+}
+
+#[test]
 fn a_forgotten_lease_without_a_new_one_is_let_go() {
     let mut world = World::new(watched());
     world.tick();

@@ -309,6 +309,38 @@ fn a_revoked_source_does_not_wait_for_ever() {
     assert_eq!(acks(&waited), [], "nothing that is not safe");
 }
 
+/// The broker is short of memory and takes no publishes: what is closed waits for it, and is not given up.
+#[test]
+fn what_waits_for_the_broker_alone_is_not_acknowledged_early() {
+    let mut world = World::with(AnalyzerConfig { held_max: 100, ..config() }, one_of_one());
+    world.tick();
+    world.confirms = false;
+    let deliver = |world: &mut World, count: u64| -> Vec<Effect> {
+        let effects = (0..count).flat_map(|_| world.deliver("web-1", "checkout.latency:20|ms\n"));
+        acks(&effects.collect::<Vec<_>>())
+    };
+    deliver(&mut world, 90);
+    world.pass_s(30);
+    assert_eq!(deliver(&mut world, 60), [], "beyond the bound, and the first ninety are closed");
+    let stats = world.stats();
+    assert_eq!((stats.early_acked, stats.held_back, stats.sources[0].held), (0, 50, 150));
+    let kept = world.effects.iter().rev().find_map(|effect| match effect {
+        Effect::Keep { slot, seq, .. } => Some(Input::Kept { slot: *slot, seq: *seq }),
+        _ => None,
+    });
+    world.confirms = true;
+    let effects = world.send(kept.expect("a snapshot on its way"));
+    assert_eq!(acks(&effects), [Effect::AckUpTo { slot: SLOT, token: Token(90) }]);
+    // Of the sixty the window is open: they are shed as ever, and at twice the bound everything is.
+    assert_eq!(deliver(&mut world, 41), [Effect::AckUpTo { slot: SLOT, token: Token(97) }]);
+    assert_eq!((world.stats().early_acked, world.stats().sources[0].held), (7, 94));
+    world.confirms = false;
+    world.pass_s(30);
+    assert_eq!(deliver(&mut world, 106).len(), 1);
+    let stats = world.stats();
+    assert_eq!((stats.early_acked, stats.sources[0].held), (7 + 106, 94));
+}
+
 #[test]
 fn a_body_that_comes_twice_is_held_with_its_first_copy() {
     let mut world = World::with(AnalyzerConfig { held_max: 100, ..config() }, one_of_one());

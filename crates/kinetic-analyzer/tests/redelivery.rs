@@ -21,19 +21,6 @@ const STEP: Duration = Duration::from_millis(200);
 /// Lengths that do not divide each other, so that windows straddle windows.
 const WINDOWS: [u64; 3] = [10, 15, 20];
 
-/// splitmix64
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-}
-
 struct Message {
     published: Wall,
     origin: String,

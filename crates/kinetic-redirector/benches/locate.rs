@@ -25,7 +25,7 @@ fn leading(customers: usize) -> Redirector {
     map.region(&region, vec![address.clone(), address], Vec::new());
     for i in 0..customers {
         map.customer(&format!("customer-{i}").as_str().into(), &region, false);
-        map.source("web", DataType::Statsd, 1, 0);
+        map.source("web", DataType::Statsd, 1, 0).profile("web");
     }
     let config = RedirectorConfig {
         node: "r1".into(),

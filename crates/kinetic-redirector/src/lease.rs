@@ -100,6 +100,14 @@ impl Leases {
         }
     }
 
+    /// Nobody could be heard for a while: all of them last so much longer.
+    pub(crate) fn extend(&mut self, by: Duration) {
+        for lease in self.nodes.values_mut() {
+            lease.lapses = lease.lapses + by;
+        }
+        self.deadlines = self.nodes.iter().map(|(node, lease)| (lease.lapses, node.clone())).collect();
+    }
+
     /// All of them are forgotten.
     pub(crate) fn clear(&mut self) {
         self.nodes.clear();

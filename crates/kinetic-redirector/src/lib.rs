@@ -3,6 +3,7 @@
 mod budget;
 mod capacity;
 mod changes;
+mod deaf;
 mod digest;
 mod epochs;
 mod flaps;
@@ -24,4 +25,6 @@ mod standby;
 pub mod stats;
 mod table;
 pub mod telling;
+mod template;
 pub mod view;
+mod wanted;

@@ -6,7 +6,7 @@ use kinetic_wire::{Incarnation, Login, Mono};
 
 use crate::machine::Caller;
 use crate::nudges::Nudges;
-use crate::routes::Routes;
+use crate::routes::{Routes, Wanted};
 
 /// Listeners in the table; one more is answered and not listed (counted): it asks again when its answer has run out.
 pub const LISTENERS_MAX: usize = 100_000;
@@ -16,7 +16,9 @@ type Key = (Login, Incarnation);
 #[derive(Debug)]
 struct Listener {
     caller: Caller,
-    /// Short digest of what it was answered.
+    /// What it asked for.
+    wants: Wanted<Box<str>>,
+    /// Short digest of what it was answered, or of why it was refused.
     said: u64,
     forgotten: Mono,
 }
@@ -35,12 +37,12 @@ impl Listeners {
         self.table.len()
     }
 
-    /// A client was answered and listens until `forgotten`.
+    /// A client was answered, or refused, and listens until `forgotten`.
     pub(crate) fn answered(
         &mut self,
-        login: &Login,
-        client: Incarnation,
+        (login, client): (&Login, Incarnation),
         caller: Caller,
+        wants: Wanted<&str>,
         said: u64,
         forgotten: Mono,
     ) {
@@ -56,7 +58,8 @@ impl Listeners {
             None => {}
         }
         self.deadlines.insert((forgotten, key.clone()));
-        self.table.insert(key, Listener { caller, said, forgotten });
+        let wants = Wanted { profile: wants.profile.map(Box::from), data_types: wants.data_types };
+        self.table.insert(key, Listener { caller, wants, said, forgotten });
     }
 
     /// Forgets those who have not asked again in time.
@@ -72,7 +75,7 @@ impl Listeners {
     /// Other routes are answered from now on: whoever gets another answer is to hear of it. Once is enough: they ask again.
     pub(crate) fn changed(&mut self, routes: &Routes, nudges: &mut Nudges) {
         for ((login, _), listener) in &mut self.table {
-            let says = routes.says(customer(login));
+            let says = routes.says(customer(login), &listener.wants);
             if says != listener.said {
                 listener.said = says;
                 nudges.add(listener.caller.clone());

@@ -24,7 +24,7 @@ pub use crate::flaps::HoldDown;
 use crate::fleet::Demand;
 use crate::lease::{self, Leases};
 use crate::listeners::Listeners;
-pub use crate::map::{CustomerEntry, Map, MapBuilder, RegionEntry, UnitEntry};
+pub use crate::map::{AddressOrder, CustomerEntry, Map, MapBuilder, RegionEntry, UnitEntry};
 use crate::nudges::Nudges;
 use crate::placing::Placing;
 pub use crate::placing::PlacingConfig;
@@ -118,6 +118,8 @@ pub enum Input<'a> {
     /// The leader's requests are delivered to us from now on: only now owners can say what they hold. Without it the listen period
     /// counts from `Effect::Lead`.
     Serving,
+    /// The leader's requests are not delivered to us for now, while the token is ours. `Input::Serving` ends it.
+    Deaf,
     /// Tokens are not delivered to us any more: somebody else may lead.
     Deposed,
     /// `Effect::Store` is done: it is on disk, and the token that says so was delivered to us.
@@ -213,6 +215,8 @@ pub struct Redirector {
     pub(crate) serving: bool,
     /// Since when.
     pub(crate) serving_since: Mono,
+    /// Since when none is delivered to us.
+    pub(crate) deaf_since: Option<Mono>,
     pub(crate) listening: bool,
     pub(crate) listen_until: Mono,
     /// Requests that waited behind the last one.
@@ -240,6 +244,7 @@ impl Redirector {
             teller: Teller::default(),
             serving: false,
             serving_since: Mono(0),
+            deaf_since: None,
             listening: false,
             listen_until: Mono(0),
             waiting: 0,
@@ -258,6 +263,7 @@ impl Redirector {
             Input::MapChanged { map } => self.map_changed(now, map),
             Input::Elected { stored } => self.elected(&stored),
             Input::Serving => self.serves(now),
+            Input::Deaf => self.deafened(now),
             Input::Deposed => self.depose(effects),
             Input::Stored { stored } => self.stored(now, &stored, effects),
             Input::Told { body } => self.told(now, body, effects),
@@ -314,9 +320,8 @@ impl Redirector {
     pub fn next_wakeup(&self) -> Option<Mono> {
         let nudges = self.nudges.next();
         if self.serving {
-            let listen = self.listening.then_some(self.listen_until);
             let tell = self.epochs.leads().then(|| self.teller.next());
-            let wakeups = [listen, self.leases.earliest(), self.placing.next_wakeup(), tell, nudges];
+            let wakeups = [self.next_end(), self.placing.next_wakeup(), tell, nudges];
             return wakeups.into_iter().flatten().min();
         }
         [self.copy.next(), nudges].into_iter().flatten().min()
@@ -386,7 +391,7 @@ impl Redirector {
     /// Ends what time has ended: the listen period, and leases.
     fn pass_time(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.listeners.forget(now.mono);
-        if !self.serving {
+        if !self.serving || self.is_deaf(now, effects) {
             return;
         }
         while let Some(node) = self.leases.pop_lapsed(now.mono) {
@@ -445,15 +450,6 @@ impl Redirector {
         effects.push(Effect::Lead(true));
     }
 
-    /// It took a while until requests came: owners have the whole listen period from now.
-    fn serves(&mut self, now: Now) {
-        if self.serving && self.listening {
-            let listen = self.listen_until.since(self.serving_since);
-            self.serving_since = now.mono;
-            self.listen_until = self.listen_until.max(now.mono + listen);
-        }
-    }
-
     /// How long to listen before anything is given away.
     fn listen_for(&self) -> Duration {
         let first = self.counted.leaderships == 0 && !self.copy.has_heard();
@@ -486,7 +482,7 @@ impl Redirector {
         self.leases.clear();
         self.parked.clear();
         self.placing.presume_all();
-        (self.serving, self.listening) = (false, false);
+        (self.serving, self.listening, self.deaf_since) = (false, false, None);
         self.copy.begin();
         self.counted.deposed += 1;
         effects.push(Effect::Lead(false));

@@ -10,7 +10,11 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
-use kinetic_wire::{CustomerName, DataType, RegionName, SourceKey};
+use kinetic_wire::{DataType, RegionName, SourceKey};
+
+mod builder;
+
+pub use builder::MapBuilder;
 
 /// Any fixed seed: order cannot show, since nothing goes through all entries of the index.
 const HASH_SEED: u64 = 0x6b69_6e65_7469_6300;
@@ -24,6 +28,18 @@ pub struct RegionEntry {
     pub addresses: Vec<(String, String)>,
     /// Zones whose analyzers are preferred for its sources; empty where all are alike.
     pub zones: Vec<String>,
+    /// In which order clients are told the addresses.
+    pub order: AddressOrder,
+}
+
+/// In which order clients are told a region's addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressOrder {
+    /// As the schema lists them.
+    #[default]
+    Listed,
+    /// Each origin in an order of its own, always the same: a fleet spreads over all of them.
+    ByOrigin,
 }
 
 /// Where a name stands in the arena.
@@ -45,13 +61,34 @@ struct CustomerRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct UnitRow {
     customer: u32,
-    /// Index into the names of sources.
+    /// Index into the names.
     name: u32,
     definition: u32,
+    /// Index into the kinds.
+    kind: u32,
     part: u16,
     /// Parts beside part 0; 0 where the source is whole.
     parts: u16,
+}
+
+/// In place of the index of a profile's name: there is none.
+const NO_PROFILE: u32 = u32::MAX;
+
+/// What a source is to a client: most installations have a handful of these, however many sources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct KindRow {
+    /// Index into the names, or [`NO_PROFILE`].
+    profile: u32,
     data_type: DataType,
+}
+
+/// What a source is to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind<'m> {
+    /// Its profile, where it has one.
+    pub(crate) profile: Option<&'m str>,
+    /// What it carries.
+    pub(crate) data_type: DataType,
 }
 
 /// A unit of placement: a source, or one part of it.
@@ -106,7 +143,9 @@ pub struct Map {
     regions: Vec<RegionEntry>,
     text: String,
     customers: Vec<CustomerRow>,
-    sources: Vec<Span>,
+    /// Names of sources and of profiles, each once.
+    names: Vec<Span>,
+    kinds: Vec<KindRow>,
     units: Vec<UnitRow>,
     /// Customers by the hash of their name.
     index: HashTable<u32>,
@@ -165,8 +204,13 @@ impl Map {
     /// A customer by name.
     #[must_use]
     pub fn customer(&self, name: &str) -> Option<CustomerEntry<'_>> {
-        let row = self.customers[self.customer_index(name)? as usize];
-        Some(CustomerEntry { name: self.text(row.name), region: row.region, disabled: row.disabled })
+        Some(self.customer_at(self.customer_index(name)?))
+    }
+
+    /// The customer of this number.
+    pub(crate) fn customer_at(&self, index: u32) -> CustomerEntry<'_> {
+        let row = self.customers[index as usize];
+        CustomerEntry { name: self.text(row.name), region: row.region, disabled: row.disabled }
     }
 
     /// Number of a customer in the order of names.
@@ -189,13 +233,20 @@ impl Map {
         let customer = self.customers[row.customer as usize];
         UnitEntry {
             customer: self.text(customer.name),
-            source: self.text(self.sources[row.name as usize]),
+            source: self.text(self.names[row.name as usize]),
             part: row.part,
             parts: row.parts,
-            data_type: row.data_type,
+            data_type: self.kinds[row.kind as usize].data_type,
             region: customer.region,
             definition: row.definition,
         }
+    }
+
+    /// The unit is the whole of a source that is split: its owner judges what the owners of the parts reduce.
+    #[must_use]
+    pub fn judges(&self, rank: u32) -> bool {
+        let row = &self.units[rank as usize];
+        row.parts > 0 && row.part == 0
     }
 
     /// Number of a unit's customer, in the order of names.
@@ -208,7 +259,30 @@ impl Map {
     #[must_use]
     pub fn needs(&self, rank: u32) -> (u16, DataType) {
         let row = self.units[rank as usize];
-        (self.customers[row.customer as usize].region, row.data_type)
+        (self.customers[row.customer as usize].region, self.kinds[row.kind as usize].data_type)
+    }
+
+    /// What sources are to clients, each kind once; sources name them by their index here.
+    pub(crate) fn kinds(&self) -> impl ExactSizeIterator<Item = Kind<'_>> {
+        self.kinds.iter().map(|row| self.kind(row))
+    }
+
+    fn kind(&self, row: &KindRow) -> Kind<'_> {
+        let profile = (row.profile != NO_PROFILE).then(|| self.text(self.names[row.profile as usize]));
+        Kind { profile, data_type: row.data_type }
+    }
+
+    /// Index of the kind of each source of a customer.
+    pub(crate) fn kinds_of(&self, customer: u32) -> impl Iterator<Item = u32> {
+        let std::ops::Range { start, end } = self.units_of(customer);
+        let here = move |rank: u32| (rank < end).then_some(rank);
+        let next = move |rank: &u32| here(rank + u32::from(self.units[*rank as usize].parts) + 1);
+        std::iter::successors(here(start), next).map(|rank| self.units[rank as usize].kind)
+    }
+
+    /// The kind of this index.
+    pub(crate) fn kind_at(&self, index: u32) -> Kind<'_> {
+        self.kind(&self.kinds[index as usize])
     }
 
     /// Ranks of the units of the same source, the unit itself included.
@@ -226,10 +300,10 @@ impl Map {
         let range = self.units_of(customer);
         let row = |rank: u32| &self.units[rank as usize];
         let wanted = (key.source.as_str(), key.part);
-        let before = |rank: u32| (self.text(self.sources[row(rank).name as usize]), row(rank).part) < wanted;
+        let before = |rank: u32| (self.text(self.names[row(rank).name as usize]), row(rank).part) < wanted;
         let found = partition_point(range.clone(), before);
         let same = |rank: u32| {
-            self.text(self.sources[row(rank).name as usize]) == wanted.0 && row(rank).part == wanted.1
+            self.text(self.names[row(rank).name as usize]) == wanted.0 && row(rank).part == wanted.1
         };
         (range.contains(&found) && same(found)).then_some(found)
     }
@@ -255,7 +329,7 @@ impl Map {
     pub fn same_units(&self, other: &Self) -> bool {
         let row = |row: &UnitRow| (row.customer, row.name, row.part);
         self.text == other.text
-            && self.sources == other.sources
+            && self.names == other.names
             && self.customers.iter().map(|row| row.name).eq(other.customers.iter().map(|row| row.name))
             && self.units.iter().map(row).eq(other.units.iter().map(row))
     }
@@ -273,165 +347,6 @@ fn partition_point(range: std::ops::Range<u32>, before: impl Fn(u32) -> bool) ->
         if before(middle) { low = middle + 1 } else { high = middle }
     }
     low
-}
-
-/// A customer before the rows are in order.
-#[derive(Debug)]
-struct Draft {
-    row: CustomerRow,
-    /// Its sources among the builder's; a half-open range.
-    sources: (u32, u32),
-}
-
-/// A source before the rows are in order.
-#[derive(Clone, Copy, Debug)]
-struct SourceDraft {
-    name: u32,
-    data_type: DataType,
-    parts: u16,
-    definition: u32,
-}
-
-/// Makes a [`Map`]: regions first, then each customer followed by its sources. Any order will do; the order of names is
-/// the cheapest.
-#[derive(Debug)]
-pub struct MapBuilder {
-    map: Map,
-    names: HashTable<u32>,
-    drafts: Vec<Draft>,
-    sources: Vec<SourceDraft>,
-}
-
-impl MapBuilder {
-    /// A map of this commit and generation.
-    #[must_use]
-    pub fn new(revision: &str, generation: u64) -> Self {
-        let map = Map {
-            revision: revision.to_owned(),
-            generation,
-            regions: Vec::new(),
-            text: String::new(),
-            customers: Vec::new(),
-            sources: Vec::new(),
-            units: Vec::new(),
-            index: HashTable::new(),
-        };
-        Self { map, names: HashTable::new(), drafts: Vec::new(), sources: Vec::new() }
-    }
-
-    /// Adds a region with its addresses, best first, and the zones it prefers.
-    pub fn region(
-        &mut self,
-        name: &RegionName,
-        addresses: Vec<(String, String)>,
-        zones: Vec<String>,
-    ) -> &mut Self {
-        let index = usize::from(self.region_index(name));
-        let entry = &mut self.map.regions[index];
-        (entry.addresses, entry.zones) = (addresses, zones);
-        self
-    }
-
-    fn region_index(&mut self, name: &RegionName) -> u16 {
-        let regions = &mut self.map.regions;
-        let index = regions.iter().position(|entry| entry.name == *name).unwrap_or_else(|| {
-            regions.push(RegionEntry { name: name.clone(), addresses: Vec::new(), zones: Vec::new() });
-            regions.len() - 1
-        });
-        u16::try_from(index).expect("a schema has far fewer regions than 65,536")
-    }
-
-    /// Adds a customer. A region that was not added is one without addresses.
-    pub fn customer(&mut self, name: &CustomerName, region: &RegionName, disabled: bool) -> &mut Self {
-        let region = self.region_index(region);
-        let name = push(&mut self.map.text, name.as_str());
-        let first = self.sources.len() as u32;
-        let row = CustomerRow { name, first_unit: 0, region, disabled };
-        self.drafts.push(Draft { row, sources: (first, first) });
-        self
-    }
-
-    /// Adds a source to the customer added last: into how many `partitions` it is split (1 where it is not), and a digest
-    /// of all that the schema says of it. A disabled customer's sources are left out.
-    pub fn source(&mut self, name: &str, data_type: DataType, partitions: u16, definition: u32) -> &mut Self {
-        let Some(draft) = self.drafts.last_mut().filter(|draft| !draft.row.disabled) else {
-            return self;
-        };
-        let Map { text, sources, .. } = &mut self.map;
-        let get = |sources: &[Span], text: &str, index: u32| {
-            let span = sources[index as usize];
-            hash_of(&text[span.start as usize..(span.start + span.len) as usize])
-        };
-        let same = |&index: &u32| {
-            let span = sources[index as usize];
-            &text[span.start as usize..(span.start + span.len) as usize] == name
-        };
-        let known = self.names.find(hash_of(name), same).copied();
-        let name = known.unwrap_or_else(|| {
-            let index = sources.len() as u32;
-            sources.push(push(text, name));
-            self.names.insert_unique(hash_of(name), index, |&index| get(sources, text, index));
-            index
-        });
-        let parts = if partitions > 1 { partitions } else { 0 };
-        self.sources.push(SourceDraft { name, data_type, parts, definition });
-        draft.sources.1 = self.sources.len() as u32;
-        self
-    }
-
-    /// The map.
-    ///
-    /// # Panics
-    /// With more than four billion units, or as much text.
-    #[must_use]
-    pub fn build(self) -> Map {
-        let Self { mut map, names, mut drafts, mut sources } = self;
-        drop(names);
-        let text = std::mem::take(&mut map.text);
-        let name = |span: Span| &text[span.start as usize..(span.start + span.len) as usize];
-        if !drafts.is_sorted_by(|a, b| name(a.row.name) < name(b.row.name)) {
-            // Stable, so that of two customers of one name the later stands.
-            drafts.sort_by(|a, b| name(a.row.name).cmp(name(b.row.name)));
-            drafts.dedup_by(|later, kept| {
-                let same = name(later.row.name) == name(kept.row.name);
-                if same {
-                    std::mem::swap(later, kept);
-                }
-                same
-            });
-        }
-        let units = sources.iter().map(|source| usize::from(source.parts) + 1).sum();
-        map.units = Vec::with_capacity(units);
-        map.customers = Vec::with_capacity(drafts.len());
-        map.index = HashTable::with_capacity(drafts.len());
-        for (customer, draft) in drafts.into_iter().enumerate() {
-            let customer = u32::try_from(customer).expect("fewer customers than four billion");
-            let own = &mut sources[draft.sources.0 as usize..draft.sources.1 as usize];
-            own.sort_by(|a, b| name(map.sources[a.name as usize]).cmp(name(map.sources[b.name as usize])));
-            let first_unit = u32::try_from(map.units.len()).expect("fewer units than four billion");
-            map.customers.push(CustomerRow { first_unit, ..draft.row });
-            let rehash = |&index: &u32| hash_of(name(map.customers[index as usize].name));
-            map.index.insert_unique(hash_of(name(draft.row.name)), customer, rehash);
-            for (index, source) in own.iter().enumerate() {
-                if own.get(index + 1).is_some_and(|next| next.name == source.name) {
-                    continue;
-                }
-                let SourceDraft { name, data_type, parts, definition } = *source;
-                let row = |part| UnitRow { customer, name, definition, part, parts, data_type };
-                map.units.extend((0..=parts).map(row));
-            }
-        }
-        map.text = text;
-        map.text.shrink_to_fit();
-        map.sources.shrink_to_fit();
-        map
-    }
-}
-
-fn push(text: &mut String, name: &str) -> Span {
-    let start = u32::try_from(text.len()).expect("less text than 4 GiB");
-    text.push_str(name);
-    Span { start, len: name.len() as u32 }
 }
 
 #[cfg(test)]
@@ -485,22 +400,6 @@ mod tests {
         assert!(map.customer("off").is_some_and(|customer| customer.disabled));
         assert_eq!(map.customer("nobody"), None);
         assert_eq!(map.regions()[1].addresses, [], "a region that nobody added has no address");
-    }
-
-    #[test]
-    fn of_two_with_one_name_the_later_stands() {
-        let mut builder = MapBuilder::new("r1", 0);
-        builder.customer(&"b".into(), &"eu".into(), false).source("x", DataType::Auto, 1, 1);
-        builder.customer(&"a".into(), &"eu".into(), false);
-        builder.customer(&"b".into(), &"eu".into(), false).source("y", DataType::Auto, 1, 2).source(
-            "y",
-            DataType::Statsd,
-            1,
-            3,
-        );
-        let map = builder.build();
-        assert_eq!((map.customers().len(), map.units()), (2, 1));
-        assert_eq!(map.unit(0).definition, 3);
     }
 
     #[test]

@@ -35,6 +35,10 @@ pub struct PlacingConfig {
     pub budget: MoveBudget,
     /// A unit that has moved is not moved again without need for this long.
     pub dwell: Duration,
+    /// A unit that nobody has had yet, or that nobody could take, may be moved for so long after it was given away, as
+    /// often as loads ask for it and at no cost to the budget: the first analyzer of a new fleet takes all that there is, and
+    /// the others are there seconds later.
+    pub settling: Duration,
     /// When an analyzer that comes and goes is given nothing new.
     pub hold_down: HoldDown,
     /// An analyzer that an operator relieves has given up all that others can take after this long.
@@ -48,6 +52,7 @@ impl Default for PlacingConfig {
         Self {
             budget: MoveBudget::default(),
             dwell: Duration::from_secs(600),
+            settling: Duration::from_secs(60),
             hold_down: HoldDown::default(),
             relieve_within: Duration::from_secs(1800),
             look_every: Duration::from_secs(10),
@@ -79,6 +84,8 @@ pub(crate) struct Placing {
     relieved: BTreeSet<NodeId>,
     flaps: Flaps,
     spent: Spent,
+    /// Until then some unit may be moved at no cost to the budget.
+    settling_until: Mono,
     /// Overloaded analyzers that are being brought down to their bound.
     shedding: BTreeSet<u32>,
     /// Overloaded analyzers for which this pass over all of them has found nothing.
@@ -112,6 +119,7 @@ impl Placing {
             relieved: BTreeSet::new(),
             flaps: Flaps::default(),
             spent: Spent::default(),
+            settling_until: Mono(0),
             shedding: BTreeSet::new(),
             stuck: BTreeSet::new(),
             look_at: None,
@@ -161,17 +169,30 @@ impl Placing {
     /// Gives a unit to a node, and remembers where it came from.
     fn give(&mut self, now: Now, unit: u32, node: u32, epoch: Epoch) {
         self.grants += 1;
-        self.change_owner(now, unit, node, epoch);
+        let is_new = self.table.is_new(unit);
+        let has_moved = self.change_owner(now, unit, node, epoch);
+        if is_new {
+            self.settling_until = now.mono + self.config.settling;
+            self.table.freshen(unit, self.settling_until);
+            if has_moved {
+                self.table.tire(unit);
+            }
+        }
     }
 
-    fn change_owner(&mut self, now: Now, unit: u32, node: u32, epoch: Epoch) {
+    /// Returns whether the unit has moved: somebody else had it before.
+    fn change_owner(&mut self, now: Now, unit: u32, node: u32, epoch: Epoch) -> bool {
         let before = *self.table.unit(unit);
         self.table.assign(unit, node, epoch, now);
         if before.last == NOBODY || before.last == node {
-            return;
+            return false;
         }
         self.moves += 1;
-        self.table.explain(unit, before.why, now.mono + self.config.dwell);
+        if before.why == MoveWhy::Balance && self.table.is_fresh(unit, now.mono) {
+            self.table.tire(unit);
+        } else {
+            self.table.rest(unit, now.mono + self.config.dwell);
+        }
         let name = |node| self.table.node(node).name.clone();
         let record = MoveRecord {
             at_ms: now.wall.as_ms(),
@@ -183,6 +204,7 @@ impl Placing {
         };
         self.records.truncate(RECORDS_MAX - 1);
         self.records.push_front(record);
+        true
     }
 
     /// The owner has let go: the unit goes where it was meant to go, or becomes unowned.
@@ -245,7 +267,7 @@ impl Placing {
                 && self.may_take(now, heir, unit, leases)
             {
                 self.give(now, unit, heir, epochs.take());
-                self.table.explain(unit, MoveWhy::Restarted, self.table.unit(unit).rests_until);
+                self.table.explain(unit, MoveWhy::Restarted);
             }
         }
     }

@@ -1,18 +1,23 @@
 //! Why a request is refused.
 
+use std::borrow::Cow;
+
 use kinetic_wire::{RpcCode, RpcError, encode};
 
+/// Until the schema or the client has been mended.
+const EXPLAINED_RETRY_S: u64 = 60;
+
 /// A request that is not granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub(crate) code: RpcCode,
-    message: &'static str,
+    message: Cow<'static, str>,
     retry_s: u64,
 }
 
 impl Refusal {
     const fn new(code: RpcCode, message: &'static str, retry_s: u64) -> Self {
-        Self { code, message, retry_s }
+        Self { code, message: Cow::Borrowed(message), retry_s }
     }
 
     pub(crate) const MALFORMED: Self =
@@ -42,11 +47,16 @@ impl Refusal {
     pub(crate) const UNKNOWN_NODE: Self =
         Self::new(RpcCode::UnknownNode, "no analyzer of this name has a lease", 60);
 
+    /// A refusal that says what there is instead.
+    pub(crate) fn explained(code: RpcCode, message: String) -> Self {
+        Self { code, message: Cow::Owned(message), retry_s: EXPLAINED_RETRY_S }
+    }
+
     pub(crate) fn body(self) -> Vec<u8> {
         encode(&RpcError {
             ok: false,
             code: self.code,
-            message: self.message.to_owned(),
+            message: self.message.into_owned(),
             retry_s: self.retry_s,
         })
     }

@@ -12,18 +12,23 @@ use crate::listeners::customer;
 use crate::machine::{Effect, Redirector, ReplyToken};
 use crate::refusal::Refusal;
 use crate::request::{Answer, Asked, Question, check_holds, check_node, check_version, parse};
-use crate::routes;
+use crate::routes::{self, Asker, Wanted};
 
 /// With this many requests waiting behind one, whoever asks is told to slow down.
 const WAITING_BUSY: usize = 64;
 /// After a takeover everybody registers at once; so long, answers spread the next requests.
 const TAKEOVER_BUSY: Duration = Duration::from_secs(5);
+/// Largest `locate`: a customer's login can send any.
+const QUESTION_BYTES_MAX: usize = 16 << 10;
 /// Longest that a busy redirector asks a client to wait beyond its refresh, seconds.
 const BACKOFF_S_MAX: u64 = 30;
 
 impl Redirector {
     pub(crate) fn locate(&mut self, now: Now, login: &Login, asked: &Asked<'_>) -> Result<Answer, Refusal> {
-        let question: Question = parse(asked.body)?;
+        if asked.body.len() > QUESTION_BYTES_MAX {
+            return Err(Refusal::TOO_LARGE);
+        }
+        let question: Question<'_> = parse(asked.body)?;
         check_version(question.v)?;
         let customer = customer(login);
         let ttl = self.config.locate_ttl.max(Duration::from_secs(1));
@@ -33,15 +38,20 @@ impl Redirector {
         let backoff_s = if self.waiting >= WAITING_BUSY { 1 + self.rng.up_to(BACKOFF_S_MAX - 1) } else { 0 };
         self.counted.slowed += u64::from(backoff_s > 0);
         let at = routes::Now { refresh_s, backoff_s, now_ms: now.wall.as_ms() };
-        let body = self.answers.routes.locate(customer, self.answers.version, at)?;
-        if question.listen
-            && let Some(caller) = asked.caller
-        {
-            let says = self.answers.routes.says(customer);
+        let Question { client, origin, profile, data_types, listen, .. } = &question;
+        let wants = Wanted { profile: profile.as_ref().map(|profile| &*profile.0), data_types: *data_types };
+        if *listen && let Some(caller) = asked.caller {
+            // Also who is refused: the schema can change.
+            let says = self.answers.routes.says(customer, &wants);
             let forgotten = now.mono + ttl * 2;
-            self.listeners.answered(login, question.client, caller.clone(), says, forgotten);
+            self.listeners.answered((login, *client), caller.clone(), wants, says, forgotten);
         }
-        Ok(Answer::Body(body))
+        // Without an origin the process itself is one.
+        let asker = match origin {
+            Some(origin) => Asker::Origin(&origin.0),
+            None => Asker::Client(*client),
+        };
+        self.answers.routes.locate(customer, &wants, asker, self.answers.version, at).map(Answer::Body)
     }
 
     pub(crate) fn register(
@@ -72,6 +82,11 @@ impl Redirector {
             }
             None if self.leases.len() >= self.config.analyzers_max => return Err(Refusal::FULL),
             None => {}
+        }
+        // What an operator told an earlier leader, of whose map we may have no copy. What it was told since, we know better.
+        let relieved = request.relieved.is_some_and(|term| term < self.epochs.term());
+        if relieved && self.leases.get(&node).is_none() && !self.placing.relieve(now, &node, &self.leases) {
+            self.counted.relieved_overflows += 1;
         }
         self.take_lease(now, &request);
         self.heard_from(&node, asked, request.witness, effects);
@@ -231,6 +246,8 @@ impl Redirector {
             return Err(Refusal::FULL);
         }
         self.teller.analyzer(node);
+        // It is to know, so that it can tell the next leader.
+        self.nudge(node);
         let remaining = self.placing.owned_by(node) as u64;
         Ok(Answer::Body(encode(&Relieved { ok: true, remaining, now_ms: now.wall.as_ms() })))
     }
@@ -289,6 +306,7 @@ impl Redirector {
             grant,
             revoke,
             backoff_ms,
+            relieved: self.placing.is_relieved(node),
             now_ms: now.wall.as_ms(),
         };
         self.placing.announce(node);

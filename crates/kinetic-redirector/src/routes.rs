@@ -1,137 +1,18 @@
 //! What `locate` is answered from: the map, turned so that an answer costs one hash look-up and no owned text but the
 //! body itself. And which version such answers have, which the leader alone decides.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
-use kinetic_wire::{CustomerName, Endpoint, Epoch, Limits, LocateReply, RegionName, encode};
+use kinetic_wire::{Epoch, LocateReply};
 
 use crate::digest::Digest;
-use crate::map::{CustomerEntry, Map, RegionEntry};
+use crate::map::{Kind, Map};
 use crate::refusal::Refusal;
-
-/// With no redirector to ask, an answer may be used for a day.
-const STALE_OK_S: u64 = 86_400;
-/// Room for an answer with two endpoints.
-const LOCATE_BYTES: usize = 512;
-
-/// What every answer has in common.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
-    pub(crate) ttl_s: u64,
-    pub(crate) limits: Limits,
-}
-
-/// What differs from answer to answer of one region, beside the customer's name.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    /// Ask again after this long.
-    pub(crate) refresh_s: u64,
-    /// We are busy: wait this much longer.
-    pub(crate) backoff_s: u64,
-    /// Wall clock.
-    pub(crate) now_ms: i64,
-}
-
-/// What goes into an answer where a template has a hole.
-#[derive(Clone, Copy, Debug)]
-enum Hole {
-    Customer,
-    Version,
-    Refresh,
-    Backoff,
-    Time,
-}
-
-/// Stands for the customer in a template; JSON writes it as `\u0001`, and no name of a checked schema holds it.
-const CUSTOMER: &str = "\u{1}";
-const CUSTOMER_JSON: &str = "\\u0001";
-/// Stand for the numbers: no limit of ours is as large.
-const VERSION: u64 = u64::MAX - 1;
-const REFRESH_S: u64 = u64::MAX - 2;
-const BACKOFF_S: u64 = u64::MAX - 3;
-const NOW_MS: i64 = i64::MIN;
-
-/// Every answer to a region's customers, cut where its holes are.
-#[derive(Clone, Debug)]
-struct Template {
-    /// Text, and the hole behind it; none behind the last.
-    pieces: Vec<(String, Option<Hole>)>,
-    /// What the answer says, without what the holes get.
-    digest: u64,
-}
-
-impl Template {
-    fn new(region: &RegionName, addresses: &[(String, String)], terms: Terms) -> Self {
-        let customer = CustomerName::new(CUSTOMER);
-        let endpoint = |(priority, (uri, vhost)): (usize, &(String, String))| Endpoint {
-            uri: uri.clone(),
-            vhost: vhost.clone(),
-            exchange: kinetic_wire::names::ingress_exchange(&customer),
-            priority: u32::try_from(priority).unwrap_or(u32::MAX),
-        };
-        let answer = encode(&LocateReply {
-            ok: true,
-            customer: customer.clone(),
-            region: region.clone(),
-            endpoints: addresses.iter().enumerate().map(endpoint).collect(),
-            epoch: Epoch(VERSION),
-            ttl_s: terms.ttl_s,
-            refresh_s: REFRESH_S,
-            stale_ok_s: STALE_OK_S,
-            backoff_s: BACKOFF_S,
-            limits: terms.limits,
-            now_ms: NOW_MS,
-        });
-        let text = String::from_utf8(answer).expect("JSON is UTF-8");
-        let mut digest = Digest::new();
-        digest.add(&text);
-        Self { pieces: cut(&text), digest: digest.short() }
-    }
-
-    fn fill(&self, customer: &str, version: Epoch, now: Now) -> Vec<u8> {
-        let mut body = Vec::with_capacity(LOCATE_BYTES);
-        for (text, hole) in &self.pieces {
-            body.extend_from_slice(text.as_bytes());
-            match hole {
-                None => {}
-                Some(Hole::Customer) => body.extend_from_slice(customer.as_bytes()),
-                Some(Hole::Version) => number(&mut body, version.0),
-                Some(Hole::Refresh) => number(&mut body, now.refresh_s),
-                Some(Hole::Backoff) => number(&mut body, now.backoff_s),
-                Some(Hole::Time) => number(&mut body, now.now_ms),
-            }
-        }
-        body
-    }
-}
-
-fn number(body: &mut Vec<u8>, number: impl serde::Serialize) {
-    serde_json::to_writer(body, &number).expect("a Vec takes every byte");
-}
-
-/// Cuts an answer at what stands for its holes.
-fn cut(mut text: &str) -> Vec<(String, Option<Hole>)> {
-    let marks = [
-        (CUSTOMER_JSON.to_owned(), Hole::Customer),
-        (VERSION.to_string(), Hole::Version),
-        (REFRESH_S.to_string(), Hole::Refresh),
-        (BACKOFF_S.to_string(), Hole::Backoff),
-        (NOW_MS.to_string(), Hole::Time),
-    ];
-    let mut pieces = Vec::new();
-    loop {
-        let first = marks
-            .iter()
-            .filter_map(|(mark, hole)| Some((text.find(mark.as_str())?, mark.len(), *hole)))
-            .min_by_key(|(at, _, _)| *at);
-        let Some((at, len, hole)) = first else {
-            pieces.push((text.to_owned(), None));
-            return pieces;
-        };
-        pieces.push((text[..at].to_owned(), Some(hole)));
-        text = &text[at + len..];
-    }
-}
+use crate::template::Template;
+pub(crate) use crate::template::{Asker, Now, Terms};
+pub(crate) use crate::wanted::Wanted;
+use crate::wanted::{Lack, type_name};
 
 /// The answers that one schema revision gives.
 #[derive(Clone, Debug)]
@@ -145,40 +26,73 @@ pub(crate) struct Routes {
 
 impl Routes {
     pub(crate) fn new(map: Arc<Map>, terms: Terms) -> Self {
-        let template = |region: &RegionEntry| Template::new(&region.name, &region.addresses, terms);
-        let regions: Vec<Template> = map.regions().iter().map(template).collect();
-        let mut digest = Digest::new();
-        for customer in map.customers() {
+        let regions: Vec<Template> =
+            map.regions().iter().map(|region| Template::new(region, terms)).collect();
+        let kinds: Vec<u64> = map.kinds().map(digest_of).collect();
+        let (mut digest, mut own) = (Digest::new(), Vec::new());
+        for (index, customer) in (0..).zip(map.customers()) {
             digest.add(customer.name);
-            digest.add_number(says(&regions, customer));
+            if customer.disabled {
+                digest.add_number(DISABLED);
+                continue;
+            }
+            digest.add_number(regions[usize::from(customer.region)].digest);
+            // What its sources are to clients, in whatever order and number.
+            own.clear();
+            own.extend(map.kinds_of(index).map(|kind| kinds[kind as usize]));
+            own.sort_unstable();
+            own.dedup();
+            own.iter().for_each(|kind| digest.add_number(*kind));
         }
         Self { digest: digest.text(), regions, map }
     }
 
     /// What the customer's answer says, in short; two that differ here differ for the client.
-    pub(crate) fn says(&self, customer: &str) -> u64 {
-        self.map.customer(customer).map_or(UNKNOWN, |known| says(&self.regions, known))
+    pub(crate) fn says<P: Deref<Target = str>>(&self, customer: &str, wanted: &Wanted<P>) -> u64 {
+        let Some(index) = self.map.customer_index(customer) else { return UNKNOWN };
+        let known = self.map.customer_at(index);
+        match wanted.judge(&self.map, index) {
+            _ if known.disabled => DISABLED,
+            Err(Lack::Profile) => UNKNOWN_PROFILE,
+            Err(Lack::Source(_)) => NO_SOURCE,
+            Ok(()) => self.regions[usize::from(known.region)].digest,
+        }
     }
 
     /// The answer to a customer's `locate`.
-    pub(crate) fn locate(&self, customer: &str, version: Epoch, now: Now) -> Result<Vec<u8>, Refusal> {
-        let known = self.map.customer(customer).filter(|known| is_plain(known.name));
-        let known = known.ok_or(Refusal::UNKNOWN_CUSTOMER)?;
+    pub(crate) fn locate<P: Deref<Target = str>>(
+        &self,
+        customer: &str,
+        wanted: &Wanted<P>,
+        asker: Asker<'_>,
+        version: Epoch,
+        now: Now,
+    ) -> Result<Vec<u8>, Refusal> {
+        let known = self.map.customer_index(customer).filter(|_| is_plain(customer));
+        let index = known.ok_or(Refusal::UNKNOWN_CUSTOMER)?;
+        let known = self.map.customer_at(index);
         if known.disabled {
             return Err(Refusal::DISABLED);
         }
-        let body = self.regions[usize::from(known.region)].fill(customer, version, now);
+        wanted.judge(&self.map, index).map_err(|lack| wanted.refuse(&self.map, index, lack))?;
+        let body = self.regions[usize::from(known.region)].fill(known.name, asker, version, now);
         debug_assert!(kinetic_wire::decode::<LocateReply>(&body).is_ok(), "names are plain");
         Ok(body)
     }
 }
 
-/// In place of a digest: the schema has no such customer, or has it switched off.
+/// In place of a digest: the schema has no such customer, or has it switched off, or has no source of that profile or
+/// data type.
 const UNKNOWN: u64 = 0;
 const DISABLED: u64 = 1;
+const UNKNOWN_PROFILE: u64 = 2;
+const NO_SOURCE: u64 = 3;
 
-fn says(regions: &[Template], customer: CustomerEntry<'_>) -> u64 {
-    if customer.disabled { DISABLED } else { regions[usize::from(customer.region)].digest }
+fn digest_of(kind: Kind<'_>) -> u64 {
+    let mut digest = Digest::new();
+    digest.add(type_name(kind.data_type));
+    kind.profile.iter().for_each(|profile| digest.add(profile));
+    digest.short()
 }
 
 /// A checked schema has plain names only; any other is nobody's, rather than broken JSON.

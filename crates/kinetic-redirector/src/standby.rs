@@ -36,6 +36,9 @@ pub(crate) struct Copy {
     /// The last change that was applied.
     seq: u64,
     pages: Pages,
+    /// An answer is on its way. It may be to a question that was dropped since; the next is not asked before it is here, so
+    /// that none is taken for another's.
+    awaits: bool,
     /// The copy is right once the changes have come to this number.
     settled: u64,
     /// Analyzers of the leader.
@@ -58,7 +61,7 @@ impl Copy {
     /// When a page is to be asked for.
     pub(crate) fn next(&self) -> Option<Mono> {
         match self.pages {
-            Pages::Due(at, _) => Some(at),
+            Pages::Due(at, _) if !self.awaits => Some(at),
             _ => None,
         }
     }
@@ -164,15 +167,19 @@ impl Redirector {
                 body: encode(&MapQuestion { v: 1, after: after.clone(), limit: Some(PAGE_MAX) }),
             });
             self.copy.pages = Pages::Asked(after);
+            self.copy.awaits = true;
         }
     }
 
     /// A page, or none.
     pub(crate) fn page(&mut self, now: Now, body: Option<&[u8]>) {
-        let Pages::Asked(after) = std::mem::take(&mut self.copy.pages) else {
-            // Asked for in another life: the copy was begun anew since, or we lead.
+        self.copy.awaits = false;
+        let Pages::Asked(after) = &self.copy.pages else {
+            // Asked for in another life: the copy was begun anew since, or we lead. What is due now stays due.
             return;
         };
+        let after = after.clone();
+        self.copy.pages = Pages::Rest;
         let reply = body.and_then(|body| decode::<Reply<MapReply>>(body).ok());
         let Some(Reply::Ok(reply)) = reply else {
             self.copy.pages = Pages::Due(now.mono + RETRY, after);

@@ -27,6 +27,8 @@ pub struct Stats {
     pub leaderships: u64,
     /// Terms that ended.
     pub deposed: u64,
+    /// Terms given up because no requests were delivered.
+    pub deafened: u64,
     /// Messages told on `kin.map`.
     pub told: u64,
     /// Times that more had changed than is told one by one, so that copies are made anew.
@@ -49,6 +51,8 @@ pub struct Stats {
     pub adopted: u64,
     /// Claims with an epoch that nobody can have; not believed.
     pub claims_incredible: u64,
+    /// Analyzers that an earlier leader had relieved, and that were one too many to be remembered.
+    pub relieved_overflows: u64,
     /// Gauge: clients that listen for changes of their answer.
     pub listeners: usize,
     /// Clients that found the table of listeners full.

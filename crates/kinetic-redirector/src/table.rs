@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kinetic_wire::{DataType, Epoch, Mono, MoveWhy, NodeId, Now, OwnerState, RegionName, SourceKey};
 
@@ -34,6 +35,16 @@ const LEAVING: u8 = 4;
 const PRESUMED: u8 = 8;
 /// In the change log.
 const LOGGED: u8 = 16;
+/// Nobody could take it when it was to be given away.
+const WAITED: u8 = 32;
+/// New to whoever has it, so that another may still have it for nothing: until the moment that would else end its rest.
+const FRESH: u8 = 64;
+/// It has moved, and rests once it is fresh no more.
+const TIRED: u8 = 128;
+
+/// What a source is taken to bring that its parts' owners reduce, as a share of an average unit, until it is measured: its
+/// owner is sent one value per feed and window, not the samples. One in eight.
+const JUDGES_SHARE: u64 = 8;
 
 /// A unit's state: 48 bytes, of which there may be millions.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +60,7 @@ pub(crate) struct Unit {
     /// Highest epoch that it has had.
     pub(crate) epoch: Epoch,
     since_ms: i64,
-    /// Until then it is not moved again without need.
+    /// Until then it is not moved again without need; a fresh one may be moved until then for nothing.
     pub(crate) rests_until: Mono,
     /// Generation in which its definition appeared or changed; an analyzer that has not reached it is not given it.
     pub(crate) generation: u32,
@@ -86,10 +97,9 @@ pub(crate) struct Node {
     pub(crate) hash: u64,
     /// What it owns, leaving units included, in no order.
     units: Vec<u32>,
-    /// Units that it will have once every move under way is done: their number, the measured rates, and the unmeasured.
+    /// Units that it will have once every move under way is done: their number, and what they bring.
     pub(crate) count: u32,
-    measured: u64,
-    unmeasured: u32,
+    load: Load,
     /// What it said last that it holds, and is not its own.
     pub(crate) strange: Vec<SourceKey>,
     /// Schema generation that it said last that it runs.
@@ -104,12 +114,46 @@ impl Node {
             hash,
             units: Vec::new(),
             count: 0,
-            measured: 0,
-            unmeasured: 0,
+            load: Load::default(),
             strange: Vec::new(),
             generation: 0,
         }
     }
+}
+
+/// What a set of units brings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Load {
+    /// Sum of the measured rates.
+    measured: u64,
+    /// Units without one.
+    unmeasured: u32,
+    /// Units without one that only judge what others reduce.
+    judges: u32,
+}
+
+impl Load {
+    fn add(&mut self, rate: u32, judges: bool) {
+        self.measured += u64::from(rate);
+        self.unmeasured += u32::from(rate == 0 && !judges);
+        self.judges += u32::from(rate == 0 && judges);
+    }
+
+    fn remove(&mut self, rate: u32, judges: bool) {
+        self.measured -= u64::from(rate);
+        self.unmeasured -= u32::from(rate == 0 && !judges);
+        self.judges -= u32::from(rate == 0 && judges);
+    }
+
+    /// Its weight, where the average unit weighs `mean`.
+    fn weight(&self, mean: u64) -> u64 {
+        self.measured + u64::from(self.unmeasured) * mean + u64::from(self.judges) * guess(true, mean)
+    }
+}
+
+/// Weight of a unit whose rate is not known.
+fn guess(judges: bool, mean: u64) -> u64 {
+    if judges { (mean / JUDGES_SHARE).max(1) } else { mean }
 }
 
 /// A unit that the map no longer has.
@@ -143,8 +187,8 @@ pub(crate) struct Table {
     moves: BTreeMap<u32, Move>,
     /// Units that have become unowned since placement last took them.
     pub(crate) released: Vec<u32>,
-    /// Sum of the measured rates of listed units, and their number.
-    measured: (u64, usize),
+    /// What all listed units bring.
+    total: Load,
     pub(crate) log: ChangeLog,
 }
 
@@ -166,7 +210,7 @@ impl Table {
             nodes_free: Vec::new(),
             moves: BTreeMap::new(),
             released: Vec::new(),
-            measured: (0, 0),
+            total: Load::default(),
             log: ChangeLog::default(),
         };
         table.relist(map);
@@ -217,22 +261,27 @@ impl Table {
         self.unit(unit).is(PRESUMED)
     }
 
+    /// The unit only judges what the owners of its source's parts reduce.
+    fn judges(&self, unit: u32) -> bool {
+        self.is_listed(unit) && self.map.judges(unit)
+    }
+
     /// Weight of an average unit: the mean of the measured rates, or 1.
     pub(crate) fn mean(&self) -> u64 {
-        let (sum, count) = self.measured;
-        sum.checked_div(count as u64).unwrap_or(1).max(1)
+        let unknown = self.total.unmeasured as usize + self.total.judges as usize;
+        let known = self.map.units() - unknown;
+        self.total.measured.checked_div(known as u64).unwrap_or(1).max(1)
     }
 
     /// Weight of all listed units.
     pub(crate) fn weight_total(&self) -> u64 {
-        let (sum, count) = self.measured;
-        sum + (self.map.units() - count) as u64 * self.mean()
+        self.total.weight(self.mean())
     }
 
-    /// Weight of one unit: its rate, or that of an average one where it is not known.
+    /// Weight of one unit: its rate, or what is likely where that is not known.
     pub(crate) fn weight(&self, unit: u32) -> u64 {
         match self.unit(unit).rate {
-            0 => self.mean(),
+            0 => guess(self.judges(unit), self.mean()),
             rate => u64::from(rate),
         }
     }
@@ -259,9 +308,9 @@ impl Table {
         let old = std::mem::replace(&mut self.units[unit as usize].rate, rate);
         self.count(holder, unit);
         if self.is_listed(unit) {
-            let (sum, count) = &mut self.measured;
-            *sum = *sum + u64::from(rate) - u64::from(old);
-            *count = *count + usize::from(rate > 0) - usize::from(old > 0);
+            let judges = self.judges(unit);
+            self.total.remove(old, judges);
+            self.total.add(rate, judges);
         }
         // Within a factor of two a copy of the map need not know.
         if old.checked_ilog2() != rate.checked_ilog2() {
@@ -275,25 +324,22 @@ impl Table {
     }
 
     fn count(&mut self, node: u32, unit: u32) {
-        let rate = self.unit(unit).rate;
+        let (rate, judges) = (self.unit(unit).rate, self.judges(unit));
         let node = &mut self.nodes[node as usize];
         node.count += 1;
-        node.measured += u64::from(rate);
-        node.unmeasured += u32::from(rate == 0);
+        node.load.add(rate, judges);
     }
 
     fn uncount(&mut self, node: u32, unit: u32) {
-        let rate = self.unit(unit).rate;
+        let (rate, judges) = (self.unit(unit).rate, self.judges(unit));
         let node = &mut self.nodes[node as usize];
         node.count -= 1;
-        node.measured -= u64::from(rate);
-        node.unmeasured -= u32::from(rate == 0);
+        node.load.remove(rate, judges);
     }
 
     /// Weight of what a node will have once every move under way is done.
     pub(crate) fn load(&self, node: u32) -> u64 {
-        let node = &self.nodes[node as usize];
-        node.measured + u64::from(node.unmeasured) * self.mean()
+        self.nodes[node as usize].load.weight(self.mean())
     }
 
     /// Takes a unit out of its node's list, and out of any move.
@@ -302,7 +348,7 @@ impl Table {
         self.uncount(holder, unit);
         self.moves.remove(&unit);
         let entry = &mut self.units[unit as usize];
-        entry.flags &= LOGGED;
+        entry.flags &= LOGGED | FRESH | TIRED;
         let (owner, place) = (std::mem::replace(&mut entry.owner, NOBODY), entry.place);
         let units = &mut self.nodes[owner as usize].units;
         units.swap_remove(place as usize);
@@ -329,10 +375,54 @@ impl Table {
         self.log(unit);
     }
 
-    /// Sets why the owner has a unit, and until when it rests.
-    pub(crate) fn explain(&mut self, unit: u32, why: MoveWhy, rests_until: Mono) {
+    /// Sets why the owner has a unit.
+    pub(crate) fn explain(&mut self, unit: u32, why: MoveWhy) {
+        self.units[unit as usize].why = why;
+    }
+
+    /// A unit is not moved without need until then.
+    pub(crate) fn rest(&mut self, unit: u32, until: Mono) {
         let entry = &mut self.units[unit as usize];
-        (entry.why, entry.rests_until) = (why, rests_until);
+        entry.rests_until = until;
+        entry.flags &= !(FRESH | TIRED);
+    }
+
+    /// A unit that is to be given away finds nobody who could take it.
+    pub(crate) fn wait(&mut self, unit: u32) {
+        self.units[unit as usize].flags |= WAITED;
+    }
+
+    /// Nobody has had the unit before, or nobody could take it when it was to be given away.
+    pub(crate) fn is_new(&self, unit: u32) -> bool {
+        let entry = self.unit(unit);
+        entry.epoch == Epoch(0) || entry.is(WAITED)
+    }
+
+    /// Until then a unit may be moved for nothing.
+    pub(crate) fn freshen(&mut self, unit: u32, until: Mono) {
+        let entry = &mut self.units[unit as usize];
+        entry.rests_until = until;
+        entry.flags |= FRESH;
+    }
+
+    /// A unit that is fresh has moved.
+    pub(crate) fn tire(&mut self, unit: u32) {
+        self.units[unit as usize].flags |= TIRED;
+    }
+
+    /// A unit may be moved for nothing.
+    pub(crate) fn is_fresh(&self, unit: u32, now: Mono) -> bool {
+        let entry = self.unit(unit);
+        entry.is(FRESH) && now < entry.rests_until
+    }
+
+    /// A unit is not to be moved without need: for so long after it was fresh, if it has moved.
+    pub(crate) fn rests(&self, unit: u32, now: Mono, after: Duration) -> bool {
+        let entry = self.unit(unit);
+        match (entry.is(FRESH), entry.is(TIRED)) {
+            (false, _) => now < entry.rests_until,
+            (true, tired) => tired && now >= entry.rests_until && now < entry.rests_until + after,
+        }
     }
 
     /// The owner says that it holds the unit.
@@ -440,9 +530,9 @@ impl Table {
     /// The presumed owner says itself that it holds the unit, with this epoch. A higher one that the copy knows was never
     /// told it, or was told to another process of the same name, which must not share it.
     pub(crate) fn confirm(&mut self, unit: u32, epoch: Epoch, rests_until: Mono) {
+        self.rest(unit, rests_until);
         let entry = &mut self.units[unit as usize];
         entry.flags &= !PRESUMED;
-        entry.rests_until = rests_until;
         entry.epoch = epoch;
     }
 

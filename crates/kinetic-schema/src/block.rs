@@ -78,7 +78,7 @@ const fn variant(
 
 /// Every kind of block; `docs/topology-language.md` documents each attribute (a test holds the two together).
 pub(crate) const SHAPES: [Shape; 17] = [
-    plain("region", Some(NameRule::Region), &["amqp", "vhost", "queues", "zones"], &[]),
+    plain("region", Some(NameRule::Region), &["amqp", "order", "vhost", "queues", "zones"], &[]),
     plain("mail", None, &["relay", "from", "tls", "username", "password_file"], &[]),
     plain(
         "watchdog",

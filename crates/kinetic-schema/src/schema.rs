@@ -43,15 +43,27 @@ pub struct Schema {
 pub struct Region {
     /// Name; also the vhost, unless `vhost` says otherwise.
     pub name: RegionName,
-    /// `amqp://host:port` or `amqps://host:port`, tried in order; empty where the region is served by this
+    /// `amqp://host:port` or `amqps://host:port`, tried in this order; empty where the region is served by this
     /// installation's own broker.
     pub amqp: Vec<String>,
+    /// In which order clients are told them.
+    pub order: AddressOrder,
     /// Virtual host.
     pub vhost: String,
     /// How its broker keeps the queues of sources.
     pub queues: QueueType,
     /// Zones whose analyzers are preferred for its sources; empty where all are alike.
     pub zones: Vec<String>,
+}
+
+/// In which order clients are told a region's addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressOrder {
+    /// As they are listed.
+    #[default]
+    Listed,
+    /// Each origin in an order of its own, always the same: a fleet spreads over a cluster's nodes.
+    ByOrigin,
 }
 
 /// How a broker keeps a queue.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kinetic_schema::schema::{
-    Analytic, Hysteresis, ProvisionerKind, QueueType, Rule, Silent, SilentEach, ValueKind,
+    AddressOrder, Analytic, Hysteresis, ProvisionerKind, QueueType, Rule, Silent, SilentEach, ValueKind,
 };
 use kinetic_schema::{Files, Loaded, Schema, load, render};
 
@@ -83,6 +83,7 @@ region "plain" {}
 region "said" {
   queues = "quorum"
   zones  = ["us-west-2a", "b"]
+  order  = "by_origin"
 }
 customer "acme" {
   region   = region.said
@@ -111,6 +112,8 @@ fn regions_customers_and_sources_are_what_is_said() {
     assert_eq!((region("plain").queues, region("plain").zones.len()), (QueueType::Classic, 0));
     assert_eq!(region("said").queues, QueueType::Quorum);
     assert_eq!(region("said").zones, ["us-west-2a", "b"]);
+    assert_eq!(region("plain").order, AddressOrder::Listed);
+    assert_eq!(region("said").order, AddressOrder::ByOrigin);
     let acme = &schema.customers[&"acme".into()];
     assert!(acme.disabled);
     assert_eq!((acme.sources[&"web".into()].partitions, acme.sources[&"db".into()].partitions), (64, 1));

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinetic_redirector::machine::{HoldDown, Map, MapBuilder, PlacingConfig, RedirectorConfig};
+use kinetic_redirector::machine::{AddressOrder, HoldDown, Map, MapBuilder, PlacingConfig, RedirectorConfig};
 use kinetic_schema::Schema;
 use kinetic_wire::{Limits, SourceKey};
 
@@ -110,12 +110,15 @@ fn map(id: &str, generation: u64, schema: &Schema) -> Map {
     for region in schema.regions.values() {
         let addresses = region.amqp.iter().map(|uri| (uri.clone(), region.vhost.clone())).collect();
         map.region(&region.name, addresses, region.zones.clone());
+        let by_origin = region.order == kinetic_schema::schema::AddressOrder::ByOrigin;
+        map.order(&region.name, if by_origin { AddressOrder::ByOrigin } else { AddressOrder::Listed });
     }
     for customer in schema.customers.values() {
         map.customer(&customer.name, &customer.region, customer.disabled);
         for source in customer.sources.values() {
             let definition = digest(&format!("{source:?}{:?}{:?}", customer.services, customer.analytics));
             map.source(source.name.as_str(), source.data_type, source.partitions, definition);
+            source.profile.iter().for_each(|profile| _ = map.profile(profile));
         }
     }
     map.build()

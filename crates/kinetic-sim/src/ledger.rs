@@ -408,6 +408,7 @@ mod tests {
             grant: vec![Grant { source: source.clone(), region: "eu".into(), epoch: Epoch(epoch) }],
             revoke: Vec::new(),
             backoff_ms: 0,
+            relieved: false,
             now_ms: 0,
         }
     }

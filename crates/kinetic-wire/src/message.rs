@@ -92,6 +92,9 @@ pub struct Register {
     /// Commits up to and with that revision: a later revision of one history has more.
     #[serde(default)]
     pub generation: u64,
+    /// The leadership in which it was last told that an operator has relieved it: a later one may have forgotten.
+    #[serde(default)]
+    pub relieved: Option<Term>,
     /// What it still owns, when the redirector has forgotten.
     #[serde(default)]
     pub holds: Vec<Hold>,
@@ -174,6 +177,9 @@ pub struct LeaseReply {
     pub revoke: Vec<SourceKey>,
     /// The redirector is busy: add this to the next interval.
     pub backoff_ms: u64,
+    /// An operator has relieved it: it is given nothing more, and should say so when it registers with another leader.
+    #[serde(default)]
+    pub relieved: bool,
     /// Redirector's wall clock, milliseconds since the Unix epoch, to measure skew with.
     pub now_ms: i64,
 }
@@ -197,13 +203,14 @@ pub struct Locate {
     pub v: u32,
     /// This client process.
     pub client: Incarnation,
-    /// The host it runs on.
+    /// The host it runs on. Where a region's schema says `by_origin`, the order of the addresses depends on it.
     #[serde(default)]
     pub origin: Option<String>,
-    /// Profile, where the client knows it.
+    /// Profile, where the client knows it; refused with `unknown_profile` where none of the customer's sources has it.
     #[serde(default)]
     pub profile: Option<String>,
-    /// What it will publish.
+    /// What it will publish; refused with `no_source` where none of the customer's sources, of that profile where one is
+    /// given, takes one of them. A source that finds out what it is sent takes any, and `auto` is taken by any source.
     #[serde(default)]
     pub data_types: Vec<DataType>,
     /// Map version of the answer that the client has.
@@ -273,6 +280,10 @@ pub enum RpcCode {
     UnknownCustomer,
     /// The customer is in the schema, and switched off there.
     Disabled,
+    /// None of the customer's sources has the profile that was asked for.
+    UnknownProfile,
+    /// None of the customer's sources, of that profile where one was asked for, takes one of the data types.
+    NoSource,
     /// The request carries no login that the broker verified (`user_id`).
     Unauthenticated,
     /// The lease is unknown or has lapsed: register again.

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod client;
 mod operator;
 
+pub(crate) use client::{DataType, Locate, Tap};
 pub(crate) use operator::{DnsZone, DrainNode, Map};
 
 /// Watches fleets: metrics in over AMQP, an e-mail out when one machine stops behaving like its peers.
@@ -85,9 +87,10 @@ pub(crate) enum Command {
 /// How to reach a broker.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BrokerAddress {
-    /// Broker, as amqp[s]://LOGIN@HOST[:PORT][/VHOST]; without a vhost it is `/`
-    #[arg(long, value_name = "URL")]
-    pub(crate) amqp: String,
+    /// Broker, as amqp[s]://LOGIN@HOST[:PORT][/VHOST]; without a vhost it is `/`. The nodes of a cluster are tried in the
+    /// order given, separated by commas or each with --amqp of its own; after the first, login and vhost may be left out
+    #[arg(long, value_name = "URL", required = true, value_delimiter = ',')]
+    pub(crate) amqp: Vec<String>,
     /// File whose first line is the login's password (mode 600); better than a password in the URL, which
     /// everyone on the machine can read in the process list
     #[arg(long, value_name = "FILE")]
@@ -156,9 +159,10 @@ pub(crate) struct Up {
     /// Configuration file, or a folder that holds kinetic.toml (docs/operations/configuration.md)
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) config: PathBuf,
-    /// Use this RabbitMQ instead of the embedded broker: amqp[s]://LOGIN@HOST[:PORT][/VHOST]
-    #[arg(long, value_name = "URL")]
-    pub(crate) amqp: Option<String>,
+    /// Use this RabbitMQ instead of the embedded broker: amqp[s]://LOGIN@HOST[:PORT][/VHOST]; the nodes of a cluster
+    /// separated by commas, tried in order
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) amqp: Vec<String>,
     /// File with the password of --amqp's login
     #[arg(long, value_name = "FILE", requires = "amqp")]
     pub(crate) password_file: Option<PathBuf>,
@@ -289,7 +293,8 @@ pub(crate) struct Agent {
     /// What this host is called; its host name by default
     #[arg(long, value_name = "NAME")]
     pub(crate) origin: Option<String>,
-    /// Profile to ask the redirector for
+    /// Profile to ask the redirector for, as a source of the schema says it; `kinetic locate --profile` tells whether
+    /// one does
     #[arg(long, value_name = "PROFILE")]
     pub(crate) profile: Option<String>,
     /// Routing key of every message; the sources' `routing` patterns look at it
@@ -409,43 +414,6 @@ pub(crate) enum Tool {
     Pika,
 }
 
-/// `kinetic locate`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  kinetic locate --amqp amqp://acme.first@127.0.0.1/local --password-file key")]
-pub(crate) struct Locate {
-    /// How to reach the broker
-    #[command(flatten)]
-    pub(crate) broker: BrokerAddress,
-}
-
-/// `kinetic tap`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  kinetic tap acme/web --schema /srv/kinetic/schema --amqp amqp://kinetic@127.0.0.1 \\
-      --password-file /var/lib/kinetic/broker-secret")]
-pub(crate) struct Tap {
-    /// CUSTOMER/SOURCE
-    pub(crate) source: String,
-    /// How to reach the broker
-    #[command(flatten)]
-    pub(crate) broker: BrokerAddress,
-    /// Schema folder or repository
-    #[arg(long, value_name = "DIR|REMOTE", default_value = ".")]
-    pub(crate) schema: String,
-    /// Print one JSON object a sample
-    #[arg(long)]
-    pub(crate) json: bool,
-    /// End after this many samples
-    #[arg(long, value_name = "N")]
-    pub(crate) count: Option<u64>,
-    /// Only metrics that this pattern matches
-    #[arg(long, value_name = "GLOB")]
-    pub(crate) metric: Option<String>,
-}
-
 /// `kinetic bench`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -463,8 +431,8 @@ pub(crate) struct Bench {
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub(crate) millions: u32,
     /// RabbitMQ instead of the embedded broker
-    #[arg(long, value_name = "URL")]
-    pub(crate) amqp: Option<String>,
+    #[arg(long, value_name = "URL", value_delimiter = ',')]
+    pub(crate) amqp: Vec<String>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -546,5 +514,15 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_broker_may_be_several_nodes() {
+        let words = ["kinetic", "locate", "--amqp", "amqp://me@a/v,amqp://b", "--amqp", "amqp://c"];
+        let Ok(Command::Locate(args)) = Cli::try_parse_from(words).map(|cli| cli.command) else {
+            panic!("it can be read");
+        };
+        assert_eq!(args.broker.amqp, ["amqp://me@a/v", "amqp://b", "amqp://c"]);
+        assert!(Cli::try_parse_from(["kinetic", "locate"]).is_err(), "one must be given");
     }
 }

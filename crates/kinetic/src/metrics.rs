@@ -25,6 +25,7 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter already_counted: "Samples delivered again after their window was closed, dropped.",
         counter windows_refused: "Samples dropped because too many windows were open.",
         counter early_acked: "Deliveries acknowledged before their windows were closed, because too many were held.",
+        counter held_back: "Deliveries taken beyond the bound because the oldest only wait for the broker's confirm.",
         counter rejected: "Deliveries refused whole and dead-lettered.",
         counter windows_closed: "Windows closed, empty ones left out.",
         counter deliveries_ignored: "Deliveries passed over because their source is about to be let go; they come again.",
@@ -105,6 +106,12 @@ fn customers(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
     }
 }
 
+/// Whether some broker stops the analyzer from publishing.
+pub(crate) fn publish_blocked(is_blocked: bool) -> Metric {
+    let help = "1 while a broker takes no publishes, because it is short of memory or disk.";
+    Metric::gauge("kinetic_analyzer_publish_blocked", help, f64::from(u8::from(is_blocked)))
+}
+
 /// The analyzer's numbers about split sources and silence.
 fn parts(stats: &AnalyzerStats) -> Vec<Metric> {
     numbers!(stats, "kinetic_analyzer", {
@@ -176,6 +183,7 @@ pub(crate) fn redirector(stats: &kinetic_redirector::stats::Stats) -> Vec<Metric
         counter elections: "Tokens that began a term.",
         counter leaderships: "Terms that it has led.",
         counter deposed: "Terms that ended.",
+        counter deafened: "Terms given up because no requests were delivered.",
         counter told: "Messages told on kin.map.",
         counter told_overflows: "Times that more had changed than is told one by one.",
         counter listeners_refused: "Clients that found the table of listeners full.",
@@ -187,6 +195,7 @@ pub(crate) fn redirector(stats: &kinetic_redirector::stats::Stats) -> Vec<Metric
         counter grants: "Ownerships that began.",
         counter adopted: "Sources taken over from what an analyzer said it holds.",
         counter claims_incredible: "Claims with an epoch that nobody can have.",
+        counter relieved_overflows: "Relieved analyzers that were one too many to be remembered.",
         counter leases_lapsed: "Leases that were not renewed in time.",
         counter leases_superseded: "Leases that ended because a newer process has the node's name.",
         counter stores: "Blocks of epochs written.",
@@ -262,7 +271,10 @@ pub(crate) fn agent(stats: &kinetic_agent::stats::Stats) -> Vec<Metric> {
         counter failed: "Publishes that failed and are repeated.",
         counter unroutable: "Publishes that the broker had nowhere to put, and that are repeated.",
         counter locates: "Times the redirector was asked.",
-        counter locate_failures: "Times it did not answer, or refused.",
+        counter locate_failures: "Times it did not answer.",
+        counter locate_refusals: "Times it refused.",
+        counter hops: "Times it was asked again at once because its answer led to an address that takes nothing.",
+        counter hops_exceeded: "Times it was not because too many answers in a row had led to such.",
         counter nudges: "Hints that the answer to locate has changed.",
         counter locate_stale: "Answers ignored because they were older than the one in use.",
         counter connects: "Connections asked for.",

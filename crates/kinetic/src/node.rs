@@ -248,9 +248,10 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// A broker that flags name.
-pub(crate) fn address(url: &str, password_file: Option<&Path>, name: &str) -> Result<Address> {
-    let mut address = Address::from_url(url).context("--amqp is not amqp[s]://LOGIN@HOST[:PORT][/VHOST]")?;
+/// A broker, or the nodes of one in order, that flags name.
+pub(crate) fn address(urls: &[String], password_file: Option<&Path>, name: &str) -> Result<Address> {
+    let mut address =
+        Address::from_urls(urls).context("--amqp is not amqp[s]://LOGIN@HOST[:PORT][/VHOST]")?;
     if let Some(path) = password_file {
         address.password = Secret::new(file::read_secret(path)?);
     }

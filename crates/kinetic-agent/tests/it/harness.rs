@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use kinetic_agent::machine::{Agent, AgentConfig, Effect, Input, PublishId};
-use kinetic_wire::{DataType, Endpoint, Envelope, Epoch, Incarnation, Limits, LocateReply, Mono, Now, Wall};
+use kinetic_wire::{
+    DataType, Endpoint, Envelope, Epoch, Incarnation, Limits, LocateReply, Mono, Now, RpcError, Wall,
+};
 use uuid::Uuid;
 
 pub(crate) const START: Now = Now { mono: Mono(5_000_000_000), wall: Wall(1_795_000_000_000_000_000) };
@@ -20,7 +22,7 @@ pub(crate) fn config() -> AgentConfig {
         body_age: Duration::from_millis(500),
         buffer_bytes: 100_000,
         in_flight_max: 4,
-        fallback: None,
+        fallback: Vec::new(),
         seed: 11,
     }
 }
@@ -72,6 +74,7 @@ pub(crate) struct Shell {
     pub(crate) out: Vec<Sent>,
     pub(crate) locates: Vec<Vec<u8>>,
     pub(crate) connects: Vec<Endpoint>,
+    pub(crate) complaints: Vec<RpcError>,
     pub(crate) stopped: bool,
 }
 
@@ -83,6 +86,7 @@ impl Shell {
             out: Vec::new(),
             locates: Vec::new(),
             connects: Vec::new(),
+            complaints: Vec::new(),
             stopped: false,
         }
     }
@@ -107,6 +111,7 @@ impl Shell {
                 Effect::Publish { id, exchange, routing_key, envelope, body } => {
                     self.out.push(Sent { id, exchange, routing_key, envelope: *envelope, body });
                 }
+                Effect::Complain { refusal } => self.complaints.push(refusal),
                 Effect::Stopped => self.stopped = true,
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kinetic_agent::machine::{AgentConfig, Input, STOP_DEADLINE};
-use kinetic_wire::{DataType, Epoch, Locate, decode};
+use kinetic_wire::{DataType, Epoch, Locate, RpcCode, RpcError, decode};
 
 use crate::harness::{START, Shell, answer, config, endpoint};
 
@@ -92,7 +92,7 @@ fn a_silent_redirector_is_asked_with_backoff_and_the_last_answer_stands() {
 
 #[test]
 fn the_fallback_serves_only_until_the_redirector_has_answered() {
-    let mut shell = Shell::new(AgentConfig { fallback: Some(endpoint("f", 0)), ..config() });
+    let mut shell = Shell::new(AgentConfig { fallback: vec![endpoint("f", 0)], ..config() });
     shell.handle(Input::Tick);
     assert!(shell.connects.is_empty(), "an answer may be on its way");
     shell.handle(Input::LocateFailed);
@@ -314,4 +314,107 @@ fn ids_differ_from_body_to_body_and_agent_to_agent() {
             last = id;
         }
     }
+}
+
+fn refusal(code: RpcCode, message: &str) -> RpcError {
+    RpcError { ok: false, code, message: message.to_owned(), retry_s: 60 }
+}
+
+#[test]
+fn a_refusal_is_said_once_and_the_asking_goes_on() {
+    let mut shell = Shell::new(config());
+    shell.handle(Input::Tick);
+    shell.datagram("a:1|c");
+    let wrong = refusal(RpcCode::UnknownProfile, "there are db, web");
+    let asked = |shell: &Shell| shell.agent.stats().locates;
+    for round in 0..50 {
+        assert_eq!(asked(&shell), round + 1);
+        shell.handle(Input::LocateRefused(&wrong));
+        shell.run_for(Duration::from_secs(61));
+    }
+    assert_eq!(shell.complaints, std::slice::from_ref(&wrong));
+    assert!(shell.agent.stats().locate_refusals == 50 && shell.agent.stats().locate_failures == 0);
+    for (code, said) in [
+        (RpcCode::NotLeader, 1),
+        (RpcCode::Overload, 1),
+        (RpcCode::NoSource, 2),
+        (RpcCode::NoSource, 2),
+        (RpcCode::UnknownProfile, 3),
+    ] {
+        shell.handle(Input::LocateRefused(&refusal(code, "why")));
+        assert_eq!(shell.complaints.len(), said, "{code:?}");
+        shell.run_for(Duration::from_secs(61));
+    }
+    // The schema is mended: what was taken before is still there.
+    shell.handle(Input::Located(&answer(1, &[endpoint("a", 0)])));
+    shell.handle(Input::Connected);
+    assert_eq!(shell.out[0].text(), "a:1|c");
+    shell.run_for(Duration::from_secs(300));
+    shell.handle(Input::LocateRefused(&wrong));
+    assert_eq!(shell.complaints.len(), 4, "it had been answered in between");
+    shell.datagram("b:1|c");
+    shell.run_for(SECOND);
+    assert_eq!(shell.out[1].text(), "b:1|c", "the last answer stands");
+}
+
+/// Publishes come back until the next question is out; how long that took.
+fn returned_until_asked(shell: &mut Shell) -> Duration {
+    let (asked, from) = (shell.locates.len(), shell.now.mono);
+    while shell.locates.len() == asked {
+        for sent in std::mem::take(&mut shell.out) {
+            shell.handle(Input::Unroutable { id: sent.id });
+        }
+        shell.sleep(SECOND / 100);
+    }
+    shell.now.mono.since(from)
+}
+
+#[test]
+fn three_hops_are_followed_at_once_and_then_it_waits() {
+    let mut shell = Shell::ready(config());
+    shell.datagram("a:1|c");
+    shell.run_for(SECOND);
+    for epoch in 2..=4 {
+        let took = returned_until_asked(&mut shell);
+        assert!(took <= SECOND / 50, "hop {epoch} after {took:?}");
+        shell.sleep(SECOND / 10);
+        shell.handle(Input::Located(&answer(epoch, &[endpoint(&format!("b{epoch}"), 0)])));
+        shell.handle(Input::Connected);
+    }
+    assert_eq!((shell.agent.stats().hops, shell.agent.stats().hops_exceeded), (3, 0));
+    let waits: Vec<Duration> = (5..25)
+        .map(|epoch| {
+            let took = returned_until_asked(&mut shell);
+            shell.sleep(SECOND / 10);
+            shell.handle(Input::Located(&answer(epoch, &[endpoint(&format!("b{epoch}"), 0)])));
+            shell.handle(Input::Connected);
+            took
+        })
+        .collect();
+    assert!(waits.iter().any(|wait| *wait > 10 * SECOND) && waits.iter().all(|wait| *wait < 62 * SECOND));
+    let stats = shell.agent.stats();
+    assert!(stats.hops == 3 && stats.hops_exceeded >= 20 && stats.bodies_buffered == 1, "{stats:?}");
+    // One confirm, and answers are trusted again.
+    while shell.out.is_empty() {
+        shell.run_for(SECOND);
+    }
+    let id = shell.out.remove(0).id;
+    shell.handle(Input::Confirmed { id });
+    shell.datagram("b:1|c");
+    shell.run_for(SECOND);
+    assert!(returned_until_asked(&mut shell) <= SECOND / 50);
+}
+
+#[test]
+fn an_address_that_refuses_is_a_hop_and_a_broken_connection_is_none() {
+    let mut shell = Shell::ready(config());
+    shell.handle(Input::Disconnected);
+    assert_eq!(shell.agent.stats().hops, 0, "all clients of a broker lose it at once");
+    shell.run_for(SECOND);
+    shell.handle(Input::Located(&answer(2, &[endpoint("b", 0)])));
+    shell.sleep(SECOND / 5);
+    shell.handle(Input::Disconnected);
+    let asked = shell.locates.len();
+    shell.sleep(Duration::from_nanos(1));
+    assert_eq!((shell.locates.len(), shell.agent.stats().hops), (asked, 1), "asked in the same step");
 }

@@ -102,6 +102,22 @@ fn a_silent_feed_is_told_of_in_its_own_words() {
 }
 
 #[test]
+fn a_cluster_that_is_silent_as_a_whole_is_told_of_as_one() {
+    let mut world = world();
+    let mut silence = event("*", AlertState::Firing, 60);
+    (silence.numbers, silence.value_kind) = (None, "silence".to_owned());
+    world.push_at(60.0, &silence);
+    world.run_until(65.0);
+    let email = &world.inbox[0].1;
+    assert_eq!(email.subject, "[FIRING] checkout/frontends: checkout.latency of all feeds is silent");
+    let line = email.text.lines().next().unwrap();
+    assert!(
+        line.starts_with("checkout/frontends as a whole: checkout.latency has been silent since "),
+        "{line}"
+    );
+}
+
+#[test]
 fn a_silent_feed_of_which_no_analyzer_speaks_is_not_said_to_be_heard() {
     let mut world = world();
     let mut silence = event("web-7", AlertState::Firing, 60);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kinetic_amqp::{
-    Address, Consumer, Event, Outcome, Publisher, RpcClient, RpcServer, Settle, Topology, declare,
+    Address, Consumer, Event, Outcome, Publisher, RpcClient, RpcServer, Served, Settle, Topology, declare,
     queue_depth,
 };
 use kinetic_wire::Envelope;
@@ -138,6 +138,31 @@ async fn a_forgetful_broker_is_furnished_again() {
         broker = Embedded::at(at).await;
     }
     assert!(consumer.try_next().is_none_or(|event| matches!(event, Event::Lost { .. })));
+}
+
+/// A server says when requests can come, and when none can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_says_whether_it_hears() {
+    let broker = Embedded::started().await;
+    let (address, at) = (broker.address(), broker.address);
+    let mut server = RpcServer::start(address.clone(), rpc_topology("hears"), "hears");
+    let first = soon("a subscription", server.event()).await;
+    assert!(matches!(first, Served::Subscribed), "{first:?}");
+    broker.stop().await;
+    let lost = soon("its end", server.event()).await;
+    assert!(matches!(lost, Served::Lost { .. }), "{lost:?}");
+    let broker = Embedded::at(at).await;
+    // Attempts that fail for other reasons are told of as well.
+    while !matches!(soon("another", server.event()).await, Served::Subscribed) {}
+    let client = RpcClient::start(address);
+    let request = async move { client.request("hears", "locate", vec![7], PATIENCE).await };
+    let serve = async {
+        let Served::Request(request) = server.event().await else { panic!("wanted a request") };
+        server.reply(request.handle, request.body).await;
+    };
+    let (reply, ()) = soon("a reply", futures_util::future::join(request, serve)).await;
+    assert_eq!(reply, Ok(vec![7]));
+    broker.stop().await;
 }
 
 /// Everything starts before the broker does.

@@ -143,6 +143,8 @@ impl Source {
             return self.hold(now, delivery.token, AT_ONCE, shared);
         };
         let merged = self.groups.merge(&self.plan, &mut self.lanes, partial, shared.series_max);
+        // What a judge's work is measured in: the redirector weighs its values as it does others' samples.
+        self.rate.samples += merged.taken;
         shared.stats.partial_rows += merged.taken;
         shared.stats.partial_rows_unknown += merged.unknown;
         shared.stats.partial_rows_late += if delivery.redelivered { 0 } else { merged.late };

@@ -16,6 +16,19 @@ pub const CUSTOMER: &str = "acme";
 /// 2026-01-01T00:00:00Z, a whole number of minutes.
 pub const START: i64 = 1_767_225_600;
 
+/// splitmix64
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}
+
 pub fn glob(pattern: &str) -> Glob {
     Glob { pattern: pattern.into(), matcher: Pattern::new(pattern).unwrap().compile_matcher() }
 }
@@ -122,6 +135,7 @@ pub fn lease(grants: Vec<Grant>) -> LeaseReply {
         grant: grants,
         revoke: vec![],
         backoff_ms: 0,
+        relieved: false,
         now_ms: 0,
     }
 }
@@ -140,6 +154,8 @@ pub struct World {
     /// Probes come back.
     pub connected: bool,
     pub grants: Vec<Grant>,
+    /// What the redirector says.
+    pub relieved: bool,
     pub token: u64,
     pub slot: Option<Slot>,
     /// The source's snapshot queue, confirmed ones only.
@@ -161,6 +177,7 @@ impl World {
             confirms: true,
             connected: true,
             grants: vec![grant(1)],
+            relieved: false,
             token: 0,
             slot: None,
             snapshots: Vec::new(),
@@ -211,7 +228,7 @@ impl World {
         let body = if kind == "goodbye" {
             encode(&Released { ok: true, released: vec![], now_ms: 0 })
         } else {
-            encode(&lease(self.grants.clone()))
+            encode(&LeaseReply { relieved: self.relieved, ..lease(self.grants.clone()) })
         };
         self.send(Input::Replied { request, body: &body })
     }

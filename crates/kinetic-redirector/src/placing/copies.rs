@@ -56,7 +56,8 @@ impl Placing {
             self.table.release(unit, MoveWhy::OwnerLost);
             if self.may_take(now, entry.owner, unit, leases) {
                 self.give(now, unit, entry.owner, epochs.take());
-                self.table.explain(unit, entry.why, rests_until);
+                self.table.explain(unit, entry.why);
+                self.table.rest(unit, rests_until);
             }
         }
     }

@@ -125,7 +125,7 @@ impl Placing {
     fn adopt(&mut self, now: Now, unit: u32, node: u32, epoch: Epoch) {
         self.adopted += 1;
         self.change_owner(now, unit, node, epoch);
-        self.table.explain(unit, MoveWhy::Adopted, self.table.unit(unit).rests_until);
+        self.table.explain(unit, MoveWhy::Adopted);
         self.table.hold(unit);
     }
 

@@ -130,6 +130,8 @@ impl Placing {
             if let Some(member) = self.pick_for(unit, fleet) {
                 fleet.add(member, self.table.weight(unit));
                 self.give(now, unit, fleet.member(member).node, epochs.take());
+            } else {
+                self.table.wait(unit);
             }
         }
         let remain = self.waiting.is_empty() && !self.table.unowned().is_empty();
@@ -158,7 +160,7 @@ impl Placing {
         }
         let budget = self.config.budget;
         let left = self.spent.left(now.mono, &budget, self.table.listed());
-        if left == 0 {
+        if left == 0 && now.mono >= self.settling_until {
             return self.spent.frees_at(&budget);
         }
         let mut looked = 0;
@@ -171,36 +173,48 @@ impl Placing {
                 return Some(now.mono);
             }
             looked += self.table.owned(node).len().min(STEP_MAX);
-            let plan = self.plan(now, fleet, donor);
+            let plan = self.plan(now, fleet, donor, left);
             if plan.moves.is_empty() {
                 self.stuck.insert(node);
                 continue;
             }
-            let moves = plan.moves.into_iter().take(left);
-            let mut made = 0;
-            for (unit, member) in moves {
+            let (mut made, mut spent) = (0, 0);
+            for (unit, member) in plan.moves {
+                if !self.table.is_fresh(unit, now.mono) {
+                    if spent == left {
+                        continue;
+                    }
+                    spent += 1;
+                }
                 made += 1;
                 let target = fleet.member(member).node;
                 self.start_move(now, unit, (target, MoveWhy::Balance), leases, epochs);
             }
-            self.balanced += made as u64;
-            self.spent.spend(now.mono, &budget, made);
+            self.balanced += made;
+            self.spent.spend(now.mono, &budget, spent);
             return Some(now.mono);
         }
         // What rests now, or has no room elsewhere, may move later.
         self.stuck.clear();
+        if left == 0 {
+            return self.spent.frees_at(&budget);
+        }
         Some(now.mono + self.config.look_every)
     }
 
-    /// What would have to move off an overloaded analyzer. Empty where that gains too little, unless it is being brought
-    /// down to its bound already.
-    fn plan(&mut self, now: Now, fleet: &mut Fleet<'_>, donor: usize) -> Plan {
+    /// What would have to move off an overloaded analyzer, where so many moves are `left` in the budget: with none, only what
+    /// moves for nothing. Empty where that gains too little, unless it is being brought down to its bound already.
+    fn plan(&mut self, now: Now, fleet: &mut Fleet<'_>, donor: usize, left: usize) -> Plan {
         let node = fleet.member(donor).node;
         let before = fleet.member(donor).load;
+        let after = self.config.dwell.saturating_sub(self.config.settling);
         let mut units = self.table.owned(node).to_vec();
         units.retain(|&unit| {
-            let rests = self.table.unit(unit).rests_until > now.mono;
-            self.table.is_listed(unit) && !self.table.is_leaving(unit) && !rests
+            let may_move = match left {
+                0 => self.table.is_fresh(unit, now.mono),
+                _ => !self.table.rests(unit, now.mono, after),
+            };
+            self.table.is_listed(unit) && !self.table.is_leaving(unit) && may_move
         });
         let mut plan = Plan { moves: Vec::new(), weight: 0, partial: units.len() > STEP_MAX };
         units.truncate(STEP_MAX);
@@ -229,7 +243,9 @@ impl Placing {
             self.shedding.insert(node);
             return plan;
         }
-        self.shedding.remove(&node);
+        if left > 0 {
+            self.shedding.remove(&node);
+        }
         for (unit, member) in plan.moves.drain(..) {
             let weight = self.table.weight(unit);
             fleet.remove(member, weight);

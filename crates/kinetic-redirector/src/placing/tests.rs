@@ -19,6 +19,8 @@ mod succession;
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const BEAT: Duration = Duration::from_secs(15);
+/// After this, what was placed first has come to rest, and nobody speaks just then.
+const SETTLED: Duration = Duration::from_secs(61);
 const START: Now = Now { mono: Mono(1_000_000_000), wall: Wall(1_795_000_000_000_000_000) };
 
 /// A map of one customer's sources `s000`, `s001` …, of which the first `split` have two parts.
@@ -233,6 +235,7 @@ fn moves_are_budgeted_and_go_on_until_the_bound() {
     let mut world = World::new(PlacingConfig::default(), map(1, 200, 0));
     world.join("a");
     assert_eq!(world.owned("a"), 200);
+    world.sleep(SETTLED);
     world.join("b");
     world.beat_all();
     assert_eq!(world.owned("b"), 10, "five in a hundred at once");
@@ -247,6 +250,79 @@ fn moves_are_budgeted_and_go_on_until_the_bound() {
     let moves = world.placing.moves;
     world.sleep(60 * MINUTE);
     assert_eq!(world.placing.moves, moves, "a quiet world moves nothing");
+}
+
+#[test]
+fn a_new_fleet_shares_what_the_first_of_it_has_taken() {
+    let mut world = World::new(PlacingConfig::default(), map(1, 200, 0));
+    world.join("a");
+    assert_eq!(world.owned("a"), 200, "at once: a fleet may be one");
+    for name in ["b", "c", "d"] {
+        world.sleep(10 * SECOND);
+        world.join(name);
+        world.beat_all();
+    }
+    let owned = |world: &World| ["a", "b", "c", "d"].map(|name| world.owned(name));
+    assert!(owned(&world).into_iter().all(|owned| owned <= 63), "1.25 of fifty: {:?}", owned(&world));
+    world.sleep(SETTLED);
+    let (before, moves) = (owned(&world), world.placing.moves);
+    world.join("e");
+    world.beat_all();
+    assert_eq!(world.placing.moves - moves, 10, "now it costs what it costs");
+    world.sleep(5 * MINUTE);
+    assert_eq!(world.owned("b"), before[1], "all that it has came to it in that minute, and rests");
+    world.sleep(8 * MINUTE);
+    assert!(owned(&world).into_iter().all(|owned| owned <= 50), "{before:?}, then {:?}", owned(&world));
+}
+
+#[test]
+fn a_fleet_that_was_gone_shares_like_a_new_one() {
+    let mut world = World::new(PlacingConfig::default(), map(1, 100, 0));
+    world.join("a");
+    world.join("b");
+    world.sleep(20 * MINUTE);
+    world.lose("a");
+    world.sleep(5 * SECOND);
+    world.lose("b");
+    world.sleep(20 * SECOND);
+    world.join("a");
+    assert_eq!(world.owned("a"), 100);
+    world.sleep(5 * SECOND);
+    world.join("b");
+    world.beat_all();
+    assert_eq!(world.owned("a"), 63, "of what nobody could take, another may have its share");
+    world.sleep(SETTLED);
+    world.lose("b");
+    world.join("b");
+    world.beat_all();
+    assert_eq!(world.owned("b"), 0, "what has moved rests, for nothing or not");
+}
+
+#[test]
+fn who_judges_what_others_reduce_has_little_to_do() {
+    // Ten sources of two parts: ten judges, twenty parts.
+    let mut world = World::listening(PlacingConfig::default(), map(1, 10, 10));
+    let parts: Vec<SourceKey> =
+        (0..10).flat_map(|index| (1..=2).map(move |part| source(index).with_part(part))).collect();
+    for name in ["a", "b", "c"] {
+        world.join(name);
+    }
+    world.end_of_listening();
+    world.beat_all();
+    let table = &world.placing.table;
+    let weight = |key: &SourceKey| table.weight(table.find(key).expect("known"));
+    assert_eq!((weight(&source(0)), weight(&parts[0])), (1, 1), "none weighs nothing");
+    // Parts bring 800 samples a second each, and of the judges only one is measured.
+    world.rates.extend(parts.iter().map(|part| (part.clone(), 800)));
+    world.rates.insert(source(3), 5);
+    world.beat_all();
+    let table = &world.placing.table;
+    let weight = |key: &SourceKey| table.weight(table.find(key).expect("known"));
+    assert_eq!((weight(&parts[0]), weight(&source(3))), (800, 5));
+    let mean = (20 * 800 + 5) / 21;
+    assert_eq!(weight(&source(0)), mean / 8, "the others are taken to be a fraction of a part");
+    assert_eq!(table.weight_total(), 20 * 800 + 5 + 9 * (mean / 8));
+    assert_eq!(world.loads().values().sum::<u64>(), table.weight_total());
 }
 
 #[test]
@@ -297,6 +373,7 @@ fn what_has_moved_rests() {
     let mut world =
         World::new(PlacingConfig { budget: hasty().budget, ..PlacingConfig::default() }, map(1, 40, 0));
     world.join("a");
+    world.sleep(SETTLED);
     world.join("b");
     world.beat_all();
     assert_eq!(world.owned("b"), 15, "placed is not moved: it needs no rest");

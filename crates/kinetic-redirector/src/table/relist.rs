@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::{LEAVING, LOGGED, Move, NOBODY, Table, Unit, Unlisted};
+use super::{LEAVING, LOGGED, Load, Move, NOBODY, Table, Unit, Unlisted};
 use crate::machine::Map;
 use crate::map::UnitEntry;
 
@@ -53,6 +53,39 @@ impl<'m> Difference<'m> {
     }
 }
 
+/// Which units of a new map an earlier one had as well. Their rows are gathered at the front of the table first, in order, so
+/// that none is overwritten, and then spread to where they belong, the last first.
+struct Stay {
+    /// One bit per unit of the new map.
+    bits: Vec<u64>,
+    count: usize,
+}
+
+impl Stay {
+    fn new(units: usize) -> Self {
+        Self { bits: vec![0; units.div_ceil(64)], count: 0 }
+    }
+
+    /// One more stays, under this number from now on. Where its row is to be gathered.
+    fn add(&mut self, rank: u32) -> usize {
+        self.bits[rank as usize / 64] |= 1 << (rank % 64);
+        self.count += 1;
+        self.count - 1
+    }
+
+    /// Spreads the rows over a table of so many; between them stand fresh ones.
+    fn spread(mut self, rows: &mut Vec<Unit>, units: usize, fresh: Unit) {
+        rows.truncate(self.count);
+        rows.reserve_exact(units - self.count);
+        rows.resize(units, fresh);
+        for rank in (0..units).rev() {
+            let stays = self.bits[rank / 64] & (1 << (rank % 64)) != 0;
+            self.count -= usize::from(stays);
+            rows[rank] = if stays { rows[self.count] } else { fresh };
+        }
+    }
+}
+
 impl Table {
     /// Brings the units in line with a map. Returns what changed for owned ones.
     pub(crate) fn relist(&mut self, map: Arc<Map>) -> Vec<(u32, Relisted)> {
@@ -89,58 +122,63 @@ impl Table {
         relisted
     }
 
-    /// Both maps are walked in the order of keys; units get their new numbers.
+    /// Both maps are walked in the order of keys; units get their new numbers, in the table as it stands: a second one would
+    /// be what a redirector needs most room for.
     fn merge(&mut self, difference: &Difference<'_>) -> Vec<(u32, Relisted)> {
         let Difference { old, new, .. } = *difference;
-        let units = std::mem::take(&mut self.units);
         let moves = std::mem::take(&mut self.moves);
         let unlisted = std::mem::take(&mut self.unlisted);
         let unlisted_of = std::mem::take(&mut self.unlisted_of);
         let logged = self.log.forget_units();
         let mut relisted = Vec::new();
-        let carry = |table: &mut Self, from: u32, to: u32| {
-            table.units[to as usize] = units[from as usize];
-            if let Some(under_way) = moves.get(&from) {
-                table.moves.insert(to, *under_way);
-            }
-        };
-        self.units = vec![Unit::new(difference.generation()); new.units()];
+        let strays = self.units.split_off(old.units());
+        let mut stay = Stay::new(new.units());
+        let mut leave = Vec::new();
         let mut rank = 0;
         for from in 0..old.units() as u32 {
             let before = old.unit(from);
             while (rank as usize) < new.units() && new.unit(rank).order(&before) == Ordering::Less {
                 rank += 1;
             }
+            let unit = self.units[from as usize];
             if (rank as usize) < new.units() && new.unit(rank).order(&before) == Ordering::Equal {
                 let (changed, means) = difference.of(&before, &new.unit(rank));
-                carry(self, from, rank);
+                let entry = &mut self.units[stay.add(rank)];
+                *entry = unit;
                 if changed {
-                    let entry = &mut self.units[rank as usize];
                     entry.generation = difference.generation();
                     entry.flags |= LOGGED;
                 }
-                relisted.extend(means.filter(|_| self.unit(rank).owner != NOBODY).map(|means| (rank, means)));
-            } else if units[from as usize].owner == NOBODY {
+                if let Some(under_way) = moves.get(&from) {
+                    self.moves.insert(rank, *under_way);
+                }
+                relisted.extend(means.filter(|_| unit.owner != NOBODY).map(|means| (rank, means)));
+            } else if unit.owner == NOBODY {
                 self.log.gone(before.key());
             } else {
                 let region = old.regions()[usize::from(before.region)].name.clone();
                 let entry = Unlisted { key: before.key(), region, data_type: before.data_type };
-                let to = self.unlist(entry, units[from as usize], moves.get(&from).copied());
-                relisted.push((to, Relisted::Release));
+                relisted.push(((new.units() + leave.len()) as u32, Relisted::Release));
+                leave.push((entry, unit, moves.get(&from).copied()));
             }
+        }
+        stay.spread(&mut self.units, new.units(), Unit::new(difference.generation()));
+        for (entry, unit, under_way) in leave {
+            self.unlist(entry, unit, under_way);
         }
         // What an earlier map no longer had may be back; it goes on leaving either way.
         for from in unlisted_of.into_values() {
-            let entry = unlisted[from as usize - old.units()].clone();
+            let index = from as usize - old.units();
+            let (entry, unit, under_way) =
+                (unlisted[index].clone(), strays[index], moves.get(&from).copied());
             let to = match new.rank(&entry.key) {
                 Some(to) => {
-                    carry(self, from, to);
-                    let entry = &mut self.units[to as usize];
-                    entry.generation = difference.generation();
-                    entry.flags |= LOGGED;
+                    let generation = difference.generation();
+                    self.units[to as usize] = Unit { generation, flags: unit.flags | LOGGED, ..unit };
+                    under_way.iter().for_each(|under_way| _ = self.moves.insert(to, *under_way));
                     to
                 }
-                None => self.unlist(entry, units[from as usize], moves.get(&from).copied()),
+                None => self.unlist(entry, unit, under_way),
             };
             relisted.push((to, Relisted::Release));
         }
@@ -164,10 +202,10 @@ impl Table {
     fn recount(&mut self) {
         for node in &mut self.nodes {
             node.units.clear();
-            (node.count, node.measured, node.unmeasured) = (0, 0, 0);
+            (node.count, node.load) = (0, Load::default());
         }
         self.released = Vec::new();
-        self.measured = (0, 0);
+        self.total = Load::default();
         for unit in 0..self.units.len() as u32 {
             let owner = self.unit(unit).owner;
             self.attach(unit, owner);
@@ -176,9 +214,9 @@ impl Table {
                 self.uncount(owner, unit);
                 self.count(target, unit);
             }
-            let rate = self.unit(unit).rate;
-            if self.is_listed(unit) && rate > 0 {
-                self.measured = (self.measured.0 + u64::from(rate), self.measured.1 + 1);
+            if self.is_listed(unit) {
+                let (rate, judges) = (self.unit(unit).rate, self.judges(unit));
+                self.total.add(rate, judges);
             }
         }
         debug_assert!(

@@ -196,7 +196,7 @@ impl Both {
         let table = &self.table;
         let keys: Vec<SourceKey> = table.after(None).map(|unit| table.key(unit)).collect();
         assert_eq!(keys, self.model.keys().cloned().collect::<Vec<_>>());
-        let mut sums = vec![(0, 0, 0); NODES as usize + 1];
+        let mut sums = vec![(0, Load::default()); NODES as usize + 1];
         for (key, (owner, target, epoch)) in &self.model {
             let unit = table.find(key).expect("known");
             let entry = table.unit(unit);
@@ -204,17 +204,22 @@ impl Both {
             assert!(*owner == NOBODY || entry.epoch == *epoch, "{key}");
             assert_eq!(table.owned(*owner)[entry.place as usize], unit, "{key} stands in its owner's list");
             let sum = &mut sums[target.unwrap_or(*owner) as usize];
-            *sum = (sum.0 + 1, sum.1 + u64::from(entry.rate), sum.2 + u32::from(entry.rate == 0));
+            sum.0 += 1;
+            sum.1.add(entry.rate, table.judges(unit));
         }
         for (node, sum) in sums.into_iter().enumerate() {
             let entry = table.node(node as u32);
-            assert_eq!((entry.count, entry.measured, entry.unmeasured), sum, "node {node}");
+            assert_eq!((entry.count, entry.load), sum, "node {node}");
             let owned = self.model.values().filter(|model| model.0 == node as u32).count();
             assert_eq!(entry.units.len(), owned, "node {node}");
         }
-        let listed = (0..table.map.units() as u32).map(|unit| u64::from(table.unit(unit).rate));
-        let measured: Vec<u64> = listed.filter(|rate| *rate > 0).collect();
-        assert_eq!(table.measured, (measured.iter().sum(), measured.len()));
+        let mut total = Load::default();
+        let mut weight = 0;
+        for unit in 0..table.map.units() as u32 {
+            total.add(table.unit(unit).rate, table.judges(unit));
+            weight += table.weight(unit);
+        }
+        assert_eq!((table.total, table.weight_total()), (total, weight));
         assert_eq!(table.owned_total(), self.model.values().filter(|model| model.0 != NOBODY).count());
     }
 }

@@ -77,6 +77,7 @@ pub(crate) struct Peer {
     pub(crate) serves: Serves,
     pub(crate) holds: BTreeMap<SourceKey, kinetic_wire::Epoch>,
     pub(crate) witness: bool,
+    pub(crate) relieved: Option<kinetic_wire::Term>,
 }
 
 impl Peer {
@@ -89,6 +90,7 @@ impl Peer {
             serves: Serves::default(),
             holds: BTreeMap::new(),
             witness: false,
+            relieved: None,
         }
     }
 
@@ -115,6 +117,7 @@ impl Peer {
             witness: self.witness,
             schema: None,
             generation: 0,
+            relieved: self.relieved,
             holds: self.holds(),
         })
     }
@@ -139,6 +142,7 @@ impl Peer {
     /// Does what the answer says, as an analyzer with nothing to settle would.
     pub(crate) fn obey(&mut self, reply: &LeaseReply) {
         self.lease = reply.lease;
+        self.relieved = reply.relieved.then_some(reply.term);
         self.holds =
             reply.grant.iter().map(|grant| (grant.source.clone(), grant.epoch)).collect::<BTreeMap<_, _>>();
     }

@@ -178,6 +178,44 @@ fn operators_relieve_and_look_and_customers_do_not() {
 }
 
 #[test]
+fn what_an_operator_has_relieved_stays_so_under_another_leader() {
+    let (mut world, mut a, mut b) =
+        (World::new(config(Duration::ZERO), wide_map(4)), Peer::new("a", 1), Peer::new("b", 2));
+    let relieve = |undo| encode(&Relieve { v: 1, node: "a".into(), undo });
+    let is_relieved = |world: &mut World| {
+        let page: MapReply =
+            world.call(rpc::MAP, &encode(&MapQuestion { v: 1, ..MapQuestion::default() })).expect("a page");
+        page.analyzers[0].relieved
+    };
+    world.register(&mut a).expect("a lease");
+    world.register(&mut b).expect("a lease");
+    world.beat(&mut a).expect("alive");
+    world.sleep(SECOND);
+    world.done();
+    world.call::<Relieved>(rpc::RELIEVE, &relieve(false)).expect("relieved");
+    assert!(world.done().contains(&nudge("a")), "it hears of it at once");
+    world.beat(&mut a).expect("alive");
+    world.restart(wide_map(4));
+    assert_eq!(world.machine.stats().term, Term(2));
+    let older = a.clone();
+    world.register(&mut a).expect("a lease");
+    assert!(is_relieved(&mut world), "the new leader has it from the analyzer alone");
+    assert_eq!(a.relieved, Some(Term(2)));
+    world.sleep(SECOND);
+    world.done();
+    world.call::<Relieved>(rpc::RELIEVE, &relieve(true)).expect("reinstated");
+    assert!(world.done().contains(&nudge("a")), "and of this");
+    for mut late in [older, a.clone()] {
+        world.register(&mut late).expect("the same lease");
+        assert!(!is_relieved(&mut world), "what was taken back here is not believed again");
+    }
+    world.beat(&mut a).expect("alive");
+    world.restart(wide_map(4));
+    world.register(&mut a).expect("a lease");
+    assert!(!is_relieved(&mut world));
+}
+
+#[test]
 fn the_map_comes_in_pages() {
     let (mut world, mut a) = (World::new(config(Duration::ZERO), wide_map(12)), Peer::new("a", 1));
     world.register(&mut a).expect("a lease");
@@ -281,6 +319,61 @@ fn the_listen_period_counts_from_when_owners_can_be_heard() {
     assert_eq!(world.beat(&mut a).expect("alive").grant.len(), 1);
     world.handle(Input::Serving);
     assert!(!world.machine.stats().listening, "what has ended does not begin again");
+}
+
+/// Two analyzers with a source each, and a leader that nobody's words reach any more.
+fn deaf() -> (World, [Peer; 2]) {
+    let mut world = World::new(config(Duration::ZERO), map("r1", &[("acme", &["web", "db"])]));
+    let mut peers = [Peer::new("a", 1), Peer::new("b", 2)];
+    for peer in &mut peers {
+        world.register(peer).expect("a lease");
+    }
+    for peer in &mut peers {
+        world.beat(peer).expect("alive");
+    }
+    world.done();
+    world.handle(Input::Deaf);
+    (world, peers)
+}
+
+#[test]
+fn who_cannot_hear_lets_no_lease_lapse() {
+    let (mut world, mut peers) = deaf();
+    world.sleep(SECOND * 2);
+    world.handle(Input::Deaf);
+    world.sleep(SECOND / 2);
+    world.handle(Input::Serving);
+    assert_eq!(world.machine.stats().deafened, 0);
+    // What was left of the leases when it became deaf is left of them now.
+    let lapses = world.machine.next_wakeup();
+    world.sleep(TTL + GRACE - SECOND);
+    assert_eq!((world.machine.stats().leases_lapsed, world.machine.stats().analyzers), (0, 2), "{lapses:?}");
+    world.beat(&mut peers[0]).expect("alive");
+    world.sleep(TTL / 10 + SECOND * 3);
+    assert_eq!(world.machine.stats().leases_lapsed, 1, "they end as ever");
+}
+
+#[test]
+fn who_stays_deaf_gives_the_lead_up_and_judges_nobody() {
+    let (mut world, mut peers) = deaf();
+    assert!(world.machine.next_wakeup().expect("something is due") <= world.now.mono + SECOND * 3);
+    world.sleep(SECOND * 3 - Duration::from_millis(1));
+    assert_eq!(world.done(), []);
+    world.sleep(Duration::from_millis(1));
+    assert_eq!(world.done(), [Effect::Lead(false)]);
+    let stats = world.machine.stats();
+    assert_eq!((stats.leading, stats.deafened, stats.leases_lapsed, stats.moves), (false, 1, 0, 0));
+    world.handle(Input::Deaf);
+    world.sleep(SECOND * 60);
+    assert_eq!((world.done(), world.machine.stats().deafened), (Vec::new(), 1), "once");
+    // Nobody else was there: the token comes back, and what analyzers hold is adopted.
+    world.elect();
+    assert!(world.machine.stats().listening);
+    for peer in &mut peers {
+        let held = peer.sources();
+        assert_eq!(world.register(peer).expect("a lease").grant.len(), held.len());
+    }
+    assert_eq!((world.machine.stats().adopted, world.machine.stats().moves), (2, 0));
 }
 
 #[test]

@@ -30,9 +30,7 @@ fn sources_without_an_owner_wait_before_an_analyzer_is_started() {
     let mut fleet = Fleet::new(config());
     fleet.work = 0.5;
     fleet.run(secs(300));
-    insta::assert_snapshot!(fleet.story(), @r"
-    61 start auto-1: sources without an owner: 5 (5 statsd in eu)
-    ");
+    insta::assert_snapshot!(fleet.story(), @"61 start auto-1: sources without an owner: 5 (5 statsd in eu)");
 }
 
 #[test]

@@ -91,6 +91,26 @@ fn a_standby_takes_over_and_nobody_moves() {
 }
 
 #[test]
+fn a_page_of_a_copy_that_was_given_up_does_not_end_the_next() {
+    let mut world = settled();
+    let miss = |world: &mut World| {
+        world.apply(Op::Step(1_000));
+        world.nodes[1].hears.clear();
+        world.apply(Op::Step(1_000));
+        while !world.nodes[1].hears.is_empty() {
+            world.hear(1);
+        }
+    };
+    miss(&mut world);
+    world.apply(Op::Step(1_000));
+    assert!(world.nodes[1].asks.is_some(), "it begins anew");
+    miss(&mut world);
+    // The answer to the first question comes when the second is due and not asked yet.
+    world.serve(0);
+    check_quiet(&mut world);
+}
+
+#[test]
 fn of_two_that_think_they_lead_only_the_later_is_believed() {
     let mut world = settled();
     world.cut(0);

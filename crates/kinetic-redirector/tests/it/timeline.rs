@@ -124,6 +124,16 @@ fn a_lost_answer_does_no_harm() {
     assert_eq!(world.register(&mut a).expect("again").lease, lease, "the same process, the same lease");
 }
 
+/// The listen period passes, and everybody lives.
+fn listened(world: &mut World, peers: &mut [Peer]) {
+    for _ in 0..2 {
+        world.sleep((TTL * 11 / 10 + GRACE) / 2);
+        for peer in &mut *peers {
+            world.beat(peer).expect("alive");
+        }
+    }
+}
+
 #[test]
 fn a_restart_adopts_what_owners_hold_and_moves_nothing() {
     let listen = TTL * 11 / 10 + GRACE;
@@ -133,14 +143,7 @@ fn a_restart_adopts_what_owners_hold_and_moves_nothing() {
     for peer in &mut peers {
         assert_eq!(world.register(peer).expect("a lease").grant, [], "nothing is placed while listening");
     }
-    world.sleep(listen / 2);
-    for peer in &mut peers {
-        world.beat(peer).expect("alive");
-    }
-    world.sleep(listen / 2);
-    for peer in &mut peers {
-        world.beat(peer).expect("alive");
-    }
+    listened(&mut world, &mut peers);
     let before: Vec<_> = peers.iter().map(|peer| peer.holds.clone()).collect();
     assert_eq!(before.iter().map(|holds| holds.len()).sum::<usize>(), 12);
     world.restart(wide_map(12));
@@ -148,14 +151,7 @@ fn a_restart_adopts_what_owners_hold_and_moves_nothing() {
         assert_eq!(world.beat(peer).unwrap_err(), RpcCode::UnknownLease);
         assert_eq!(world.register(peer).expect("a lease").term, Term(3));
     }
-    world.sleep(listen / 2);
-    for peer in &mut peers {
-        world.beat(peer).expect("alive");
-    }
-    world.sleep(listen / 2);
-    for peer in &mut peers {
-        world.beat(peer).expect("alive");
-    }
+    listened(&mut world, &mut peers);
     let after: Vec<_> = peers.iter().map(|peer| peer.holds.clone()).collect();
     assert_eq!(before, after, "same owners, same epochs");
     let stats = world.machine.stats();
@@ -353,7 +349,8 @@ fn locate_knows_the_customer_from_the_login_alone() {
     "#);
     assert_eq!(world.locate(None).unwrap_err(), RpcCode::Unauthenticated);
     let mut odd = MapBuilder::new("r2", 0);
-    odd.customer(&"acme".into(), &"eu".into(), false).customer(&"a\"b".into(), &"eu".into(), false);
+    odd.customer(&"acme".into(), &"eu".into(), false).source("web", DataType::Statsd, 1, 0);
+    odd.customer(&"a\"b".into(), &"eu".into(), false);
     odd.customer(&"off".into(), &"eu".into(), true);
     world.handle(Input::MapChanged { map: odd.build().into() });
     assert_eq!(world.locate(Some("off.k")).unwrap_err(), RpcCode::Disabled);

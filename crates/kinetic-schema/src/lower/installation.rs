@@ -6,7 +6,7 @@ use crate::block::{Named, Node};
 use crate::diagnostic::Sink;
 use crate::limits::{REGION_NAME_BYTES_MAX, ZONES_MAX};
 use crate::notation::{NameRule, name_problem};
-use crate::schema::{Mail, MailTls, QueueType, Region, Relay};
+use crate::schema::{AddressOrder, Mail, MailTls, QueueType, Region, Relay};
 use crate::value::{self, Value};
 use crate::{mailbox, network};
 
@@ -26,12 +26,15 @@ pub(super) fn region(sink: &mut Sink<'_>, named: Named<'_>) -> Region {
             }
         }
     }
+    let orders = [("listed", AddressOrder::Listed), ("by_origin", AddressOrder::ByOrigin)];
+    let order = named.node.get("order").and_then(|value| value::choice(sink, value, &orders));
     let vhost = named.node.get("vhost").and_then(|vhost| vhost_name(sink, vhost));
     let kinds = [("classic", QueueType::Classic), ("quorum", QueueType::Quorum)];
     let queues = named.node.get("queues").and_then(|value| value::choice(sink, value, &kinds));
     Region {
         name: named.name.into(),
         amqp,
+        order: order.unwrap_or_default(),
         vhost: vhost.unwrap_or_else(|| named.name.to_owned()),
         queues: queues.unwrap_or_default(),
         zones: named.node.get("zones").map(|zones| zone_names(sink, zones)).unwrap_or_default(),

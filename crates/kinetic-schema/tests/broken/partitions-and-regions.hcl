@@ -1,6 +1,7 @@
 region "local" {
   queues = "mirrored"
   zones  = ["a", "b", "a", "zone c", 4]
+  order  = "by-origin"
 }
 
 mail {

@@ -57,7 +57,7 @@ impl Shell {
             body_age: Duration::from_millis(200),
             buffer_bytes: 1 << 20,
             in_flight_max: 64,
-            fallback: None,
+            fallback: Vec::new(),
             seed,
         };
         Self {
@@ -157,7 +157,10 @@ impl Shell {
                 }
                 match decode::<Reply<LocateReply>>(&body) {
                     Ok(Reply::Ok(reply)) => self.machine.handle(now, Input::Located(&reply), effects),
-                    _ => self.machine.handle(now, Input::LocateFailed, effects),
+                    Ok(Reply::Refused(refused)) => {
+                        self.machine.handle(now, Input::LocateRefused(&refused), effects);
+                    }
+                    Err(_) => self.machine.handle(now, Input::LocateFailed, effects),
                 }
             }
             Down::Pushed => self.machine.handle(now, Input::Nudged, effects),
@@ -210,6 +213,7 @@ impl Shell {
                         self.machine.handle(now, Input::Failed { id }, &mut more);
                     }
                 }
+                Effect::Complain { .. } => {}
                 Effect::Stopped => return false,
             }
         }

@@ -35,10 +35,12 @@ fn number() -> impl Strategy<Value = f64> {
 const DATA_TYPES: [DataType; 5] =
     [DataType::Statsd, DataType::Collectd, DataType::Graphite, DataType::Influx, DataType::Auto];
 const DIRECTIONS: [Direction; 3] = [Direction::Above, Direction::Below, Direction::Both];
-const CODES: [RpcCode; 11] = [
+const CODES: [RpcCode; 13] = [
     RpcCode::Malformed,
     RpcCode::UnknownCustomer,
     RpcCode::Disabled,
+    RpcCode::UnknownProfile,
+    RpcCode::NoSource,
     RpcCode::UnknownNode,
     RpcCode::Unauthenticated,
     RpcCode::UnknownLease,
@@ -123,6 +125,7 @@ proptest! {
         });
         check(&Register {
             v, node, inc, serves, capacity, zone: profile.clone(), witness: v > 7, schema, generation: seq, holds,
+            relieved: epoch.map(Term),
         });
         check(&Locate { v, client: inc, origin, profile, data_types, have_epoch: epoch.map(Epoch), listen: v > 7 });
     }
@@ -138,6 +141,7 @@ proptest! {
         let (lease, term) = (LeaseId(lease), Term(term));
         check(&LeaseReply {
             ok: true, lease, term, ttl_ms, heartbeat_ms, grant, revoke: revoke.clone(), backoff_ms, now_ms,
+            relieved: term.0 > 7,
         });
         check(&Released { ok: true, released: revoke, now_ms });
         check(&LocateReply {

@@ -137,9 +137,9 @@ async fn measure(args: &cli::Bench, dir: &Path, roles: &mut Roles) -> Result<Rep
 /// The broker, the schema and the redirector.
 async fn ground(args: &cli::Bench, dir: &Path, roles: &mut Roles) -> Result<Ground> {
     let password_file = dir.join("password");
-    let (address, name) = match &args.amqp {
-        Some(url) => (node::address(url, None, "kinetic bench")?, "amqp"),
-        None => (embedded(roles).await?, "embedded"),
+    let (address, name) = match args.amqp.as_slice() {
+        urls @ [_, ..] => (node::address(urls, None, "kinetic bench")?, "amqp"),
+        [] => (embedded(roles).await?, "embedded"),
     };
     crate::adapter::file::secret_or_new(&password_file, || address.password.expose().to_owned())?;
     let repository = dir.join("repository.git");

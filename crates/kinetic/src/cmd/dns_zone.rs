@@ -11,7 +11,7 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use kinetic_schema::Schema;
-use kinetic_schema::schema::Region;
+use kinetic_schema::schema::{AddressOrder, Region};
 use serde::Serialize;
 
 use crate::{cli, schema_files, term};
@@ -135,7 +135,12 @@ fn of_customer(name: &str, region: &Region, uris: &[String], ttl: u32, domain: &
                 format!("{host}.")
             }
         };
-        push(format!("_{scheme}._tcp.{name}"), "SRV", format!("{} 0 {port} {target}", index * PRIORITY_STEP));
+        // Where each origin has an order of its own, none is better than another, and each is as likely (RFC 2782).
+        let (priority, weight) = match region.order {
+            AddressOrder::Listed => (index * PRIORITY_STEP, 0),
+            AddressOrder::ByOrigin => (0, 1),
+        };
+        push(format!("_{scheme}._tcp.{name}"), "SRV", format!("{priority} {weight} {port} {target}"));
     }
     Ok(records)
 }
@@ -249,6 +254,16 @@ zoo.us-west.aws              300 IN CNAME b1.us-west.aws.example.
         assert_eq!(skipped.len(), 1);
         let here: Vec<&Record> = records.iter().filter(|record| record.name == "here.local").collect();
         assert_eq!((here[0].kind, here[0].data.as_str()), ("CNAME", "hub.example."));
+    }
+
+    #[test]
+    fn where_each_origin_has_its_order_no_address_is_better() {
+        let mut schema = schema();
+        schema.regions.get_mut(&"us-west.aws".into()).expect("it is there").order = AddressOrder::ByOrigin;
+        let (records, _) = records(&schema, &args(), "example.net").expect("records");
+        let services = records.iter().filter(|record| record.kind == "SRV" && record.name.contains(".acme."));
+        let data: Vec<&str> = services.map(|record| &record.data[..4]).collect();
+        assert_eq!(data, ["0 1 ", "0 1 "]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use kinetic_agent::machine::AgentConfig;
 use kinetic_schema::schema::QueueType;
 use kinetic_wire::{DataType, Endpoint, Login, NodeId, Serves, names};
@@ -159,14 +159,14 @@ pub(crate) async fn agent(args: cli::Agent) -> Result<()> {
     let telemetry = Telemetry::default();
     let mut roles = Roles::default();
     node::start_metrics(&mut roles, args.metrics, &telemetry).await?;
-    let uri = broker.uris.first().context("--amqp names no host")?.clone();
     let login = Login::new(&broker.login);
-    let fallback = Endpoint {
-        uri,
+    let endpoint = |(priority, uri): (u32, &String)| Endpoint {
+        uri: uri.clone(),
         vhost: broker.vhost.clone(),
         exchange: names::ingress_exchange(&login.customer()),
-        priority: 0,
+        priority,
     };
+    let fallback = (0..).zip(&broker.uris).map(endpoint).collect();
     let config = AgentConfig {
         origin,
         profile: args.profile,
@@ -178,7 +178,7 @@ pub(crate) async fn agent(args: cli::Agent) -> Result<()> {
         body_age: Duration::from_millis(args.body_age),
         buffer_bytes: usize::try_from(args.buffer)? << 20,
         in_flight_max: 64,
-        fallback: Some(fallback),
+        fallback,
         seed: rand::random(),
     };
     let setup = shell::agent::Setup { config, broker, sockets, telemetry };

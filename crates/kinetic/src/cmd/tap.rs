@@ -2,12 +2,13 @@
 
 use anyhow::{Context, Result, bail};
 use kinetic_amqp::{Binding, ConsumeOptions, Consumer, Event, Overflow, Queue, QueueArgs, Topology};
-use kinetic_analyzer::machine::{Delivery, Slot};
+use kinetic_analyzer::machine::Slot;
 use kinetic_analyzer::sample::Kind;
 use kinetic_analyzer::tap::{Sight, Tap};
-use kinetic_wire::{SourceKey, Token, names};
+use kinetic_wire::{SourceKey, names};
 
 use crate::adapter::clock;
+use crate::shell::analyzer;
 use crate::{cli, exit, node, schema_files, shutdown, term};
 
 /// Messages that wait for a slow terminal at the broker; the oldest go first.
@@ -107,15 +108,7 @@ impl Printer {
 
     /// Prints a delivery's samples; true once there have been enough.
     fn print(&mut self, tap: &mut Tap, delivery: &kinetic_amqp::Delivery) -> bool {
-        let shown = Delivery {
-            slot: Slot(0),
-            token: Token(delivery.token),
-            redelivered: delivery.redelivered,
-            exchange: delivery.exchange(),
-            routing_key: delivery.routing_key(),
-            envelope: delivery.envelope(),
-            body: delivery.body(),
-        };
+        let shown = analyzer::read(Slot(0), delivery);
         let mut sights = Vec::new();
         let mut refused = Vec::new();
         let whole = tap.read(

@@ -25,9 +25,9 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
         &telemetry,
     )
     .await?;
-    let control = match &args.amqp {
-        Some(url) => node::address(url, args.password_file.as_deref(), "kinetic up")?,
-        None => {
+    let control = match args.amqp.as_slice() {
+        urls @ [_, ..] => node::address(urls, args.password_file.as_deref(), "kinetic up")?,
+        [] => {
             let (embedded, own) = node::embedded_broker(config.listen_amqp, &config.data_dir).await?;
             let (schema, telemetry) = (schema.clone(), telemetry.clone());
             roles.start("broker", |shutdown| embedded.run(schema, telemetry, shutdown));

@@ -6,7 +6,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use kinetic_agent::machine::{Agent, AgentConfig, Effect, Input, PublishId};
 use kinetic_amqp::{Address, Outcome, Publisher, RpcClient, Topology};
-use kinetic_wire::{Endpoint, LocateReply, Reply, decode, names};
+use kinetic_wire::{Endpoint, LocateReply, Reply, RpcError, decode, names};
 use tokio::task::JoinSet;
 
 use crate::adapter::clock;
@@ -41,7 +41,7 @@ pub(crate) struct Setup {
 
 /// What a finished job says.
 enum Done {
-    Located(Result<LocateReply, String>),
+    Located(Result<LocateReply, Unanswered>),
     Confirmed(PublishId),
     Failed(PublishId),
     Unroutable(PublishId),
@@ -59,6 +59,9 @@ struct Shell {
     publisher: Option<Publisher>,
     /// Counts `Connect` effects, so that news of an old connection is not taken for news of the new one.
     generation: u64,
+    connected: bool,
+    /// Why the redirector refuses, since people were told.
+    refused: Option<String>,
     jobs: JoinSet<Done>,
 }
 
@@ -71,6 +74,8 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
         broker,
         publisher: None,
         generation: 0,
+        connected: false,
+        refused: None,
         jobs: JoinSet::new(),
     };
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
@@ -79,7 +84,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let mut stopping = false;
     agent.handle(clock::now(), Input::Tick, &mut effects);
     loop {
-        if shell.perform(&mut effects) {
+        if shell.perform(&mut effects, &telemetry) {
             break;
         }
         tokio::select! {
@@ -95,6 +100,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                     agent.handle(now, Input::Datagram(&buffer[..length]), &mut effects);
                 }
             }
+            _ = shell.rpc.pushed() => agent.handle(clock::now(), Input::Nudged, &mut effects),
             Some(done) = shell.jobs.join_next() => shell.done(&mut agent, done?, &telemetry, &mut effects),
             () = clock::sleep_until(agent.next_wakeup()) => {
                 agent.handle(clock::now(), Input::Tick, &mut effects);
@@ -132,8 +138,18 @@ impl Shell {
     fn done(&mut self, agent: &mut Agent, done: Done, telemetry: &Telemetry, effects: &mut Vec<Effect>) {
         let now = clock::now();
         match done {
-            Done::Located(Ok(reply)) => agent.handle(now, Input::Located(&reply), effects),
-            Done::Located(Err(reason)) => {
+            Done::Located(Ok(reply)) => {
+                if self.refused.take().is_some() {
+                    tracing::info!("the redirector answers again");
+                    self.show_health(telemetry);
+                }
+                agent.handle(now, Input::Located(&reply), effects);
+            }
+            Done::Located(Err(Unanswered::Refused(refused))) => {
+                tracing::debug!(code = ?refused.code, reason = refused.message, "locate was refused");
+                agent.handle(now, Input::LocateRefused(&refused), effects);
+            }
+            Done::Located(Err(Unanswered::Silent(reason))) => {
                 tracing::debug!(reason, "no answer to locate");
                 agent.handle(now, Input::LocateFailed, effects);
             }
@@ -141,7 +157,8 @@ impl Shell {
             Done::Failed(id) => agent.handle(now, Input::Failed { id }, effects),
             Done::Unroutable(id) => agent.handle(now, Input::Unroutable { id }, effects),
             Done::Connected(generation, true) if generation == self.generation => {
-                telemetry.health(PART, Health::Ok, now.wall);
+                self.connected = true;
+                self.show_health(telemetry);
                 if let Some(publisher) = self.publisher.clone() {
                     self.jobs.spawn(async move {
                         publisher.wait_disconnected().await;
@@ -151,15 +168,25 @@ impl Shell {
                 agent.handle(now, Input::Connected, effects);
             }
             Done::Connected(generation, false) | Done::Broke(generation) if generation == self.generation => {
-                telemetry.health(PART, Health::Failing("not connected to a broker".into()), now.wall);
+                self.connected = false;
+                self.show_health(telemetry);
                 agent.handle(now, Input::Disconnected, effects);
             }
             Done::Connected(..) | Done::Broke(_) | Done::Closed => {}
         }
     }
 
+    fn show_health(&self, telemetry: &Telemetry) {
+        let health = match &self.refused {
+            Some(reason) => Health::Failing(format!("the redirector refuses: {reason}")),
+            None if !self.connected => Health::Failing("not connected to a broker".into()),
+            None => Health::Ok,
+        };
+        telemetry.health(PART, health, clock::now().wall);
+    }
+
     /// Performs effects in order; true once the machine has stopped.
-    fn perform(&mut self, effects: &mut Vec<Effect>) -> bool {
+    fn perform(&mut self, effects: &mut Vec<Effect>, telemetry: &Telemetry) -> bool {
         let mut stopped = false;
         for effect in effects.drain(..) {
             match effect {
@@ -184,6 +211,16 @@ impl Shell {
                             }
                         }
                     });
+                }
+                Effect::Complain { refusal } => {
+                    tracing::error!(
+                        code = ?refusal.code,
+                        reason = refusal.message,
+                        "the redirector refuses to say where to publish: this agent's settings and the schema do not agree; \
+                         what comes in is kept, and it asks again"
+                    );
+                    self.refused = Some(refusal.message);
+                    self.show_health(telemetry);
                 }
                 Effect::Stopped => stopped = true,
             }
@@ -219,13 +256,22 @@ impl Shell {
     }
 }
 
-/// One question to the redirector; the reason, for people, where it gave no address.
-pub(crate) async fn locate(rpc: &RpcClient, body: Vec<u8>) -> Result<LocateReply, String> {
+/// Why a question has no answer to publish by.
+#[derive(Debug)]
+pub(crate) enum Unanswered {
+    /// The redirector said why.
+    Refused(RpcError),
+    /// It said nothing, or nothing that makes sense; the reason, for people.
+    Silent(String),
+}
+
+/// One question to the redirector.
+pub(crate) async fn locate(rpc: &RpcClient, body: Vec<u8>) -> Result<LocateReply, Unanswered> {
     let answer = rpc.request(names::RPC_EXCHANGE, names::rpc::LOCATE, body, LOCATE_TIMEOUT).await;
     match answer.map(|body| decode::<Reply<LocateReply>>(&body)) {
         Ok(Ok(Reply::Ok(reply))) => Ok(reply),
-        Ok(Ok(Reply::Refused(refused))) => Err(format!("the redirector refused: {}", refused.message)),
-        Ok(Err(error)) => Err(format!("the redirector's answer makes no sense: {error}")),
-        Err(error) => Err(error.to_string()),
+        Ok(Ok(Reply::Refused(refused))) => Err(Unanswered::Refused(refused)),
+        Ok(Err(error)) => Err(Unanswered::Silent(format!("the redirector's answer makes no sense: {error}"))),
+        Err(error) => Err(Unanswered::Silent(error.to_string())),
     }
 }

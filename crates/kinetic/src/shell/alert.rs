@@ -119,6 +119,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let mut metrics_due = tokio::time::interval(METRICS_INTERVAL);
     alert.handle(clock::now(), Input::Tick, &mut effects);
     loop {
+        alive.turned();
         shell.perform(&mut effects).await;
         tokio::select! {
             () = shutdown.wait() => break,

@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
 use self::snapshots::Snapshots;
+pub(crate) use self::subscription::read;
 use self::subscription::{Chore, Subscription, Subscriptions};
 use self::witness::{Change, Witness};
 
@@ -124,6 +125,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let mut stopping = false;
     analyzer.handle(clock::now(), Input::Tick, &mut effects);
     loop {
+        alive.turned();
         if shell.perform(&mut effects).await {
             break;
         }
@@ -157,7 +159,9 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 analyzer.handle(clock::now(), Input::Tick, &mut effects);
             }
             _ = metrics_due.tick() => {
-                telemetry.show(PART, metrics::analyzer(&analyzer.stats(clock::now())));
+                let mut numbers = metrics::analyzer(&analyzer.stats(clock::now()));
+                numbers.push(metrics::publish_blocked(shell.is_blocked()));
+                telemetry.show(PART, numbers);
                 telemetry.health(PART, health(&analyzer), clock::now().wall);
             }
         }
@@ -192,6 +196,11 @@ impl Shell {
             snapshots: Snapshots::default(),
             keeping: BTreeMap::new(),
         }
+    }
+
+    /// Some broker takes no publishes for now.
+    fn is_blocked(&self) -> bool {
+        self.publisher.status().blocked || self.snapshots.is_blocked()
     }
 
     /// Something has happened to the witness. Returns whether it stands now, if that has changed.

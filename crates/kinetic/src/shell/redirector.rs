@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Publisher, RpcClient, Watcher};
-use kinetic_redirector::machine::{Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken};
+use kinetic_redirector::machine::{
+    AddressOrder, Effect, Input, Map, MapBuilder, Redirector, RedirectorConfig, ReplyToken,
+};
 use kinetic_schema::schema::{ClusterPath, Customer, QueueType, Schema, Source};
 use kinetic_wire::{
     Envelope, Incarnation, Login, NodeId, Relieve, Role, SchemaNotice, Serves, SourceKey, encode, names,
@@ -128,6 +130,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
     let mut effects = Vec::new();
     let mut metrics_due = tokio::time::interval(METRICS_INTERVAL);
     loop {
+        alive.turned();
         shell.perform(&redirector, &mut effects).await;
         tokio::select! {
             () = shutdown.wait() => break,
@@ -144,8 +147,8 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             Some(relieving) = relieving(&mut shell.setup.fleet) => {
                 shell.relieve(&mut redirector, relieving, &mut effects);
             }
-            Some(leadership) = inbox.opened.recv() => if shell.doors.leads(leadership) {
-                redirector.handle(clock::now(), Input::Serving, &mut effects);
+            Ok(()) = inbox.hearing.changed() => if let Some(input) = shell.doors.hearing(&mut inbox) {
+                redirector.handle(clock::now(), input, &mut effects);
             },
             Some(asked) = inbox.leader.recv() => {
                 shell.ask(&mut redirector, &asked, inbox.leader.len(), &mut effects);
@@ -167,11 +170,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             () = clock::sleep_until(redirector.next_wakeup()) => {
                 redirector.handle(clock::now(), Input::Tick, &mut effects);
             }
-            _ = metrics_due.tick() => {
-                shell.setup.telemetry.show(PART, metrics::redirector(&redirector.stats()));
-                shell.show_health();
-                shell.show_fleet(&redirector);
-            }
+            _ = metrics_due.tick() => shell.show(&redirector),
         }
     }
     shell.finish(alive, &mut tasks).await;
@@ -275,8 +274,10 @@ impl Shell {
         redirector.handle(clock::now(), input, effects);
     }
 
-    /// Shows the provisioner what there is, where the schema has one.
-    fn show_fleet(&self, redirector: &Redirector) {
+    /// Shows people how things stand, and the provisioner what there is, where the schema has one.
+    fn show(&self, redirector: &Redirector) {
+        self.setup.telemetry.show(PART, metrics::redirector(&redirector.stats()));
+        self.show_health();
         if let Some(port) = &self.setup.fleet
             && self.setup.schema.borrow().schema.provisioner.is_some()
         {
@@ -486,10 +487,13 @@ async fn tidy(address: Address, leftovers: kinetic_amqp::Leftovers) {
 fn map(revision: &Revision, advertise: &[String], retired: &Retired) -> Arc<Map> {
     let schema: &Schema = &revision.schema;
     let mut map = MapBuilder::new(&revision.id, revision.generation);
+    let sources = schema.customers.values().map(|customer| customer.sources.len()).sum();
+    map.expect(schema.customers.len(), sources);
     for region in schema.regions.values() {
         let uris = if region.amqp.is_empty() { advertise } else { &region.amqp };
         let addresses = uris.iter().map(|uri| (uri.clone(), region.vhost.clone())).collect();
         map.region(&region.name, addresses, region.zones.clone());
+        map.order(&region.name, order(region.order));
     }
     for customer in schema.customers.values() {
         map.customer(&customer.name, &customer.region, customer.disabled);
@@ -498,9 +502,17 @@ fn map(revision: &Revision, advertise: &[String], retired: &Retired) -> Arc<Map>
             let key = SourceKey::new(customer.name.as_str(), source.name.as_str());
             let parts = retired.parts(&key, source.partitions);
             map.source(source.name.as_str(), source.data_type, parts, definition);
+            source.profile.iter().for_each(|profile| _ = map.profile(profile));
         }
     }
     Arc::new(map.build())
+}
+
+fn order(order: kinetic_schema::schema::AddressOrder) -> AddressOrder {
+    match order {
+        kinetic_schema::schema::AddressOrder::Listed => AddressOrder::Listed,
+        kinetic_schema::schema::AddressOrder::ByOrigin => AddressOrder::ByOrigin,
+    }
 }
 
 /// Digest of all that an analyzer of this source works by: the source itself, the clusters fed by it, and the analytics

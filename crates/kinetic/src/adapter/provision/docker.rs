@@ -77,29 +77,39 @@ impl Docker {
         Ok(())
     }
 
-    /// Stops a container, waits for it, and removes it.
+    /// Stops a container, waits for it, and removes it. It is found by its labels: a name may be anybody's, also one that has kept
+    /// us from creating ours.
     pub(crate) async fn stop(&self, node: &NodeId) -> Result<()> {
-        let (engine, name) = (self.engine()?, self.container(node));
+        let engine = self.engine()?;
         let seconds = i32::try_from(STOP_TIME.as_secs()).expect("a few seconds");
-        let options = StopContainerOptionsBuilder::new().t(seconds).build();
-        match engine.stop_container(&name, Some(options)).await {
-            Ok(()) => {}
-            Err(error) if is_status(&error, &[304, 404]) => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot stop container {name}")),
+        for container in self.labelled(&engine, Some(node)).await? {
+            let id = container.id.context("the engine lists a container without an id")?;
+            let options = StopContainerOptionsBuilder::new().t(seconds).build();
+            match engine.stop_container(&id, Some(options)).await {
+                Ok(()) => {}
+                Err(error) if is_status(&error, &[304, 404]) => {}
+                Err(error) => return Err(error).with_context(|| format!("cannot stop container {id}")),
+            }
+            remove(&engine, &id).await?;
         }
-        remove(&engine, &name).await
+        Ok(())
     }
 
     /// The containers of this installation, whoever has started them.
     pub(crate) async fn list(&self) -> Result<BTreeMap<NodeId, Instance>> {
-        let engine = self.engine()?;
-        let label = format!("{CONTROL_LABEL}={}", self.launch.control);
+        let list = self.labelled(&self.engine()?, None).await?;
+        Ok(list.into_iter().filter_map(instance).collect())
+    }
+
+    /// The containers that carry our labels: those of a node, or all.
+    async fn labelled(&self, engine: &Engine, node: Option<&NodeId>) -> Result<Vec<ContainerSummary>> {
+        let mut labels = vec![format!("{CONTROL_LABEL}={}", self.launch.control)];
+        labels.extend(node.map(|node| format!("{NODE_LABEL}={node}")));
         // The interface of the library; its order reaches nobody.
         #[expect(clippy::disallowed_types, reason = "the library asks for this type")]
-        let filters = std::collections::HashMap::from([("label".to_owned(), vec![label])]);
+        let filters = std::collections::HashMap::from([("label".to_owned(), labels)]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let list = engine.list_containers(Some(options)).await.context("cannot list containers")?;
-        Ok(list.into_iter().filter_map(instance).collect())
+        engine.list_containers(Some(options)).await.context("cannot list containers")
     }
 
     /// `kinetic-<control vhost>-<node>`, in the characters that Docker takes.

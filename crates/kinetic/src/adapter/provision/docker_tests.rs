@@ -133,22 +133,60 @@ async fn an_absent_image_is_named() {
 
 #[tokio::test]
 async fn stopping_gives_time_and_is_done_with_what_is_not_there() {
+    let there =
+        || (200, json!([{"Id": "c1", "Labels": {"kinetic.control": "prod", "kinetic.node": "auto-1"}}]));
     let fake = Fake::start(vec![
+        there(),
         (204, Value::Null),
         (204, Value::Null),
+        there(),
         (304, Value::Null),
         (404, refusal("No such container")),
+        there(),
         (500, refusal("the disk is full")),
+        (200, json!([])),
     ]);
     let docker = fake.docker();
     docker.stop(&"auto-1".into()).await.expect("stopped");
     docker.stop(&"auto-1".into()).await.expect("not there any more");
     let error = docker.stop(&"auto-1".into()).await.expect_err("the engine cannot");
     assert!(format!("{error:#}").contains("the disk is full"), "{error:#}");
+    docker.stop(&"auto-1".into()).await.expect("nothing of ours has that name");
     let asked = fake.asked();
-    assert!(asked[0].0.starts_with("POST /containers/kinetic-prod-auto-1/stop?"), "{asked:?}");
-    assert!(asked[0].0.contains("t=12"), "{asked:?}");
-    assert!(asked[1].0.starts_with("DELETE "), "{asked:?}");
+    // {"label":["kinetic.control=prod","kinetic.node=auto-1"]}
+    assert!(
+        asked[0].0.contains("kinetic.control%3Dprod%22%2C%22kinetic.node%3Dauto-1%22%5D%7D"),
+        "{asked:?}"
+    );
+    assert!(asked[1].0.starts_with("POST /containers/c1/stop?"), "{asked:?}");
+    assert!(asked[1].0.contains("t=12"), "{asked:?}");
+    assert!(asked[2].0.starts_with("DELETE /containers/c1?"), "{asked:?}");
+    assert!(asked[2].0.contains("force=true"), "{asked:?}");
+    assert_eq!(asked.len(), 9, "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_left_to_whoever_has_it() {
+    let taken = "Conflict. The container name \"/kinetic-prod-auto-1\" is already in use";
+    let fake = Fake::start(vec![(409, refusal(taken))]);
+    let error = format!("{:#}", fake.docker().start(&"auto-1".into()).await.expect_err("refused"));
+    assert!(error.contains("already in use") && error.contains("kinetic-prod-auto-1"), "{error}");
+    assert_eq!(fake.asked().len(), 1, "nothing is started, nothing is removed");
+}
+
+#[tokio::test]
+async fn an_engine_that_ends_in_mid_sentence_is_an_error_and_one_that_is_back_is_used() {
+    let mut fake = Fake::start(vec![(200, json!([]))]);
+    let docker = fake.docker();
+    docker.list().await.expect("there");
+    fake.serving.shutdown().await;
+    docker.list().await.expect_err("it is gone, and its socket's name is left");
+    docker.start(&"auto-1".into()).await.expect_err("likewise");
+    let socket = fake.dir.path().join("docker.sock");
+    std::fs::remove_file(&socket).expect("removed");
+    let listener = UnixListener::bind(&socket).expect("bind");
+    fake.serving.spawn(serve(listener, vec![(200, json!([]))], Arc::clone(&fake.asked)));
+    assert_eq!(docker.list().await.expect("back"), BTreeMap::new());
 }
 
 #[tokio::test]

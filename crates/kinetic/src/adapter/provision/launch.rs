@@ -11,7 +11,7 @@ use crate::adapter::file;
 /// The words that all started analyzers have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
-    /// Broker, without a password.
+    /// Broker, or the nodes of one in order, separated by commas; without a password.
     pub(crate) amqp: String,
     /// File with the password, absolute; `None` where none was given.
     pub(crate) password_file: Option<PathBuf>,
@@ -31,12 +31,13 @@ impl Launch {
     /// From a redirector's own words. A password that stands in the URL goes into a file of mode 600 in `dir`: the
     /// command lines of children are as public as our own, but there are more of them.
     pub(crate) fn new(
-        amqp: &str,
+        amqp: &[String],
         password_file: Option<&Path>,
         address: &Address,
         dir: &Path,
     ) -> Result<Self> {
-        let (amqp, inline) = without_password(amqp);
+        let (amqp, inline): (Vec<String>, Vec<bool>) = amqp.iter().map(|url| without_password(url)).unzip();
+        let inline = inline.contains(&true);
         let password_file = match password_file {
             Some(path) => Some(std::path::absolute(path).context("the password file has no absolute path")?),
             None if inline => {
@@ -47,7 +48,7 @@ impl Launch {
             None => None,
         };
         Ok(Self {
-            amqp,
+            amqp: amqp.join(","),
             password_file,
             schema: String::new(),
             branch: String::new(),
@@ -60,8 +61,9 @@ impl Launch {
     /// From a URL with the password in it.
     #[cfg(test)]
     pub(crate) fn for_tests(url: &str, dir: &Path) -> Self {
-        let address = Address::from_url(url).expect("a URL");
-        Self::new(url, None, &address, dir).expect("a launch").with_schema(
+        let urls: Vec<String> = url.split(',').map(str::to_owned).collect();
+        let address = Address::from_urls(&urls).expect("a URL");
+        Self::new(&urls, None, &address, dir).expect("a launch").with_schema(
             "https://git.example/schema.git",
             "main",
             10,
@@ -126,7 +128,9 @@ mod tests {
     #[test]
     fn a_password_from_the_url_goes_into_a_file_that_nobody_else_reads() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let launch = |secret: &str| Launch::for_tests(&format!("amqp://me:{secret}@host"), dir.path());
+        let launch = |secret: &str| {
+            Launch::for_tests(&format!("amqp://me:{secret}@host,amqps://me:{secret}@other"), dir.path())
+        };
         launch("before");
         let launch = launch("hunter2");
         let path = launch.password_file.clone().expect("a file");
@@ -137,7 +141,7 @@ mod tests {
         let shown = args.join(" ").replace(&path.to_string_lossy().into_owned(), "FILE");
         assert_eq!(
             shown,
-            "analyzer --amqp amqp://me@host --password-file FILE --schema https://git.example/schema.git \
+            "analyzer --amqp amqp://me@host,amqps://me@other --password-file FILE --schema https://git.example/schema.git \
              --branch main --fetch-interval 10 --data-dir /data/auto-1 --node auto-1"
         );
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use kinetic_redirector::machine::{
-    Effect, Input, MapBuilder, PlacingConfig, Redirector, RedirectorConfig, ReplyToken, Stored,
+    Effect, Input, Map, MapBuilder, PlacingConfig, Redirector, RedirectorConfig, ReplyToken, Stored,
 };
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
@@ -23,6 +23,8 @@ use uuid::Uuid;
 use crate::adapter::clock;
 use crate::{cli, term};
 
+/// Steps after which taking over a revision is no more waited for.
+const REVISION_STEPS_MAX: u32 = 10_000;
 /// Virtual time between what the analyzers say and what comes next.
 const STEP: Duration = Duration::from_secs(1);
 /// As long as analyzers may take to say what they hold.
@@ -63,6 +65,10 @@ struct Report {
     ideal_share: f64,
     /// Load of the fullest analyzer over the mean, after that.
     fullest: f64,
+    /// Taking over a new schema revision, milliseconds.
+    revision_ms: f64,
+    /// Most resident memory so far, when that is done, MB. The map of the new revision has been made in this process as well.
+    peak_mb: f64,
 }
 
 /// An analyzer, as far as the redirector sees one.
@@ -83,14 +89,6 @@ struct World {
 
 impl World {
     fn new(args: &cli::BenchRedirector) -> Self {
-        let region = "us-west.aws".into();
-        let address = ("amqps://broker.us-west.aws.example:5671".to_owned(), "us-west.aws".to_owned());
-        let mut map = MapBuilder::new("bench", 1);
-        map.region(&region, vec![address.clone(), address], Vec::new());
-        for customer in 0..args.customers {
-            map.customer(&customer_name(customer as usize).as_str().into(), &region, false);
-            map.source("web", DataType::Statsd, 1, 0);
-        }
         let config = RedirectorConfig {
             node: "bench".into(),
             ttl: Duration::from_secs(15),
@@ -104,7 +102,7 @@ impl World {
         };
         // Somebody has led before: so it listens, and every analyzer is there before anything is placed.
         let stored = Stored { term: Term(1), epoch_max: Epoch(1) };
-        let machine = Redirector::new(config, Arc::new(map.build()), stored.clone());
+        let machine = Redirector::new(config, map(1, args.customers), stored.clone());
         let mut world = Self { machine, now: START, tokens: 0, effects: Vec::new() };
         world.tell(Input::Elected { stored });
         world
@@ -155,6 +153,7 @@ impl World {
             witness: false,
             schema: None,
             generation: 0,
+            relieved: None,
             holds: Vec::new(),
         });
         let lease = self.ask(rpc::REGISTER, &body)?.lease;
@@ -225,6 +224,33 @@ impl World {
         }
         anyhow::bail!("{} sources were never placed", self.machine.stats().sources_unowned)
     }
+
+    /// A new revision stands: until there is nothing more to do at once. It waits for analyzers that have it.
+    fn revise(&mut self, map: Arc<Map>) -> Duration {
+        let began = clock::now().mono;
+        self.tell(Input::MapChanged { map });
+        for _ in 0..REVISION_STEPS_MAX {
+            self.tell(Input::Tick);
+            if self.machine.next_wakeup().is_none_or(|at| at > self.now.mono) {
+                break;
+            }
+        }
+        clock::now().mono.since(began)
+    }
+}
+
+/// A revision of the schema with so many customers.
+fn map(generation: u64, customers: u32) -> Arc<Map> {
+    let region = "us-west.aws".into();
+    let address = ("amqps://broker.us-west.aws.example:5671".to_owned(), "us-west.aws".to_owned());
+    let mut map = MapBuilder::new(&format!("bench-{generation}"), generation);
+    map.expect(customers as usize, customers as usize);
+    map.region(&region, vec![address.clone(), address], Vec::new());
+    for customer in 0..customers {
+        map.customer(&customer_name(customer as usize).as_str().into(), &region, false);
+        map.source("web", DataType::Statsd, 1, 0).profile("web");
+    }
+    Arc::new(map.build())
 }
 
 fn customer_name(number: usize) -> String {
@@ -241,11 +267,14 @@ pub(crate) fn run(args: &cli::BenchRedirector) -> Result<u8> {
     let (place, place_step) = world.place()?;
     progress(args, "telling everybody");
     world.beat(&mut members)?;
-    let rss_mb = resident_mb().context("cannot read this process's memory from /proc/self/status")?;
+    let rss_mb = memory_mb("VmRSS:").context("cannot read this process's memory from /proc/self/status")?;
     progress(args, "asking locate");
     let (locate_per_s, p99) = locate(&mut world, args);
     progress(args, "losing one analyzer");
     let (replace, moved) = lose_one(&mut world, &mut members)?;
+    progress(args, "taking over a new revision");
+    let revision = world.revise(map(2, args.customers + 1));
+    let peak_mb = memory_mb("VmHWM:").context("cannot read this process's memory from /proc/self/status")?;
     progress(args, "");
     let owned = world.machine.view().analyzers.iter().map(|analyzer| analyzer.owned).max().unwrap_or(0);
     let mean = f64::from(args.customers) / f64::from(args.analyzers.saturating_sub(1).max(1));
@@ -261,6 +290,8 @@ pub(crate) fn run(args: &cli::BenchRedirector) -> Result<u8> {
         moved_share: moved as f64 / f64::from(args.customers),
         ideal_share: 1.0 / f64::from(args.analyzers),
         fullest: owned as f64 / mean,
+        revision_ms: revision.as_secs_f64() * 1e3,
+        peak_mb,
     };
     print(args, &report)?;
     Ok(0)
@@ -337,9 +368,10 @@ fn lose_one(world: &mut World, members: &mut Vec<Member>) -> Result<(Duration, u
     anyhow::bail!("the silent analyzer was not missed")
 }
 
-fn resident_mb() -> Option<f64> {
+/// A field of `proc(5)`, status.
+fn memory_mb(field: &str) -> Option<f64> {
     let status = crate::adapter::file::read_text(std::path::Path::new("/proc/self/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let line = status.lines().find(|line| line.starts_with(field))?;
     let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1024.0 / 1e6)
 }
@@ -362,7 +394,8 @@ fn print(args: &cli::BenchRedirector, report: &Report) -> Result<()> {
          cold placement          {:>10.0} ms, longest step {:.1} ms\n\
          one analyzer lost       {:>10.1} ms until its sources are placed\n\
          moved for it            {:>10.3} % of the sources (least possible {:.3} %)\n\
-         fullest analyzer        {:>10.2} of the mean\n",
+         fullest analyzer        {:>10.2} of the mean\n\
+         new schema revision     {:>10.0} ms, memory at most {:.0} MB\n",
         report.customers,
         report.analyzers,
         report.locate_per_s / 1e6,
@@ -374,6 +407,8 @@ fn print(args: &cli::BenchRedirector, report: &Report) -> Result<()> {
         report.moved_share * 100.0,
         report.ideal_share * 100.0,
         report.fullest,
+        report.revision_ms,
+        report.peak_mb,
     ));
     Ok(())
 }

@@ -74,7 +74,7 @@ pub(crate) async fn agent(
         body_age: Duration::from_millis(200),
         buffer_bytes: 1 << 20,
         in_flight_max: 16,
-        fallback: Some(fallback),
+        fallback: vec![fallback],
         seed: rand::random(),
     };
     let broker = broker.clone().named(format!("agent {}", host.name));

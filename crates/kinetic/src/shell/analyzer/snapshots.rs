@@ -63,6 +63,11 @@ impl Snapshots {
         self.regions.get(region).expect("a region is reached before its first subscription")
     }
 
+    /// Some region's broker takes no publishes for now.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.regions.values().any(|reach| reach.publisher.status().blocked)
+    }
+
     pub(super) fn publisher(&self, region: &RegionName) -> Publisher {
         self.region(region).publisher.clone()
     }

@@ -146,8 +146,9 @@ fn is_probe(delivery: &Delivery) -> bool {
     delivery.exchange().is_empty() && delivery.envelope().kind.as_deref() == Some(names::TYPE_PROBE)
 }
 
-fn input(slot: Slot, delivery: &Delivery) -> Input<'_> {
-    Input::Delivery(machine::Delivery {
+/// A delivery as the machine reads it.
+pub(crate) fn read(slot: Slot, delivery: &Delivery) -> machine::Delivery<'_> {
+    machine::Delivery {
         slot,
         token: Token(delivery.token),
         redelivered: delivery.redelivered,
@@ -155,7 +156,7 @@ fn input(slot: Slot, delivery: &Delivery) -> Input<'_> {
         routing_key: delivery.routing_key(),
         envelope: delivery.envelope(),
         body: delivery.body(),
-    })
+    }
 }
 
 impl Subscriptions {
@@ -215,7 +216,7 @@ impl Subscriptions {
                 analyzer.handle(now, Input::SubscriptionLost { slot }, effects);
             }
             if let Some(delivery) = subscription.event(event, &mut self.chores).await {
-                analyzer.handle(now, input(slot, &delivery), effects);
+                analyzer.handle(now, Input::Delivery(read(slot, &delivery)), effects);
             }
             told += 1;
             let goes_on = told < BATCH_MAX && !matches!(subscription.gate, Gate::Reading(_));
@@ -240,7 +241,7 @@ impl Subscriptions {
         let snapshots: Vec<&[u8]> = snapshots.iter().map(Vec::as_slice).collect();
         analyzer.handle(now, Input::Recalled { slot, snapshots: &snapshots }, effects);
         if let Some(delivery) = first {
-            analyzer.handle(now, input(slot, &delivery), effects);
+            analyzer.handle(now, Input::Delivery(read(slot, &delivery)), effects);
         }
     }
 

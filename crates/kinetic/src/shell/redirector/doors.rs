@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kinetic_amqp::{Address, Request, RequestHandle, RpcServer};
-use kinetic_redirector::machine::{Caller, ReplyToken};
+use kinetic_amqp::{Address, Request, RequestHandle, RpcServer, Served};
+use kinetic_redirector::machine::{Caller, Input, ReplyToken};
 use kinetic_schema::schema::QueueType;
 use kinetic_wire::{Nudge, encode, names};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::topology;
 
 /// Requests of one kind that wait for the machine, over all doors: the leader's, and `locate`.
 const REQUESTS_MAX: usize = 256;
-/// Leader's doors whose opening nobody has heard of.
-const OPENED_MAX: usize = 8;
 /// Answers and nudges that wait for one door.
 const WORDS_MAX: usize = 1024;
 
@@ -53,7 +51,7 @@ pub(super) struct Doors {
     leaderships: u64,
     asked_locate: mpsc::Sender<Asked>,
     asked_leader: mpsc::Sender<Asked>,
-    opened: mpsc::Sender<u64>,
+    hearing: watch::Sender<Hearing>,
     serving: JoinSet<()>,
     waiting: BTreeMap<ReplyToken, (Door, RequestHandle)>,
     next_token: u64,
@@ -65,15 +63,24 @@ pub(super) struct Inbox {
     pub(super) locate: mpsc::Receiver<Asked>,
     /// What only the leader answers.
     pub(super) leader: mpsc::Receiver<Asked>,
-    /// The leader's door is open; of which leadership.
-    pub(super) opened: mpsc::Receiver<u64>,
+    /// Whether requests can come through the leader's door.
+    pub(super) hearing: watch::Receiver<Hearing>,
+}
+
+/// Whether requests can come through the leader's door.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Hearing {
+    /// Of which leadership.
+    leadership: u64,
+    /// The subscription stands.
+    hears: bool,
 }
 
 impl Doors {
     pub(super) fn new(control: Address, queues: QueueType) -> (Self, Inbox) {
         let (asked_locate, locate) = mpsc::channel(REQUESTS_MAX);
         let (asked_leader, leader) = mpsc::channel(REQUESTS_MAX);
-        let (opening, opened) = mpsc::channel(OPENED_MAX);
+        let (hearing, heard) = watch::channel(Hearing::default());
         let doors = Self {
             control,
             queues,
@@ -83,12 +90,12 @@ impl Doors {
             leaderships: 0,
             asked_locate,
             asked_leader,
-            opened: opening,
+            hearing,
             serving: JoinSet::new(),
             waiting: BTreeMap::new(),
             next_token: 0,
         };
-        (doors, Inbox { locate, leader, opened })
+        (doors, Inbox { locate, leader, hearing: heard })
     }
 
     /// Opens a vhost's door, once.
@@ -103,7 +110,7 @@ impl Doors {
         self.locate.push(words);
         let declared = topology::kept(topology::locate(), queues);
         let rpc = RpcServer::start(address.clone(), declared, names::LOCATE_QUEUE);
-        self.serving.spawn(serve(Door::Locate(door), rpc, self.asked_locate.clone(), heard));
+        self.serving.spawn(serve(Door::Locate(door), rpc, self.asked_locate.clone(), heard, None));
     }
 
     /// Opens or closes the leader's door. What was not answered when it closes goes back to the queue.
@@ -115,25 +122,20 @@ impl Doors {
             let (words, heard) = mpsc::channel(WORDS_MAX);
             self.leader = Some(words);
             let declared = topology::kept(topology::rpc(), self.queues);
-            let mut rpc = RpcServer::start(self.control.clone(), declared, names::RPC_QUEUE);
-            let (leadership, asked, opened) =
-                (self.leaderships, self.asked_leader.clone(), self.opened.clone());
-            self.serving.spawn(async move {
-                let mut words = heard;
-                tokio::select! {
-                    () = rpc.opened() => {}
-                    // Nothing is said before anything is asked: the door is closed.
-                    None = words.recv() => return rpc.close().await,
-                }
-                if opened.send(leadership).await.is_ok() {
-                    serve(Door::Leader(leadership), rpc, asked, words).await;
-                }
-            });
+            let rpc = RpcServer::start(self.control.clone(), declared, names::RPC_QUEUE);
+            let (door, hearing) = (Door::Leader(self.leaderships), self.hearing.clone());
+            self.serving.spawn(serve(door, rpc, self.asked_leader.clone(), heard, Some(hearing)));
         }
     }
 
+    /// Whether requests can come through the leader's door, as the machine is told it.
+    pub(super) fn hearing(&self, inbox: &mut Inbox) -> Option<Input<'static>> {
+        let Hearing { leadership, hears } = *inbox.hearing.borrow_and_update();
+        self.leads(leadership).then_some(if hears { Input::Serving } else { Input::Deaf })
+    }
+
     /// Whether this is the leadership that stands.
-    pub(super) fn leads(&self, leadership: u64) -> bool {
+    fn leads(&self, leadership: u64) -> bool {
         self.leader.is_some() && leadership == self.leaderships
     }
 
@@ -190,7 +192,23 @@ impl Asked {
 }
 
 /// Requests of one door to the loop, answers and nudges back, until the door is closed.
-async fn serve(door: Door, mut rpc: RpcServer, asked: mpsc::Sender<Asked>, mut words: mpsc::Receiver<Word>) {
+async fn serve(
+    door: Door,
+    mut rpc: RpcServer,
+    asked: mpsc::Sender<Asked>,
+    mut words: mpsc::Receiver<Word>,
+    hearing: Option<watch::Sender<Hearing>>,
+) {
+    let says = |hears| {
+        if let (Some(hearing), Door::Leader(leadership)) = (&hearing, door) {
+            // A later leadership's door is the one that counts.
+            hearing.send_if_modified(|known| {
+                let is_news = leadership >= known.leadership;
+                *known = if is_news { Hearing { leadership, hears } } else { *known };
+                is_news
+            });
+        }
+    };
     let mut ready: Option<Request> = None;
     let nudge = encode(&Nudge { v: 1 });
     loop {
@@ -204,7 +222,12 @@ async fn serve(door: Door, mut rpc: RpcServer, asked: mpsc::Sender<Asked>, mut w
                 (Ok(permit), Some(request)) => permit.send(Asked::new(door, request)),
                 _ => break,
             },
-            request = rpc.next(), if ready.is_none() => ready = Some(request),
+            served = rpc.event(), if ready.is_none() => match served {
+                Served::Request(request) => ready = Some(request),
+                Served::Subscribed => says(true),
+                // The consumer has logged it.
+                Served::Lost { .. } => says(false),
+            },
         }
     }
     rpc.close().await;
