@@ -46,6 +46,7 @@ mod pika;
 mod provision;
 mod redirector_faults;
 mod redirector_restarted;
+mod region_move;
 mod schema_faults;
 mod schema_push;
 mod schema_repository;

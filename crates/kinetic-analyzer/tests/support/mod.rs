@@ -110,6 +110,7 @@ pub fn lease(grants: Vec<Grant>) -> LeaseReply {
         heartbeat_ms: 5_000,
         grant: grants,
         revoke: vec![],
+        moving: vec![],
         backoff_ms: 0,
         now_ms: 0,
     }
@@ -129,6 +130,8 @@ pub struct World {
     /// Probes come back.
     pub connected: bool,
     pub grants: Vec<Grant>,
+    /// Of these, what has moved.
+    pub moving: Vec<SourceKey>,
     pub token: u64,
     pub slot: Option<Slot>,
     /// The source's snapshot queue, confirmed ones only.
@@ -150,6 +153,7 @@ impl World {
             confirms: true,
             connected: true,
             grants: vec![grant(1)],
+            moving: vec![],
             token: 0,
             slot: None,
             snapshots: Vec::new(),
@@ -187,6 +191,10 @@ impl World {
                     self.snapshots.push(body);
                     self.send(Input::Kept { slot, seq })
                 }
+                Effect::Evacuate { slot, .. } => {
+                    self.slot = Some(slot);
+                    self.recall(slot)
+                }
                 Effect::Unsubscribe { slot } => self.send(Input::Unsubscribed { slot }),
                 Effect::Publish(event) if self.confirms => self.send(Input::Published { id: event.id }),
                 _ => vec![],
@@ -200,7 +208,7 @@ impl World {
         let body = if kind == "goodbye" {
             encode(&Released { ok: true, released: vec![], now_ms: 0 })
         } else {
-            encode(&lease(self.grants.clone()))
+            encode(&LeaseReply { moving: self.moving.clone(), ..lease(self.grants.clone()) })
         };
         self.send(Input::Replied { request, body: &body })
     }

@@ -151,6 +151,7 @@ impl Large {
                 schema: None,
                 generation: 1,
                 holds: holds.iter().map(hold).collect(),
+                evacuated: Vec::new(),
             });
             let reply: LeaseReply = decode(&self.ask(rpc::HEARTBEAT, &body)).expect("alive");
             let taken = |grant: &Grant| {

@@ -14,6 +14,8 @@ pub(crate) enum Relisted {
     Release,
     /// The owner may stay if it can serve the source as it is now.
     Recheck,
+    /// Nobody owns it, and its queue is elsewhere now.
+    Elsewhere,
 }
 
 /// What differs between two maps for a unit that both have.
@@ -82,9 +84,7 @@ impl Table {
                 self.units[rank as usize].generation = difference.generation();
                 self.log(rank);
             }
-            if self.unit(rank).owner != NOBODY {
-                relisted.extend(means.map(|means| (rank, means)));
-            }
+            relisted.extend(means.and_then(|means| self.told(rank, means)));
         }
         relisted
     }
@@ -119,7 +119,7 @@ impl Table {
                     entry.generation = difference.generation();
                     entry.flags |= LOGGED;
                 }
-                relisted.extend(means.filter(|_| self.unit(rank).owner != NOBODY).map(|means| (rank, means)));
+                relisted.extend(means.and_then(|means| self.told(rank, means)));
             } else if units[from as usize].owner == NOBODY {
                 self.log.gone(before.key());
             } else {
@@ -147,6 +147,15 @@ impl Table {
         self.recount();
         self.log_all(logged);
         relisted
+    }
+
+    /// What is to be told of a unit whose definition has changed.
+    fn told(&self, unit: u32, means: Relisted) -> Option<(u32, Relisted)> {
+        match (self.unit(unit).owner, means) {
+            (NOBODY, Relisted::Release) => Some((unit, Relisted::Elsewhere)),
+            (NOBODY, _) => None,
+            (_, means) => Some((unit, means)),
+        }
     }
 
     fn unlist(&mut self, entry: Unlisted, unit: Unit, under_way: Option<Move>) -> u32 {

@@ -133,6 +133,7 @@ impl Peer {
             schema: Some("r1".to_owned()),
             generation: 0,
             holds: self.holds(),
+            evacuated: Vec::new(),
         })
     }
 
