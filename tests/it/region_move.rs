@@ -16,6 +16,7 @@ use kinetic_tests::{BrokerKind, World, eventually, numbered};
 use crate::stage::RULES;
 
 on_both_brokers!(nothing_is_lost_on_the_way_there_and_back);
+on_both_brokers!(nothing_is_lost_of_a_split_source);
 
 mod replicated_queues {
     use kinetic_tests::needs::{Need, all_here};
@@ -26,7 +27,7 @@ mod replicated_queues {
     fn rabbitmq() {
         let story = "region_move::replicated_queues::rabbitmq";
         if all_here(story, &[Need::Git, Need::RabbitMq]) {
-            there_and_back(BrokerKind::RabbitMq, Queues::Quorum);
+            there_and_back(BrokerKind::RabbitMq, Queues::Quorum, 1);
         }
     }
 }
@@ -41,7 +42,11 @@ const LATENESS: &str = "5s";
 const CLOSING: Duration = Duration::from_secs(20);
 
 fn nothing_is_lost_on_the_way_there_and_back(kind: BrokerKind) {
-    there_and_back(kind, Queues::Classic);
+    there_and_back(kind, Queues::Classic, 1);
+}
+
+fn nothing_is_lost_of_a_split_source(kind: BrokerKind) {
+    there_and_back(kind, Queues::Classic, 3);
 }
 
 /// Two analyzers, each of which serves one of the regions, and the streams.
@@ -56,8 +61,9 @@ struct Moving {
 }
 
 impl Moving {
-    fn start(kind: BrokerKind, queues: Queues) -> Self {
-        let acme = numbered::customer(LATENESS);
+    fn start(kind: BrokerKind, queues: Queues, partitions: u16) -> Self {
+        let mut acme = numbered::customer(LATENESS);
+        acme.watches.iter_mut().for_each(|watch| watch.partitions = partitions);
         let world = World::start_with(kind, queues, std::slice::from_ref(&acme));
         let other = world.add_region("other", std::slice::from_ref(&acme));
         let alert = world.alert();
@@ -77,8 +83,14 @@ impl Moving {
     /// Waits until the sources have an owner in a region.
     fn wait_owned(&self, region: usize) {
         let address = World::in_vhost(self.world.region_address(), &self.vhosts[region]);
-        for (source, ..) in RULES {
-            let queue = format!("src.acme.{source}");
+        let parts = self.acme.watches[0].partitions;
+        let queues = RULES.iter().flat_map(|(source, ..)| {
+            let own = format!("src.acme.{source}");
+            let of_parts =
+                (1..=parts).filter(|_| parts > 1).map(move |part| format!("src.acme.{source}.{part}"));
+            std::iter::once(own).chain(of_parts)
+        });
+        for queue in queues {
             eventually("the source has an owner where it is", || match queue_depth(&address, &queue) {
                 Some(depth) if depth.consumers > 0 => Ok(()),
                 other => Err(other),
@@ -114,8 +126,8 @@ impl Moving {
     }
 }
 
-fn there_and_back(kind: BrokerKind, queues: Queues) {
-    let moving = Moving::start(kind, queues);
+fn there_and_back(kind: BrokerKind, queues: Queues, partitions: u16) {
+    let moving = Moving::start(kind, queues, partitions);
     let told = Arc::new(AtomicUsize::new(0));
     let streams = moving.streams(&told);
     for region in [1, 0] {
@@ -134,7 +146,9 @@ fn there_and_back(kind: BrokerKind, queues: Queues) {
     }
     assert!(moving.count("kinetic_analyzer_carried_total") > 0, "there were open windows");
     assert_eq!(moving.count("kinetic_analyzer_late_total"), 0);
-    assert_eq!(moving.count("kinetic_analyzer_evacuations_total"), 4);
+    let units = if partitions > 1 { 1 + u64::from(partitions) } else { 1 };
+    let moves = 2 * RULES.len() as u64 * units;
+    assert_eq!(moving.count("kinetic_analyzer_evacuations_total"), moves);
     assert_eq!(moving.count("kinetic_analyzer_evacuations_given_up_total"), 0);
     assert_eq!(moving.redirector.metric("kinetic_redirector_evacuations_overdue_total"), 0);
     assert_eq!(moving.redirector.metric("kinetic_redirector_sources_evacuating"), 0);
