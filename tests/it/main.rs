@@ -49,6 +49,7 @@ mod provision;
 mod redirector_faults;
 mod redirector_restarted;
 mod redirectors_lost;
+mod region_move;
 mod schema_faults;
 mod schema_push;
 mod schema_repository;

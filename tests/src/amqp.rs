@@ -59,6 +59,22 @@ impl Client {
         })
     }
 
+    /// Publishes and waits for the broker's confirm, but not for longer than this; nothing where none came.
+    pub fn publish_within(
+        &self,
+        long: Duration,
+        exchange: &str,
+        routing_key: &str,
+        envelope: &Envelope<'_>,
+        body: &[u8],
+    ) -> Option<Result<Outcome, PublishError>> {
+        let body = body.to_vec();
+        runtime().block_on(async {
+            let publishing = self.publisher.publish(exchange, routing_key, envelope, body, true);
+            tokio::time::timeout(long, publishing).await.ok()
+        })
+    }
+
     /// Publishes something that must arrive.
     ///
     /// # Panics

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -31,6 +31,11 @@ pub const WINDOW_MS: i64 = 1_000;
 const OUT: f64 = 1e6;
 /// How long an event is waited for before the listener looks whether to go on.
 const LISTEN: Duration = Duration::from_millis(200);
+
+/// A roaming client asks elsewhere after this long without a confirm,
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// and pauses for this long before.
+const PAUSE_AFTER_RETURN: Duration = Duration::from_millis(30);
 
 /// The customer whose stream it is: each window is judged, by `1 of 1` and by `3 of 5`. A body that its publisher could not get
 /// rid of for longer than `lateness` does not count any more.
@@ -90,6 +95,38 @@ impl Stream {
         Self { stop, windows, thread: Some(thread) }
     }
 
+    /// The same by a client that knows several addresses, and goes on to the next when a body is routed nowhere, or not taken: what
+    /// `locate` would tell it. It begins with the one that `at` names, and follows `at` where that changes.
+    #[must_use]
+    pub fn start_roaming(
+        addresses: Vec<Address>,
+        at: Arc<AtomicUsize>,
+        source: &'static str,
+        pause: Duration,
+    ) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let windows = Arc::<Mutex<BTreeMap<_, _>>>::default();
+        let (own_stop, own_windows) = (Arc::clone(&stop), Arc::clone(&windows));
+        let thread = std::thread::spawn(move || {
+            let clients: Vec<Client> = addresses.into_iter().map(Client::start).collect();
+            let (mut turns, mut told) = (0, at.load(Ordering::SeqCst));
+            let mut place = told;
+            for number in 1.. {
+                if own_stop.load(Ordering::SeqCst) {
+                    break;
+                }
+                let now = at.load(Ordering::SeqCst);
+                if now != told {
+                    (told, place) = (now, now);
+                }
+                turns += publish_roaming(&clients, &mut place, source, number, &own_windows);
+                std::thread::sleep(pause);
+            }
+            turns
+        });
+        Self { stop, windows, thread: Some(thread) }
+    }
+
     /// What has been confirmed so far, by the windows' starts.
     #[must_use]
     pub fn windows(&self) -> BTreeMap<i64, Published> {
@@ -114,10 +151,9 @@ impl Drop for Stream {
     }
 }
 
-/// Publishes one body until it is confirmed, always with the same stamps; returns how often it was repeated.
-fn publish(client: &Client, source: &str, number: u32, windows: &Mutex<BTreeMap<i64, Published>>) -> u64 {
+/// Stamps of a body, and the start of its window.
+fn stamped(number: u32) -> (Envelope<'static>, i64) {
     let at = wall_now();
-    let start = at.as_ms() - at.as_ms().rem_euclid(WINDOW_MS);
     let envelope = Envelope {
         kind: Some("kinetic.data.statsd.v1".into()),
         persistent: true,
@@ -126,6 +162,44 @@ fn publish(client: &Client, source: &str, number: u32, windows: &Mutex<BTreeMap<
         seq: Some(u64::from(number)),
         ..Envelope::default()
     };
+    (envelope, at.as_ms() - at.as_ms().rem_euclid(WINDOW_MS))
+}
+
+fn note(windows: &Mutex<BTreeMap<i64, Published>>, start: i64, number: u32) {
+    let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
+    let published = windows.entry(start).or_default();
+    published.count += 1;
+    published.sum += f64::from(number);
+}
+
+/// Publishes one body until some broker has confirmed it; returns how often another was tried.
+fn publish_roaming(
+    clients: &[Client],
+    place: &mut usize,
+    source: &str,
+    number: u32,
+    windows: &Mutex<BTreeMap<i64, Published>>,
+) -> u64 {
+    let (envelope, start) = stamped(number);
+    let body = body(number, start);
+    let mut turns = 0;
+    loop {
+        match clients[*place].publish_within(ASK_AGAIN, "in.acme", source, &envelope, body.as_bytes()) {
+            Some(Ok(Outcome::Confirmed)) => break,
+            _ => {
+                turns += 1;
+                *place = (*place + 1) % clients.len();
+                std::thread::sleep(PAUSE_AFTER_RETURN);
+            }
+        }
+    }
+    note(windows, start, number);
+    turns
+}
+
+/// Publishes one body until it is confirmed, always with the same stamps; returns how often it was repeated.
+fn publish(client: &Client, source: &str, number: u32, windows: &Mutex<BTreeMap<i64, Published>>) -> u64 {
+    let (envelope, start) = stamped(number);
     let body = body(number, start);
     let mut repeats = 0;
     loop {
@@ -135,10 +209,7 @@ fn publish(client: &Client, source: &str, number: u32, windows: &Mutex<BTreeMap<
             other => panic!("in.acme: {other:?}"),
         }
     }
-    let mut windows = windows.lock().unwrap_or_else(PoisonError::into_inner);
-    let published = windows.entry(start).or_default();
-    published.count += 1;
-    published.sum += f64::from(number);
+    note(windows, start, number);
     repeats
 }
 

@@ -119,10 +119,16 @@ impl Customer {
     /// Its files, by path.
     #[must_use]
     pub fn files(&self) -> Vec<(String, String)> {
+        self.files_in("local")
+    }
+
+    /// The same of a customer that lives in a region.
+    #[must_use]
+    pub fn files_in(&self, region: &str) -> Vec<(String, String)> {
         let name = self.name;
         let folder = format!("customers/{name}");
         let own = format!(
-            "customer \"{name}\" {{\n  region = region.local\n\n  key \"web\" {{\n    secret_sha256 = \
+            "customer \"{name}\" {{\n  region = region.{region}\n\n  key \"web\" {{\n    secret_sha256 = \
              \"{SECRET_SHA256}\"\n  }}\n}}\n"
         );
         vec![

@@ -154,6 +154,34 @@ impl World {
         }
     }
 
+    /// One more region, on the same broker, in a vhost of its own; returns that. The customers' keys may log in there as well.
+    ///
+    /// # Panics
+    /// If that does not work.
+    #[must_use]
+    pub fn add_region(&self, name: &str, customers: &[Customer]) -> String {
+        let vhost = self.rabbit().map_or_else(|| name.to_owned(), |rabbit| rabbit.vhost("story"));
+        if let Some(rabbit) = self.rabbit() {
+            rabbit.user(&vhost, OWN_LOGIN, OWN_PASSWORD, [".*", ".*", ".*"]);
+            for customer in customers {
+                let write = format!("^(in\\.{}|kin\\.rpc)$", customer.name);
+                rabbit.user(&vhost, &customer.login(), SECRET, ["^$", &write, "^$"]);
+            }
+        }
+        let (path, text) = installation(&self.vhost, self.queues, self.smtp.address());
+        let queues = if self.queues == Queues::Quorum { "quorum" } else { "classic" };
+        let more = format!("\nregion \"{name}\" {{\n  vhost  = \"{vhost}\"\n  queues = \"{queues}\"\n}}\n");
+        self.schema.write(&(path, text + &more));
+        self.schema.push();
+        vhost
+    }
+
+    /// An address, with its vhost replaced.
+    #[must_use]
+    pub fn in_vhost(address: Address, vhost: &str) -> Address {
+        Address { vhost: vhost.to_owned(), ..address }
+    }
+
     /// Where the broker serves AMQP.
     #[must_use]
     pub fn amqp(&self) -> SocketAddr {

@@ -245,6 +245,25 @@ pub async fn delete_queue(address: &Address, queue: &str) -> Result<(), AmqpErro
     deleted.map(drop).map_err(|error| AmqpError::of(&error, &format!("delete queue {queue}")))
 }
 
+/// Deletes a queue unless it holds messages or has consumers, on a connection of its own; returns whether it is gone. A queue that
+/// does not exist is. Replicated (quorum) queues cannot be deleted so.
+///
+/// # Errors
+/// What [`AmqpError`] lists.
+pub async fn delete_idle_queue(address: &Address, queue: &str) -> Result<bool, AmqpError> {
+    let link = Link::open(address).await?;
+    let channel = link.channel().await?;
+    let name = short("a queue's name", queue)?;
+    let options = QueueDeleteOptions { if_unused: true, if_empty: true, ..QueueDeleteOptions::default() };
+    let deleted = channel.queue_delete(name, options).await;
+    link.close(&[channel]).await;
+    match deleted.map_err(|error| AmqpError::of(&error, &format!("delete queue {queue}"))) {
+        Ok(_messages) => Ok(true),
+        Err(AmqpError::Refused { code: 406, .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// What an earlier topology made and the one in force does not want. Nothing of it has to be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {

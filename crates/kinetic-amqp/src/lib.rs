@@ -26,7 +26,7 @@ pub use connect::{BACKOFF_FIRST, BACKOFF_MAX, CLOSE_TIMEOUT, CONNECT_TIMEOUT};
 pub use consume::{ConsumeOptions, Consumer, Delivery, Event, Settle};
 pub use declare::{
     Binding, Exchange, ExchangeKind, Leftovers, Overflow, Queue, QueueArgs, QueueDepth, Topology, declare,
-    delete_queue, queue_depth, remove,
+    delete_idle_queue, delete_queue, queue_depth, remove,
 };
 pub use error::AmqpError;
 pub use message::Message;

@@ -64,6 +64,7 @@ fn to_headers(envelope: &Envelope<'_>) -> FieldTable {
     text(Envelope::PROFILE, envelope.profile.as_deref());
     text(Envelope::CUSTOMER, envelope.claimed_customer.as_deref());
     text(Envelope::TRACEPARENT, envelope.traceparent.as_deref());
+    text(Envelope::MOVED, envelope.moved.as_deref());
     text(Envelope::INC, envelope.inc.map(|inc| inc.to_string()).as_deref());
     let mut number = |name: &str, value: Option<i64>| {
         if let Some(value) = value {
@@ -107,6 +108,7 @@ fn read_header<'a>(envelope: &mut Envelope<'a>, name: &str, value: &'a AMQPValue
         Envelope::PROFILE => envelope.profile = text(value),
         Envelope::CUSTOMER => envelope.claimed_customer = text(value),
         Envelope::TRACEPARENT => envelope.traceparent = text(value),
+        Envelope::MOVED => envelope.moved = text(value),
         Envelope::INC => envelope.inc = text(value).and_then(|text| Uuid::try_parse(&text).ok()),
         Envelope::TS_NS => envelope.ts = integer(value).map(Wall),
         Envelope::SEQ => envelope.seq = integer(value).and_then(|seq| u64::try_from(seq).ok()),
@@ -171,6 +173,7 @@ mod tests {
             epoch: Some(Epoch(3)),
             claimed_customer: Some("acme".into()),
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
+            moved: Some("web".into()),
         };
         assert_eq!(to_envelope(&to_properties(&full).unwrap()), full);
         let bare = Envelope::default();

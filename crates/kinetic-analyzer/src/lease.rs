@@ -17,8 +17,8 @@
 use std::time::Duration;
 
 use kinetic_wire::{
-    Drain, Goodbye, Grant, Heartbeat, Hold, LeaseId, LeaseReply, Mono, Register, Released, Reply, RpcCode,
-    Term, decode, encode, names::rpc,
+    Drain, Evacuated, Goodbye, Grant, Heartbeat, Hold, LeaseId, LeaseReply, Mono, Register, Released, Reply,
+    RpcCode, SourceKey, Term, decode, encode, names::rpc,
 };
 
 use crate::machine::{AnalyzerConfig, Effect, RequestId, Revision};
@@ -68,8 +68,8 @@ struct Granted {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum News {
     Nothing,
-    /// Own exactly these.
-    Own(Vec<Grant>),
+    /// Own exactly these, of which the latter have moved out of their regions.
+    Own(Vec<Grant>, Vec<SourceKey>),
     /// Let go of all, at once.
     LetGo,
     /// `drain` has been answered, or will not be.
@@ -84,6 +84,7 @@ pub(crate) struct Report<'a> {
     pub(crate) revision: &'a Revision,
     pub(crate) witness: bool,
     pub(crate) holds: Vec<Hold>,
+    pub(crate) evacuated: Vec<Evacuated>,
     pub(crate) lag: Duration,
     /// 0 to 1.
     pub(crate) load: f64,
@@ -244,6 +245,7 @@ impl Lease {
                     schema,
                     generation,
                     holds: report.holds,
+                    evacuated: report.evacuated,
                 };
                 self.send(now, Ask::Heartbeat, encode(&message), effects);
             }
@@ -331,7 +333,7 @@ impl Lease {
         if std::mem::take(&mut self.hurried) {
             self.hurry(now);
         }
-        if asked.ask == Ask::Drain { News::Drained } else { News::Own(reply.grant) }
+        if asked.ask == Ask::Drain { News::Drained } else { News::Own(reply.grant, reply.moving) }
     }
 
     fn refused(&mut self, now: Mono, ask: Ask, code: RpcCode, retry: Duration) -> News {

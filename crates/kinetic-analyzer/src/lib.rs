@@ -1,5 +1,6 @@
 //! Decoders, series, windows, the cluster analytic and its verdicts. A pure machine; the hot path.
 
+pub mod carrier;
 mod cell;
 pub mod decode;
 pub mod deviates;

@@ -1,19 +1,23 @@
 //! The analyzer machine: control protocol, subscriptions, windows and settlement, told what happens and answering
 //! with effects.
 
+mod doors;
+mod evacuation;
 mod ownership;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_schema::Schema;
 use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, Epoch, Grant, Hold, Incarnation, Mono, NodeId, Now, Partial, RegionName,
-    Serves, SourceKey, Token,
+    AlertEvent, AlertId, Envelope, Epoch, Grant, Hold, Incarnation, Mono, NodeId, Now, RegionName, Serves,
+    SourceKey, Token,
 };
 
+pub use self::doors::{Effect, Input};
 pub use self::ownership::PROBE_TIMEOUT;
+use crate::carrier::Carrier;
 use crate::lease::Lease;
 use crate::source::{Shared, Source};
 use crate::stats::{CustomerStats, Rejects, Stats};
@@ -88,179 +92,6 @@ pub struct Delivery<'a> {
     pub body: &'a [u8],
 }
 
-/// What the analyzer is told.
-#[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made and used up at once; a box would allocate for each delivery"
-)]
-pub enum Input<'a> {
-    /// Time has passed.
-    Tick,
-    /// A new schema revision stands.
-    SchemaChanged {
-        /// The values.
-        schema: Arc<Schema>,
-        /// The commit.
-        revision: Revision,
-    },
-    /// A redirector has something to say: heartbeat now. It carries no authority.
-    Nudged,
-    /// This node has come to hold the message of its witness queue, or holds it no longer. It does not at the start.
-    WitnessChanged {
-        /// It holds it.
-        stands: bool,
-    },
-    /// The redirector answered a request.
-    Replied {
-        /// Which.
-        request: RequestId,
-        /// The answer's body.
-        body: &'a [u8],
-    },
-    /// A request was not answered in time or could not be sent.
-    RequestFailed {
-        /// Which.
-        request: RequestId,
-    },
-    /// A delivery.
-    Delivery(Delivery<'a>),
-    /// The subscription is the active one, and no former owner is delivered anything any more: these are the bodies in
-    /// the source's snapshot queue. The shell must say so before it passes on a delivery of the subscription, and
-    /// again after each `SubscriptionLost`.
-    Recalled {
-        /// Which.
-        slot: Slot,
-        /// The snapshots, in whatever order.
-        snapshots: &'a [&'a [u8]],
-    },
-    /// The broker has confirmed a snapshot.
-    Kept {
-        /// Whose.
-        slot: Slot,
-        /// Its number.
-        seq: u64,
-    },
-    /// What has come of `Effect::Probe`.
-    Probed {
-        /// Which subscription.
-        slot: Slot,
-        /// The message has come back.
-        ok: bool,
-    },
-    /// The subscription's channel is gone; the broker will deliver again all that was not settled. The shell
-    /// subscribes again by itself and goes on delivering on the same slot, with higher tokens.
-    SubscriptionLost {
-        /// Which.
-        slot: Slot,
-    },
-    /// `Effect::Unsubscribe` has been carried out: nothing more comes on the slot.
-    Unsubscribed {
-        /// Which.
-        slot: Slot,
-    },
-    /// The broker has confirmed an alert event, or the values of a part's window.
-    Published {
-        /// Which.
-        id: AlertId,
-    },
-    /// Leave in good order: drain, settle, say goodbye, then `Effect::Stopped`.
-    Shutdown,
-}
-
-/// What the analyzer wants done.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
-    /// Ask the redirector; answer with `Replied` or `RequestFailed`.
-    Request {
-        /// Name for the answer.
-        request: RequestId,
-        /// Routing key (`kinetic_wire::names::rpc`).
-        kind: &'static str,
-        /// JSON body.
-        body: Vec<u8>,
-        /// When to give up.
-        timeout: Duration,
-    },
-    /// Consume a source's queue.
-    Subscribe {
-        /// Name for its deliveries.
-        slot: Slot,
-        /// Whose queue.
-        source: SourceKey,
-        /// On which broker.
-        region: RegionName,
-        /// For logs and the board.
-        epoch: Epoch,
-    },
-    /// Stop consuming, after the settlements already asked for; answer with `Unsubscribed`.
-    Unsubscribe {
-        /// Which.
-        slot: Slot,
-    },
-    /// Acknowledge this and all before it of the slot (`multiple`). The token itself is unsettled.
-    AckUpTo {
-        /// Which subscription.
-        slot: Slot,
-        /// The last one.
-        token: Token,
-    },
-    /// Acknowledge these, each by itself, both ends included.
-    AckRange {
-        /// Which subscription.
-        slot: Slot,
-        /// First.
-        first: Token,
-        /// Last.
-        last: Token,
-    },
-    /// Refuse a delivery, so that the broker dead-letters it.
-    Reject {
-        /// Which subscription.
-        slot: Slot,
-        /// Which delivery.
-        token: Token,
-    },
-    /// Publish a snapshot to the source's snapshot queue, persistent and confirmed; answer with `Kept`. The shell retries
-    /// until it can, or until the slot is unsubscribed. There is one at a time per slot.
-    Keep {
-        /// Whose.
-        slot: Slot,
-        /// Its number.
-        seq: u64,
-        /// Of which source.
-        source: SourceKey,
-        /// On which broker.
-        region: RegionName,
-        /// The owner's epoch, for the envelope.
-        epoch: Epoch,
-        /// The message.
-        body: Vec<u8>,
-    },
-    /// Publish the values of a part's window to `kin.partials` (`names::PARTIALS_EXCHANGE`), with the queue of the source as
-    /// routing key, persistent and confirmed; answer with `Published`. The shell retries until it can.
-    Forward {
-        /// Name for the answer.
-        id: AlertId,
-        /// On which broker.
-        region: RegionName,
-        /// The message.
-        partial: Box<Partial>,
-    },
-    /// Send a message to the source's queue and see whether this subscription is delivered it in time; answer with
-    /// `Probed`. There is one at a time per slot.
-    Probe {
-        /// Which subscription.
-        slot: Slot,
-        /// When to give up.
-        timeout: Duration,
-    },
-    /// Publish an alert event to `kin.alerts`, confirmed; answer with `Published`. The shell retries until it can.
-    Publish(Box<AlertEvent>),
-    /// Drained: the shell may close its connections and end.
-    Stopped,
-}
-
 /// Longest time that leaving may take; then the shell may end whatever is still open.
 pub const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
 
@@ -297,6 +128,12 @@ pub struct Analyzer {
     waiting: BTreeMap<SourceKey, Grant>,
     /// Granted under an epoch that a later owner's snapshot exceeds, with that: such a grant is not taken up.
     outdated: BTreeMap<SourceKey, Epoch>,
+    /// Granted, and elsewhere already, as the redirector says.
+    moving: BTreeSet<SourceKey>,
+    /// What is carried to another region.
+    carriers: BTreeMap<Slot, Carrier>,
+    /// Of which nothing is left in a region, with the epoch under which it was granted there, and since when.
+    evacuated: BTreeMap<SourceKey, (RegionName, Epoch, Mono)>,
     /// Given up; the shell has not said yet that nothing more comes.
     leaving: BTreeMap<Slot, Hold>,
     slots: u32,
@@ -325,6 +162,9 @@ impl Analyzer {
             sources: BTreeMap::new(),
             waiting: BTreeMap::new(),
             outdated: BTreeMap::new(),
+            moving: BTreeSet::new(),
+            carriers: BTreeMap::new(),
+            evacuated: BTreeMap::new(),
             leaving: BTreeMap::new(),
             slots: 0,
             customers: Vec::new(),
@@ -366,7 +206,7 @@ impl Analyzer {
             Input::WitnessChanged { stands } => self.witness(now, stands),
             Input::Probed { slot, ok } => self.probed(now, slot, ok, effects),
             Input::Tick => self.advance(now, effects),
-            Input::SchemaChanged { schema, revision } => self.adopt(schema, revision, effects),
+            Input::SchemaChanged { schema, revision } => self.adopt(now, schema, revision, effects),
             Input::Replied { request, body } => {
                 let news = self.lease.replied(now.mono, request, body, &mut self.stats.replies_ignored);
                 self.hear(now, news, effects);
@@ -378,14 +218,24 @@ impl Analyzer {
             }
             Input::Recalled { slot, snapshots } => self.recalled(now, slot, snapshots, effects),
             Input::Kept { slot, seq } => {
+                self.carriers.get_mut(&slot).into_iter().for_each(Carrier::kept);
                 self.on_source(slot, effects, |source, shared| source.kept(seq, shared));
             }
             Input::SubscriptionLost { slot } => {
                 if let Some(source) = self.sources.get_mut(&slot) {
                     source.lost();
                 }
+                self.carriers.get_mut(&slot).into_iter().for_each(Carrier::lost);
             }
+            Input::Unbound { slot } => self.carriers.get_mut(&slot).into_iter().for_each(Carrier::unbound),
+            Input::Carried { slot, token } => {
+                if let Some(carrier) = self.carriers.get_mut(&slot) {
+                    carrier.carried(token, effects);
+                }
+            }
+            Input::Discarded { slot, is_empty } => self.discarded(now, slot, is_empty, effects),
             Input::Unsubscribed { slot } => {
+                self.carrier_unsubscribed(now, slot, effects);
                 if self.leaving.remove(&slot).is_some() {
                     self.lease.hurry(now.mono);
                 }
@@ -426,6 +276,10 @@ impl Analyzer {
 
     fn deliver(&mut self, now: Now, delivery: &Delivery<'_>, effects: &mut Vec<Effect>) {
         // A slot that has been given up: the broker delivers it again, to whoever is next.
+        if let Some(carrier) = self.carriers.get_mut(&delivery.slot) {
+            let customer = &mut self.customers[carrier.customer];
+            return carrier.deliver(now, delivery, customer, &mut self.stats, effects);
+        }
         let wakeup = self.on_source(delivery.slot, effects, |source, shared| {
             source.deliver(now, delivery, shared);
             source.wakeup(now)
@@ -456,6 +310,9 @@ impl Analyzer {
 
     /// A source's subscription is active: goes on where its last owner was, if that was not a later one than this node.
     fn recalled(&mut self, now: Now, slot: Slot, snapshots: &[&[u8]], effects: &mut Vec<Effect>) {
+        if self.carriers.contains_key(&slot) {
+            return self.carrier_recalled(slot, snapshots, effects);
+        }
         let later = self.on_source(slot, effects, |source, shared| source.recall(now, snapshots, shared));
         let Some(epoch) = later.flatten() else { return };
         if let Some(source) = self.sources.remove(&slot) {
@@ -495,7 +352,7 @@ impl Analyzer {
     }
 
     /// Goes over to another revision.
-    fn adopt(&mut self, schema: Arc<Schema>, revision: Revision, effects: &mut Vec<Effect>) {
+    fn adopt(&mut self, now: Now, schema: Arc<Schema>, revision: Revision, effects: &mut Vec<Effect>) {
         self.schema = schema;
         self.revision = revision;
         let schema = Arc::clone(&self.schema);
@@ -512,8 +369,9 @@ impl Analyzer {
                 self.waiting.insert(grant.source.clone(), grant);
             }
         }
+        self.move_out(now);
         for (_, grant) in std::mem::take(&mut self.waiting) {
-            self.take_up(grant, effects);
+            self.take_up(now, grant, effects);
         }
     }
 
@@ -547,6 +405,7 @@ impl Analyzer {
         let is_degraded = self.lease.is_degraded(now.mono);
         let proof = self.sources.values().filter_map(|source| source.unproven_at(interval));
         let proof = proof.min().filter(|_| is_degraded);
-        [self.lease.wakeup(), sources, deadline, fence, proof].into_iter().flatten().min()
+        let carriers = self.carriers.values().filter_map(Carrier::wakeup).min();
+        [self.lease.wakeup(), sources, carriers, deadline, fence, proof].into_iter().flatten().min()
     }
 }

@@ -171,6 +171,7 @@ mod tests {
             schema: None,
             lanes: vec![LaneState { length_ns: 10, closed_ns: Some(100) }],
             watches: vec![],
+            moved: None,
         }
     }
 

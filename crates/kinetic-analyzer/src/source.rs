@@ -20,6 +20,7 @@
 //! Deliveries come to a source only after [`Source::recall`], which the shell brings about when it knows that no former
 //! owner is delivered anything any more.
 
+mod arrival;
 mod memory;
 mod parts;
 mod settle;
@@ -30,10 +31,12 @@ use std::time::Duration;
 use kinetic_schema::Schema;
 use kinetic_wire::{AlertId, Epoch, Mono, NodeId, Now, RegionName, SourceKey, Token, Wall, names};
 
+use self::arrival::Arrival;
 pub use self::memory::LEAVE_MAX;
 use self::parts::Role;
 use self::silence::Rate;
 pub use self::silence::{PROBE_AGAIN, RATE_OVER};
+use crate::carrier;
 use crate::decode;
 use crate::group::{Closed, Groups, Span, Voice};
 use crate::held::{AT_ONCE, Ack, Held};
@@ -121,6 +124,7 @@ pub(crate) struct Source {
     closed: Wall,
     keeper: Keeper,
     role: Role,
+    arrival: Arrival,
     sweep_at: Option<Mono>,
     acks: Vec<Ack>,
 }
@@ -148,6 +152,7 @@ impl Source {
         let mut source = Self {
             exchange: names::ingress_exchange(&key.customer),
             role: Role::of(&key, &plan),
+            arrival: Arrival::new(&key),
             key,
             region,
             epoch,
@@ -222,7 +227,17 @@ impl Source {
         self.last_came = Some(now.mono);
         self.settled_in.get_or_insert(now.mono + SETTLE_IN);
         self.sweep_at.get_or_insert(now.mono + SERIES_IDLE);
-        if !self.is_of_its_customer(delivery) {
+        let (ingress, arrived);
+        let is_carried = self.arrival.is_carried(delivery);
+        let delivery = if is_carried {
+            shared.stats.carried_taken += 1;
+            ingress = self.exchange.clone();
+            arrived = arrival::as_published(delivery, &ingress);
+            &arrived
+        } else {
+            delivery
+        };
+        if !carrier::is_of_customer(delivery, &self.exchange, self.key.customer.as_str()) {
             if self.take_own(now, delivery, shared) {
                 return self.advance(now, shared);
             }
@@ -242,6 +257,7 @@ impl Source {
         match self.read(now, delivery, shared) {
             Ok(tally) => {
                 let release = self.take_in(now, delivery.redelivered, tally, shared);
+                self.arrival.saw(is_carried, release);
                 if let Some((inc, seq)) = numbers.filter(|_| release > self.closed) {
                     let is_remembered = self.repeats.remember(inc, seq, release, shared.held_max);
                     shared.stats.bodies_unremembered += u64::from(!is_remembered);
@@ -255,16 +271,6 @@ impl Source {
             }
         }
         self.advance(now, shared);
-    }
-
-    /// The exchange names the customer; login and claim, where they are set, must agree with it.
-    fn is_of_its_customer(&self, delivery: &Delivery<'_>) -> bool {
-        let customer = self.key.customer.as_str();
-        let envelope = &delivery.envelope;
-        let login_of = |user: &str| user.split('.').next() == Some(customer);
-        delivery.exchange == self.exchange
-            && envelope.user_id.as_deref().is_none_or(login_of)
-            && envelope.claimed_customer.as_deref().is_none_or(|claimed| claimed == customer)
     }
 
     fn refuse(&self, token: Token, shared: &mut Shared<'_>) {
@@ -355,7 +361,7 @@ impl Source {
 
     fn close_due(&mut self, now: Now, shared: &mut Shared<'_>) {
         let crowded = self.lanes.iter().any(|lane| lane.is_crowded());
-        if self.settled_in.is_some_and(|at| now.mono >= at || crowded) {
+        if self.settled_in.is_some_and(|at| now.mono >= at && !self.arrival.is_unread() || crowded) {
             let mut has_moved = false;
             for index in 0..self.lanes.len() {
                 let through = match self.role {
@@ -371,6 +377,7 @@ impl Source {
             if has_moved {
                 self.closed = self.lowest(|lane| lane.closed);
                 self.repeats.forget_through(self.closed);
+                self.arrival.closed(self.closed);
             }
         }
     }
@@ -467,6 +474,7 @@ impl Source {
         self.lanes.iter_mut().for_each(Lane::discard);
         (self.latest, self.last_fed, self.settled_in) = (NEVER, None, None);
         self.role.lost();
+        self.arrival.lost();
         (self.last_came, self.probing, self.heard) = (None, None, NEVER);
         if self.recall == Recall::Done {
             self.recall = Recall::Before;

@@ -155,6 +155,14 @@ pub struct Stats {
     pub alerts_dropped: u64,
     /// Alert events published and not confirmed yet.
     pub alerts_pending: usize,
+    /// Sources of which a region was emptied, because their customer has moved to another.
+    pub evacuations: u64,
+    /// Such that were given up, with something left in the old region's queue.
+    pub evacuations_given_up: u64,
+    /// Deliveries carried to another region.
+    pub carried: u64,
+    /// Deliveries taken that had been carried from another region.
+    pub carried_taken: u64,
     /// Times that all sources were let go because the lease could not be trusted any more.
     pub fenced: u64,
     /// Probes sent through sources' queues.

@@ -86,7 +86,7 @@ impl Broker {
     fn follow(&mut self, effects: &[Effect]) {
         for effect in &effects[self.seen..] {
             match effect {
-                Effect::Subscribe { slot, .. } => {
+                Effect::Subscribe { slot, .. } | Effect::Evacuate { slot, .. } => {
                     assert!(self.subscribed.insert(*slot), "a slot is used once")
                 }
                 Effect::Unsubscribe { slot } => {
@@ -110,7 +110,7 @@ impl Broker {
                     self.keeping.push((*slot, *seq));
                 }
                 Effect::Request { request, .. } => self.asked.push(*request),
-                Effect::Probe { .. } | Effect::Stopped => {}
+                Effect::Probe { .. } | Effect::Carry { .. } | Effect::Discard { .. } | Effect::Stopped => {}
             }
         }
         self.seen = effects.len();

@@ -54,6 +54,9 @@ fn told(effects: &[Effect]) -> String {
             Effect::Keep { slot, seq, .. } => format!("keep {} {seq}", slot.0),
             Effect::Forward { partial, .. } => format!("forward {} {}", partial.source, partial.end_ns),
             Effect::Probe { slot, .. } => format!("probe {}", slot.0),
+            Effect::Evacuate { slot, source, to, .. } => format!("evacuate {} {source} {to}", slot.0),
+            Effect::Carry { token, to, .. } => format!("carry {token} {to}"),
+            Effect::Discard { slot, region, .. } => format!("discard {} {region}", slot.0),
             Effect::Stopped => "stopped".to_owned(),
         };
         writeln!(lines, "{line}").unwrap();

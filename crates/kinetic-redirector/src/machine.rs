@@ -27,7 +27,7 @@ use crate::listeners::Listeners;
 pub use crate::map::{AddressOrder, CustomerEntry, Map, MapBuilder, RegionEntry, UnitEntry};
 use crate::nudges::Nudges;
 use crate::placing::Placing;
-pub use crate::placing::PlacingConfig;
+pub use crate::placing::{EVACUATION_MAX, PlacingConfig};
 use crate::refusal::Refusal;
 use crate::request::{Answer, Asked};
 use crate::rng::Rng;
@@ -337,6 +337,7 @@ impl Redirector {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let table = &self.placing.table;
+        let [evacuations, evacuations_overdue] = self.placing.evacuations_ended();
         Stats {
             leading: self.leads(),
             listening: self.listening,
@@ -352,6 +353,9 @@ impl Redirector {
             moves: self.placing.moves,
             grants: self.placing.grants,
             adopted: self.placing.adopted,
+            sources_evacuating: self.placing.evacuating(),
+            evacuations,
+            evacuations_overdue,
             claims_incredible: self.placing.claims_incredible,
             balanced: self.placing.balanced,
             changes_overflowed: table.log.overflows,
@@ -415,6 +419,10 @@ impl Redirector {
         }
         // On a standby every owner is presumed: nothing is given to anybody.
         self.placing.map_changed(now, &map, &self.leases, &mut self.epochs);
+        // Before their clients follow a move, owners stop judging: a window of which the rest comes elsewhere is not whole.
+        for node in self.placing.movers() {
+            self.nudge(&node);
+        }
     }
 
     /// What clients are answered is another than before: those who listen are to hear of it.

@@ -20,10 +20,13 @@ use crate::table::{NOBODY, Relisted, Table};
 mod answers;
 mod copies;
 mod departures;
+mod evacuations;
 mod hearing;
 mod settle;
 
 use departures::Departure;
+pub use evacuations::EVACUATION_MAX;
+use evacuations::Evacuations;
 
 /// Moves remembered for people.
 const RECORDS_MAX: usize = 256;
@@ -80,6 +83,8 @@ pub(crate) struct Placing {
     waiting: Vec<u32>,
     /// Analyzers that give up their units bit by bit.
     departures: BTreeMap<NodeId, Departure>,
+    /// Regions that units have moved out of and that are not empty yet.
+    evacuations: Evacuations,
     /// Analyzers that an operator has relieved.
     relieved: BTreeSet<NodeId>,
     flaps: Flaps,
@@ -116,6 +121,7 @@ impl Placing {
             listening: true,
             waiting: Vec::new(),
             departures: BTreeMap::new(),
+            evacuations: Evacuations::default(),
             relieved: BTreeSet::new(),
             flaps: Flaps::default(),
             spent: Spent::default(),
@@ -146,7 +152,7 @@ impl Placing {
             return false;
         }
         let entry = map.unit(unit);
-        let region = map.regions()[usize::from(entry.region)].name.as_str();
+        let region = map.regions()[usize::from(self.region_to_serve(unit))].name.as_str();
         can_serve(&lease.serves, region, entry.data_type, entry.customer)
     }
 
@@ -337,7 +343,13 @@ impl Placing {
         (self.dirty, self.retry) = (true, true);
         self.stuck.clear();
         self.waiting.clear();
-        for (unit, relisted) in self.table.relist(Arc::clone(map)) {
+        let before = Arc::clone(self.table.map());
+        let relisted = self.table.relist(Arc::clone(map));
+        let moved = self.moved(now, &before, &relisted);
+        for (unit, relisted) in relisted {
+            if relisted == Relisted::Elsewhere {
+                continue;
+            }
             let owner = self.table.unit(unit).owner;
             if self.table.is_presumed(unit) && relisted == Relisted::Recheck {
                 continue;
@@ -349,6 +361,9 @@ impl Placing {
             }
             let stays = self.may_keep(&self.table.node(owner).name, unit, leases);
             match relisted {
+                // The owner empties the region that the source was in, if it can: see `evacuations`.
+                Relisted::Release if stays && moved.contains(&unit) => {}
+                Relisted::Elsewhere => {}
                 Relisted::Release => {
                     let target = if stays { owner } else { NOBODY };
                     self.start_move(now, unit, (target, MoveWhy::Changed), leases, epochs);

@@ -141,7 +141,7 @@ impl Redirector {
     ) -> Result<Answer, Refusal> {
         let request: Heartbeat = parse(asked.body)?;
         check_version(request.v)?;
-        check_holds(request.holds.len())?;
+        check_holds(request.holds.len().max(request.evacuated.len()))?;
         let node = request.node;
         let lease = self.lease_of(&node, request.lease, request.inc)?;
         if lease.seq.is_some_and(|last| last >= request.seq) {
@@ -154,7 +154,8 @@ impl Redirector {
         lease.generation = request.generation;
         self.heard_from(&node, asked, request.witness, effects);
         self.renew(now, &node);
-        self.placing.heartbeat(now, &node, &request.holds, &self.leases, &mut self.epochs);
+        let said = (request.holds.as_slice(), request.evacuated.as_slice());
+        self.placing.heartbeat(now, &node, said, &self.leases, &mut self.epochs);
         Ok(Answer::Lease(node))
     }
 
@@ -296,6 +297,7 @@ impl Redirector {
             return None;
         }
         let revoke = self.placing.revokes(node);
+        let moving = self.placing.moving_of(&grant);
         let ttl_ms = lease.ttl.as_millis() as u64;
         let answer = LeaseReply {
             ok: true,
@@ -305,6 +307,7 @@ impl Redirector {
             heartbeat_ms: (ttl_ms / 3).max(1),
             grant,
             revoke,
+            moving,
             backoff_ms,
             relieved: self.placing.is_relieved(node),
             now_ms: now.wall.as_ms(),

@@ -47,6 +47,12 @@ pub struct Stats {
     pub moves: u64,
     /// Ownerships that began.
     pub grants: u64,
+    /// Gauge: sources whose customer has moved to another region, and whose old region is not empty yet.
+    pub sources_evacuating: usize,
+    /// Regions emptied of a source that has moved out.
+    pub evacuations: u64,
+    /// Such that were not empty in time.
+    pub evacuations_overdue: u64,
     /// Sources taken over from what an analyzer said it holds.
     pub adopted: u64,
     /// Claims with an epoch that nobody can have; not believed.

@@ -407,6 +407,7 @@ mod tests {
             heartbeat_ms: 5_000,
             grant: vec![Grant { source: source.clone(), region: "eu".into(), epoch: Epoch(epoch) }],
             revoke: Vec::new(),
+            moving: Vec::new(),
             backoff_ms: 0,
             relieved: false,
             now_ms: 0,

@@ -51,6 +51,39 @@ pub struct Envelope<'a> {
     pub claimed_customer: Option<Cow<'a, str>>,
     /// W3C `traceparent`.
     pub traceparent: Option<Cow<'a, str>>,
+    /// `kin-moved`: the routing key that the body was first published with. One of Kinetic's own nodes has carried it here from
+    /// the region that its customer was in before; believed only where no customer can publish.
+    pub moved: Option<Cow<'a, str>>,
+}
+
+impl Envelope<'_> {
+    /// The same, borrowing nothing.
+    #[must_use]
+    pub fn into_owned(self) -> Envelope<'static> {
+        let owned = |text: Option<Cow<'_, str>>| text.map(|text| Cow::Owned(text.into_owned()));
+        Envelope {
+            content_type: owned(self.content_type),
+            content_encoding: owned(self.content_encoding),
+            kind: owned(self.kind),
+            message_id: owned(self.message_id),
+            app_id: owned(self.app_id),
+            user_id: owned(self.user_id),
+            timestamp_s: self.timestamp_s,
+            correlation_id: owned(self.correlation_id),
+            reply_to: owned(self.reply_to),
+            expiration_ms: self.expiration_ms,
+            persistent: self.persistent,
+            origin: owned(self.origin),
+            profile: owned(self.profile),
+            ts: self.ts,
+            seq: self.seq,
+            inc: self.inc,
+            epoch: self.epoch,
+            claimed_customer: owned(self.claimed_customer),
+            traceparent: owned(self.traceparent),
+            moved: owned(self.moved),
+        }
+    }
 }
 
 /// Header names.
@@ -71,4 +104,6 @@ impl Envelope<'_> {
     pub const CUSTOMER: &'static str = "kin-customer";
     /// Header of `traceparent`.
     pub const TRACEPARENT: &'static str = "traceparent";
+    /// Header of `moved`.
+    pub const MOVED: &'static str = "kin-moved";
 }

@@ -24,8 +24,8 @@ pub use id::{
     ServiceName, SourceKey, SourceName, Term, Token,
 };
 pub use message::{
-    AlertEvent, AlertState, DataType, Direction, Drain, Endpoint, Feed, Goodbye, Grant, Heartbeat, Hold,
-    LeaseReply, Limits, Locate, LocateReply, Numbers, Register, Released, Reply, RpcCode, RpcError,
+    AlertEvent, AlertState, DataType, Direction, Drain, Endpoint, Evacuated, Feed, Goodbye, Grant, Heartbeat,
+    Hold, LeaseReply, Limits, Locate, LocateReply, Numbers, Register, Released, Reply, RpcCode, RpcError,
     SchemaNotice, Serves,
 };
 pub use partial::{PARTIAL_VERSION, Partial, PartialFeed, PartialGroup};

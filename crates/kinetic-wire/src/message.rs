@@ -128,6 +128,21 @@ pub struct Heartbeat {
     pub generation: u64,
     /// What it owns.
     pub holds: Vec<Hold>,
+    /// Sources of which nothing is left in a region that they have moved out of; said for as long as they are granted there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evacuated: Vec<Evacuated>,
+}
+
+/// A source of which nothing is left in a region: what its queue held has been carried to the region that its customer is in now.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Evacuated {
+    /// The source.
+    #[serde(flatten)]
+    pub source: SourceKey,
+    /// Where nothing is left.
+    pub region: RegionName,
+    /// The epoch under which it was granted there.
+    pub epoch: Epoch,
 }
 
 /// `drain`: an analyzer wants its sources moved before it leaves. Answered by [`LeaseReply`], whose `revoke` grows.
@@ -175,6 +190,10 @@ pub struct LeaseReply {
     pub grant: Vec<Grant>,
     /// What it must let go: what it said it holds and does not own.
     pub revoke: Vec<SourceKey>,
+    /// Of what is granted, what has moved out of the region that it is granted in: no window of it is to be judged there any more,
+    /// also before the analyzer's own schema says where the source is now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moving: Vec<SourceKey>,
     /// The redirector is busy: add this to the next interval.
     pub backoff_ms: u64,
     /// An operator has relieved it: it is given nothing more, and should say so when it registers with another leader.

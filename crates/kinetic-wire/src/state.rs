@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AnalyticName, ClusterName, Direction, Epoch, NodeId, ServiceName, SourceKey};
+use crate::{AnalyticName, ClusterName, Direction, Epoch, NodeId, RegionName, ServiceName, SourceKey};
 
 /// Version of [`Snapshot`] that this crate writes and reads.
 pub const SNAPSHOT_VERSION: u32 = 1;
@@ -33,6 +33,10 @@ pub struct Snapshot {
     pub lanes: Vec<LaneState>,
     /// What is remembered, by question.
     pub watches: Vec<WatchState>,
+    /// The region that the source came from, as long as there may be bodies in its queue that were carried from there and lie behind
+    /// later ones: before any window is closed, all that is in the queue must have been read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<RegionName>,
 }
 
 /// The windows of one length.

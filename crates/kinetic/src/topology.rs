@@ -38,7 +38,7 @@ fn binding(exchange: impl Into<String>, queue: impl Into<String>, routing_key: i
 }
 
 /// Where refused and overflowing messages of a vhost go.
-fn dead_letters() -> Topology {
+pub(crate) fn dead_letters() -> Topology {
     let queue = Queue {
         name: names::DEAD_QUEUE.into(),
         durable: true,
@@ -287,6 +287,26 @@ pub(crate) fn leftovers(customer: &Customer, source: &Source) -> Leftovers {
     let beyond = (source.partitions + 1..=PARTITIONS_MAX)
         .map(|part| binding(split.clone(), names::source_queue(&key.with_part(part)), PART_WEIGHT));
     Leftovers { bindings: whole.chain(beyond).collect(), ..Leftovers::default() }
+}
+
+/// All that leads data to one queue of a source, in a region that its customer has left. Nobody publishes to a queue that is bound
+/// to nothing, so that it can be emptied for good.
+pub(crate) fn ways_to(key: &SourceKey, source: &Source) -> Leftovers {
+    let (ingress, own) = (names::ingress_exchange(&key.customer), names::source_queue(key));
+    let split = names::split_exchange(key);
+    if key.part > 0 {
+        return Leftovers {
+            bindings: vec![binding(split.clone(), own, PART_WEIGHT)],
+            exchanges: vec![split],
+        };
+    }
+    let whole = source.routing.iter().map(|pattern| binding(ingress.clone(), own.clone(), pattern.clone()));
+    let mut ways = Leftovers { bindings: whole.collect(), exchanges: Vec::new() };
+    if source.partitions > 1 {
+        ways.bindings.push(binding(names::PARTIALS_EXCHANGE, own.clone(), own));
+        ways.exchanges.push(split);
+    }
+    ways
 }
 
 fn source_key(customer: &Customer, source: &Source) -> SourceKey {

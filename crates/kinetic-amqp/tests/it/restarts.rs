@@ -34,6 +34,7 @@ const PERSISTENT: Envelope<'static> = Envelope {
     epoch: None,
     claimed_customer: None,
     traceparent: None,
+    moved: None,
 };
 
 async fn publish_until_confirmed(publisher: &Publisher, n: u8) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use kinetic_wire::{Epoch, Grant, Hold, Now, SourceKey};
 
 use super::{Analyzer, Effect, Revision, SHUTDOWN_MAX, Slot, Stage};
+use crate::carrier::SAID_FOR;
 use crate::lease::{News, Report};
 use crate::plan::Plan;
 use crate::source::{LEAVE_MAX, Source};
@@ -21,7 +22,7 @@ impl Analyzer {
         }
         match news {
             News::Nothing => {}
-            News::Own(grants) => self.own(now, grants, effects),
+            News::Own(grants, moving) => self.own(now, grants, moving, effects),
             News::LetGo => {
                 tracing::warn!("the lease is lost, letting go of all sources");
                 self.fence(effects);
@@ -36,28 +37,37 @@ impl Analyzer {
     }
 
     /// Makes the sources owned be exactly the granted ones.
-    fn own(&mut self, now: Now, grants: Vec<Grant>, effects: &mut Vec<Effect>) {
+    fn own(&mut self, now: Now, grants: Vec<Grant>, moving: Vec<SourceKey>, effects: &mut Vec<Effect>) {
         // The answer to a registration that was under way when the node was asked to leave: it only lets go.
         if self.stage != Stage::Running {
             return;
         }
+        self.moving = moving.into_iter().collect();
+        let moving = &self.moving;
         let stays = |source: &Source| {
-            grants.iter().any(|grant| grant.source == source.key && grant.region == source.region)
+            !moving.contains(&source.key)
+                && grants.iter().any(|grant| grant.source == source.key && grant.region == source.region)
         };
         for source in self.sources.values_mut().filter(|source| !stays(source)) {
             source.leave(now.mono + LEAVE_MAX);
         }
         self.outdated
             .retain(|key, later| grants.iter().any(|grant| grant.source == *key && grant.epoch < *later));
+        self.evacuated.retain(|key, (region, epoch, since)| {
+            match grants.iter().find(|grant| grant.source == *key) {
+                Some(grant) => grant.region == *region && grant.epoch <= *epoch,
+                None => now.mono.since(*since) < SAID_FOR,
+            }
+        });
         self.waiting.clear();
         for grant in grants {
-            self.take_up(grant, effects);
+            self.take_up(now, grant, effects);
         }
     }
 
     /// Consumes a granted source, or goes on with it under the grant's epoch.
-    pub(super) fn take_up(&mut self, grant: Grant, effects: &mut Vec<Effect>) {
-        if self.outdated.contains_key(&grant.source) {
+    pub(super) fn take_up(&mut self, now: Now, grant: Grant, effects: &mut Vec<Effect>) {
+        if self.outdated.contains_key(&grant.source) || self.moves_out(now, &grant, effects) {
             return;
         }
         if let Some((slot, source)) = self.sources.iter_mut().find(|(_, source)| source.key == grant.source) {
@@ -74,14 +84,18 @@ impl Analyzer {
             self.waiting.insert(grant.source.clone(), grant);
             return;
         };
-        let slot = Slot(self.slots);
-        self.slots += 1;
+        let slot = self.new_slot();
         let customer = self.customer(&grant.source);
         let Grant { source: key, region, epoch } = grant;
         tracing::info!(source = %key, %region, %epoch, "source granted");
         effects.push(Effect::Subscribe { slot, source: key.clone(), region: region.clone(), epoch });
         let seed = self.config.seed;
         self.sources.insert(slot, Source::new(key, region, epoch, slot, customer, plan, seed));
+    }
+
+    pub(super) fn new_slot(&mut self) -> Slot {
+        self.slots += 1;
+        Slot(self.slots - 1)
     }
 
     /// Settles what is closed and gives a source up; the broker delivers the rest to whoever is next.
@@ -109,6 +123,7 @@ impl Analyzer {
         for (slot, source) in std::mem::take(&mut self.sources) {
             self.forget(slot, &source, effects);
         }
+        self.drop_carriers(effects);
     }
 
     pub(super) fn let_go_if_lapsed(&mut self, now: Now, effects: &mut Vec<Effect>) {
@@ -125,7 +140,8 @@ impl Analyzer {
             let (sources, waiting, leaving) = (&mut self.sources, &self.waiting, &self.leaving);
             sources.values_mut().for_each(|source| source.measure(now.mono));
             let (revision, held_max) = (&self.revision, self.config.held_max);
-            let report = report(now, (revision, self.has_witness), held_max, sources, waiting, leaving);
+            let mut report = report(now, (revision, self.has_witness), held_max, sources, waiting, leaving);
+            self.report_moves(&mut report);
             self.lease.ask(now.mono, &self.config, report, effects);
         }
     }
@@ -178,6 +194,9 @@ impl Analyzer {
 
     pub(super) fn probed(&mut self, now: Now, slot: Slot, ok: bool, effects: &mut Vec<Effect>) {
         let is_degraded = self.lease.is_degraded(now.mono);
+        if let Some(carrier) = self.carriers.get_mut(&slot) {
+            return carrier.probed(now.mono, ok);
+        }
         let is_proven = self.on_source(slot, effects, |source, shared| source.probed(now, ok, shared));
         if is_proven == Some(false) {
             self.stats.probes_failed += 1;
@@ -207,9 +226,10 @@ impl Analyzer {
         let left = self.sources.iter().filter(|(_, source)| source.has_left(now.mono));
         let left: Vec<Slot> = left.map(|(slot, _)| *slot).collect();
         for slot in left {
-            self.let_go(slot, effects);
+            self.let_go_or_move(now, slot, effects);
         }
-        if self.stage == Stage::Confirming && self.sources.is_empty() {
+        self.carry_on(now, effects);
+        if self.stage == Stage::Confirming && self.sources.is_empty() && self.carriers.is_empty() {
             self.stage = Stage::Unsubscribing;
         }
         if self.stage == Stage::Unsubscribing && self.leaving.is_empty() {
@@ -248,6 +268,7 @@ fn report<'a>(
         revision,
         witness,
         holds: holds.into_iter().map(|(source, (epoch, rate))| Hold { source, epoch, rate }).collect(),
+        evacuated: Vec::new(),
         lag: sources.values().map(|source| source.lag(now.mono)).max().unwrap_or_default(),
         load: (fullest as f64 / held_max.max(1) as f64).min(1.0),
     }

@@ -29,6 +29,7 @@ impl Source {
                 schema: Some(shared.revision.to_owned()).filter(|revision| !revision.is_empty()),
                 lanes: lanes.iter().map(|&(length, closed)| lane_state(length, closed)).collect(),
                 watches: self.groups.remember(&self.plan),
+                moved: self.arrival.from().cloned(),
             };
             let (body, left_out) = snapshot::body(snapshot, SNAPSHOT_BYTES_MAX);
             if left_out > 0 {
@@ -105,6 +106,7 @@ impl Source {
     fn restore(&mut self, snapshot: &Snapshot, shared: &mut Shared<'_>) {
         tracing::info!(source = %self.key, epoch = %snapshot.epoch, seq = snapshot.seq, "snapshot taken over");
         shared.stats.snapshots_recalled += 1;
+        self.arrival.begin(snapshot.moved.as_ref());
         let floor = snapshot.lanes.iter().map(|lane| lane.closed_ns.unwrap_or(NEVER)).min();
         for lane in &mut self.lanes {
             match snapshot.lanes.iter().find(|known| known.length_ns == lane.length) {

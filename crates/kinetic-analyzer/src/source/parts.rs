@@ -131,7 +131,10 @@ impl Source {
         shared: &mut Shared<'_>,
     ) {
         shared.stats.partials += 1;
+        // One that was carried here was admitted before; the part's next owner may have been faster.
+        let is_carried = delivery.envelope.moved.is_some();
         if let Role::Owner { epochs, .. } = &mut self.role
+            && !is_carried
             && !epochs.admit(partial.source.part, partial.epoch)
         {
             shared.stats.partials_stale += 1;
@@ -164,6 +167,7 @@ impl Source {
         }
         // Held like a sample of the window's last moment: also without a value, since what it claims is not kept elsewhere.
         let release = self.release_time(partial.end_ns.saturating_sub(1));
+        self.arrival.saw(is_carried, release);
         self.hold(now, delivery.token, release, shared);
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kinetic_wire::{Mono, Now};
 
-use super::{ACK_DELAY, Shared, Source};
+use super::{ACK_DELAY, Recall, Shared, Source};
 use crate::lane::Lane;
 
 /// After a probe that did not come back, the next one no sooner than this.
@@ -26,10 +26,11 @@ impl Source {
     pub(crate) fn wakeup(&self, now: Now) -> Option<Mono> {
         let ack = (self.due > 0).then(|| self.due_since + ACK_DELAY);
         let close = self.next_close(now).map(|at| at.max(self.settled_in.unwrap_or(at)));
-        let close = close.filter(|_| self.leaves_by.is_none());
+        let close = close.filter(|_| self.leaves_by.is_none() && !self.arrival.is_unread());
         let silence = self.silent_end(now).filter(|_| self.probing.is_none());
         let silence = silence.map(|(at, end)| if self.heard < end { at.max(self.probe_again) } else { at });
-        [ack, close, silence, self.sweep_at, self.leaves_by].into_iter().flatten().min()
+        let arrival = self.wants_to_be_told().then_some(self.probe_again);
+        [ack, close, silence, arrival, self.sweep_at, self.leaves_by].into_iter().flatten().min()
     }
 
     /// The lanes in which the end of a window can change something.
@@ -61,9 +62,16 @@ impl Source {
 
     /// Whether silence is to be proven: by the wall clock a window should be closed, and nothing has come for a while.
     pub(crate) fn wants_probe(&self, now: Now) -> bool {
-        self.probing.is_none()
-            && now.mono >= self.probe_again
-            && self.silent_end(now).is_some_and(|(at, end)| now.mono >= at && self.heard < end)
+        let is_silent = || self.silent_end(now).is_some_and(|(at, end)| now.mono >= at && self.heard < end);
+        self.probing.is_none() && now.mono >= self.probe_again && (self.wants_to_be_told() || is_silent())
+    }
+
+    /// Whether it must be known that all has been read that was carried here from another region.
+    fn wants_to_be_told(&self) -> bool {
+        self.recall == Recall::Done
+            && self.arrival.is_unread()
+            && self.probing.is_none()
+            && self.leaves_by.is_none()
     }
 
     /// When the next window that matters is to be closed by the wall clock, and up to when all must have been heard then.
@@ -91,6 +99,7 @@ impl Source {
         let Some(sent) = self.probing.take() else { return true };
         if ok {
             (self.heard, self.last_came) = (self.heard.max(sent.wall.0), Some(now.mono));
+            self.arrival.read();
             self.advance(now, shared);
             return true;
         }

@@ -134,6 +134,7 @@ pub fn lease(grants: Vec<Grant>) -> LeaseReply {
         heartbeat_ms: 5_000,
         grant: grants,
         revoke: vec![],
+        moving: vec![],
         backoff_ms: 0,
         relieved: false,
         now_ms: 0,
@@ -156,6 +157,8 @@ pub struct World {
     pub grants: Vec<Grant>,
     /// What the redirector says.
     pub relieved: bool,
+    /// Of these, what has moved.
+    pub moving: Vec<SourceKey>,
     pub token: u64,
     pub slot: Option<Slot>,
     /// The source's snapshot queue, confirmed ones only.
@@ -178,6 +181,7 @@ impl World {
             connected: true,
             grants: vec![grant(1)],
             relieved: false,
+            moving: vec![],
             token: 0,
             slot: None,
             snapshots: Vec::new(),
@@ -215,6 +219,10 @@ impl World {
                     self.snapshots.push(body);
                     self.send(Input::Kept { slot, seq })
                 }
+                Effect::Evacuate { slot, .. } => {
+                    self.slot = Some(slot);
+                    self.recall(slot)
+                }
                 Effect::Unsubscribe { slot } => self.send(Input::Unsubscribed { slot }),
                 Effect::Publish(event) if self.confirms => self.send(Input::Published { id: event.id }),
                 _ => vec![],
@@ -228,7 +236,8 @@ impl World {
         let body = if kind == "goodbye" {
             encode(&Released { ok: true, released: vec![], now_ms: 0 })
         } else {
-            encode(&LeaseReply { relieved: self.relieved, ..lease(self.grants.clone()) })
+            let (relieved, moving) = (self.relieved, self.moving.clone());
+            encode(&LeaseReply { relieved, moving, ..lease(self.grants.clone()) })
         };
         self.send(Input::Replied { request, body: &body })
     }

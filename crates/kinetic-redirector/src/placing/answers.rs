@@ -11,7 +11,7 @@ impl Placing {
         units.retain(|&unit| !self.table.is_leaving(unit) && !self.table.is_presumed(unit));
         let grant = |&unit: &u32| Grant {
             source: self.table.key(unit),
-            region: self.table.region(unit).clone(),
+            region: self.region_granted(unit),
             epoch: self.table.unit(unit).epoch,
         };
         let mut grants: Vec<Grant> = units.iter().map(grant).collect();

@@ -1,6 +1,6 @@
 //! What analyzers say they hold, and what that means for who owns it.
 
-use kinetic_wire::{Epoch, Hold, MoveWhy, NodeId, Now};
+use kinetic_wire::{Epoch, Evacuated, Hold, MoveWhy, NodeId, Now};
 
 use super::Placing;
 use crate::epochs::Epochs;
@@ -32,11 +32,12 @@ impl Placing {
         &mut self,
         now: Now,
         node: &NodeId,
-        holds: &[Hold],
+        (holds, evacuated): (&[Hold], &[Evacuated]),
         leases: &Leases,
         epochs: &mut Epochs,
     ) {
         let index = self.table.intern(node);
+        self.hear_evacuated(now, index, evacuated, leases, epochs);
         let mut said: Vec<u32> = holds.iter().filter_map(|hold| self.table.find(&hold.source)).collect();
         said.sort_unstable();
         let mut unheld = self.table.owned(index).to_vec();

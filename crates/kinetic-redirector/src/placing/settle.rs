@@ -29,6 +29,7 @@ impl Placing {
     /// Does the next step of whatever is to be done, if anything is.
     pub(crate) fn settle(&mut self, now: Now, leases: &Leases, epochs: &mut Epochs) {
         let look = !self.listening() && self.look_at.is_some_and(|at| at <= now.mono);
+        self.end_overdue(now, leases, epochs);
         if !self.dirty && !look && self.wake.is_none_or(|wake| now.mono < wake) {
             return;
         }
@@ -46,6 +47,7 @@ impl Placing {
             let ends = self.flaps.next_end(now.mono);
             wake = [wake, next, self.retry_at, ends].into_iter().flatten().min();
         }
+        wake = [wake, self.evacuations.next_due()].into_iter().flatten().min();
         (self.dirty, self.wake) = (false, wake);
     }
 
@@ -79,7 +81,7 @@ impl Placing {
         with(&Demand {
             hash: unit_hash(entry.customer, entry.source, entry.part),
             customer: entry.customer,
-            region: entry.region,
+            region: self.region_to_serve(unit),
             data_type: entry.data_type,
             weight: self.table.weight(unit),
             generation: u64::from(self.table.unit(unit).generation),
@@ -214,7 +216,8 @@ impl Placing {
                 0 => self.table.is_fresh(unit, now.mono),
                 _ => !self.table.rests(unit, now.mono, after),
             };
-            self.table.is_listed(unit) && !self.table.is_leaving(unit) && may_move
+            let stays = self.table.is_leaving(unit) || self.is_evacuated(unit);
+            self.table.is_listed(unit) && !stays && may_move
         });
         let mut plan = Plan { moves: Vec::new(), weight: 0, partial: units.len() > STEP_MAX };
         units.truncate(STEP_MAX);

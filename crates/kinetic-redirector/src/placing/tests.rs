@@ -13,6 +13,7 @@ use crate::epochs::Epochs;
 use crate::lease::{Lease, Leases};
 use crate::machine::{Map, MapBuilder, Stored};
 
+mod moves;
 mod property;
 mod succession;
 
@@ -148,7 +149,7 @@ impl World {
     fn beat(&mut self, name: &str) {
         let node = NodeId::new(name);
         let holds = self.holds(&node);
-        self.placing.heartbeat(self.now, &node, &holds, &self.leases, &mut self.epochs);
+        self.placing.heartbeat(self.now, &node, (&holds, &[]), &self.leases, &mut self.epochs);
         self.settle();
         self.obey(&node);
     }

@@ -14,6 +14,8 @@ pub(crate) enum Relisted {
     Release,
     /// The owner may stay if it can serve the source as it is now.
     Recheck,
+    /// Nobody owns it, and its queue is elsewhere now.
+    Elsewhere,
 }
 
 /// What differs between two maps for a unit that both have.
@@ -86,6 +88,15 @@ impl Stay {
     }
 }
 
+/// What is to be told of a unit whose definition has changed.
+fn told(owner: u32, unit: u32, means: Relisted) -> Option<(u32, Relisted)> {
+    match (owner, means) {
+        (NOBODY, Relisted::Release) => Some((unit, Relisted::Elsewhere)),
+        (NOBODY, _) => None,
+        (_, means) => Some((unit, means)),
+    }
+}
+
 impl Table {
     /// Brings the units in line with a map. Returns what changed for owned ones.
     pub(crate) fn relist(&mut self, map: Arc<Map>) -> Vec<(u32, Relisted)> {
@@ -115,9 +126,7 @@ impl Table {
                 self.units[rank as usize].generation = difference.generation();
                 self.log(rank);
             }
-            if self.unit(rank).owner != NOBODY {
-                relisted.extend(means.map(|means| (rank, means)));
-            }
+            relisted.extend(means.and_then(|means| told(self.unit(rank).owner, rank, means)));
         }
         relisted
     }
@@ -152,7 +161,7 @@ impl Table {
                 if let Some(under_way) = moves.get(&from) {
                     self.moves.insert(rank, *under_way);
                 }
-                relisted.extend(means.filter(|_| unit.owner != NOBODY).map(|means| (rank, means)));
+                relisted.extend(means.and_then(|means| told(unit.owner, rank, means)));
             } else if unit.owner == NOBODY {
                 self.log.gone(before.key());
             } else {

@@ -136,6 +136,7 @@ impl Peer {
             schema: Some("r1".to_owned()),
             generation: 0,
             holds: self.holds(),
+            evacuated: Vec::new(),
         })
     }
 

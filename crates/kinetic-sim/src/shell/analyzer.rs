@@ -500,6 +500,11 @@ impl Shell {
                 Effect::Forward { partial, .. } => {
                     unreachable!("no source of this world has parts: {}", partial.source)
                 }
+                Effect::Evacuate { source, .. }
+                | Effect::Carry { source, .. }
+                | Effect::Discard { source, .. } => {
+                    unreachable!("this world has one region: {source}")
+                }
                 Effect::Publish(event) => {
                     let id = event.id;
                     let (at, who) = (reach.net.now, (reach.proc, reach.life));

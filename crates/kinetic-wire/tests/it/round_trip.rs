@@ -2,10 +2,10 @@
 
 use kinetic_wire::{
     AlertEvent, AlertId, AlertState, AnalyzerState, Beacon, Change, DataType, Direction, Drain, Endpoint,
-    Epoch, Feed, FeedState, Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId,
-    LeaseReply, Limits, Locate, LocateReply, MapChange, MapQuestion, MapReply, MetricState, MoveRecord,
-    MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial, PartialFeed, PartialGroup, Register, Released,
-    Relieve, Relieved, Reply, Role, RpcCode, RpcError, SchemaNotice, Serves, Snapshot, SourceKey,
+    Epoch, Evacuated, Feed, FeedState, Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken,
+    LeaseId, LeaseReply, Limits, Locate, LocateReply, MapChange, MapQuestion, MapReply, MetricState,
+    MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial, PartialFeed, PartialGroup, Register,
+    Released, Relieve, Relieved, Reply, Role, RpcCode, RpcError, SchemaNotice, Serves, Snapshot, SourceKey,
     SourceState, Term, WatchState, decode, encode,
 };
 use proptest::collection::vec;
@@ -122,6 +122,7 @@ proptest! {
         check(&Heartbeat {
             v, lease, node: node.clone(), inc, seq, load, lag_ms, schema: schema.clone(), holds: holds.clone(),
             generation: seq, witness: v > 7,
+            evacuated: holds.iter().map(|hold| Evacuated { source: hold.source.clone(), region: "r".into(), epoch: hold.epoch }).collect(),
         });
         check(&Register {
             v, node, inc, serves, capacity, zone: profile.clone(), witness: v > 7, schema, generation: seq, holds,
@@ -140,6 +141,7 @@ proptest! {
     ) {
         let (lease, term) = (LeaseId(lease), Term(term));
         check(&LeaseReply {
+            moving: revoke.clone(),
             ok: true, lease, term, ttl_ms, heartbeat_ms, grant, revoke: revoke.clone(), backoff_ms, now_ms,
             relieved: term.0 > 7,
         });
@@ -283,6 +285,7 @@ proptest! {
             schema: Some(schema),
             lanes: vec![LaneState { length_ns, closed_ns }],
             watches: vec![watch],
+            moved: closed_ns.map(|_| "eu".into()),
         });
     }
 

@@ -1,5 +1,6 @@
 //! The analyzer's loop: all subscriptions are polled here, and what is ready goes straight to the machine.
 
+mod evacuation;
 mod partials;
 mod snapshots;
 mod subscription;
@@ -14,10 +15,11 @@ use bytes::Bytes;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Outcome, Publisher, RpcClient, Settle};
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Revision, Slot};
 use kinetic_schema::schema::QueueType;
-use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, encode, names};
+use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, Token, encode, names};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
+use self::evacuation::{Cart, Parcel};
 use self::snapshots::Snapshots;
 pub(crate) use self::subscription::read;
 use self::subscription::{Chore, Subscription, Subscriptions};
@@ -85,6 +87,17 @@ enum Done {
         slot: Slot,
         seq: u64,
     },
+    Unbound {
+        slot: Slot,
+    },
+    Carried {
+        slot: Slot,
+        tokens: Vec<Token>,
+    },
+    Discarded {
+        slot: Slot,
+        is_empty: bool,
+    },
     ProbeDue {
         slot: Slot,
         number: u64,
@@ -106,6 +119,8 @@ struct Shell {
     witness: Witness,
     /// Snapshots on their way, or there.
     keeping: BTreeMap<Slot, AbortHandle>,
+    /// What is carried to another region.
+    carts: BTreeMap<Slot, Arc<Cart>>,
 }
 
 /// Runs until shutdown has drained the machine.
@@ -195,6 +210,7 @@ impl Shell {
             subscriptions: Subscriptions::default(),
             snapshots: Snapshots::default(),
             keeping: BTreeMap::new(),
+            carts: BTreeMap::new(),
         }
     }
 
@@ -235,6 +251,14 @@ impl Shell {
                 }
                 Input::Probed { slot: *slot, ok: false }
             }
+            Done::Unbound { slot } => Input::Unbound { slot: *slot },
+            Done::Carried { slot, tokens } => {
+                for &token in tokens {
+                    analyzer.handle(now, Input::Carried { slot: *slot, token }, effects);
+                }
+                return;
+            }
+            Done::Discarded { slot, is_empty } => Input::Discarded { slot: *slot, is_empty: *is_empty },
             Done::WitnessPut | Done::Tidied => return,
             Done::Read { slot, snapshots } => {
                 return self.subscriptions.open(analyzer, *slot, snapshots, effects);
@@ -269,6 +293,7 @@ impl Shell {
     /// Performs effects in order; true once the machine has stopped.
     async fn perform(&mut self, effects: &mut Vec<Effect>) -> bool {
         let mut stopped = false;
+        let mut parcels: BTreeMap<Slot, (SourceKey, RegionName, Vec<Parcel>)> = BTreeMap::new();
         for effect in effects.drain(..) {
             match effect {
                 Effect::Request { request, kind, body, timeout } => {
@@ -278,6 +303,12 @@ impl Shell {
                     tracing::info!(%source, %epoch, "subscribing");
                     self.subscribe(slot, &source, &region);
                 }
+                Effect::Evacuate { slot, source, from, to, .. } => self.evacuate(slot, &source, &from, &to),
+                Effect::Carry { slot, token, source, to, is_partial, envelope, body } => {
+                    let parcel = Parcel { token, is_partial, envelope: *envelope, body: body.into() };
+                    parcels.entry(slot).or_insert_with(|| (source, to, Vec::new())).2.push(parcel);
+                }
+                Effect::Discard { slot, source, region } => self.discard(slot, &source, &region),
                 Effect::Unsubscribe { slot } => self.unsubscribe(slot),
                 Effect::AckUpTo { slot, token } => {
                     self.subscriptions.settle(slot, Settle::AckUpTo(token.0)).await
@@ -309,6 +340,9 @@ impl Shell {
                 Effect::Stopped => stopped = true,
             }
         }
+        for (slot, (source, to, parcels)) in parcels {
+            self.carry(slot, &source, &to, parcels);
+        }
         stopped
     }
 
@@ -338,6 +372,7 @@ impl Shell {
         if let Some(task) = self.keeping.remove(&slot) {
             task.abort();
         }
+        self.carts.remove(&slot).into_iter().for_each(|cart| cart.stop());
         let Some(subscription) = self.subscriptions.take(slot) else { return };
         let mut consumer = subscription.into_consumer();
         self.jobs.spawn(async move {

@@ -174,6 +174,7 @@ impl World {
             schema: None,
             generation: 0,
             holds,
+            evacuated: Vec::new(),
         });
         let grants = self.ask(rpc::HEARTBEAT, &body)?.grant;
         Ok(grants
