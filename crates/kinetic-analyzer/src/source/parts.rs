@@ -156,7 +156,8 @@ impl Source {
         }
         if let Role::Owner { parts, merges, .. } = &mut self.role {
             let merge = merges.entry(index).or_insert_with(|| Merge::new(*parts, lane.closed));
-            if !merge.claim(now.mono, partial::claim(partial)) {
+            let latest = lane.start_of(now.wall.0);
+            if !merge.claim(now.mono, latest, partial::claim(partial)) {
                 shared.stats.claims_refused += 1;
             }
         }
