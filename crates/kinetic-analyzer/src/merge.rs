@@ -70,7 +70,7 @@ impl Merge {
     /// Takes a claim. Returns false where too many wait. A part beyond the number is one that an earlier revision had: nobody
     /// waits for it.
     ///
-    /// `latest` is the end of the last window that can have ended by now. A part whose clock runs ahead claims windows that
+    /// `latest` is the end of the last window that can have ended by now, by a clock that is not too far off. A part whose clock runs ahead claims windows that
     /// have not: the others are not late with those, and must not be passed over when they speak in their time.
     pub(crate) fn claim(&mut self, now: Mono, latest: i64, claim: Claim) -> bool {
         let Some(part) = self.parts.get_mut(usize::from(claim.part).wrapping_sub(1)) else { return true };
