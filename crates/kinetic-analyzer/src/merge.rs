@@ -54,7 +54,9 @@ struct Part {
 #[derive(Debug)]
 pub(crate) struct Merge {
     parts: Vec<Part>,
-    /// When which end was first claimed, for the ends beyond all before: both grow.
+    /// All windows that end by here are closed.
+    closed: i64,
+    /// When which end beyond that was first claimed, for the ends beyond all before: both grow.
     came: Vec<(i64, Mono)>,
 }
 
@@ -62,15 +64,20 @@ impl Merge {
     /// Of so many parts; all windows that end by `closed` are closed, whoever may say something of them.
     pub(crate) fn new(parts: u16, closed: i64) -> Self {
         let part = || Part { through: closed, waiting: BTreeMap::new() };
-        Self { parts: (0..parts).map(|_| part()).collect(), came: Vec::new() }
+        Self { parts: (0..parts).map(|_| part()).collect(), closed, came: Vec::new() }
     }
 
     /// Takes a claim. Returns false where too many wait. A part beyond the number is one that an earlier revision had: nobody
     /// waits for it.
-    pub(crate) fn claim(&mut self, now: Mono, claim: Claim) -> bool {
+    ///
+    /// `latest` is the end of the last window that can have ended by now, by a clock that is not too far off. A part whose clock runs ahead claims windows that
+    /// have not: the others are not late with those, and must not be passed over when they speak in their time.
+    pub(crate) fn claim(&mut self, now: Mono, latest: i64, claim: Claim) -> bool {
         let Some(part) = self.parts.get_mut(usize::from(claim.part).wrapping_sub(1)) else { return true };
-        if self.came.last().is_none_or(|(end, _)| claim.end > *end) {
-            self.came.push((claim.end, now));
+        // What is closed already nobody waits for: it would be overdue for ever.
+        let end = claim.end.min(latest);
+        if end > self.came.last().map_or(self.closed, |(end, _)| *end) {
+            self.came.push((end, now));
         }
         if claim.end <= part.through {
             return true;
@@ -113,6 +120,7 @@ impl Merge {
 
     /// All windows that end by here are closed now.
     pub(crate) fn close(&mut self, closed: i64) {
+        self.closed = self.closed.max(closed);
         self.came.retain(|(end, _)| *end > closed);
         for part in &mut self.parts {
             part.through = part.through.max(closed);
@@ -160,6 +168,8 @@ mod tests {
     use super::*;
 
     const AT: Mono = Mono(0);
+    /// All that is claimed can have ended.
+    const NOW: i64 = i64::MAX;
 
     fn whole(part: u16, from: Option<i64>, end: i64) -> Claim {
         Claim { part, from, end, index: 0, of: 1 }
@@ -168,43 +178,43 @@ mod tests {
     #[test]
     fn a_window_waits_for_all_parts() {
         let mut merge = Merge::new(2, NEVER);
-        merge.claim(AT, whole(1, None, 10));
-        merge.claim(AT, whole(1, Some(10), 20));
+        merge.claim(AT, NOW, whole(1, None, 10));
+        merge.claim(AT, NOW, whole(1, Some(10), 20));
         assert_eq!(merge.through(), NEVER);
-        merge.claim(AT, whole(2, None, 10));
+        merge.claim(AT, NOW, whole(2, None, 10));
         assert_eq!(merge.through(), 10);
-        merge.claim(AT, whole(2, Some(10), 40));
+        merge.claim(AT, NOW, whole(2, Some(10), 40));
         assert_eq!(merge.through(), 20);
     }
 
     #[test]
     fn claims_may_come_in_any_order_and_in_pieces() {
         let mut merge = Merge::new(1, 10);
-        merge.claim(AT, whole(1, Some(20), 30));
-        merge.claim(AT, Claim { part: 1, from: Some(10), end: 20, index: 1, of: 2 });
-        merge.claim(AT, Claim { part: 1, from: Some(10), end: 20, index: 1, of: 2 });
+        merge.claim(AT, NOW, whole(1, Some(20), 30));
+        merge.claim(AT, NOW, Claim { part: 1, from: Some(10), end: 20, index: 1, of: 2 });
+        merge.claim(AT, NOW, Claim { part: 1, from: Some(10), end: 20, index: 1, of: 2 });
         assert_eq!(merge.through(), 10, "one piece twice is not two pieces");
-        merge.claim(AT, Claim { part: 1, from: Some(10), end: 20, index: 0, of: 2 });
+        merge.claim(AT, NOW, Claim { part: 1, from: Some(10), end: 20, index: 0, of: 2 });
         assert_eq!(merge.through(), 30);
     }
 
     #[test]
     fn a_successor_may_cut_a_window_otherwise() {
         let mut merge = Merge::new(1, 10);
-        merge.claim(AT, Claim { part: 1, from: Some(10), end: 20, index: 0, of: 2 });
-        merge.claim(AT, Claim { part: 1, from: Some(10), end: 20, index: 0, of: 3 });
-        merge.claim(AT, Claim { part: 1, from: Some(10), end: 20, index: 1, of: 3 });
+        merge.claim(AT, NOW, Claim { part: 1, from: Some(10), end: 20, index: 0, of: 2 });
+        merge.claim(AT, NOW, Claim { part: 1, from: Some(10), end: 20, index: 0, of: 3 });
+        merge.claim(AT, NOW, Claim { part: 1, from: Some(10), end: 20, index: 1, of: 3 });
         assert_eq!(merge.through(), 10);
-        merge.claim(AT, Claim { part: 1, from: Some(10), end: 20, index: 2, of: 3 });
+        merge.claim(AT, NOW, Claim { part: 1, from: Some(10), end: 20, index: 2, of: 3 });
         assert_eq!(merge.through(), 20);
     }
 
     #[test]
     fn a_missing_part_or_claim_is_waited_for_so_long_and_no_longer() {
         let mut merge = Merge::new(2, 0);
-        merge.claim(AT, whole(1, Some(0), 10));
-        merge.claim(AT + Duration::from_secs(10), whole(1, Some(10), 20));
-        merge.claim(AT + Duration::from_secs(20), whole(2, Some(10), 20));
+        merge.claim(AT, NOW, whole(1, Some(0), 10));
+        merge.claim(AT + Duration::from_secs(10), NOW, whole(1, Some(10), 20));
+        merge.claim(AT + Duration::from_secs(20), NOW, whole(2, Some(10), 20));
         assert_eq!((merge.through(), merge.next_overdue()), (0, Some(AT + PARTS_WAIT)));
         assert_eq!(merge.overdue(Mono(PARTS_WAIT.as_nanos() as u64 - 1)), NEVER);
         assert_eq!(merge.overdue(AT + PARTS_WAIT), 10);
@@ -215,18 +225,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_closed_is_never_overdue() {
+        let mut merge = Merge::new(2, 20);
+        merge.claim(AT, NOW, whole(1, None, 20));
+        assert_eq!((merge.next_overdue(), merge.overdue(AT + PARTS_WAIT)), (None, NEVER));
+        merge.claim(AT, NOW, whole(1, Some(20), 30));
+        merge.close(30);
+        merge.claim(AT, NOW, whole(2, Some(20), 30));
+        assert_eq!(merge.next_overdue(), None, "said again by a successor");
+    }
+
+    #[test]
+    fn a_clock_ahead_makes_nobody_late() {
+        let mut merge = Merge::new(2, 10);
+        merge.claim(AT, 20, whole(1, Some(10), 3600));
+        assert_eq!(merge.overdue(AT + PARTS_WAIT), 20);
+        merge.close(20);
+        merge.claim(AT + Duration::from_secs(10), 30, whole(2, Some(20), 30));
+        assert_eq!((merge.through(), merge.next_overdue()), (30, Some(AT + Duration::from_secs(70))));
+    }
+
+    #[test]
     fn the_first_claim_is_where_it_begins() {
         let mut merge = Merge::new(1, NEVER);
-        merge.claim(AT, whole(1, Some(40), 50));
+        merge.claim(AT, NOW, whole(1, Some(40), 50));
         assert_eq!(merge.through(), 50);
-        merge.claim(AT, whole(1, Some(60), 70));
+        merge.claim(AT, NOW, whole(1, Some(60), 70));
         assert_eq!(merge.through(), 50);
     }
 
     #[test]
     fn parts_that_are_no_more_hold_nobody_up() {
         let mut merge = Merge::new(1, 0);
-        assert!(merge.claim(AT, whole(2, Some(0), 50)) && merge.claim(AT, whole(0, Some(0), 50)));
+        assert!(merge.claim(AT, NOW, whole(2, Some(0), 50)) && merge.claim(AT, NOW, whole(0, Some(0), 50)));
         assert_eq!(merge.through(), 0);
     }
 
@@ -234,9 +265,9 @@ mod tests {
     fn waiting_claims_are_bounded() {
         let mut merge = Merge::new(1, 0);
         let far = |n: i64| whole(1, Some(n * 10), n * 10 + 10);
-        assert!((1..=1024).all(|n| merge.claim(AT, far(n))));
-        assert!(!merge.claim(AT, far(1025)));
-        merge.claim(AT, far(1024));
+        assert!((1..=1024).all(|n| merge.claim(AT, NOW, far(n))));
+        assert!(!merge.claim(AT, NOW, far(1025)));
+        merge.claim(AT, NOW, far(1024));
         assert_eq!(merge.through(), 0);
     }
 
@@ -266,7 +297,7 @@ mod tests {
             let mut seen = vec![false; claims.len()];
             let all = (0..claims.len()).rev();
             for index in order.iter().map(|index| index.index(claims.len())).chain(all) {
-                merge.claim(AT, claims[index]);
+                merge.claim(AT, NOW, claims[index]);
                 seen[index] = true;
                 let missing = claims.iter().zip(&seen).find(|(_, seen)| !**seen);
                 let want = missing.map_or(end, |(claim, _)| claim.from.unwrap_or(NEVER));

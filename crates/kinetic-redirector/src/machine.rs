@@ -324,7 +324,9 @@ impl Redirector {
             let wakeups = [self.next_end(), self.placing.next_wakeup(), tell, nudges];
             return wakeups.into_iter().flatten().min();
         }
-        [self.copy.next(), nudges].into_iter().flatten().min()
+        // Who is elected copies from nobody, however long its term takes to be stored.
+        let copy = self.copy.next().filter(|_| self.epochs.stands_by());
+        [copy, nudges].into_iter().flatten().min()
     }
 
     /// Whether it leads, with its term stored.

@@ -37,6 +37,8 @@ pub(crate) enum Event {
     Dial(LinkId),
     /// One end of a connection looks whether anything was heard of the other.
     Beat(ConnId, End),
+    /// The client of a connection that was refused something looks whether it is refused everything.
+    Refused(ConnId),
     /// A process is told something, if it is still the same start of it.
     Tell(ProcId, Life, Tell),
     /// A machine wants to be woken.

@@ -4,8 +4,10 @@
 //! ordered by position; what a consumer gives back takes its old place again, except on a quorum queue after a
 //! graceful close, which was seen to give newer messages back before older ones.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+
+use kinetic_wire::names;
 
 use crate::message::{ConnId, Down, Message, Time, Up};
 use crate::rng::Rng;
@@ -22,6 +24,8 @@ pub enum Routing {
     Topic,
     /// To all.
     Fanout,
+    /// To one of all, by a hash of the origin (`x-consistent-hash`).
+    Origin,
 }
 
 /// What a queue is declared with.
@@ -87,6 +91,9 @@ struct Channel {
     unsettled: BTreeMap<u64, (String, Item)>,
 }
 
+/// Tokens that a broker which hands them to everybody does so with: enough for two leaders.
+const SHOWN_MAX: u32 = 1_000;
+
 /// Deviations from what a broker does, for showing that the checkers notice.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Misconduct {
@@ -94,6 +101,12 @@ pub struct Misconduct {
     pub several_active: bool,
     /// What was not settled when a channel ends is forgotten.
     pub forgets_unsettled: bool,
+    /// Everybody who wants the leader's token is given it.
+    pub two_leaders: bool,
+    /// A split source's bodies go to any part.
+    pub scatters: bool,
+    /// Nothing is kept of what hosts of this name say after a moment.
+    pub swallows: Option<(&'static str, Time)>,
 }
 
 /// The broker.
@@ -110,8 +123,15 @@ pub struct Broker {
     pub entered: Vec<usize>,
     /// Samples that are nowhere any more, and why.
     pub gone: Vec<(usize, Gone)>,
+    /// Values of parts' windows that have come into a queue.
+    pub partials: Vec<Rc<Message>>,
+    /// Queues whose names begin so have no leader: nothing can be published to them.
+    pub leaderless: Option<&'static str>,
+    /// Channels that have published to such a queue: what they publish is refused until they end, as RabbitMQ 3.10 has it.
+    stuck: BTreeSet<ConnId>,
     /// Planted.
     pub misconduct: Misconduct,
+    shown: u32,
     rng: Rng,
 }
 
@@ -127,7 +147,11 @@ impl Broker {
             out: Vec::new(),
             entered: Vec::new(),
             gone: Vec::new(),
+            partials: Vec::new(),
+            leaderless: None,
+            stuck: BTreeSet::new(),
             misconduct: Misconduct::default(),
+            shown: 0,
             rng,
         }
     }
@@ -142,13 +166,13 @@ impl Broker {
         self.queues.entry(name.to_owned()).or_insert_with(|| Queue { options, ..Queue::default() });
     }
 
-    /// Binds a queue to an exchange.
+    /// Binds a queue, or another exchange, to an exchange.
     ///
     /// # Panics
     /// Where the exchange is not declared.
-    pub fn bind(&mut self, exchange: &str, queue: &str, key: &str) {
+    pub fn bind(&mut self, exchange: &str, to: &str, key: &str) {
         let (_, bindings) = self.exchanges.get_mut(exchange).expect("declared before it is bound");
-        let binding = (key.to_owned(), queue.to_owned());
+        let binding = (key.to_owned(), to.to_owned());
         if !bindings.contains(&binding) {
             bindings.push(binding);
         }
@@ -214,6 +238,7 @@ impl Broker {
     /// A connection has ended: what it had not settled goes back.
     pub fn close(&mut self, now: Time, conn: ConnId, gracefully: bool) {
         self.cancel(now, conn);
+        self.stuck.remove(&conn);
         let Some(channel) = self.channels.remove(&conn) else { return };
         let mut back: BTreeMap<String, Vec<Item>> = BTreeMap::new();
         for (_, (queue, item)) in channel.unsettled {
@@ -252,6 +277,7 @@ impl Broker {
 
     /// The broker's process ends and starts: connections, transient messages and queues that do not last are gone.
     pub fn restart(&mut self) {
+        self.stuck.clear();
         for (_, channel) in std::mem::take(&mut self.channels) {
             for (_, (name, mut item)) in channel.unsettled {
                 let Some(queue) = self.queues.get_mut(&name) else { continue };
@@ -319,11 +345,14 @@ impl Broker {
                 self.requests.pop_front();
             }
         }
-        let targets = self.route(&message.exchange, &message.key);
+        let targets = self.route(&message.exchange, message);
+        if targets.iter().any(|name| self.leaderless.is_some_and(|prefix| name.starts_with(prefix))) {
+            self.stuck.insert(conn);
+        }
         if let (true, true, Some(number)) = (targets.is_empty(), mandatory, confirm) {
             self.out.push((conn, Down::Returned(number)));
         }
-        let refused = targets.iter().any(|name| !self.has_room(name));
+        let refused = self.stuck.contains(&conn) || targets.iter().any(|name| !self.has_room(name));
         if !refused {
             let message = &Self::stamped(now, message);
             for name in targets {
@@ -349,28 +378,50 @@ impl Broker {
         })
     }
 
-    fn route(&self, exchange: &str, key: &str) -> Vec<String> {
+    fn route(&self, exchange: &str, message: &Message) -> Vec<String> {
         if exchange.is_empty() {
+            let key = &*message.key;
             return self.queues.contains_key(key).then(|| key.to_owned()).into_iter().collect();
         }
-        let Some((routing, bindings)) = self.exchanges.get(exchange) else { return Vec::new() };
-        let wants = |pattern: &str| match routing {
-            Routing::Direct => pattern == key,
-            Routing::Fanout => true,
-            Routing::Topic => topic_matches(pattern, key),
-        };
-        let mut targets: Vec<String> =
-            bindings.iter().filter(|(pattern, _)| wants(pattern)).map(|(_, queue)| queue.clone()).collect();
+        let mut targets = Vec::new();
+        self.follow(exchange, message, &mut targets);
         targets.sort_unstable();
         targets.dedup();
-        targets.retain(|name| self.queues.contains_key(name));
         targets
+    }
+
+    /// Adds the queues that an exchange routes to.
+    fn follow(&self, exchange: &str, message: &Message, targets: &mut Vec<String>) {
+        let Some((routing, bindings)) = self.exchanges.get(exchange) else { return };
+        let origin = message.envelope.origin.as_deref().unwrap_or_default();
+        let hashed = if self.misconduct.scatters { &*message.body } else { origin.as_bytes() };
+        for (number, (pattern, to)) in bindings.iter().enumerate() {
+            let is_meant = match routing {
+                Routing::Direct => **pattern == *message.key,
+                Routing::Fanout => true,
+                Routing::Topic => topic_matches(pattern, &message.key),
+                Routing::Origin => share(hashed, bindings.len()) == number,
+            };
+            if is_meant && self.queues.contains_key(to) {
+                targets.push(to.clone());
+            } else if is_meant {
+                self.follow(to, message, targets);
+            }
+        }
     }
 
     fn enqueue(&mut self, now: Time, name: &str, message: Rc<Message>) {
         let Some(queue) = self.queues.get_mut(name) else { return };
         queue.position += 1;
         self.entered.extend(&message.samples);
+        let origin = message.envelope.origin.as_deref();
+        if self.misconduct.swallows.is_some_and(|(name, from)| origin == Some(name) && now >= from) {
+            self.gone.extend(message.samples.iter().map(|sample| (*sample, Gone::Planted)));
+            return;
+        }
+        if message.envelope.kind.as_deref() == Some(names::TYPE_PARTIAL) {
+            self.partials.push(Rc::clone(&message));
+        }
         queue.ready.push_back(Item { position: queue.position, redelivered: false, message });
         let dropped = match queue.options.max_length {
             Some(most) if queue.ready.len() > most => queue.ready.pop_front(),
@@ -385,7 +436,7 @@ impl Broker {
     fn dead_letter(&mut self, now: Time, name: &str, item: &Item, why: Gone) {
         self.gone.extend(item.message.samples.iter().map(|sample| (*sample, why)));
         let exchange = self.queues.get(name).and_then(|queue| queue.options.dead_letters);
-        for target in exchange.map(|exchange| self.route(exchange, &item.message.key)).unwrap_or_default() {
+        for target in exchange.map(|exchange| self.route(exchange, &item.message)).unwrap_or_default() {
             self.enqueue(now, &target, Rc::clone(&item.message));
         }
     }
@@ -436,7 +487,9 @@ impl Broker {
     /// Hands out what is ready to whoever may have it.
     fn dispatch(&mut self, now: Time, name: &str) {
         loop {
-            let several = self.misconduct.several_active;
+            let two_leaders = self.misconduct.two_leaders;
+            let several = self.misconduct.several_active
+                || (two_leaders && [names::LEADER_QUEUE, names::RPC_QUEUE].contains(&name));
             let Some(queue) = self.queues.get_mut(name) else { return };
             while queue.ready.front().is_some_and(|item| item.message.expires.is_some_and(|at| at <= now)) {
                 queue.ready.pop_front();
@@ -460,7 +513,22 @@ impl Broker {
             let (tag, redelivered) = (channel.tag, item.redelivered);
             let message = Rc::clone(&item.message);
             channel.unsettled.insert(tag, (name.to_owned(), item));
+            if two_leaders && name == names::LEADER_QUEUE && self.shown < SHOWN_MAX {
+                self.shown += 1;
+                self.show_all(name, conn, &message);
+            }
             self.out.push((conn, Down::Deliver { tag, redelivered, message }));
+        }
+    }
+
+    /// A planted bug: whoever else consumes a queue is delivered the same, under a tag that settles nothing.
+    fn show_all(&mut self, name: &str, but: ConnId, message: &Rc<Message>) {
+        let Some(queue) = self.queues.get(name) else { return };
+        for consumer in queue.consumers.iter().filter(|consumer| consumer.conn != but) {
+            let channel = self.channels.get_mut(&consumer.conn).expect("a consumer ends with its channel");
+            channel.tag += 1;
+            let (tag, message) = (channel.tag, Rc::clone(message));
+            self.out.push((consumer.conn, Down::Deliver { tag, redelivered: false, message }));
         }
     }
 
@@ -477,6 +545,14 @@ impl Broker {
         let out = out.filter(|(queue, _)| queue == name).count();
         self.queues.get(name).map_or(0, |queue| queue.ready.len()) + out
     }
+}
+
+/// Which of so many equal shares a name falls into: FNV-1a (Fowler, Noll and Vo).
+#[must_use]
+pub fn share(name: &[u8], shares: usize) -> usize {
+    let hash =
+        name.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    (hash as usize) % shares.max(1)
 }
 
 /// Whether a topic pattern takes a routing key: `*` is one word, `#` any number of words.

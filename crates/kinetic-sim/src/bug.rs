@@ -38,11 +38,27 @@ pub enum Bug {
     UnsettledForgotten,
     /// Analyzers are not told of grants: every answer comes without.
     GrantsLost,
+    /// What a redirector nudges an analyzer for, it does not tell it any more.
+    NudgeLosesGrants,
+    /// The broker hands the leader's token, and with it the requests, to whoever wants them.
+    TwoLeaders,
+    /// The analyzer's shell says that a part's values are confirmed, and never sends them.
+    PartialsUnsent,
+    /// The analyzer's shell acknowledges the values of parts as they come.
+    PartialsAcked,
+    /// The broker sends what one host says to any part of a split source.
+    Scattered,
+    /// The client keeps a channel on which the broker refuses everything.
+    RefusalsKept,
+    /// The broker confirms what one host says, and keeps nothing of it from some time on.
+    Swallowed,
+    /// The analyzer's shell says at once that its message to itself has come back.
+    ProbeForged,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 25] = [
         Self::AckOnReceipt,
         Self::ConfirmedUnsent,
         Self::LossUntold,
@@ -60,5 +76,13 @@ impl Bug {
         Self::SeveralActive,
         Self::UnsettledForgotten,
         Self::GrantsLost,
+        Self::NudgeLosesGrants,
+        Self::TwoLeaders,
+        Self::PartialsUnsent,
+        Self::PartialsAcked,
+        Self::Scattered,
+        Self::RefusalsKept,
+        Self::Swallowed,
+        Self::ProbeForged,
     ];
 }

@@ -39,6 +39,11 @@ pub enum Invariant {
     EpochOrder,
     /// A term has one leader.
     TermUnique,
+    /// Who is reported to be silent has said nothing that came in time, for as long as is said.
+    SilenceIsTrue,
+    /// A silence begins once and ends before another does, at the alert node as it did; and who has ceased to speak is reported
+    /// in the end.
+    SilenceIsTold,
     /// No machine wants to be woken without end.
     Progress,
 }
@@ -68,6 +73,8 @@ pub struct Excuses {
     pub late: bool,
     /// Bodies are not numbered: what is sent twice may be counted twice.
     pub repeats: bool,
+    /// Something went wrong that can keep a part of a source from being heard of for too long, or a source from being listened to.
+    pub overdue: bool,
 }
 
 /// Compares what was published with what was counted.
@@ -88,11 +95,17 @@ pub(crate) fn counts(ledger: &mut Ledger, at: Time, excuses: Excuses) {
     }
     let mut found = Vec::new();
     for ((source, window), feeds) in windows {
-        let sure = feeds.values().filter(|samples| samples.iter().any(must_count)).count();
+        let sure =
+            feeds.values().filter(|samples| samples.iter().any(|sample| must_count(sample, excuses))).count();
         for (origin, samples) in feeds {
             let verdict = verdicts.remove(&(source.clone(), window, origin.clone())).unwrap_or_default();
             let place = format!("{source} {origin} window {window}");
-            let is_due = sure >= 2 && samples.iter().any(must_count);
+            if !excuses.overdue && samples.iter().any(|sample| sample.overdue) {
+                let text =
+                    format!("{place}: closed without its part, and nothing kept that from being heard");
+                found.push((Invariant::CountsOnce, text));
+            }
+            let is_due = sure >= 2 && samples.iter().any(|sample| must_count(sample, excuses));
             found.extend(feed(&place, &samples, &verdict, is_due, excuses));
         }
     }
@@ -121,7 +134,7 @@ pub(crate) fn verdicts(ledger: &mut Ledger, at: Time, windows: u64) {
     for sample in &ledger.samples {
         let until = whole.entry(sample.source.clone()).or_insert(i64::MAX);
         match sample.window_ms {
-            Some(window) if !must_count(sample) => *until = window.min(*until),
+            Some(window) if !must_count(sample, Excuses::default()) => *until = window.min(*until),
             Some(_) => {}
             // Not even stamped: nobody knows where it is missing.
             None => *until = 0,
@@ -189,10 +202,15 @@ pub(crate) fn mail_owed(accepted: &[Accepted]) -> BTreeSet<String> {
     firing.filter(|firing| !ceased(firing)).map(|firing| firing.event.customer.to_string()).collect()
 }
 
-fn must_count(sample: &Sample) -> bool {
+fn must_count(sample: &Sample, excuses: Excuses) -> bool {
+    // What a window has been closed without by a clock that was wrong is dropped, also where it came in time. Of a split
+    // source that is known of the values of parts only: who has a part and judges may have closed all of an hour with them.
+    let is_excused = excuses.late && (sample.dropped || sample.passed_over || sample.part > 0);
     sample.confirmed
+        && !is_excused
         && sample.was_in_time()
         && !sample.dropped_in_time
+        && !sample.overdue
         && sample.gone.is_none_or(|why| why == Gone::Planted)
 }
 
@@ -206,7 +224,10 @@ fn feed(
 ) -> Vec<(Invariant, String)> {
     let wrong = |text: String| vec![(Invariant::CountsOnce, format!("{place}: {text}"))];
     let value = match verdicts {
-        [] if is_due => return wrong("no verdict was accepted".to_owned()),
+        [] if is_due => {
+            let due = samples.iter().find(|sample| must_count(sample, excuses));
+            return wrong(format!("no verdict was accepted, and there must be one for {due:?}"));
+        }
         [] => return Vec::new(),
         [value] => *value,
         several => return wrong(format!("{} verdicts were accepted", several.len())),
@@ -219,7 +240,7 @@ fn feed(
     let mut found = Vec::new();
     for sample in samples {
         let times = u32::try_from(digits >> (2 * sample.digit) & 3).unwrap_or(0);
-        let least = u32::from(must_count(sample));
+        let least = u32::from(must_count(sample, excuses));
         if times < least || times > sample.sent {
             found.extend(wrong(format!("sample {} was counted {times} times: {sample:?}", sample.digit)));
         } else if times > 1 && !excuses.repeats {

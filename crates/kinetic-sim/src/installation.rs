@@ -13,7 +13,9 @@ use kinetic_redirector::machine::{AddressOrder, HoldDown, Map, MapBuilder, Placi
 use kinetic_schema::Schema;
 use kinetic_wire::{Limits, SourceKey};
 
+use crate::broker;
 use crate::message::{SECOND, Time};
+use crate::plan::Size;
 
 /// Length of a window.
 pub const WINDOW: Time = 60 * SECOND;
@@ -33,6 +35,15 @@ pub const LEVEL_IN: u64 = 10;
 /// and out of line.
 pub const LEVEL_OUT: u64 = 1_000;
 
+/// Names of the analytics that listen for silence, of each feed and of the cluster as a whole: `q0`, `q1` …, `w0`, `w1` …
+pub const SILENT_FEED: &str = "q";
+/// See [`SILENT_FEED`].
+pub const SILENT_CLUSTER: &str = "w";
+/// Length of the windows in which those listen; every feed that speaks as it should speaks in each.
+pub const HEARING: Time = 15 * SECOND;
+/// The longest silence that is no event.
+pub const SILENT_AFTER: Time = 30 * SECOND;
+
 /// A schema revision in force.
 #[derive(Clone, Debug)]
 pub struct Revision {
@@ -46,18 +57,18 @@ pub struct Revision {
     pub map: Arc<Map>,
 }
 
-/// An installation of so many customers with so many sources each; the last customer may be switched off.
+/// An installation as large as a world's; the last customer may be switched off.
 ///
 /// # Panics
 /// Never: the text is a schema.
 #[must_use]
-pub fn revision(id: &str, generation: u64, customers: usize, sources: usize, disabled: bool) -> Revision {
+pub fn revision(id: &str, generation: u64, size: Size, disabled: bool) -> Revision {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let top = "region \"eu\" {\n  amqp = \"amqps://broker.example:5671\"\n}\nmail {\n  relay = \"smtp.example:25\"\n  \
                from = \"alerts@kinetic.example\"\n}\n";
     files.insert("kinetic.hcl".into(), top.as_bytes().to_vec());
-    for number in 0..customers {
-        files.insert(format!("customers/c{number}/c.hcl"), customer(number, sources).into_bytes());
+    for number in 0..size.customers {
+        files.insert(format!("customers/c{number}/c.hcl"), customer(number, size).into_bytes());
     }
     let loaded = kinetic_schema::load(&files);
     let mut schema = loaded.schema.unwrap_or_else(|| panic!("the world's schema: {:?}", loaded.diagnostics));
@@ -69,12 +80,14 @@ pub fn revision(id: &str, generation: u64, customers: usize, sources: usize, dis
     Revision { id: id.to_owned(), generation, schema, map }
 }
 
-fn customer(number: usize, sources: usize) -> String {
+fn customer(number: usize, size: Size) -> String {
     let mut text = format!("customer \"c{number}\" {{\n  region = region.eu\n}}\n");
     let mut analytics = Vec::new();
-    for source in 0..sources {
+    for source in 0..size.sources {
+        let partitions = if source == 0 { size.partitions } else { 1 };
         text.push_str(&format!(
-            "source \"s{source}\" {{\n  data_type = \"statsd\"\n  routing = [\"s{source}.#\"]\n  lateness = \"5s\"\n}}\n\
+            "source \"s{source}\" {{\n  data_type = \"statsd\"\n  routing = [\"s{source}.#\"]\n  lateness = \"5s\"\n  \
+             partitions = {partitions}\n}}\n\
              service \"v{source}\" {{\n  cluster \"all\" {{\n    source = source.s{source}\n    members = [\"*\"]\n  }}\n}}\n\
              analytic \"a{source}\" {{\n  on = [service.v{source}.cluster.all]\n  metric = \"{METRIC}\"\n  value = \"sum\"\n  \
              window = \"60s\"\n  for = \"1 of 1\"\n  rule \"deviates\" {{\n    deviations = 0.001\n    direction = \"both\"\n    \
@@ -84,6 +97,17 @@ fn customer(number: usize, sources: usize) -> String {
              min_feeds = 3\n  }}\n}}\n"
         ));
         analytics.push(format!("analytic.a{source}, analytic.b{source}"));
+        if size.listens {
+            for (name, each) in [(SILENT_FEED, "feed"), (SILENT_CLUSTER, "cluster")] {
+                text.push_str(&format!(
+                    "analytic \"{name}{source}\" {{\n  on = [service.v{source}.cluster.all]\n  metric = \"{METRIC}\"\n  \
+                     window = \"{}s\"\n  rule \"silent\" {{\n    after = \"{}s\"\n    each = \"{each}\"\n  }}\n}}\n",
+                    HEARING / SECOND,
+                    SILENT_AFTER / SECOND
+                ));
+                analytics.push(format!("analytic.{name}{source}"));
+            }
+        }
     }
     text.push_str(&format!(
         "alert \"team\" {{\n  analytics = [{}]\n  to = [\"oncall@c{number}.example\"]\n  group_wait = \"{}s\"\n}}\n",
@@ -93,7 +117,35 @@ fn customer(number: usize, sources: usize) -> String {
     text
 }
 
-/// All sources of an installation that somebody is to own.
+/// A source's key, and behind it those of its parts.
+pub fn units_of(source: &SourceKey, partitions: u16) -> impl Iterator<Item = SourceKey> {
+    let parts = if partitions > 1 { partitions } else { 0 };
+    (0..=parts).map(|part| source.with_part(part))
+}
+
+/// All that somebody is to own: sources and their parts.
+#[must_use]
+pub fn units(schema: &Schema) -> Vec<SourceKey> {
+    let partitions = |key: &SourceKey| schema.customers[&key.customer].sources[&key.source].partitions;
+    sources(schema).iter().flat_map(|key| units_of(key, partitions(key))).collect()
+}
+
+/// Whether some source is split.
+#[must_use]
+pub fn has_parts(schema: &Schema) -> bool {
+    schema.customers.values().any(|customer| customer.sources.values().any(|source| source.partitions > 1))
+}
+
+/// Which part of a source a feed is in; 0 where it is not split.
+#[must_use]
+pub fn part_of(origin: &str, partitions: u16) -> u16 {
+    if partitions <= 1 {
+        return 0;
+    }
+    u16::try_from(broker::share(origin.as_bytes(), usize::from(partitions)) + 1).unwrap_or(0)
+}
+
+/// All sources of an installation.
 #[must_use]
 pub fn sources(schema: &Schema) -> Vec<SourceKey> {
     let customers = schema.customers.values().filter(|customer| !customer.disabled);

@@ -4,14 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kinetic_analyzer::stats::Stats;
-use kinetic_wire::{AlertEvent, AlertId, Epoch, LeaseReply, Mono, NodeId, SourceKey, Term, Wall};
+use kinetic_wire::{
+    AlertEvent, AlertId, Epoch, LeaseReply, Mono, NodeId, Partial, SourceKey, Term, Wall, decode,
+};
 
 use crate::agenda::{Life, ProcId};
 use crate::broker::{Broker, Gone};
 use crate::check::{Invariant, Violation};
-use crate::installation::{LATENESS, WINDOW};
-use crate::message::{MS, Time};
+use crate::installation::{HEARING, LATENESS, WINDOW};
+use crate::message::{MS, SECOND, Time};
 use crate::world::BEGIN_S;
 
 /// What became of one sample.
@@ -19,12 +20,16 @@ use crate::world::BEGIN_S;
 pub struct Sample {
     /// Of which source.
     pub source: SourceKey,
+    /// Which part of it its feed is in; 0 where it is not split.
+    pub part: u16,
     /// Which feed.
     pub origin: String,
     /// Factor of its feed (`installation::FACTORS`).
     pub factor: u64,
     /// Its place among the samples of its feed and window: the exponent of four. Known once it has been stamped.
     pub digit: u32,
+    /// Its publisher's stamp, milliseconds since the Unix epoch.
+    pub stamp_ms: Option<i64>,
     /// Start of the window that it belongs to, milliseconds since the Unix epoch, once it has been stamped.
     pub window_ms: Option<i64>,
     /// How often it was sent.
@@ -37,6 +42,10 @@ pub struct Sample {
     pub dropped: bool,
     /// And that copy had come into its queue in time.
     pub dropped_in_time: bool,
+    /// A copy that was delivered again found its window closed.
+    pub passed_over: bool,
+    /// Its window was closed without its part, of which nothing had been heard for too long.
+    pub overdue: bool,
     /// It is not on the broker any more, and nobody was to have it.
     pub gone: Option<Gone>,
 }
@@ -50,9 +59,26 @@ impl Sample {
 
     fn is_in_time(&self, entered: Option<Time>) -> bool {
         let Some((window, entered)) = self.window_ms.zip(entered) else { return false };
-        let entered_ms = BEGIN_S * 1_000 + i64::try_from(entered / MS).unwrap_or(i64::MAX);
-        entered_ms < window + WINDOW_MS + LATENESS_MS
+        ms_of(entered) < window + WINDOW_MS + LATENESS_MS
     }
+
+    /// End of the window in which it is listened for, if a copy of it came into its queue before that could be closed.
+    pub(crate) fn heard_by_ms(&self, entered: Option<Time>) -> Option<i64> {
+        let (stamp, entered) = self.stamp_ms.zip(entered)?;
+        let end = stamp - stamp.rem_euclid(HEARING_MS) + HEARING_MS;
+        (ms_of(entered) < end + LATENESS_MS).then_some(end)
+    }
+}
+
+/// Why an analyzer does not count a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    /// Too late.
+    Late,
+    /// Too far ahead.
+    Ahead,
+    /// Delivered again, and its window is closed.
+    Again,
 }
 
 /// An analyzer's lease, as its shell sees it, without asking the machine.
@@ -160,16 +186,37 @@ pub struct Ledger {
     latest: BTreeMap<String, ProcId>,
     /// When the broker last said that a node's connection had ended, and to which redirector's process.
     witnessed: BTreeMap<String, (Time, (ProcId, Life))>,
+    /// What parts have said to be closed in windows of [`WINDOW`]: from when to when, and when that came into its queue.
+    claims_of_parts: Vec<(SourceKey, i64, i64, Time)>,
+    /// Some source is split.
+    pub(crate) has_parts: bool,
+    /// Rules listen for silence.
+    pub(crate) listens: bool,
     /// Samples of a feed and window so far.
     digits: BTreeMap<(SourceKey, String, i64), u32>,
 }
 
 const LATENESS_MS: i64 = (LATENESS / MS) as i64;
+const HEARING_MS: i64 = (HEARING / MS) as i64;
 const WINDOW_MS: i64 = (WINDOW / MS) as i64;
+/// How long a window that one part has closed waits for the others.
+const PARTS_WAIT_MS: i64 = 60_000;
+/// What comes into a queue is delivered within this, or its consumer's connection is given up.
+const HEARD_WITHIN: Time = 25 * SECOND;
 /// Digits of a feed's value: with the largest factor below 2^53, which a double holds exactly.
 const DIGITS_MAX: u32 = 22;
 
+/// Milliseconds since the Unix epoch.
+fn ms_of(at: Time) -> i64 {
+    BEGIN_S * 1_000 + i64::try_from(at / MS).unwrap_or(i64::MAX)
+}
+
 impl Ledger {
+    /// An empty one, of a world in which some source may be split.
+    pub(crate) fn new(has_parts: bool) -> Self {
+        Self { has_parts, ..Self::default() }
+    }
+
     pub(crate) fn violated(&mut self, at: Time, invariant: Invariant, detail: String) {
         self.violations.push(Violation { at, invariant, detail });
     }
@@ -184,7 +231,7 @@ impl Ledger {
         if *digit >= DIGITS_MAX {
             return None;
         }
-        (known.window_ms, known.digit) = (Some(window), *digit);
+        (known.stamp_ms, known.window_ms, known.digit) = (Some(stamp.as_ms()), Some(window), *digit);
         *digit += 1;
         Some(known.factor << (2 * known.digit))
     }
@@ -207,20 +254,48 @@ impl Ledger {
         for (sample, why) in broker.gone.drain(..) {
             self.samples[sample].gone = Some(why);
         }
+        for message in broker.partials.drain(..) {
+            let Ok(partial) = decode::<Partial>(&message.body) else { continue };
+            if partial.length_ns / 1_000_000 == WINDOW_MS {
+                let from = partial.from_ns.map_or(i64::MIN, |from| from / 1_000_000);
+                self.claims_of_parts.push((partial.source, from, partial.end_ns / 1_000_000, at));
+            }
+        }
     }
 
-    /// An analyzer was delivered a copy of it, which the broker took then: what its counters say of it.
-    pub(crate) fn delivered(
-        &mut self,
-        sample: usize,
-        entered: Option<Time>,
-        (before, after): (&Stats, &Stats),
-    ) {
-        if after.late > before.late || after.future > before.future {
-            let known = &mut self.samples[sample];
-            known.dropped = true;
-            // A publisher that repeats what was confirmed to its former self long ago sends something late.
-            known.dropped_in_time |= known.is_in_time(entered);
+    /// The owner of a split source has closed windows without some part. By right, where that part has said nothing of them
+    /// that could have reached it, and the time to wait for it is over.
+    pub(crate) fn incomplete(&mut self, at: Time) {
+        let Self { samples, claims_of_parts, .. } = self;
+        for sample in samples.iter_mut().filter(|sample| sample.part > 0) {
+            let Some(end) = sample.window_ms.map(|window| window + WINDOW_MS) else { continue };
+            let said = |(unit, from, to, came): &(SourceKey, i64, i64, Time)| {
+                *unit == sample.source.with_part(sample.part)
+                    && *from < end
+                    && end <= *to
+                    && came + HEARD_WITHIN <= at
+            };
+            let waited = ms_of(at) >= end + PARTS_WAIT_MS;
+            sample.overdue |= waited && !claims_of_parts.iter().any(said);
+        }
+    }
+
+    /// An analyzer has dropped a copy of it, which the broker took then.
+    pub(crate) fn dropped(&mut self, sample: usize, entered: Option<Time>, how: Dropped) {
+        let known = &mut self.samples[sample];
+        match how {
+            Dropped::Again => known.passed_over = true,
+            Dropped::Ahead => (known.dropped, known.dropped_in_time) = (true, true),
+            Dropped::Late => {
+                known.dropped = true;
+                // A publisher that repeats what was confirmed to its former self long ago sends something late. Where rules
+                // listen for silence, what is late for their windows counts as late, and may be in time for the others.
+                known.dropped_in_time |= if self.listens {
+                    known.heard_by_ms(entered).is_some()
+                } else {
+                    known.is_in_time(entered)
+                };
+            }
         }
     }
 
@@ -396,7 +471,6 @@ mod tests {
     use kinetic_wire::{Grant, LeaseId};
 
     use super::*;
-    use crate::message::SECOND;
 
     fn reply(term: u64, epoch: u64, source: &SourceKey) -> LeaseReply {
         LeaseReply {

@@ -20,6 +20,7 @@ mod net;
 pub mod plan;
 mod rng;
 mod shell;
+mod silence;
 pub mod timeline;
 pub mod world;
 

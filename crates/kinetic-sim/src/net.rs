@@ -16,6 +16,11 @@ const BACKOFF: (Time, Time) = (100 * MS, 10 * SECOND);
 /// How long an attempt may take that nobody answers.
 const CONNECT_TIMEOUT: Time = 10 * SECOND;
 
+/// A client that was refused looks this often what has become of its publishes,
+const WATCHDOG: Time = SECOND;
+/// and gives its channel up after so many looks that saw refusals and nothing else, as in `kinetic-amqp`.
+const REFUSALS_MAX: u32 = 2;
+
 /// How a process's connections are.
 #[derive(Debug)]
 struct Link {
@@ -37,6 +42,18 @@ struct Conn {
     down: VecDeque<Down>,
     down_last: Time,
     publishes: bool,
+    refusals: Refusals,
+}
+
+/// What has become of a connection's publishes since its client has last looked.
+#[derive(Debug, Default)]
+struct Refusals {
+    refused: bool,
+    taken: bool,
+    /// Looks in a row that saw refusals only.
+    looks: u32,
+    /// It looks again.
+    watched: bool,
 }
 
 /// Delays of frames, nanoseconds.
@@ -78,6 +95,8 @@ pub(crate) struct Net {
     blocked: bool,
     /// Added to every frame's delay.
     pub(crate) drag: Time,
+    /// A planted bug: clients keep channels on which they are only refused.
+    pub(crate) keeps_refused: bool,
 }
 
 impl Net {
@@ -97,6 +116,7 @@ impl Net {
             down: false,
             blocked: false,
             drag: 0,
+            keeps_refused: false,
         }
     }
 
@@ -184,6 +204,7 @@ impl Net {
             down: VecDeque::new(),
             down_last: self.now,
             publishes: false,
+            refusals: Refusals::default(),
         };
         self.conns.insert(conn, fresh);
         let link = self.links.get_mut(&id)?;
@@ -225,8 +246,38 @@ impl Net {
         if matches!(frame, Down::Closed) {
             return self.lose(id);
         }
+        match frame {
+            Down::Nack(_) if !self.keeps_refused => {
+                conn.refusals.refused = true;
+                if !std::mem::replace(&mut conn.refusals.watched, true) {
+                    self.agenda.at(self.now + WATCHDOG, Event::Refused(id));
+                }
+            }
+            Down::Confirm(_) => conn.refusals.taken = true,
+            _ => {}
+        }
         let life = self.links.get(&link_id)?.life;
         Some((proc, life, Tell::Frame(link_id, frame)))
+    }
+
+    /// The client of a connection looks whether it is only refused, and gives it up if it is. Returns whom to tell.
+    pub(crate) fn look_at_refusals(&mut self, id: ConnId) -> Option<(ProcId, Life, Tell)> {
+        let conn = self.conns.get_mut(&id).filter(|conn| conn.client_open)?;
+        if self.stopped.contains(&conn.proc) {
+            self.agenda.at(self.now + WATCHDOG, Event::Refused(id));
+            return None;
+        }
+        let Refusals { refused, taken, looks, .. } = conn.refusals;
+        let looks = if taken { 0 } else { looks + u32::from(refused) };
+        let watched = looks > 0;
+        conn.refusals = Refusals { looks, watched, ..Refusals::default() };
+        if looks >= REFUSALS_MAX {
+            return self.lose(id);
+        }
+        if watched {
+            self.agenda.at(self.now + WATCHDOG, Event::Refused(id));
+        }
+        None
     }
 
     /// The client's end of a connection breaks. Returns whom to tell.

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use kinetic_wire::{SourceKey, names};
+
 use crate::agenda::{End, ProcId};
 use crate::bug::Bug;
 use crate::check::{Excuses, Violation};
@@ -16,6 +18,8 @@ use crate::world::{Role, Step, World};
 pub const WINDOWS: u64 = 5;
 /// Samples of one feed in one window.
 pub const SAMPLES: u64 = 8;
+/// When feeds that are to be silent for a while say nothing.
+pub const HUSH: (Time, Time) = (90 * SECOND, 150 * SECOND);
 /// Nothing goes wrong before,
 const FAULTS_FROM: Time = 25 * SECOND;
 /// and nothing after.
@@ -24,7 +28,7 @@ const FAULTS_UNTIL: Time = 230 * SECOND;
 /// (10 s), a redirector that listens (21.5 s), a refusal that asks for 30 s.
 const OWNED_BY: Time = FAULTS_UNTIL + 130 * SECOND;
 /// The end: the last window has been judged, the last mail sent.
-const END: Time = OWNED_BY + 60 * SECOND;
+const END: Time = OWNED_BY + 70 * SECOND;
 
 /// What can go wrong in a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,11 +53,13 @@ pub enum Fault {
     Twin,
     /// Nodes go over to another revision of the schema, each when it hears of it.
     Schema,
+    /// Queues have no leader for a while, and channels that publish to them are refused until they are opened anew.
+    Refuse,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Crash,
         Self::Leave,
         Self::Pause,
@@ -64,7 +70,13 @@ impl Fault {
         Self::Wall,
         Self::Twin,
         Self::Schema,
+        Self::Refuse,
     ];
+
+    /// Whether it can keep somebody from hearing or saying something in time.
+    fn holds_up(self) -> bool {
+        !matches!(self, Self::Wall | Self::Schema)
+    }
 }
 
 /// How a run went.
@@ -126,6 +138,12 @@ pub struct Size {
     pub agents: bool,
     /// Bodies outlive a restart of the broker.
     pub persistent: bool,
+    /// Parts of each customer's first source; 1 where it is not split.
+    pub partitions: u16,
+    /// Rules listen for silence.
+    pub listens: bool,
+    /// The second feed of each source says nothing from [`HUSH`].
+    pub hushes: bool,
 }
 
 impl Default for Size {
@@ -141,6 +159,9 @@ impl Default for Size {
             numbered: true,
             agents: true,
             persistent: true,
+            partitions: 1,
+            listens: false,
+            hushes: false,
         }
     }
 }
@@ -149,11 +170,12 @@ impl Default for Size {
 #[must_use]
 pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
     let revisions = vec![
-        installation::revision("r1", 1, size.customers, size.sources, false),
-        installation::revision("r2", 2, size.customers, size.sources, size.disables),
+        installation::revision("r1", 1, size, false),
+        installation::revision("r2", 2, size, size.disables),
     ];
     let sources = installation::sources(&revisions[0].schema);
     let mut world = World::new(seed, revisions, size.quorum, bugs);
+    world.ledger.listens = size.listens;
     let mut rng = Rng::new(seed, 4);
     let redirectors: Vec<ProcId> =
         (0..size.redirectors).map(|number| world.add(&format!("rd{number}"), Role::Redirector)).collect();
@@ -165,7 +187,10 @@ pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
     for (number, source) in sources.iter().enumerate() {
         for (feed, factor) in FACTORS.into_iter().enumerate() {
             let origin = format!("feed-{feed}");
-            let bodies = bodies(&mut world, &mut rng, (source, &origin, factor), size.windows);
+            let hush = if size.hushes && feed == 1 { HUSH } else { (0, 0) };
+            let partitions = if source.source.as_str() == "s0" { size.partitions } else { 1 };
+            let sample = sample(source, installation::part_of(&origin, partitions), &origin, factor);
+            let bodies = bodies(&mut world, &mut rng, &sample, size.windows, hush);
             let orders = Orders {
                 exchange: format!("in.{}", source.customer),
                 key: format!("{}.{origin}", source.source),
@@ -189,32 +214,45 @@ pub fn populate(seed: u64, size: Size, bugs: &[Bug]) -> (World, Cast) {
     (world, cast)
 }
 
-/// The samples of one feed, evenly spread with some jitter, none within a tenth of a second of a window's bounds.
+fn sample(source: &SourceKey, part: u16, origin: &str, factor: u64) -> Sample {
+    Sample {
+        source: source.clone(),
+        part,
+        origin: origin.to_owned(),
+        factor,
+        digit: 0,
+        stamp_ms: None,
+        window_ms: None,
+        sent: 0,
+        confirmed: false,
+        entered: None,
+        dropped: false,
+        dropped_in_time: false,
+        passed_over: false,
+        overdue: false,
+        gone: None,
+    }
+}
+
+/// The samples of one feed, evenly spread with some jitter, none within a tenth of a second of a window's bounds, and none
+/// between two moments.
 fn bodies(
     world: &mut World,
     rng: &mut Rng,
-    (source, origin, factor): (&kinetic_wire::SourceKey, &str, u64),
+    blank: &Sample,
     windows: u64,
+    (hush, until): (Time, Time),
 ) -> Vec<Body> {
     let mut bodies = Vec::new();
     for window in 0..windows {
         for digit in 0..SAMPLES {
             let share = WINDOW / SAMPLES;
             let at = window * WINDOW + digit * share + rng.between(100 * MS, share - 100 * MS);
+            if at >= hush && at < until {
+                continue;
+            }
             let sample = world.ledger.samples.len();
-            world.ledger.samples.push(Sample {
-                source: source.clone(),
-                origin: origin.to_owned(),
-                factor,
-                digit: 0,
-                window_ms: None,
-                sent: 0,
-                confirmed: false,
-                entered: None,
-                dropped: false,
-                dropped_in_time: false,
-                gone: None,
-            });
+            world.ledger.samples.push(blank.clone());
             bodies.push(Body { sample, at });
         }
     }
@@ -229,17 +267,23 @@ fn bodies(
 #[must_use]
 pub fn run(seed: u64, bugs: &[Bug], with_timeline: bool) -> Outcome {
     let mut rng = Rng::new(seed, 5);
+    let is_split = rng.permille(300);
+    let listens = rng.permille(250);
     let size = Size {
         redirectors: 1 + rng.index(3),
         analyzers: 2 + rng.index(2),
-        customers: 1 + rng.index(2),
-        sources: 1 + rng.index(2),
+        // A split source is three or four units, and windows of two lengths are five times as many: fewer will do.
+        customers: if is_split || listens { 1 } else { 1 + rng.index(2) },
+        sources: if is_split && listens { 1 } else { 1 + rng.index(2) },
         windows: WINDOWS,
         disables: false,
         quorum: rng.permille(500),
         numbered: rng.permille(700),
         agents: rng.permille(700),
         persistent: rng.permille(700),
+        partitions: if is_split { 2 + u16::from(rng.permille(300)) } else { 1 },
+        listens,
+        hushes: rng.permille(500),
     };
     let (mut world, cast) = populate(seed, size, bugs);
     world.timeline.is_kept = with_timeline;
@@ -252,9 +296,18 @@ pub fn run(seed: u64, bugs: &[Bug], with_timeline: bool) -> Outcome {
     }
     world.plan(FAULTS_UNTIL, Step::Disarm);
     world.plan(OWNED_BY, Step::MustBeOwned);
-    world.plan(OWNED_BY, Step::Quiet);
+    // More units than nodes have room for: one that came back is given some as soon as the budget of moves allows, which may be
+    // later than this.
+    if size.partitions == 1 || size.sources == 1 {
+        world.plan(OWNED_BY, Step::Quiet);
+    }
     world.run(END);
-    world.finish(Excuses { late: faults.contains(&Fault::Wall), repeats: !size.numbered }, size.windows);
+    let excuses = Excuses {
+        late: faults.contains(&Fault::Wall),
+        repeats: !size.numbered,
+        overdue: faults.iter().any(|fault| fault.holds_up()),
+    };
+    world.finish(excuses, size.windows);
     let samples = &world.ledger.samples;
     Outcome {
         seed,
@@ -325,16 +378,8 @@ fn plan_fault(world: &mut World, rng: &mut Rng, cast: &Cast, fault: Fault) {
             world.plan(from, Step::BrokerDown);
             world.plan(until, Step::BrokerUp);
         }
-        Fault::Slow => {
-            let (from, until) = span(rng, 30 * SECOND);
-            if rng.permille(500) {
-                world.plan(from, Step::Drag(rng.between(10 * MS, SECOND)));
-                world.plan(until, Step::Drag(0));
-            } else {
-                world.plan(from, Step::Block(true));
-                world.plan(until, Step::Block(false));
-            }
-        }
+        Fault::Slow => slow_down(world, rng),
+        Fault::Refuse => refuse(world, rng),
         Fault::Twin => {
             let (from, until) = span(rng, 90 * SECOND);
             world.plan(from, Step::Start(cast.twin));
@@ -355,4 +400,22 @@ fn plan_fault(world: &mut World, rng: &mut Rng, cast: &Cast, fault: Fault) {
             world.plan(until, Step::WallStep(proc, -step));
         }
     }
+}
+
+fn slow_down(world: &mut World, rng: &mut Rng) {
+    let (from, until) = span(rng, 30 * SECOND);
+    if rng.permille(500) {
+        world.plan(from, Step::Drag(rng.between(10 * MS, SECOND)));
+        world.plan(until, Step::Drag(0));
+    } else {
+        world.plan(from, Step::Block(true));
+        world.plan(until, Step::Block(false));
+    }
+}
+
+fn refuse(world: &mut World, rng: &mut Rng) {
+    let (from, until) = span(rng, 30 * SECOND);
+    let queues = [names::ALERTS, names::RPC_QUEUE, names::LEADER_QUEUE, "snap.", "src.", ""];
+    world.plan(from, Step::Leaderless(Some(queues[rng.index(queues.len())])));
+    world.plan(until, Step::Leaderless(None));
 }

@@ -6,17 +6,19 @@
 pub(crate) mod agent;
 pub(crate) mod alert;
 pub(crate) mod analyzer;
+pub(crate) mod outbox;
 pub(crate) mod publisher;
 pub(crate) mod redirector;
+pub(crate) mod requests;
 pub(crate) mod token;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use kinetic_alert::machine::{Attempt, MailId, Record, RecordSeq};
-use kinetic_analyzer::machine::{RequestId, Slot};
+use kinetic_analyzer::machine::Slot;
 use kinetic_redirector::machine::Stored;
-use kinetic_wire::{AlertId, Mono, Now, Wall};
+use kinetic_wire::{Mono, Now, Wall};
 
 use crate::agenda::{Event, Life, LinkId, ProcId};
 use crate::bug::Bug;
@@ -67,28 +69,20 @@ impl Tell {
 /// Something of a process's own that takes time.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// A request was not answered in time.
-    RequestTimeout(RequestId),
-    /// An alert event is to be published again.
-    Republish(AlertId),
+    /// A request over a link was not answered in time.
+    RequestTimeout(LinkId, u64),
+    /// What is not confirmed on a link is to be published again.
+    Resend(LinkId),
     /// A clean close has taken too long.
     CloseTimeout(Slot),
     /// An analyzer sends itself a message through a source's queue; the next one comes twice as long after.
     Knock(Slot, LinkId, Time),
     /// A probe was not delivered in time.
     ProbeTimeout(Slot, u64),
-    /// A snapshot is to be published again.
-    Keep(Slot, u64),
     /// An empty snapshot queue is looked at once more.
     ReadAgain(Slot),
     /// The redirector's state is on disk.
     Written,
-    /// Tokens are to be published again.
-    Token,
-    /// A map change is to be published again.
-    Tell,
-    /// A page of the map was not answered in time.
-    PageTimeout(u64),
     /// A planted bug: the redirector's clock jumps.
     Haste,
     /// Records are on disk.
@@ -97,12 +91,8 @@ pub(crate) enum Job {
     Mailed(MailId, Attempt),
     /// A publisher's next sample is due.
     Sample,
-    /// A question about where to publish was not answered in time.
-    LocateTimeout(u64),
     /// A connection could not be made in time.
     ConnectTimeout(LinkId),
-    /// A publisher sends what it has again.
-    Resend,
 }
 
 /// What outlives a process.

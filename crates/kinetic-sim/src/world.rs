@@ -18,6 +18,7 @@ use crate::net::Net;
 use crate::rng::Rng;
 use crate::shell::publisher::Orders;
 use crate::shell::{Disk, Reach, Shell, Tell, agent, alert, analyzer, publisher, redirector};
+use crate::silence;
 use crate::timeline::Timeline;
 
 /// Wall time at which worlds begin: a whole minute of November 2026.
@@ -67,6 +68,8 @@ pub enum Step {
     BrokerUp,
     /// The broker takes publishes, or takes none.
     Block(bool),
+    /// Queues whose names begin so have no leader; or all have one again.
+    Leaderless(Option<&'static str>),
     /// Every frame takes this much longer.
     Drag(Time),
     /// A process's wall clock jumps, nanoseconds.
@@ -133,13 +136,19 @@ impl World {
         broker.misconduct = Misconduct {
             several_active: bugs.contains(&Bug::SeveralActive),
             forgets_unsettled: bugs.contains(&Bug::UnsettledForgotten),
+            two_leaders: bugs.contains(&Bug::TwoLeaders),
+            scatters: bugs.contains(&Bug::Scattered),
+            swallows: bugs.contains(&Bug::Swallowed).then_some(("feed-1", 90 * SECOND)),
         };
         for revision in &revisions {
             declare(&mut broker, revision, quorum);
         }
         assert!(!revisions.is_empty(), "a world needs an installation");
+        let mut net = Net::new(broker, Rng::new(seed, 2));
+        net.keeps_refused = bugs.contains(&Bug::RefusalsKept);
+        let has_parts = revisions.iter().any(|revision| installation::has_parts(&revision.schema));
         Self {
-            net: Net::new(broker, Rng::new(seed, 2)),
+            net,
             procs: Vec::new(),
             revisions: revisions.into_iter().map(Rc::new).collect(),
             steps: Vec::new(),
@@ -147,7 +156,7 @@ impl World {
             seed,
             lives: 0,
             bugs: bugs.to_vec(),
-            ledger: Ledger::default(),
+            ledger: Ledger::new(has_parts),
             timeline: Timeline::default(),
         }
     }
@@ -207,6 +216,7 @@ impl World {
             Event::Down(conn) => self.net.down(conn),
             Event::Dial(link) => self.net.dial(link),
             Event::Beat(conn, end) => self.net.beat(conn, end),
+            Event::Refused(conn) => self.net.look_at_refusals(conn),
             Event::Tell(proc, life, tell) => Some((proc, life, tell)),
             Event::Wake(proc, life) => {
                 let known = &mut self.procs[proc.0];
@@ -256,20 +266,7 @@ impl World {
         }
         self.timeline.note(self.net.now, &proc.name, || tell.brief());
         let Some(mut shell) = proc.shell.take() else { return };
-        let goes_on = {
-            let proc = &mut self.procs[id.0];
-            let mut reach = Reach {
-                proc: id,
-                life,
-                now,
-                net: &mut self.net,
-                disk: &mut proc.disk,
-                ledger: &mut self.ledger,
-                rng: &mut self.rng,
-                bugs: &self.bugs,
-            };
-            shell.tell(tell, &mut reach)
-        };
+        let goes_on = shell.tell(tell, &mut self.reach(id, now));
         if goes_on && falls.is_none() {
             self.wake_later(id, life, &shell, is_tick);
             self.procs[id.0].shell = Some(shell);
@@ -278,6 +275,21 @@ impl World {
         }
         if let Some(back) = falls {
             self.plan(self.net.now + back, Step::Start(id));
+        }
+    }
+
+    /// What a process may reach now.
+    fn reach(&mut self, id: ProcId, now: Now) -> Reach<'_> {
+        let proc = &mut self.procs[id.0];
+        Reach {
+            proc: id,
+            life: proc.life,
+            now,
+            net: &mut self.net,
+            disk: &mut proc.disk,
+            ledger: &mut self.ledger,
+            rng: &mut self.rng,
+            bugs: &self.bugs,
         }
     }
 
@@ -329,6 +341,7 @@ impl World {
             }
             Step::BrokerUp => self.net.down = false,
             Step::Block(blocked) => self.net.block(blocked),
+            Step::Leaderless(queues) => self.net.broker.leaderless = queues,
             Step::Drag(drag) => self.net.drag = drag,
             Step::WallStep(proc, nanos) => self.procs[proc.0].wall_offset += nanos,
             Step::Wipe(proc) => self.procs[proc.0].disk = Disk::default(),
@@ -357,35 +370,23 @@ impl World {
         (proc.stands_still, proc.wake_at) = (false, None);
         proc.stash.clear();
         let now = self.clocks(&self.procs[id.0]);
-        let proc = &mut self.procs[id.0];
+        let proc = &self.procs[id.0];
+        let (role, name) = (proc.role.clone(), proc.name.clone());
         let revision = Rc::clone(&self.revisions[proc.revision]);
-        let mut reach = Reach {
-            proc: id,
-            life,
-            now,
-            net: &mut self.net,
-            disk: &mut proc.disk,
-            ledger: &mut self.ledger,
-            rng: &mut self.rng,
-            bugs: &self.bugs,
-        };
-        let shell = match &proc.role {
+        let mut reach = self.reach(id, now);
+        let shell = match role {
             Role::Redirector => {
-                Shell::Redirector(Box::new(redirector::Shell::new(&proc.name, &revision, seed, &mut reach)))
+                Shell::Redirector(Box::new(redirector::Shell::new(&name, &revision, seed, &mut reach)))
             }
             Role::Analyzer { node } => {
-                let config = analyzer_config(node, life, seed);
+                let config = analyzer_config(&node, life, seed);
                 Shell::Analyzer(Box::new(analyzer::Shell::new(config, &revision, &mut reach)))
             }
             Role::Alert => Shell::Alert(Box::new(alert::Shell::new(&revision, &mut reach))),
-            Role::Agent(orders) => {
-                Shell::Agent(Box::new(agent::Shell::new(Rc::clone(orders), seed, &mut reach)))
-            }
-            Role::Publisher(orders) => {
-                Shell::Publisher(Box::new(publisher::Shell::new(Rc::clone(orders), &mut reach)))
-            }
+            Role::Agent(orders) => Shell::Agent(Box::new(agent::Shell::new(orders, seed, &mut reach))),
+            Role::Publisher(orders) => Shell::Publisher(Box::new(publisher::Shell::new(orders, &mut reach))),
         };
-        proc.shell = Some(shell);
+        self.procs[id.0].shell = Some(shell);
         self.tell(id, life, Tell::Start);
     }
 
@@ -473,7 +474,7 @@ impl World {
     fn must_be_owned(&mut self) {
         let mut missing = Vec::new();
         let newest = self.revisions.last().expect("a world has a revision");
-        for source in installation::sources(&newest.schema) {
+        for source in installation::units(&newest.schema) {
             let holders = self.ledger.holders(&source);
             let active = self.net.broker.active(&names::source_queue(&source));
             let active = active.and_then(|conn| self.net.proc_of(conn));
@@ -491,6 +492,9 @@ impl World {
         check::counts(&mut self.ledger, self.net.now, excuses);
         if !excuses.late {
             check::verdicts(&mut self.ledger, self.net.now, windows);
+            if self.ledger.listens {
+                silence::silences(&mut self.ledger, self.net.now, excuses);
+            }
         }
         let mut mailed: Vec<&str> = Vec::new();
         for proc in &self.procs {
@@ -541,6 +545,7 @@ fn declare(broker: &mut Broker, revision: &Revision, quorum: bool) {
     broker.bind(names::RPC_EXCHANGE, names::LOCATE_QUEUE, names::rpc::LOCATE);
     broker.queue(names::LEADER_QUEUE, QueueOptions { reject_publish: true, ..durable.clone() });
     broker.exchange(names::MAP_EXCHANGE, Routing::Fanout);
+    broker.exchange(names::PARTIALS_EXCHANGE, Routing::Direct);
     broker.exchange(names::ALERTS, Routing::Direct);
     broker.queue(names::ALERTS, QueueOptions { reject_publish: true, ..durable.clone() });
     broker.bind(names::ALERTS, names::ALERTS, names::ALERTS);
@@ -549,13 +554,28 @@ fn declare(broker: &mut Broker, revision: &Revision, quorum: bool) {
         broker.exchange(&ingress, Routing::Topic);
         for source in customer.sources.values() {
             let key = SourceKey::new(customer.name.as_str(), source.name.as_str());
-            let queue = names::source_queue(&key);
-            broker.queue(&queue, QueueOptions { quorum, max_length: Some(100_000), ..durable.clone() });
-            let snapshots =
-                QueueOptions { durable: true, max_length: Some(SNAPSHOTS_MAX), ..QueueOptions::default() };
-            broker.queue(&names::snapshot_queue(&key), snapshots);
+            for unit in installation::units_of(&key, source.partitions) {
+                let options = QueueOptions { quorum, max_length: Some(100_000), ..durable.clone() };
+                broker.queue(&names::source_queue(&unit), options);
+                let snapshots = QueueOptions {
+                    durable: true,
+                    max_length: Some(SNAPSHOTS_MAX),
+                    ..QueueOptions::default()
+                };
+                broker.queue(&names::snapshot_queue(&unit), snapshots);
+            }
+            let own = names::source_queue(&key);
+            let split = names::split_exchange(&key);
+            let is_split = source.partitions > 1;
             for pattern in &source.routing {
-                broker.bind(&ingress, &queue, pattern);
+                broker.bind(&ingress, if is_split { &split } else { &own }, pattern);
+            }
+            if is_split {
+                broker.exchange(&split, Routing::Origin);
+                for part in 1..=source.partitions {
+                    broker.bind(&split, &names::source_queue(&key.with_part(part)), "");
+                }
+                broker.bind(names::PARTIALS_EXCHANGE, &own, &own);
             }
         }
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use kinetic_wire::{Mono, Now, PARTIAL_VERSION, Partial, PartialGroup, Snapshot, SourceKey, names};
 
-use super::{Shared, Source};
+use super::{AHEAD_MAX, Shared, Source};
 use crate::group::Closed;
 use crate::held::AT_ONCE;
 use crate::lane::{Lane, NEVER};
@@ -161,7 +161,8 @@ impl Source {
         }
         if let Role::Owner { parts, merges, .. } = &mut self.role {
             let merge = merges.entry(index).or_insert_with(|| Merge::new(*parts, lane.closed));
-            if !merge.claim(now.mono, partial::claim(partial)) {
+            let latest = lane.start_of((now.wall + AHEAD_MAX).0);
+            if !merge.claim(now.mono, latest, partial::claim(partial)) {
                 shared.stats.claims_refused += 1;
             }
         }

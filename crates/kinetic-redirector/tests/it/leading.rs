@@ -407,3 +407,20 @@ fn a_leader_that_is_deposed_stops_at_once() {
     assert_eq!(a.sources(), held.sources(), "it goes on with what it holds");
     assert_eq!(world.machine.stats().moves, 0);
 }
+
+/// A broker that takes no token for a while: who is elected waits for it, and is not woken meanwhile for the page of the former
+/// leader's map that it was about to ask for.
+#[test]
+fn who_waits_for_its_term_to_be_stored_is_not_woken() {
+    let mut leader = world();
+    leader.sleep(SECOND);
+    let mut said = leader.told.pop().expect("it says that it leads");
+    said.leader = "other".into();
+    let mut world = World::standing_by(config(Duration::ZERO), map("r1", &[]), Stored::default());
+    world.handle(Input::Told { body: &encode(&said) });
+    world.handle(Input::MapPage { body: None });
+    assert!(world.machine.next_wakeup().is_some(), "it asks again");
+    world.stalled = Some(Vec::new());
+    world.elect();
+    assert_eq!(world.machine.next_wakeup(), None);
+}

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::agenda::LinkId;
 use crate::message::{Down, Message, SECOND, Up};
 use crate::shell::publisher::Orders;
+use crate::shell::requests::Requests;
 use crate::shell::{Job, Reach, Tell};
 
 /// How long a redirector may take to answer.
@@ -29,10 +30,7 @@ struct Flying {
 pub(crate) struct Shell {
     machine: Agent,
     orders: Rc<Orders>,
-    login: String,
-    rpc: LinkId,
-    /// The question under way: number, body, whether it was sent.
-    question: Option<(u64, Vec<u8>, bool)>,
+    questions: Requests,
     publisher: Option<LinkId>,
     /// The publisher's connection stands, as the machine was told.
     is_connected: bool,
@@ -63,9 +61,7 @@ impl Shell {
         Self {
             machine: Agent::new(config),
             orders,
-            login,
-            rpc: reach.link(),
-            question: None,
+            questions: Requests::new(&login, reach),
             publisher: None,
             is_connected: false,
             in_flight: BTreeMap::new(),
@@ -82,6 +78,15 @@ impl Shell {
     pub(crate) fn tell(&mut self, tell: Tell, reach: &mut Reach<'_>) -> bool {
         let now = reach.now;
         let mut effects = Vec::new();
+        for question in self.questions.tell(&tell, reach) {
+            match question.body.map(|body| decode::<Reply<LocateReply>>(&body)) {
+                Some(Ok(Reply::Ok(reply))) => self.machine.handle(now, Input::Located(&reply), &mut effects),
+                Some(Ok(Reply::Refused(refused))) => {
+                    self.machine.handle(now, Input::LocateRefused(&refused), &mut effects);
+                }
+                _ => self.machine.handle(now, Input::LocateFailed, &mut effects),
+            }
+        }
         match tell {
             Tell::Start => {
                 self.plan_next(reach);
@@ -89,17 +94,11 @@ impl Shell {
             }
             Tell::Tick => self.machine.handle(now, Input::Tick, &mut effects),
             Tell::Job(Job::Sample) => self.sample(now, reach, &mut effects),
-            Tell::Job(Job::LocateTimeout(number)) => {
-                if self.question.take_if(|(asked, ..)| *asked == number).is_some() {
-                    self.machine.handle(now, Input::LocateFailed, &mut effects);
-                }
-            }
             Tell::Job(Job::ConnectTimeout(link)) => {
                 if self.publisher == Some(link) && !self.is_connected {
                     self.machine.handle(now, Input::Disconnected, &mut effects);
                 }
             }
-            Tell::Opened(link) if link == self.rpc => self.ask(reach),
             Tell::Opened(link) if self.publisher == Some(link) && !self.is_connected => {
                 self.is_connected = true;
                 self.machine.handle(now, Input::Connected, &mut effects);
@@ -131,9 +130,7 @@ impl Shell {
     }
 
     fn lost(&mut self, now: Now, link: LinkId, effects: &mut Vec<Effect>) {
-        if link == self.rpc && self.question.take_if(|(.., sent)| *sent).is_some() {
-            self.machine.handle(now, Input::LocateFailed, effects);
-        } else if self.publisher == Some(link) {
+        if self.publisher == Some(link) {
             for flying in std::mem::take(&mut self.in_flight).into_values() {
                 self.machine.handle(now, Input::Failed { id: flying.id }, effects);
             }
@@ -151,18 +148,6 @@ impl Shell {
         effects: &mut Vec<Effect>,
     ) {
         match frame {
-            Down::Reply { correlation, body } => {
-                if self.question.take_if(|(asked, ..)| *asked == correlation).is_none() {
-                    return;
-                }
-                match decode::<Reply<LocateReply>>(&body) {
-                    Ok(Reply::Ok(reply)) => self.machine.handle(now, Input::Located(&reply), effects),
-                    Ok(Reply::Refused(refused)) => {
-                        self.machine.handle(now, Input::LocateRefused(&refused), effects);
-                    }
-                    Err(_) => self.machine.handle(now, Input::LocateFailed, effects),
-                }
-            }
             Down::Pushed => self.machine.handle(now, Input::Nudged, effects),
             Down::Confirm(number) if self.publisher == Some(link) => {
                 let Some(flying) = self.in_flight.remove(&number) else { return };
@@ -177,7 +162,7 @@ impl Shell {
                 let Some(flying) = self.in_flight.remove(&number) else { return };
                 self.machine.handle(now, Input::Failed { id: flying.id }, effects);
             }
-            Down::Returned(number) => {
+            Down::Returned(number) if self.publisher == Some(link) => {
                 if let Some(flying) = self.in_flight.get_mut(&number) {
                     flying.returned = true;
                 }
@@ -192,9 +177,7 @@ impl Shell {
             match effect {
                 Effect::Locate { body } => {
                     self.numbers += 1;
-                    self.question = Some((self.numbers, body, false));
-                    reach.later(LOCATE_TIMEOUT, Job::LocateTimeout(self.numbers));
-                    self.ask(reach);
+                    self.questions.ask(self.numbers, names::rpc::LOCATE, body, LOCATE_TIMEOUT, reach);
                 }
                 Effect::Connect { .. } => {
                     if let Some(old) = self.publisher.take() {
@@ -252,19 +235,6 @@ impl Shell {
                 .ok()
         });
         values.filter_map(|value: u64| self.lines.get(&(window(stamp), value)).copied()).collect()
-    }
-
-    fn ask(&mut self, reach: &mut Reach<'_>) {
-        let Some(conn) = reach.net.conn(self.rpc) else { return };
-        let Some((number, body, sent)) = self.question.as_mut().filter(|(.., sent)| !*sent) else { return };
-        *sent = true;
-        let mut message = Message::new(names::RPC_EXCHANGE, names::rpc::LOCATE, body.clone());
-        message.envelope = Envelope { user_id: Some(self.login.clone().into()), ..Envelope::default() };
-        message.reply_to = Some(conn);
-        message.correlation = *number;
-        message.expires = Some(reach.net.now + LOCATE_TIMEOUT);
-        let frame = Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) };
-        reach.net.send(self.rpc, frame);
     }
 }
 

@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
-use kinetic_wire::{
-    AlertEvent, AlertId, Epoch, LeaseReply, Mono, Now, Reply, RpcCode, SourceKey, Token, decode, names,
-};
+use kinetic_wire::{AlertId, LeaseReply, Mono, Now, Reply, RpcCode, SourceKey, Token, decode, names};
 
 use crate::agenda::LinkId;
 use crate::bug::Bug;
 use crate::installation::Revision;
-use crate::ledger::Standing;
+use crate::ledger::{Dropped, Standing};
 use crate::message::{Down, MS, Message, SECOND, Time, Up};
+use crate::shell::outbox::Outbox;
+use crate::shell::requests::{Outcome, Requests};
 use crate::shell::{Job, Reach, Tell};
 
 /// Deliveries in flight to one subscription.
@@ -51,14 +51,13 @@ enum Gate {
     Open,
 }
 
-/// A snapshot on its way.
-#[derive(Debug)]
-struct Keeping {
-    seq: u64,
-    queue: String,
-    epoch: Epoch,
-    body: Vec<u8>,
-    confirm: Option<u64>,
+/// What goes out on the link for snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kept {
+    /// Of a subscription, with its number.
+    Snapshot(Slot, u64),
+    /// The values of a part's window, sent so many before; and the machine's name for them.
+    Partial(u64, AlertId),
 }
 
 #[derive(Debug)]
@@ -78,34 +77,25 @@ struct Subscription {
 }
 
 #[derive(Debug)]
-struct Asked {
-    kind: &'static str,
-    body: Rc<[u8]>,
-    /// When it was asked.
-    at: Mono,
-    expires: Time,
-    sent: bool,
-}
-
-#[derive(Debug)]
 pub(crate) struct Shell {
     machine: Analyzer,
     login: String,
-    rpc: LinkId,
-    publisher: LinkId,
-    /// For snapshots, and for messages to itself through sources' queues.
-    keeper: LinkId,
-    keeping: BTreeMap<Slot, Keeping>,
+    requests: Requests,
+    alerts: Outbox<AlertId>,
+    /// For snapshots, the values of parts, and messages to itself through sources' queues.
+    keeper: Outbox<Kept>,
+    /// Values sent, and messages to itself.
+    numbers: u64,
     /// By which the broker bears witness that this process lives.
     witness: LinkId,
     /// The number of the message that this process has put into its witness queue.
     witness_number: u64,
     slots: BTreeMap<Slot, Subscription>,
-    asked: BTreeMap<RequestId, Asked>,
-    events: BTreeMap<AlertId, Box<AlertEvent>>,
-    confirms: BTreeMap<u64, AlertId>,
-    next_confirm: u64,
     standing: Standing,
+    /// Samples late, too far ahead, and delivered again for a closed window so far,
+    dropped: [u64; 3],
+    /// and windows closed without some part's values.
+    incomplete: u64,
     /// Time that the process stood still and its clock is made not to show (a planted bug).
     hidden: u64,
     last_told: Mono,
@@ -119,20 +109,18 @@ fn told(revision: &Revision) -> kinetic_analyzer::machine::Revision {
 impl Shell {
     pub(crate) fn new(config: AnalyzerConfig, revision: &Revision, reach: &mut Reach<'_>) -> Self {
         Self {
+            requests: Requests::new(config.node.as_str(), reach),
             login: config.node.to_string(),
             standing: Standing::default(),
             machine: Analyzer::new(config, revision.schema.clone(), told(revision)),
-            rpc: reach.link(),
-            publisher: reach.link(),
-            keeper: reach.link(),
-            keeping: BTreeMap::new(),
+            alerts: Outbox::new(PUBLISH_RETRY, reach),
+            keeper: Outbox::new(KEEP_RETRY, reach),
+            numbers: 0,
             witness: reach.link(),
             witness_number: 0,
             slots: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            events: BTreeMap::new(),
-            confirms: BTreeMap::new(),
-            next_confirm: 0,
+            dropped: [0; 3],
+            incomplete: 0,
             hidden: 0,
             last_told: reach.now.mono,
         }
@@ -146,23 +134,16 @@ impl Shell {
     pub(crate) fn tell(&mut self, tell: Tell, reach: &mut Reach<'_>) -> bool {
         let now = self.now(reach);
         let mut effects = Vec::new();
+        self.hear(now, &tell, reach, &mut effects);
         match tell {
             Tell::Start | Tell::Tick => self.machine.handle(now, Input::Tick, &mut effects),
             Tell::Opened(link) => self.opened(link, reach),
             Tell::Lost(link) => self.lost(now, link, reach, &mut effects),
             Tell::Frame(link, frame) => self.frame(now, link, frame, reach, &mut effects),
-            Tell::Job(Job::RequestTimeout(request)) => {
-                if self.asked.remove(&request).is_some() {
-                    self.standing.failed();
-                    self.machine.handle(now, Input::RequestFailed { request }, &mut effects);
-                }
-            }
-            Tell::Job(Job::Republish(id)) => self.publish(id, reach),
             Tell::Job(Job::Knock(slot, link, wait)) => self.knock(slot, link, wait, reach),
             Tell::Job(Job::ProbeTimeout(slot, number)) => {
                 self.probe_timed_out(now, slot, number, &mut effects)
             }
-            Tell::Job(Job::Keep(slot, seq)) => self.keep(slot, seq, reach),
             Tell::Job(Job::ReadAgain(slot)) => {
                 if let Some(known) = self.slots.get_mut(&slot).filter(|known| !known.leaving) {
                     known.gate = Gate::Reading(Some(reach.link()), true);
@@ -181,7 +162,43 @@ impl Shell {
         let owned =
             self.slots.values().filter(|slot| !slot.leaving).map(|slot| slot.source.clone()).collect();
         reach.ledger.stands(reach.net.now, reach.proc, reach.now.mono, &self.standing, owned);
+        self.own_up(now, reach);
         !stopped
+    }
+
+    /// What has come of what was asked and published.
+    fn hear(&mut self, now: Now, tell: &Tell, reach: &mut Reach<'_>, effects: &mut Vec<Effect>) {
+        for Outcome { number, at, body } in self.requests.tell(tell, reach) {
+            let request = RequestId(number);
+            match body {
+                Some(body) => self.replied(now, (request, at), &body, effects),
+                None => {
+                    self.standing.failed();
+                    self.machine.handle(now, Input::RequestFailed { request }, effects);
+                }
+            }
+        }
+        if let Some(id) = self.alerts.tell(tell, reach) {
+            self.machine.handle(now, Input::Published { id }, effects);
+        }
+        match self.keeper.tell(tell, reach) {
+            Some(Kept::Snapshot(slot, seq)) => {
+                self.machine.handle(now, Input::Kept { slot, seq }, effects);
+            }
+            Some(Kept::Partial(_, id)) => self.machine.handle(now, Input::Published { id }, effects),
+            None => {}
+        }
+    }
+
+    /// Tells the checkers that windows were closed without some part's values, as its counter says.
+    fn own_up(&mut self, now: Now, reach: &mut Reach<'_>) {
+        if !reach.ledger.has_parts {
+            return;
+        }
+        let incomplete = self.machine.stats(now).windows_incomplete;
+        if std::mem::replace(&mut self.incomplete, incomplete) < incomplete {
+            reach.ledger.incomplete(reach.net.now);
+        }
     }
 
     fn now(&mut self, reach: &Reach<'_>) -> Now {
@@ -198,29 +215,13 @@ impl Shell {
     }
 
     fn opened(&mut self, link: LinkId, reach: &mut Reach<'_>) {
-        if link == self.rpc {
-            let unsent: Vec<RequestId> =
-                self.asked.iter().filter(|(_, asked)| !asked.sent).map(|(id, _)| *id).collect();
-            for request in unsent {
-                self.send_request(request, reach);
-            }
-        } else if link == self.publisher {
-            for id in self.events.keys().copied().collect::<Vec<_>>() {
-                if !self.confirms.values().any(|waiting| *waiting == id) {
-                    self.publish(id, reach);
-                }
-            }
-        } else if link == self.witness {
+        if link == self.witness {
             let queue = names::witness_queue(&self.login.as_str().into());
             reach.net.send(link, Up::Witness { queue: queue.clone() });
             self.witness_number = reach.rng.bits();
             let mut message = Message::new("", &queue, Vec::new());
             message.correlation = self.witness_number;
             reach.net.send(link, Up::Publish { confirm: None, mandatory: false, message: Rc::new(message) });
-        } else if link == self.keeper {
-            for (slot, keeping) in &self.keeping {
-                reach.later(MS, Job::Keep(*slot, keeping.seq));
-            }
         } else if let Some(slot) = self.reader_of(link) {
             self.look(slot, link, reach);
         } else if let Some(slot) = self.slots.values_mut().find(|slot| slot.link == link && !slot.leaving) {
@@ -231,26 +232,8 @@ impl Shell {
     }
 
     fn lost(&mut self, now: Now, link: LinkId, reach: &mut Reach<'_>, effects: &mut Vec<Effect>) {
-        if link == self.rpc {
-            // Requests under way fail at once, as the client of `kinetic-amqp` has it.
-            let gone: Vec<RequestId> =
-                self.asked.iter().filter(|(_, asked)| asked.sent).map(|(id, _)| *id).collect();
-            for request in gone {
-                self.asked.remove(&request);
-                self.standing.failed();
-                self.machine.handle(now, Input::RequestFailed { request }, effects);
-            }
-        } else if link == self.publisher {
-            for id in std::mem::take(&mut self.confirms).into_values() {
-                reach.later(PUBLISH_RETRY, Job::Republish(id));
-            }
-        } else if link == self.witness {
+        if link == self.witness {
             self.machine.handle(now, Input::WitnessChanged { stands: false }, effects);
-        } else if link == self.keeper {
-            for (slot, keeping) in &mut self.keeping {
-                keeping.confirm = None;
-                reach.later(KEEP_RETRY, Job::Keep(*slot, keeping.seq));
-            }
         } else if let Some(slot) = self.slot_of(link) {
             if self.slots[&slot].leaving {
                 self.unsubscribed(now, slot, reach, effects);
@@ -359,33 +342,11 @@ impl Shell {
         effects: &mut Vec<Effect>,
     ) {
         match frame {
-            Down::Reply { correlation, body } => self.replied(now, RequestId(correlation), &body, effects),
-            Down::Confirm(number) if link == self.keeper => {
-                let kept = self.keeping.iter().find(|(_, keeping)| keeping.confirm == Some(number));
-                let Some((slot, seq)) = kept.map(|(slot, keeping)| (*slot, keeping.seq)) else { return };
-                self.keeping.remove(&slot);
-                self.machine.handle(now, Input::Kept { slot, seq }, effects);
-            }
-            Down::Nack(number) | Down::Returned(number) if link == self.keeper => {
-                let kept = self.keeping.iter_mut().find(|(_, keeping)| keeping.confirm == Some(number));
-                let Some((slot, keeping)) = kept else { return };
-                keeping.confirm = None;
-                reach.later(KEEP_RETRY, Job::Keep(*slot, keeping.seq));
-            }
             Down::Peeked(snapshots) => self.read(now, link, &snapshots, reach, effects),
             Down::Consuming => {
                 if let Some(slot) = self.slot_of(link) {
                     reach.later(KNOCK_FIRST, Job::Knock(slot, link, KNOCK_AGAIN));
                 }
-            }
-            Down::Confirm(number) => {
-                let Some(id) = self.confirms.remove(&number) else { return };
-                self.events.remove(&id);
-                self.machine.handle(now, Input::Published { id }, effects);
-            }
-            Down::Nack(number) | Down::Returned(number) => {
-                let Some(id) = self.confirms.remove(&number) else { return };
-                reach.later(PUBLISH_RETRY, Job::Republish(id));
             }
             Down::Pushed => self.machine.handle(now, Input::Nudged, effects),
             Down::Deliver { tag, message, .. } if link == self.witness => {
@@ -400,14 +361,19 @@ impl Shell {
                 self.delivered(now, (link, tag, redelivered), &message, reach, effects);
             }
             Down::Cancelled => reach.net.close(link),
-            Down::Closed | Down::Handed => {}
+            _ => {}
         }
     }
 
-    fn replied(&mut self, now: Now, request: RequestId, body: &[u8], effects: &mut Vec<Effect>) {
-        let Some(asked) = self.asked.remove(&request) else { return };
+    fn replied(
+        &mut self,
+        now: Now,
+        (request, asked_at): (RequestId, Mono),
+        body: &[u8],
+        effects: &mut Vec<Effect>,
+    ) {
         match decode::<Reply<LeaseReply>>(body) {
-            Ok(Reply::Ok(reply)) => self.standing.granted(asked.at, reply.ttl_ms, reply.term),
+            Ok(Reply::Ok(reply)) => self.standing.granted(asked_at, reply.ttl_ms, reply.term),
             Ok(Reply::Refused(error)) => self.standing.refused(error.code == RpcCode::UnknownLease),
             Err(_) => {}
         }
@@ -427,7 +393,8 @@ impl Shell {
         subscription.tokens = subscription.base + tag;
         let event = Event::Delivery { token: subscription.tokens, redelivered, message: Rc::clone(message) };
         self.event(now, slot, event, reach, effects);
-        if reach.has(Bug::AckOnReceipt) {
+        let is_partial = message.exchange.as_ref() == names::PARTIALS_EXCHANGE;
+        if reach.has(Bug::AckOnReceipt) || (is_partial && reach.has(Bug::PartialsAcked)) {
             reach.net.send(link, Up::Ack { tag, multiple: false });
         }
     }
@@ -452,11 +419,17 @@ impl Shell {
             envelope: message.envelope.clone(),
             body: &message.body,
         };
-        let before = self.machine.stats(now);
         self.machine.handle(now, Input::Delivery(delivery), effects);
-        let after = self.machine.stats(now);
-        for &sample in &message.samples {
-            reach.ledger.delivered(sample, message.entered, (&before, &after));
+        if message.samples.is_empty() {
+            return;
+        }
+        let stats = self.machine.stats(now);
+        let counts = [stats.late, stats.future, stats.already_counted];
+        let before = std::mem::replace(&mut self.dropped, counts);
+        for (index, how) in [Dropped::Late, Dropped::Ahead, Dropped::Again].into_iter().enumerate() {
+            if counts[index] > before[index] {
+                message.samples.iter().for_each(|sample| reach.ledger.dropped(*sample, message.entered, how));
+            }
         }
     }
 
@@ -467,13 +440,12 @@ impl Shell {
             match effect {
                 Effect::Request { request, kind, body, timeout } => {
                     let timeout = u64::try_from(timeout.as_nanos()).unwrap_or(Time::MAX);
-                    let expires = reach.net.now + timeout;
-                    let asked = Asked { kind, body: body.into(), at: reach.now.mono, expires, sent: false };
-                    self.asked.insert(request, asked);
-                    self.send_request(request, reach);
-                    reach.later(timeout, Job::RequestTimeout(request));
+                    self.requests.ask(request.0, kind, body, timeout, reach);
                 }
                 Effect::Subscribe { slot, source, .. } => self.subscribe(slot, source, reach),
+                Effect::Probe { slot, .. } if reach.has(Bug::ProbeForged) => {
+                    self.machine.handle(now, Input::Probed { slot, ok: true }, &mut more);
+                }
                 Effect::Probe { slot, timeout } => self.probe(slot, timeout, reach),
                 Effect::Unsubscribe { slot } => self.unsubscribe(slot, reach),
                 Effect::AckUpTo { slot, token } => self.ack(slot, token, true, reach),
@@ -489,16 +461,18 @@ impl Shell {
                     }
                 }
                 Effect::Keep { slot, seq, source, epoch, body, .. } => {
-                    let queue = names::snapshot_queue(&source);
-                    self.keeping.insert(slot, Keeping { seq, queue, epoch, body, confirm: None });
                     if reach.has(Bug::SnapshotDropped) {
-                        self.keeping.remove(&slot);
                         self.machine.handle(now, Input::Kept { slot, seq }, &mut more);
+                    } else {
+                        self.keep((slot, seq), &source, epoch, body, reach);
                     }
-                    self.keep(slot, seq, reach);
                 }
-                Effect::Forward { partial, .. } => {
-                    unreachable!("no source of this world has parts: {}", partial.source)
+                Effect::Forward { id, partial, .. } => {
+                    if reach.has(Bug::PartialsUnsent) {
+                        self.machine.handle(now, Input::Published { id }, &mut more);
+                    } else {
+                        self.forward(id, &partial, reach);
+                    }
                 }
                 Effect::Evacuate { source, .. }
                 | Effect::Carry { source, .. }
@@ -506,14 +480,12 @@ impl Shell {
                     unreachable!("this world has one region: {source}")
                 }
                 Effect::Publish(event) => {
-                    let id = event.id;
                     let (at, who) = (reach.net.now, (reach.proc, reach.life));
                     reach.ledger.publishes(at, who, reach.now.mono, &self.standing, &event);
-                    self.events.insert(id, event);
-                    self.publish(id, reach);
+                    self.publish(&event, reach);
                     if reach.has(Bug::ConfirmedUnsent) {
-                        self.events.remove(&id);
-                        self.machine.handle(now, Input::Published { id }, &mut more);
+                        self.alerts.take_back(|id| *id == event.id);
+                        self.machine.handle(now, Input::Published { id: event.id }, &mut more);
                     }
                 }
                 Effect::Stopped => stopped = true,

@@ -72,7 +72,7 @@ impl Shell {
                 }
                 self.plan_next(reach);
             }
-            Tell::Opened(_) | Tell::Job(Job::Resend) => self.resend(reach),
+            Tell::Opened(_) | Tell::Job(Job::Resend(_)) => self.resend(reach),
             Tell::Lost(_) => {
                 self.in_flight.clear();
                 self.returned.clear();
@@ -80,7 +80,7 @@ impl Shell {
             Tell::Frame(_, Down::Confirm(number)) => {
                 let Some(index) = self.in_flight.remove(&number) else { return };
                 if self.returned.contains(&number) {
-                    reach.later(1000 * MS, Job::Resend);
+                    reach.later(1000 * MS, Job::Resend(self.link));
                     return;
                 }
                 reach.disk.unsent.remove(&index);
@@ -88,7 +88,7 @@ impl Shell {
             }
             Tell::Frame(_, Down::Nack(number)) => {
                 self.in_flight.remove(&number);
-                reach.later(500 * MS, Job::Resend);
+                reach.later(500 * MS, Job::Resend(self.link));
             }
             Tell::Frame(_, Down::Returned(number)) => self.returned.push(number),
             Tell::Frame(..) | Tell::Job(_) | Tell::Tick | Tell::Schema(_) | Tell::Shutdown => {}

@@ -1,15 +1,17 @@
 //! Around the redirector: requests in, answers out, the leader's token, what the leader tells, witnesses.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 use kinetic_redirector::machine::{Caller, Effect, Input, Redirector, ReplyToken, Stored};
-use kinetic_wire::{Envelope, Epoch, LeaseReply, Login, Mono, NodeId, Now, Reply, decode, encode, names};
+use kinetic_wire::{Epoch, LeaseReply, Login, Mono, NodeId, Now, Reply, SourceKey, decode, encode, names};
 
 use crate::agenda::LinkId;
 use crate::bug::Bug;
 use crate::installation::{Revision, redirector_config};
 use crate::message::{ConnId, Down, MS, Message, SECOND, Up};
+use crate::shell::outbox::Outbox;
+use crate::shell::requests::Requests;
 use crate::shell::token::{Tokens, Told};
 use crate::shell::{Job, Reach, Tell};
 
@@ -34,7 +36,6 @@ struct Waiting {
 pub(crate) struct Shell {
     machine: Redirector,
     tokens: Tokens,
-    login: String,
     /// Answers `locate`, and pushes nudges.
     locate: LinkId,
     /// The leader's requests, while we lead.
@@ -43,16 +44,17 @@ pub(crate) struct Shell {
     next_token: u64,
     /// Map changes, in order; the first is on its way.
     tells: VecDeque<Vec<u8>>,
-    tell: LinkId,
-    tell_confirm: Option<u64>,
+    telling: Outbox<()>,
     hear: LinkId,
-    rpc: LinkId,
-    /// The page that is asked for: number, body, whether it was sent.
-    page: Option<(u64, Vec<u8>, bool)>,
+    pages: Requests,
+    pages_asked: u64,
     watches: BTreeMap<NodeId, LinkId>,
-    numbers: u64,
     /// By how much its clock is made to run ahead (a planted bug).
     ahead: u64,
+    /// Who was nudged, and what they are not told since then (a planted bug).
+    nudged: BTreeSet<ConnId>,
+    told: BTreeSet<(ConnId, SourceKey)>,
+    untold: BTreeSet<(ConnId, SourceKey)>,
 }
 
 impl Shell {
@@ -61,20 +63,20 @@ impl Shell {
         Self {
             machine: Redirector::new(config, revision.map.clone(), reach.disk.stored.clone()),
             tokens: Tokens::new(reach),
-            login: name.to_owned(),
             locate: reach.link(),
             door: None,
             waiting: BTreeMap::new(),
             next_token: 0,
             tells: VecDeque::new(),
-            tell: reach.link(),
-            tell_confirm: None,
+            telling: Outbox::to_whoever_listens(TELL_RETRY, reach),
             hear: reach.link(),
-            rpc: reach.link(),
-            page: None,
+            pages: Requests::new(name, reach),
+            pages_asked: 0,
             watches: BTreeMap::new(),
-            numbers: 0,
             ahead: 0,
+            nudged: BTreeSet::new(),
+            told: BTreeSet::new(),
+            untold: BTreeSet::new(),
         }
     }
 
@@ -90,23 +92,24 @@ impl Shell {
         let now = self.now(reach);
         let mut effects = Vec::new();
         let told = self.tokens.tell(&tell, reach);
+        if self.telling.tell(&tell, reach).is_some() {
+            self.tells.pop_front();
+            self.send_tell(reach);
+        }
+        for page in self.pages.tell(&tell, reach) {
+            let body = page.body.as_deref();
+            self.machine.handle(now, Input::MapPage { body }, &mut effects);
+        }
         match tell {
             Tell::Start | Tell::Tick => self.machine.handle(now, Input::Tick, &mut effects),
             Tell::Opened(link) => self.opened(link, reach),
-            Tell::Lost(link) => self.lost(now, link, reach, &mut effects),
             Tell::Frame(link, frame) => self.frame(now, link, frame, reach, &mut effects),
-            Tell::Job(Job::Tell) => self.send_tell(reach),
             Tell::Job(Job::Haste) => self.haste(reach),
-            Tell::Job(Job::PageTimeout(number)) => {
-                if self.page.take_if(|(asked, ..)| *asked == number).is_some() {
-                    self.machine.handle(now, Input::MapPage { body: None }, &mut effects);
-                }
-            }
             Tell::Schema(revision) => {
                 let input = Input::MapChanged { map: revision.map.clone() };
                 self.machine.handle(now, input, &mut effects);
             }
-            Tell::Job(_) | Tell::Shutdown => {}
+            Tell::Lost(_) | Tell::Job(_) | Tell::Shutdown => {}
         }
         self.news(now, told, reach, &mut effects);
         self.perform(now, effects, reach);
@@ -140,20 +143,8 @@ impl Shell {
             reach.net.send(link, Up::Consume { queue: names::RPC_QUEUE.into(), prefetch: PREFETCH });
         } else if link == self.hear {
             reach.net.send(link, Up::Listen { exchange: names::MAP_EXCHANGE.into() });
-        } else if link == self.tell {
-            self.send_tell(reach);
-        } else if link == self.rpc {
-            self.send_page(reach);
         } else if let Some((node, _)) = self.watches.iter().find(|(_, watch)| **watch == link) {
             reach.net.send(link, Up::Watch { queue: names::witness_queue(node) });
-        }
-    }
-
-    fn lost(&mut self, now: Now, link: LinkId, reach: &mut Reach<'_>, effects: &mut Vec<Effect>) {
-        if link == self.tell && self.tell_confirm.take().is_some() {
-            reach.later(TELL_RETRY, Job::Tell);
-        } else if link == self.rpc && self.page.take_if(|(.., sent)| *sent).is_some() {
-            self.machine.handle(now, Input::MapPage { body: None }, effects);
         }
     }
 
@@ -180,16 +171,6 @@ impl Shell {
                 reach.net.abandon(link);
                 reach.ledger.witnessed(reach.net.now, (reach.proc, reach.life), &node);
                 self.machine.handle(now, Input::Witnessed { node: &node }, effects);
-            }
-            Down::Confirm(number) if link == self.tell && self.tell_confirm == Some(number) => {
-                self.tell_confirm = None;
-                self.tells.pop_front();
-                self.send_tell(reach);
-            }
-            Down::Reply { correlation, body }
-                if link == self.rpc && self.page.take_if(|(asked, ..)| *asked == correlation).is_some() =>
-            {
-                self.machine.handle(now, Input::MapPage { body: Some(&body) }, effects);
             }
             _ => {}
         }
@@ -237,16 +218,17 @@ impl Shell {
                 Effect::Reply { token, body } => self.reply(token, body, reach),
                 Effect::Tell { body } => {
                     self.tells.push_back(body);
-                    self.send_tell(reach);
+                    if self.tells.len() == 1 {
+                        self.send_tell(reach);
+                    }
                 }
                 Effect::AskMap { body } => {
-                    self.numbers += 1;
-                    self.page = Some((self.numbers, body, false));
-                    reach.later(PAGE_TIMEOUT, Job::PageTimeout(self.numbers));
-                    self.send_page(reach);
+                    self.pages_asked += 1;
+                    self.pages.ask(self.pages_asked, names::rpc::MAP, body, PAGE_TIMEOUT, reach);
                 }
                 Effect::Nudge { caller } => {
                     if let Ok(conn) = caller.reply_to.parse() {
+                        self.nudged.insert(ConnId(conn));
                         reach.net.send(self.locate, Up::Push { to: ConnId(conn) });
                     }
                 }
@@ -294,17 +276,20 @@ impl Shell {
             return;
         }
         if let Some(to) = waiting.reply_to {
-            let body = Self::heard(to, body, reach);
+            let body = self.heard(to, body, reach);
             reach.net.send(waiting.door, Up::Reply { to, correlation: waiting.correlation, body });
         }
         reach.net.send(waiting.door, Up::Ack { tag: waiting.tag, multiple: false });
     }
 
     /// Tells the checkers what is granted to whom.
-    fn heard(to: ConnId, body: Vec<u8>, reach: &mut Reach<'_>) -> Vec<u8> {
+    fn heard(&mut self, to: ConnId, body: Vec<u8>, reach: &mut Reach<'_>) -> Vec<u8> {
         let Ok(Reply::Ok(mut reply)) = decode::<Reply<LeaseReply>>(&body) else { return body };
         if reach.has(Bug::GrantsLost) {
             reply.grant.clear();
+        }
+        if reach.has(Bug::NudgeLosesGrants) {
+            self.lose_grants(to, &mut reply);
         }
         if reach.has(Bug::EpochRepeated) {
             reply.grant.iter_mut().for_each(|grant| grant.epoch = Epoch(1));
@@ -315,29 +300,23 @@ impl Shell {
         encode(&reply)
     }
 
-    fn send_tell(&mut self, reach: &mut Reach<'_>) {
-        let Some(body) = self.tells.front().filter(|_| self.tell_confirm.is_none()) else { return };
-        if reach.net.conn(self.tell).is_none() {
-            return;
-        }
-        self.numbers += 1;
-        self.tell_confirm = Some(self.numbers);
-        let message = Rc::new(Message::new(names::MAP_EXCHANGE, "", body.clone()));
-        let frame = Up::Publish { confirm: self.tell_confirm, mandatory: false, message };
-        reach.net.send(self.tell, frame);
+    /// A planted bug: what is new since a nudge counts as said by it.
+    fn lose_grants(&mut self, to: ConnId, reply: &mut LeaseReply) {
+        let was_nudged = self.nudged.remove(&to);
+        reply.grant.retain(|grant| {
+            let key = (to, grant.source.clone());
+            if was_nudged && !self.told.contains(&key) {
+                self.untold.insert(key.clone());
+            }
+            self.told.insert(key.clone());
+            !self.untold.contains(&key)
+        });
     }
 
-    fn send_page(&mut self, reach: &mut Reach<'_>) {
-        let Some(conn) = reach.net.conn(self.rpc) else { return };
-        let Some((number, body, sent)) = self.page.as_mut().filter(|(.., sent)| !*sent) else { return };
-        *sent = true;
-        let mut message = Message::new(names::RPC_EXCHANGE, names::rpc::MAP, body.clone());
-        message.envelope = Envelope { user_id: Some(self.login.clone().into()), ..Envelope::default() };
-        message.reply_to = Some(conn);
-        message.correlation = *number;
-        message.expires = Some(reach.net.now + PAGE_TIMEOUT);
-        let frame = Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) };
-        reach.net.send(self.rpc, frame);
+    fn send_tell(&mut self, reach: &mut Reach<'_>) {
+        if let Some(body) = self.tells.front() {
+            self.telling.post((), Message::new(names::MAP_EXCHANGE, "", body.clone()), reach);
+        }
     }
 
     /// A planted bug: a second counts for five.

@@ -2,13 +2,13 @@
 //! and what is stored is believed only when our own token has been delivered back to us.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::rc::Rc;
 
 use kinetic_redirector::machine::Stored;
 use kinetic_wire::{Envelope, LeaderToken, decode, encode, names};
 
 use crate::agenda::LinkId;
 use crate::message::{Down, MS, Message, Up};
+use crate::shell::outbox::Outbox;
 use crate::shell::{Job, Reach, Tell};
 
 /// Tokens held at once.
@@ -38,14 +38,12 @@ struct Own {
 #[derive(Debug)]
 pub(crate) struct Tokens {
     consumer: LinkId,
-    publisher: LinkId,
     held: BTreeMap<u64, Stored>,
     own: BTreeMap<u64, Own>,
     past: BTreeSet<u64>,
     elected: bool,
     writing: VecDeque<(u64, Stored)>,
-    /// Tokens to be published until confirmed, with the number of the confirm that is awaited.
-    publishing: BTreeMap<u64, (Stored, Option<u64>)>,
+    publishing: Outbox<u64>,
     numbers: u64,
 }
 
@@ -53,13 +51,12 @@ impl Tokens {
     pub(crate) fn new(reach: &mut Reach<'_>) -> Self {
         Self {
             consumer: reach.link(),
-            publisher: reach.link(),
             held: BTreeMap::new(),
             own: BTreeMap::new(),
             past: BTreeSet::new(),
             elected: false,
             writing: VecDeque::new(),
-            publishing: BTreeMap::new(),
+            publishing: Outbox::new(RETRY, reach),
             numbers: 0,
         }
     }
@@ -71,40 +68,26 @@ impl Tokens {
     }
 
     pub(crate) fn tell(&mut self, tell: &Tell, reach: &mut Reach<'_>) -> Option<Told> {
+        if let Some(id) = self.publishing.tell(tell, reach) {
+            return self.confirmed(id, reach);
+        }
         match tell {
             Tell::Opened(link) if *link == self.consumer => {
                 let queue = names::LEADER_QUEUE.into();
                 reach.net.send(*link, Up::Consume { queue, prefetch: PREFETCH });
             }
-            Tell::Opened(link) if *link == self.publisher => self.publish(reach),
             Tell::Lost(link) if *link == self.consumer => {
                 self.forget();
                 return Some(Told::Deposed);
             }
-            Tell::Lost(link) if *link == self.publisher => {
-                self.publishing.values_mut().for_each(|(_, confirm)| *confirm = None);
-                reach.later(RETRY, Job::Token);
-            }
             Tell::Frame(link, Down::Consuming) if *link == self.consumer => {
                 // There must always be a token: whoever is elected by ours knows at least what our disk says.
                 let (id, stored) = (self.name(reach), reach.disk.stored.clone());
-                self.publishing.insert(id, (stored, None));
-                self.publish(reach);
+                self.publish(id, &stored, reach);
             }
             Tell::Frame(link, Down::Deliver { tag, message, .. }) if *link == self.consumer => {
                 return self.delivered(*tag, message, reach);
             }
-            Tell::Frame(link, Down::Confirm(number)) if *link == self.publisher => {
-                return self.confirmed(*number, reach);
-            }
-            Tell::Frame(link, Down::Nack(number)) if *link == self.publisher => {
-                let waits = |(_, confirm): &&mut (Stored, Option<u64>)| *confirm == Some(*number);
-                if let Some((_, confirm)) = self.publishing.values_mut().find(waits) {
-                    *confirm = None;
-                }
-                reach.later(RETRY, Job::Token);
-            }
-            Tell::Job(Job::Token) => self.publish(reach),
             Tell::Job(Job::Written) => self.written(reach),
             _ => {}
         }
@@ -122,7 +105,7 @@ impl Tokens {
         self.held.clear();
         self.elected = false;
         self.past.extend(std::mem::take(&mut self.own).into_keys());
-        self.publishing.clear();
+        self.publishing.take_back(|_| true);
     }
 
     /// The file first, then the token.
@@ -147,35 +130,19 @@ impl Tokens {
         reach.disk.stored = stored.clone();
         self.write_next(reach);
         if self.own.contains_key(&id) {
-            self.publishing.insert(id, (stored, None));
-            self.publish(reach);
+            self.publish(id, &stored, reach);
         }
     }
 
-    /// Publishes what is not on its way.
-    fn publish(&mut self, reach: &mut Reach<'_>) {
-        if reach.net.conn(self.publisher).is_none() {
-            return;
-        }
-        for (id, (stored, confirm)) in
-            self.publishing.iter_mut().filter(|(_, (_, confirm))| confirm.is_none())
-        {
-            self.numbers += 1;
-            *confirm = Some(self.numbers);
-            let token =
-                LeaderToken { v: 1, term: stored.term, epoch_max: stored.epoch_max, node: "rd".into() };
-            let mut message = Message::new("", names::LEADER_QUEUE, encode(&token));
-            message.envelope = Envelope { persistent: true, ..Envelope::default() };
-            message.correlation = *id;
-            let frame = Up::Publish { confirm: *confirm, mandatory: true, message: Rc::new(message) };
-            reach.net.send(self.publisher, frame);
-        }
+    fn publish(&mut self, id: u64, stored: &Stored, reach: &mut Reach<'_>) {
+        let token = LeaderToken { v: 1, term: stored.term, epoch_max: stored.epoch_max, node: "rd".into() };
+        let mut message = Message::new("", names::LEADER_QUEUE, encode(&token));
+        message.envelope = Envelope { persistent: true, ..Envelope::default() };
+        message.correlation = id;
+        self.publishing.post(id, message, reach);
     }
 
-    fn confirmed(&mut self, number: u64, reach: &mut Reach<'_>) -> Option<Told> {
-        let (id, _) = self.publishing.iter().find(|(_, (_, confirm))| *confirm == Some(number))?;
-        let id = *id;
-        self.publishing.remove(&id);
+    fn confirmed(&mut self, id: u64, reach: &mut Reach<'_>) -> Option<Told> {
         let own = self.own.get_mut(&id)?;
         own.confirmed = true;
         let news = own.delivered.map(|_| Told::Stored(own.stored.clone()));

@@ -1,7 +1,7 @@
 //! Planted bugs: each is caught by the checker that is there for it, within so many seeds.
 
 use kinetic_sim::bug::Bug;
-use kinetic_sim::check::Invariant;
+use kinetic_sim::check::{Excuses, Invariant};
 use kinetic_sim::message::SECOND;
 use kinetic_sim::plan::{self, Cast, Size};
 use kinetic_sim::world::{Step, World};
@@ -51,7 +51,8 @@ fn snapshot_dropped() {
 /// Plays a script with the bug and without: the rule is broken with it only.
 fn broken_only_by(bug: Bug, by: Invariant, size: Size, script: fn(&mut World, &Cast)) {
     let is_broken = |bugs: &[Bug]| {
-        let world = scenarios::play(size, bugs, script).world;
+        let mut world = scenarios::play(size, bugs, script).world;
+        world.finish(Excuses::default(), scenarios::WINDOWS);
         world.ledger.violations.iter().any(|found| found.invariant == by)
     };
     assert!(is_broken(&[bug]), "{bug:?} was not caught by {by:?}");
@@ -99,7 +100,9 @@ fn token_forgotten() {
 
 #[test]
 fn ack_before_append() {
-    caught(Bug::AckBeforeAppend, Invariant::CountsOnce);
+    broken_only_by(Bug::AckBeforeAppend, Invariant::CountsOnce, Size::default(), |world, cast| {
+        world.plan(60 * SECOND, Step::CrashAfter(cast.alert, 0, 5 * SECOND));
+    });
 }
 
 #[test]
@@ -140,4 +143,63 @@ fn unsettled_forgotten() {
 #[test]
 fn grants_lost() {
     caught(Bug::GrantsLost, Invariant::Recovers);
+}
+
+#[test]
+fn nudge_loses_grants() {
+    caught(Bug::NudgeLosesGrants, Invariant::Recovers);
+}
+
+#[test]
+fn two_leaders() {
+    caught(Bug::TwoLeaders, Invariant::TermUnique);
+}
+
+#[test]
+fn partials_unsent() {
+    caught(Bug::PartialsUnsent, Invariant::CountsOnce);
+}
+
+#[test]
+fn partials_acked() {
+    caught(Bug::PartialsAcked, Invariant::CountsOnce);
+}
+
+#[test]
+fn scattered() {
+    caught(Bug::Scattered, Invariant::CountsOnce);
+}
+
+#[test]
+fn refusals_kept() {
+    caught(Bug::RefusalsKept, Invariant::CountsOnce);
+}
+
+#[test]
+fn swallowed() {
+    caught(Bug::Swallowed, Invariant::SilenceIsTrue);
+}
+
+/// A network that swallows everything over the end of a window, for less than a connection needs to end.
+#[test]
+fn probe_forged() {
+    let listens = Size { listens: true, ..Size::default() };
+    broken_only_by(Bug::ProbeForged, Invariant::LateIsExplained, listens, |world, cast| {
+        for analyzer in &cast.analyzers {
+            world.plan(112 * SECOND, Step::Cut(*analyzer));
+            world.plan(1265 * SECOND / 10, Step::Heal(*analyzer));
+        }
+    });
+}
+
+/// Everybody has ceased to speak, and all has been acknowledged, when the owner dies: only its snapshot knows of them.
+#[test]
+fn snapshot_dropped_forgets_who_was_heard() {
+    let listens = Size { listens: true, ..Size::default() };
+    broken_only_by(Bug::SnapshotDropped, Invariant::SilenceIsTold, listens, |world, cast| {
+        for analyzer in &cast.analyzers {
+            world.plan(265 * SECOND, Step::Crash(*analyzer, 0));
+            world.plan(268 * SECOND, Step::Start(*analyzer));
+        }
+    });
 }

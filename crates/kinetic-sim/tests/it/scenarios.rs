@@ -11,6 +11,8 @@ use kinetic_wire::SourceKey;
 
 /// Samples are published for this long.
 const PUBLISHED: Time = 4 * 60 * SECOND;
+/// In so many windows.
+pub(crate) const WINDOWS: u64 = PUBLISHED / installation::WINDOW;
 /// Everybody is there, and every source has its owner.
 const SETTLED: Time = 40 * SECOND;
 
@@ -23,7 +25,7 @@ pub(crate) struct Played {
 
 /// A world in which a script happens once it has settled, until everything has come to rest.
 pub(crate) fn play(size: Size, bugs: &[Bug], script: impl FnOnce(&mut World, &Cast)) -> Played {
-    let size = Size { windows: PUBLISHED / installation::WINDOW, ..size };
+    let size = Size { windows: WINDOWS, ..size };
     let (mut world, cast) = plan::populate(11, size, bugs);
     world.run(SETTLED);
     let before = world.ledger.moves;
@@ -35,8 +37,7 @@ pub(crate) fn play(size: Size, bugs: &[Bug], script: impl FnOnce(&mut World, &Ca
 
 /// Fails where a rule was broken. Late samples are excused where the script says so.
 fn sound(mut world: World, late: bool) {
-    let windows = PUBLISHED / installation::WINDOW;
-    world.finish(Excuses { late, repeats: false }, windows);
+    world.finish(Excuses { late, ..Excuses::default() }, WINDOWS);
     let found: Vec<String> = world.ledger.violations.iter().map(ToString::to_string).collect();
     assert!(found.is_empty(), "{found:#?}");
     assert!(world.ledger.accepted.len() >= 12, "the world has done something");
@@ -323,7 +324,7 @@ fn what_is_dropped_in_time_is_noticed() {
     let mut played = play(Size::default(), &[], |world, cast| {
         world.plan(SETTLED, Step::WallStep(cast.publishers[1], 3_600_000_000_000));
     });
-    played.world.finish(Excuses::default(), PUBLISHED / installation::WINDOW);
+    played.world.finish(Excuses::default(), WINDOWS);
     let found = |rule| played.world.ledger.violations.iter().any(|found| found.invariant == rule);
     assert!(found(Invariant::LateIsExplained));
 }
@@ -367,6 +368,102 @@ fn a_broken_world_is_noticed() {
         let killed = owner(world, SETTLED);
         world.plan(SETTLED, Step::Crash(killed, 0));
     });
-    played.world.finish(Excuses::default(), PUBLISHED / installation::WINDOW);
+    played.world.finish(Excuses::default(), WINDOWS);
     assert!(played.world.ledger.violations.iter().any(|found| found.invariant == Invariant::CountsOnce));
+}
+
+/// The size of a world with a source in three parts, and rules that listen for silence.
+fn split() -> Size {
+    Size { partitions: 3, sources: 1, listens: true, hushes: true, ..Size::default() }
+}
+
+fn owner_of(world: &mut World, unit: &SourceKey, at: Time) -> ProcId {
+    world.run(at);
+    let holders = world.holders(unit);
+    assert_eq!(holders.len(), 1, "one owner of {unit} at {} s", at / SECOND);
+    holders[0]
+}
+
+/// A part with something in it.
+fn part() -> SourceKey {
+    source().with_part(installation::part_of("feed-0", 3))
+}
+
+#[test]
+fn split_and_quiet() {
+    // Once it is known which parts are busy, one may go where there is more room.
+    let played = play(split(), &[], |world, _| world.plan(100 * SECOND, Step::Quiet));
+    sound(played.world, false);
+}
+
+/// Whoever counts a part dies, hangs, or is cut off, over the end of a window and for less than the others wait.
+#[test]
+fn a_part_changes_hands() {
+    let ways: [fn(&mut World, ProcId); 3] = [
+        |world, owner| {
+            world.plan(119 * SECOND, Step::Crash(owner, 2));
+            world.plan(150 * SECOND, Step::Start(owner));
+        },
+        |world, owner| {
+            world.plan(119 * SECOND, Step::Pause(owner));
+            world.plan(150 * SECOND, Step::Resume(owner));
+        },
+        |world, owner| {
+            world.plan(119 * SECOND, Step::Cut(owner));
+            world.plan(150 * SECOND, Step::Heal(owner));
+        },
+    ];
+    for way in ways {
+        let played = play(Size { hushes: false, ..split() }, &[], |world, _| {
+            let owner = owner_of(world, &part(), SETTLED);
+            way(world, owner);
+            world.run(149 * SECOND);
+            assert!(!world.holders(&part()).iter().all(|holder| *holder == owner), "it is another's");
+        });
+        sound(played.world, false);
+    }
+}
+
+/// Whoever judges dies with the values of some parts in hand.
+#[test]
+fn the_judge_dies() {
+    let played = play(split(), &[], |world, _| {
+        let judge = owner_of(world, &source(), SETTLED);
+        world.plan(1255 * SECOND / 10, Step::Crash(judge, 1));
+        world.plan(150 * SECOND, Step::Start(judge));
+    });
+    sound(played.world, false);
+}
+
+/// A part that nobody can have for longer than the others wait: its windows are closed without it, as is said, and none of its
+/// feeds is called silent for that.
+#[test]
+fn a_part_is_missing_for_too_long() {
+    let mut played = play(Size { redirectors: 1, ..split() }, &[], |world, cast| {
+        let (judge, owner) = (owner_of(world, &source(), 99 * SECOND), owner_of(world, &part(), 99 * SECOND));
+        assert_ne!(judge, owner);
+        world.plan(100 * SECOND, Step::Crash(cast.redirectors[0], 0));
+        world.plan(101 * SECOND, Step::Crash(owner, 0));
+        world.plan(230 * SECOND, Step::Start(owner));
+        world.plan(230 * SECOND, Step::Start(cast.redirectors[0]));
+    });
+    let overdue = played.world.ledger.samples.iter().filter(|sample| sample.overdue).count();
+    assert!(overdue > 0, "windows were closed without it");
+    played.world.finish(Excuses { overdue: true, ..Excuses::default() }, WINDOWS);
+    let found: Vec<String> = played.world.ledger.violations.iter().map(ToString::to_string).collect();
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The queues of snapshots, alerts and requests have no leader for ten seconds, over the end of a window: clients open other
+/// channels until they are taken, and nobody loses anything by it.
+#[test]
+fn refused_for_long() {
+    for queues in ["snap.", "kin.alerts", "kin.rpc", ""] {
+        let played = play(Size::default(), &[], |world, _| {
+            world.plan(118 * SECOND, Step::Leaderless(Some(queues)));
+            world.plan(128 * SECOND, Step::Leaderless(None));
+            world.plan(170 * SECOND, Step::MustBeOwned);
+        });
+        sound(played.world, true);
+    }
 }

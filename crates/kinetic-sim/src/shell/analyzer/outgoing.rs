@@ -1,13 +1,12 @@
 //! What an analyzer's shell sends.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 use std::time::Duration;
 
-use kinetic_analyzer::machine::{RequestId, Slot};
-use kinetic_wire::{AlertId, Envelope, SourceKey, Token, encode, names};
+use kinetic_analyzer::machine::Slot;
+use kinetic_wire::{AlertEvent, AlertId, Envelope, Epoch, Partial, SourceKey, Token, encode, names};
 
-use super::{CLOSE_TIMEOUT, Gate, KNOCK_MAX, Shell, Subscription};
+use super::{CLOSE_TIMEOUT, Gate, KNOCK_MAX, Kept, Shell, Subscription};
 use crate::agenda::LinkId;
 use crate::bug::Bug;
 use crate::message::{MS, Message, Time, Up};
@@ -38,38 +37,48 @@ impl Shell {
         }
         let mut message = Message::new("", &names::source_queue(&known.source), Vec::new());
         message.envelope = Envelope { kind: Some(names::TYPE_PROBE.into()), ..Envelope::default() };
-        reach
-            .net
-            .send(self.keeper, Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) });
+        self.keeper.post_once(message, reach);
         reach.later(wait, Job::Knock(slot, link, (wait * 2).min(KNOCK_MAX)));
     }
 
     /// Sends itself a message through a source's queue, to see whether it is the one who is delivered it.
     pub(super) fn probe(&mut self, slot: Slot, timeout: Duration, reach: &mut Reach<'_>) {
         let Some(known) = self.slots.get_mut(&slot) else { return };
-        self.next_confirm += 1;
-        let number = self.next_confirm;
+        self.numbers += 1;
+        let number = self.numbers;
         known.probed = Some(number);
         let mut message = Message::new("", &names::source_queue(&known.source), Vec::new());
         message.envelope =
             Envelope { kind: Some(names::TYPE_PROBE.into()), seq: Some(number), ..Envelope::default() };
-        reach
-            .net
-            .send(self.keeper, Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) });
+        self.keeper.post_once(message, reach);
         reach.later(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX), Job::ProbeTimeout(slot, number));
     }
 
-    pub(super) fn keep(&mut self, slot: Slot, seq: u64, reach: &mut Reach<'_>) {
-        let Some(keeping) = self.keeping.get_mut(&slot).filter(|keeping| keeping.seq == seq) else { return };
-        if keeping.confirm.is_some() || reach.net.conn(self.keeper).is_none() {
-            return;
-        }
-        let mut message = Message::new("", &keeping.queue, keeping.body.clone());
-        message.envelope = Envelope { persistent: true, epoch: Some(keeping.epoch), ..Envelope::default() };
-        self.next_confirm += 1;
-        keeping.confirm = Some(self.next_confirm);
-        let confirm = keeping.confirm;
-        reach.net.send(self.keeper, Up::Publish { confirm, mandatory: true, message: Rc::new(message) });
+    pub(super) fn keep(
+        &mut self,
+        (slot, seq): (Slot, u64),
+        source: &SourceKey,
+        epoch: Epoch,
+        body: Vec<u8>,
+        reach: &mut Reach<'_>,
+    ) {
+        let mut message = Message::new("", &names::snapshot_queue(source), body);
+        message.envelope = Envelope { persistent: true, epoch: Some(epoch), ..Envelope::default() };
+        self.keeper.post(Kept::Snapshot(slot, seq), message, reach);
+    }
+
+    /// Sends the values of a part's window to the owner of the source.
+    pub(super) fn forward(&mut self, id: AlertId, partial: &Partial, reach: &mut Reach<'_>) {
+        let queue = names::source_queue(&partial.source.with_part(0));
+        let mut message = Message::new(names::PARTIALS_EXCHANGE, &queue, encode(partial));
+        message.envelope = Envelope {
+            kind: Some(names::TYPE_PARTIAL.into()),
+            persistent: true,
+            epoch: Some(partial.epoch),
+            ..Envelope::default()
+        };
+        self.numbers += 1;
+        self.keeper.post(Kept::Partial(self.numbers, id), message, reach);
     }
 
     /// Reads what was kept of a source.
@@ -92,7 +101,7 @@ impl Shell {
     pub(super) fn unsubscribe(&mut self, slot: Slot, reach: &mut Reach<'_>) {
         let Some(subscription) = self.slots.get_mut(&slot) else { return };
         subscription.leaving = true;
-        self.keeping.remove(&slot);
+        self.keeper.take_back(|kept| matches!(kept, Kept::Snapshot(of, _) if *of == slot));
         let link = subscription.link;
         if reach.net.send(link, Up::Cancel) {
             reach.later(CLOSE_TIMEOUT, Job::CloseTimeout(slot));
@@ -101,30 +110,9 @@ impl Shell {
         }
     }
 
-    pub(super) fn send_request(&mut self, request: RequestId, reach: &mut Reach<'_>) {
-        let Some(conn) = reach.net.conn(self.rpc) else { return };
-        let Some(asked) = self.asked.get_mut(&request) else { return };
-        asked.sent = true;
-        let mut message = Message::new(names::RPC_EXCHANGE, asked.kind, asked.body.to_vec());
-        message.envelope = Envelope { user_id: Some(self.login.clone().into()), ..Envelope::default() };
-        message.reply_to = Some(conn);
-        message.correlation = request.0;
-        message.expires = Some(asked.expires);
-        let frame = Up::Publish { confirm: None, mandatory: true, message: Rc::new(message) };
-        reach.net.send(self.rpc, frame);
-    }
-
-    /// Publishes an alert event that is not confirmed yet.
-    pub(super) fn publish(&mut self, id: AlertId, reach: &mut Reach<'_>) {
-        let Some(event) = self.events.get(&id).filter(|_| reach.net.conn(self.publisher).is_some()) else {
-            return;
-        };
-        let mut message = Message::new(names::ALERTS, names::ALERTS, encode(&**event));
+    pub(super) fn publish(&mut self, event: &AlertEvent, reach: &mut Reach<'_>) {
+        let mut message = Message::new(names::ALERTS, names::ALERTS, encode(event));
         message.envelope = Envelope { persistent: true, epoch: Some(event.epoch), ..Envelope::default() };
-        self.next_confirm += 1;
-        self.confirms.insert(self.next_confirm, id);
-        let frame =
-            Up::Publish { confirm: Some(self.next_confirm), mandatory: true, message: Rc::new(message) };
-        reach.net.send(self.publisher, frame);
+        self.alerts.post(event.id, message, reach);
     }
 }
