@@ -109,6 +109,9 @@ impl Shell {
                 let input = Input::MapChanged { map: revision.map.clone() };
                 self.machine.handle(now, input, &mut effects);
             }
+            Tell::Lost(link) if Some(link) == self.door => {
+                self.machine.handle(now, Input::Deaf, &mut effects);
+            }
             Tell::Lost(_) | Tell::Job(_) | Tell::Shutdown => {}
         }
         self.news(now, told, reach, &mut effects);
@@ -157,6 +160,9 @@ impl Shell {
         effects: &mut Vec<Effect>,
     ) {
         match frame {
+            Down::Consuming if Some(link) == self.door => {
+                self.machine.handle(now, Input::Serving, effects);
+            }
             Down::Deliver { message, .. } if link == self.hear => {
                 self.machine.handle(now, Input::Told { body: &message.body }, effects);
             }
