@@ -102,6 +102,18 @@ impl Merge {
         true
     }
 
+    /// A part claims an end that can have been by a moment. Where it has claimed ends after that moment, its clock was wrong,
+    /// and is right again: it begins anew. Returns whether that is so.
+    pub(crate) fn take_back(&mut self, latest: i64, claim: Claim) -> bool {
+        let part = self.parts.get_mut(usize::from(claim.part).wrapping_sub(1));
+        let Some(part) = part.filter(|part| part.through > latest && claim.end <= latest) else {
+            return false;
+        };
+        part.through = self.closed;
+        part.waiting.retain(|end, _| *end <= latest);
+        true
+    }
+
     /// All parts have closed the windows that end by here.
     pub(crate) fn through(&self) -> i64 {
         self.parts.iter().map(|part| part.through).min().unwrap_or(i64::MAX)
