@@ -235,7 +235,7 @@ fn unknown_at_top(node: Node<'_>) -> Problem {
         Some(near) => problem.label("unknown").help(format!("did you mean `{near}`?")),
         None => problem
             .label("unknown")
-            .help("blocks are region, mail, watchdog, provisioner, customer, profile, source, service, analytic, alert and test"),
+            .help("blocks are region, mail, watchdog, provisioner, customer, profile, source, service, analytic, hours, alert and test"),
     }
 }
 

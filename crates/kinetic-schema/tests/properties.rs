@@ -6,6 +6,7 @@ use proptest::prelude::*;
 const EXAMPLE: &str = include_str!("../../../topology-examples/one-file/kinetic.hcl");
 const WHOLE: &str = include_str!("../../../topology-examples/telegraf-influx/customers/factory/factory.hcl");
 const OPERATION: &str = include_str!("../../../fuzz/seeds/schema/operation");
+const ALERTING: &str = include_str!("../../../fuzz/seeds/schema/alerting");
 
 fn one(text: &str) -> Files {
     Files::from([("kinetic.hcl".to_owned(), text.as_bytes().to_vec())])
@@ -49,8 +50,8 @@ fn mangled() -> impl Strategy<Value = String> {
         "\u{1b}[31m",
         "\u{9b}",
     ]);
-    (prop::sample::select(vec![EXAMPLE, WHOLE, OPERATION]), edits, prop::collection::vec(scraps, 6)).prop_map(
-        |(text, edits, scraps)| {
+    (prop::sample::select(vec![EXAMPLE, WHOLE, OPERATION, ALERTING]), edits, prop::collection::vec(scraps, 6))
+        .prop_map(|(text, edits, scraps)| {
             let mut text = text.to_owned();
             for ((index, cut, _), scrap) in edits.into_iter().zip(scraps) {
                 let mut start = index.index(text.len() + 1);
@@ -64,8 +65,7 @@ fn mangled() -> impl Strategy<Value = String> {
                 text.replace_range(start..end.max(start), scrap);
             }
             text
-        },
-    )
+        })
 }
 
 proptest! {
