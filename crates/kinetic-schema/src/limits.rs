@@ -8,6 +8,11 @@ pub const FILES_MAX: usize = 20_000;
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of all files together, so that a check stays within some seconds and some hundred megabytes.
 pub const REPOSITORY_BYTES_MAX: usize = 64 << 20;
+/// Bytes of one mail template. A whole HTML mail with its styles is some 20 KiB; the engine counts lines and columns in
+/// 16 bits, and overflows beyond them.
+pub const TEMPLATE_BYTES_MAX: usize = 60 << 10;
+/// Instructions that one template may run; a mail of a hundred feeds takes some thousands.
+pub const TEMPLATE_FUEL: u64 = 1_000_000;
 /// Nesting of brackets, braces, parentheses and templates, as the parser bounds it. The language itself needs five
 /// levels.
 pub const NESTING_MAX: usize = 64;

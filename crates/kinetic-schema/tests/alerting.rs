@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use kinetic_schema::schema::{
-    Alert, ClusterPath, Customer, Dkim, GroupBy, HoursSpan, Mail, MailTls, Relay, Severity, WebhookFormat,
+    Alert, ClusterPath, Customer, Dkim, GroupBy, HoursSpan, Mail, MailTls, Relay, Severity, TemplateKind,
+    Templates, WebhookFormat,
 };
 use kinetic_schema::{Files, Schema, load, render};
 
@@ -405,4 +406,39 @@ fn the_seed_of_the_fuzzer_is_well_formed() {
     let shop = &schema.customers[&"shop".into()];
     assert!(shop.alerts.values().any(|alert| !alert.escalations.is_empty() && !alert.during.is_empty()));
     assert!(schema.mail.is_some_and(|mail| mail.dkim.is_some() && mail.relays.len() == 2));
+}
+
+#[test]
+fn templates_are_taken_in_as_they_stand() {
+    let plain = ("kinetic.hcl", "region \"local\" {}\ncustomer \"acme\" { region = region.local }\n");
+    assert_eq!(schema(&[plain]).customers[&"acme".into()].templates, Templates::default());
+    let html = "<p>{% for feed in feeds %}{{ feed }}{% endfor %}</p>\n";
+    let folder = "customers/acme/templates";
+    let (html_file, text_file) = (format!("{folder}/html.j2"), format!("{folder}/text.j2"));
+    let (other, deep) = (format!("{folder}/README.md"), format!("{folder}/deep/subject.j2"));
+    let taken = schema(&[plain, (&html_file, html), (&text_file, ""), (&other, "{{"), (&deep, "{{")]);
+    let templates = &taken.customers[&"acme".into()].templates;
+    assert_eq!(templates.get(TemplateKind::Html), Some(html));
+    assert_eq!((templates.text.as_deref(), templates.subject.as_deref()), (Some(""), None));
+}
+
+#[test]
+fn templates_are_bounded_and_text() {
+    let told = |bytes: Vec<u8>| {
+        let mut files = Files::from([(
+            "kinetic.hcl".to_owned(),
+            b"region \"local\" {}\ncustomer \"acme\" { region = region.local }\n".to_vec(),
+        )]);
+        files.insert("customers/acme/templates/text.j2".to_owned(), bytes);
+        let loaded = load(&files);
+        assert!(!render(&loaded.diagnostics, &files, false, 100).is_empty());
+        loaded.diagnostics.iter().map(|told| told.code).collect::<Vec<_>>()
+    };
+    let most = kinetic_schema::limits::TEMPLATE_BYTES_MAX;
+    assert_eq!(told(vec![b'a'; most]), [""; 0]);
+    assert_eq!(told(vec![b'a'; most + 1]), ["too-large"]);
+    assert_eq!(told(vec![b'a', 0xff]), ["not-utf-8"]);
+    for nested in ["{{ (", "{% if a %}", "{{ [", "{{ a if ", "{{ -", "{{ not ", "{% raw %}", "{#"] {
+        assert_eq!(told(nested.repeat(most / nested.len()).into_bytes()), ["bad-template"], "{nested}");
+    }
 }

@@ -68,6 +68,54 @@ fn mangled() -> impl Strategy<Value = String> {
         })
 }
 
+const TEMPLATE: &str = "{# é #}{%- macro row(f, k=1) -%}{{ f.name|upper }} {{ f['v'] // 2 ** k }}{% endmacro %}{% for f in feeds if f.v > 1.5e3 and not f.off recursive %}{{ row(f, k=loop.index) }}{% else %}none{% endfor %}{% set x = {'a': [1, (2, 3)], 'b': none} %}{% if x is defined %}{{ x.a[1:] ~ 'q' }}{% elif y %}{% raw %}{{ {% endraw %}{% endif %}{% with z = 1 %}{% filter lower %}{{ z if z else 'n' }}{% endfilter %}{% endwith %}{% call(u) row(1) %}{{ u }}{% endcall %}{% block b %}{% endblock %}{% do row(1) %}\n";
+
+/// A template with some of its pieces taken out, doubled or overwritten.
+fn mangled_template() -> impl Strategy<Value = String> {
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), 0usize..30), 1..6);
+    let scraps = prop::sample::select(vec![
+        "{",
+        "}",
+        "{{",
+        "}}",
+        "{%",
+        "%}",
+        "{#",
+        "#}",
+        "-",
+        "+",
+        "(",
+        "[",
+        "|",
+        "'",
+        "\"",
+        ".",
+        "**",
+        "é",
+        "\0",
+        "\r\n",
+        "endfor",
+        "{% include 'x' %}",
+        "9999999999999999999999999999999999999999999",
+        "0x",
+        "1e",
+        "is not",
+        "\\u{d800}",
+    ]);
+    (edits, prop::collection::vec(scraps, 6)).prop_map(|(edits, scraps)| {
+        let mut text = TEMPLATE.to_owned();
+        for ((index, cut), scrap) in edits.into_iter().zip(scraps) {
+            let floor = |text: &str, at: usize| {
+                (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+            };
+            let start = floor(&text, index.index(text.len() + 1));
+            let end = floor(&text, start + cut).max(start);
+            text.replace_range(start..end, scrap);
+        }
+        text
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -84,6 +132,14 @@ proptest! {
     #[test]
     fn mangled_files_are_answered(text in mangled()) {
         fuzz_bytes(text.as_bytes());
+    }
+
+    #[test]
+    fn mangled_templates_are_answered(text in mangled_template()) {
+        let mut files = one("region \"local\" {}\ncustomer \"acme\" { region = region.local }\n");
+        files.insert("customers/acme/templates/text.j2".to_owned(), text.into_bytes());
+        let loaded = load(&files);
+        prop_assert!(!render(&loaded.diagnostics, &files, false, 80).is_empty());
     }
 
     #[test]
@@ -144,6 +200,13 @@ proptest! {
         let wide = spread(EXAMPLE);
         prop_assert_eq!(format(&wide).unwrap(), EXAMPLE);
     }
+}
+
+#[test]
+fn the_template_that_is_mangled_is_well_formed() {
+    let mut files = one("region \"local\" {}\ncustomer \"acme\" { region = region.local }\n");
+    files.insert("customers/acme/templates/text.j2".to_owned(), TEMPLATE.as_bytes().to_vec());
+    assert_eq!(load(&files).diagnostics, []);
 }
 
 #[test]

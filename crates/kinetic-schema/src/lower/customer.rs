@@ -31,6 +31,7 @@ pub(super) fn all(sink: &mut Sink<'_>, declared: &Declared<'_>, schema: &mut Sch
             alerts: alert::all(sink, parts, &hours),
             mails_per_hour: MAILS_PER_HOUR_DEFAULT,
             stream_silent_after: None,
+            templates: parts.templates.clone(),
         };
         customer.analytics = analytic::all(sink, parts, &customer);
         if let Some(named) = parts.customer {
