@@ -26,6 +26,23 @@ pub(crate) fn problem(written: &str) -> Option<String> {
     local_problem(local).or_else(|| domain_problem(domain))
 }
 
+/// `user@host` of a mailbox that has no problem, the host in lower case: where two are the same, so is who is meant.
+pub(crate) fn address(written: &str) -> String {
+    let written = written.trim();
+    let bare =
+        written.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')).map_or(written, |(_, bare)| bare);
+    match bare.rsplit_once('@') {
+        Some((local, domain)) => format!("{local}@{}", domain.to_ascii_lowercase()),
+        None => bare.to_owned(),
+    }
+}
+
+/// The domain of a mailbox that has no problem, in lower case.
+pub(crate) fn domain(written: &str) -> String {
+    let address = address(written);
+    address.rsplit_once('@').map_or("", |(_, domain)| domain).to_owned()
+}
+
 fn display_name_problem(name: &str) -> Option<String> {
     let quoted = name.len() >= 2 && name.starts_with('"') && name.ends_with('"');
     let inner = if quoted { &name[1..name.len() - 1] } else { name };
@@ -50,7 +67,8 @@ fn local_problem(local: &str) -> Option<String> {
     }
 }
 
-fn domain_problem(domain: &str) -> Option<String> {
+/// Why a domain cannot be, if it cannot.
+pub(crate) fn domain_problem(domain: &str) -> Option<String> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
@@ -68,7 +86,7 @@ fn domain_problem(domain: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::problem;
+    use super::{address, domain, problem};
 
     #[test]
     fn real_addresses_pass() {
@@ -82,6 +100,9 @@ mod tests {
         ] {
             assert_eq!(problem(right), None, "{right}");
         }
+        assert_eq!(domain("Doe <j@Acme.example>"), "acme.example");
+        assert_eq!(domain("a@b "), "b");
+        assert_eq!(address("\"Doe <x@y>\" <J@Acme.example>"), "J@acme.example");
     }
 
     #[test]
