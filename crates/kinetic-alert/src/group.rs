@@ -8,7 +8,7 @@ use crate::clock::Steady;
 use crate::escape;
 use crate::id::{AlertKey, StreamKey};
 use crate::machine::{MailId, Thread};
-use crate::reason::{self, Standing, Step, Timing};
+use crate::reason::{self, Fold, Standing, Step, Timing};
 
 /// Characters kept of an origin or a metric name; identity is in the key.
 const NAME_KEPT_MAX: usize = 200;
@@ -69,6 +69,7 @@ pub(crate) struct Outstanding {
     pub(crate) id: MailId,
     told_before: BTreeSet<AlertKey>,
     told_at_before: Steady,
+    fold_before: Fold,
 }
 
 /// The correspondence with one recipient about one group.
@@ -108,6 +109,9 @@ impl Stream {
         let standing = &mut self.standing;
         let differs = standing.fresh > 0 || standing.gone > 0;
         standing.changed_since = differs.then(|| standing.changed_since.unwrap_or(at));
+        if standing.firing() == 0 {
+            standing.fold = Fold::Open;
+        }
     }
 
     /// Counts anew after `told` has been replaced.
@@ -300,7 +304,8 @@ impl Group {
         let stream = streams.get_mut(&key).expect("the stream was made above");
         let told_before = std::mem::replace(&mut stream.told, firing);
         let told_at_before = stream.standing.told_at;
-        stream.outstanding = Some(Outstanding { id, told_before, told_at_before });
+        let fold_before = std::mem::take(&mut stream.standing.fold);
+        stream.outstanding = Some(Outstanding { id, told_before, told_at_before, fold_before });
         stream.thread = Some(thread);
         stream.standing.decided_at = at;
         stream.standing.told_at = at;
@@ -329,6 +334,9 @@ impl Group {
             MailEnd::Expired => {
                 let expired = std::mem::replace(&mut stream.told, outstanding.told_before);
                 stream.standing.told_at = outstanding.told_at_before;
+                if stream.standing.fold == Fold::Open {
+                    stream.standing.fold = outstanding.fold_before;
+                }
                 stream.recount(&self.alerts, at);
                 expired.into_iter().collect()
             }
@@ -356,6 +364,9 @@ impl Group {
             standing.decided_at = standing.decided_at.min(now);
             standing.told_at = standing.told_at.min(now);
             standing.changed_since = standing.changed_since.map(|at| at.min(now));
+            if let Fold::Unfolded { at, .. } = &mut standing.fold {
+                *at = (*at).min(now);
+            }
         }
     }
 

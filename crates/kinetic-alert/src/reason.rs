@@ -19,12 +19,20 @@ pub enum NotifyReason {
     Resolved,
     /// Nothing has changed for `repeat_interval`, and it still fires.
     RepeatIntervalElapsed,
+    /// A service that this one depends on is back, and this one still fires.
+    DependencyRecovered,
 }
 
 impl NotifyReason {
     /// All reasons.
-    pub const ALL: [Self; 5] =
-        [Self::FirstFiring, Self::MoreFiring, Self::FewerFiring, Self::Resolved, Self::RepeatIntervalElapsed];
+    pub const ALL: [Self; 6] = [
+        Self::FirstFiring,
+        Self::MoreFiring,
+        Self::FewerFiring,
+        Self::Resolved,
+        Self::RepeatIntervalElapsed,
+        Self::DependencyRecovered,
+    ];
 
     /// As written in history, headers and announcements.
     #[must_use]
@@ -35,7 +43,14 @@ impl NotifyReason {
             Self::FewerFiring => "fewer_firing",
             Self::Resolved => "resolved",
             Self::RepeatIntervalElapsed => "repeat_interval_elapsed",
+            Self::DependencyRecovered => "dependency_recovered",
         }
+    }
+
+    /// Whether it is left unsaid while the failure of another service explains it. What was told and is back is
+    /// said in any case.
+    pub(crate) fn folds(self) -> bool {
+        !matches!(self, Self::FewerFiring | Self::Resolved)
     }
 }
 
@@ -54,6 +69,23 @@ pub(crate) struct Timing {
     pub(crate) send_resolved: bool,
 }
 
+/// Where a recipient stands towards the services that a group's own depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fold {
+    /// The group speaks for itself, as far as has been looked.
+    #[default]
+    Open,
+    /// One of them fails, and he is told of that instead.
+    Folded,
+    /// None of them fails any more, since then.
+    Unfolded {
+        /// Since when.
+        at: Steady,
+        /// Whether he had been told of the one that failed last.
+        told: bool,
+    },
+}
+
 /// What a recipient was told of a group, against what fires.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -69,6 +101,15 @@ pub(crate) struct Standing {
     pub(crate) decided_at: Steady,
     /// When his last mail reached the relay.
     pub(crate) told_at: Steady,
+    /// Whether other services explain it.
+    pub(crate) fold: Fold,
+}
+
+impl Standing {
+    /// How many alerts fire.
+    pub(crate) fn firing(&self) -> usize {
+        self.told - self.gone + self.fresh
+    }
 }
 
 /// What is to be done for a recipient.
@@ -82,6 +123,40 @@ pub(crate) enum Step {
 
 /// The next thing to do for a recipient and when, as long as nothing else happens.
 pub(crate) fn next_step(standing: &Standing, timing: &Timing) -> Option<(Steady, Step)> {
+    match standing.fold {
+        Fold::Open => open_step(standing, timing),
+        Fold::Folded => folded_step(standing, timing),
+        Fold::Unfolded { .. } if standing.firing() == 0 => open_step(standing, timing),
+        Fold::Unfolded { at, told } => {
+            // What is back together with the other service is back within group_wait.
+            let waited = at + timing.group_wait;
+            if told {
+                let spoken = standing.told > 0;
+                let due =
+                    if spoken { waited.max(standing.decided_at + timing.group_interval) } else { waited };
+                return Some((due, Step::Mail(NotifyReason::DependencyRecovered)));
+            }
+            open_step(standing, timing).map(|(due, step)| (due.max(waited), step))
+        }
+    }
+}
+
+/// While another service explains what fires: only what was told and is back.
+fn folded_step(standing: &Standing, timing: &Timing) -> Option<(Steady, Step)> {
+    let changed_since = standing.changed_since.filter(|_| standing.gone > 0)?;
+    let due = (changed_since + timing.group_wait).max(standing.decided_at + timing.group_interval);
+    let step = if !timing.send_resolved {
+        Step::Settle
+    } else if standing.firing() == 0 {
+        Step::Mail(NotifyReason::Resolved)
+    } else {
+        Step::Mail(NotifyReason::FewerFiring)
+    };
+    Some((due, step))
+}
+
+/// A group that speaks for itself.
+fn open_step(standing: &Standing, timing: &Timing) -> Option<(Steady, Step)> {
     let Standing { told, fresh, gone, .. } = *standing;
     let Some(changed_since) = standing.changed_since else {
         let repeat =
@@ -132,6 +207,19 @@ mod tests {
         changed: i64,
         want: Option<(i64, Step)>,
     ) {
+        check_folded(Fold::Open, timing, told, fresh, gone, changed, want);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a row of a table")]
+    fn check_folded(
+        fold: Fold,
+        timing: &Timing,
+        told: usize,
+        fresh: usize,
+        gone: usize,
+        changed: i64,
+        want: Option<(i64, Step)>,
+    ) {
         let differs = fresh > 0 || gone > 0;
         let standing = Standing {
             told,
@@ -140,6 +228,7 @@ mod tests {
             changed_since: differs.then_some(at(changed)),
             decided_at: at(50),
             told_at: at(60),
+            fold,
         };
         assert_eq!(next_step(&standing, timing), want.map(|(s, step)| (at(s), step)), "{standing:?}");
     }
@@ -158,5 +247,31 @@ mod tests {
         check(&QUIET, 2, 0, 2, 55, Some((60, Step::Settle)));
         check(&QUIET, 2, 0, 1, 55, Some((60, Step::Settle)));
         check(&QUIET, 2, 1, 1, 55, Some((60, Step::Mail(MoreFiring))));
+    }
+
+    #[test]
+    fn what_another_service_explains_waits_for_it() {
+        use NotifyReason::{DependencyRecovered, FewerFiring, MoreFiring, RepeatIntervalElapsed, Resolved};
+        let folded = |told, fresh, gone, changed, want| {
+            check_folded(Fold::Folded, &TIMING, told, fresh, gone, changed, want);
+        };
+        folded(0, 2, 0, 52, None);
+        folded(2, 0, 0, 52, None);
+        folded(2, 1, 0, 52, None);
+        folded(2, 0, 1, 70, Some((71, Step::Mail(FewerFiring))));
+        folded(2, 1, 2, 70, Some((71, Step::Mail(FewerFiring))));
+        folded(2, 0, 2, 55, Some((60, Step::Mail(Resolved))));
+        check_folded(Fold::Folded, &QUIET, 2, 1, 1, 55, Some((60, Step::Settle)));
+
+        let after = |secs, told| Fold::Unfolded { at: at(secs), told };
+        // He knows of the other's failure: that it is over, and this is not, is news even where nothing has changed.
+        check_folded(after(90, true), &TIMING, 0, 2, 0, 52, Some((91, Step::Mail(DependencyRecovered))));
+        check_folded(after(90, true), &TIMING, 2, 0, 0, 0, Some((91, Step::Mail(DependencyRecovered))));
+        check_folded(after(55, true), &TIMING, 2, 1, 1, 52, Some((60, Step::Mail(DependencyRecovered))));
+        check_folded(after(90, true), &TIMING, 2, 0, 2, 55, Some((60, Step::Mail(Resolved))));
+        // He does not: all is as if it had never been, but for group_wait.
+        check_folded(after(90, false), &TIMING, 2, 1, 0, 52, Some((91, Step::Mail(MoreFiring))));
+        check_folded(after(90, false), &TIMING, 2, 0, 0, 0, Some((160, Step::Mail(RepeatIntervalElapsed))));
+        check_folded(after(170, false), &TIMING, 2, 0, 0, 0, Some((171, Step::Mail(RepeatIntervalElapsed))));
     }
 }

@@ -170,7 +170,7 @@ impl<'a> Notification<'a> {
     pub(crate) fn subject(&self) -> String {
         let state = match self.reason {
             NotifyReason::Resolved => "RESOLVED",
-            NotifyReason::RepeatIntervalElapsed => "STILL FIRING",
+            NotifyReason::RepeatIntervalElapsed | NotifyReason::DependencyRecovered => "STILL FIRING",
             _ => "FIRING",
         };
         match self.firing.len() {
@@ -211,6 +211,9 @@ impl<'a> Notification<'a> {
                 "nothing has changed for {} (repeat_interval), and it still fires",
                 timing(|t| t.repeat_interval)
             ),
+            NotifyReason::DependencyRecovered => {
+                "a service that this one depends on has recovered, and this one has not".to_owned()
+            }
         }
     }
 
