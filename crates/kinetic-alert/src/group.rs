@@ -1,14 +1,18 @@
-//! A group: the alerts of one analytic on one cluster, and for each recipient what he has been told of them.
+//! A group: the alerts of one analytic on one cluster, or all that an alert block tells of at a coarser level, and for
+//! each recipient what he has been told of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use kinetic_wire::{AlertEvent, AlertState, Direction, Numbers};
+use kinetic_wire::{AlertEvent, AlertState, Direction, Numbers, ServiceName};
 
 use crate::clock::Steady;
 use crate::escape;
-use crate::id::{AlertKey, StreamKey};
+use crate::id::{AlertKey, GroupKey, StreamKey};
 use crate::machine::{MailId, Thread};
 use crate::reason::{self, Fold, Standing, Step, Timing};
+use crate::route::Routes;
+use crate::words::Matter;
 
 /// Characters kept of an origin or a metric name; identity is in the key.
 const NAME_KEPT_MAX: usize = 200;
@@ -16,6 +20,8 @@ const NAME_KEPT_MAX: usize = 200;
 /// What is known of one alert.
 #[derive(Clone, Debug)]
 pub(crate) struct AlertView {
+    /// The group of its cluster: whose, by which analytic, of which cluster.
+    pub(crate) home: Arc<GroupKey>,
     pub(crate) origin: String,
     pub(crate) metric: String,
     pub(crate) source: String,
@@ -36,9 +42,10 @@ pub(crate) struct AlertView {
 }
 
 impl AlertView {
-    fn new(event: &AlertEvent, at: Steady) -> Self {
+    pub(crate) fn new(event: &AlertEvent, home: &Arc<GroupKey>, at: Steady) -> Self {
         let kept = |text: &str| escape::line(text, NAME_KEPT_MAX);
         Self {
+            home: Arc::clone(home),
             origin: kept(&event.feed.origin),
             metric: kept(&event.feed.metric),
             source: event.source.to_string(),
@@ -55,6 +62,16 @@ impl AlertView {
             schema: event.schema.as_deref().map(kept),
             heard_at: at,
         }
+    }
+
+    /// Its cluster, as people name it.
+    pub(crate) fn place(&self) -> String {
+        format!("{}/{}", self.home.service, self.home.cluster)
+    }
+
+    /// What it is about.
+    pub(crate) fn matter(&self) -> Matter {
+        Matter::of(&self.home, Some(self))
     }
 
     /// How far from its peers, for ranking.
@@ -80,6 +97,8 @@ pub(crate) struct Stream {
     /// Alerts that he believes to fire.
     pub(crate) told: BTreeSet<AlertKey>,
     standing: Standing,
+    /// The service whose recovery is to be said with this group's still firing.
+    pub(crate) recovered: Option<ServiceName>,
     /// Where the correspondence stands; `None` before the first mail.
     pub(crate) thread: Option<Thread>,
     /// The one mail that may be on its way. Changes meanwhile wait, and merge into the next.
@@ -126,6 +145,18 @@ impl Stream {
         self.mark_change(at);
     }
 
+    /// Whether he will be told of what is new in the ordinary course of time.
+    pub(crate) fn speaks_soon(&self, now: Steady) -> bool {
+        let Some(timing) = self.timing.as_ref().filter(|_| self.standing.fresh > 0) else { return false };
+        let soon = now + timing.group_wait + timing.group_interval;
+        self.next_step().is_some_and(|(due, _)| due <= soon)
+    }
+
+    /// Whether he knows of something that fires.
+    pub(crate) fn knows(&self) -> bool {
+        self.standing.told > self.standing.gone
+    }
+
     /// What is due for this recipient, and when.
     pub(crate) fn next_step(&self) -> Option<(Steady, Step)> {
         if self.outstanding.is_some() {
@@ -140,6 +171,12 @@ impl Stream {
 pub(crate) struct Group {
     pub(crate) alerts: BTreeMap<AlertKey, AlertView>,
     pub(crate) streams: BTreeMap<StreamKey, Stream>,
+    /// Groups of blocks that hold a copy of its alerts.
+    pub(crate) wider: Vec<GroupKey>,
+    /// Who is told of it, here or there.
+    pub(crate) readers: Vec<Arc<str>>,
+    /// Alerts that it has begun (`true`) or ceased to hold, for the count of those followed.
+    pub(crate) moves: Vec<(AlertKey, bool)>,
     firing: usize,
     /// When it last went from nothing firing to firing.
     episode: Steady,
@@ -164,20 +201,34 @@ pub(crate) enum Applied {
 
 impl Group {
     /// Takes an event in. `room` says whether another alert may be followed.
-    pub(crate) fn apply(&mut self, key: AlertKey, event: &AlertEvent, at: Steady, room: bool) -> Applied {
+    pub(crate) fn apply(
+        &mut self,
+        home: &Arc<GroupKey>,
+        key: AlertKey,
+        event: &AlertEvent,
+        at: Steady,
+        room: bool,
+    ) -> Applied {
         let known = self.alerts.get(&key);
         if known.is_some_and(|known| event.window_end_ms < known.window_end_ms) {
             return Applied::OutOfOrder;
         }
-        let fired = known.is_some_and(|known| known.firing);
-        let view = AlertView::new(event, at);
-        match (fired, view.firing) {
-            (false, true) if known.is_none() && !room => return Applied::NoRoom,
-            (false, false) if !self.tells(key) => return Applied::Nothing,
-            _ => {}
+        if known.is_none() && !room && event.state == AlertState::Firing {
+            return Applied::NoRoom;
         }
+        self.take(key, AlertView::new(event, home, at), at)
+    }
+
+    /// Takes an alert in as it is now.
+    pub(crate) fn take(&mut self, key: AlertKey, view: AlertView, at: Steady) -> Applied {
+        let fired = self.fires(key);
         let firing = view.firing;
-        self.alerts.insert(key, view);
+        if !fired && !firing && !self.tells(key) {
+            return Applied::Nothing;
+        }
+        if self.alerts.insert(key, view).is_none() {
+            self.moves.push((key, true));
+        }
         match (fired, firing) {
             (true, true) => Applied::Refreshed,
             (false, true) => {
@@ -193,6 +244,33 @@ impl Group {
                 Applied::Ended
             }
             (false, false) => Applied::Nothing,
+        }
+    }
+
+    /// Whether this alert fires.
+    pub(crate) fn fires(&self, key: AlertKey) -> bool {
+        self.alerts.get(&key).is_some_and(|alert| alert.firing)
+    }
+
+    /// Lets go of alerts that belong here no more. Nobody is told anything of them: they have not ended.
+    pub(crate) fn leave(&mut self, keys: &BTreeSet<AlertKey>, at: Steady) {
+        if keys.is_empty() {
+            return;
+        }
+        for key in keys {
+            if let Some(alert) = self.alerts.remove(key) {
+                self.firing -= usize::from(alert.firing);
+                self.moves.push((*key, false));
+            }
+        }
+        let Self { alerts, streams, .. } = self;
+        for stream in streams.values_mut() {
+            stream.told.retain(|key| !keys.contains(key));
+            if let Some(outstanding) = &mut stream.outstanding {
+                outstanding.told_before.retain(|key| !keys.contains(key));
+            }
+            let changed_since = stream.standing.changed_since;
+            stream.recount(alerts, changed_since.unwrap_or(at));
         }
     }
 
@@ -220,6 +298,7 @@ impl Group {
         for key in keys {
             if self.alerts.get(key).is_some_and(|alert| !alert.firing) && !self.tells(*key) {
                 self.alerts.remove(key);
+                self.moves.push((*key, false));
             }
         }
     }
@@ -234,13 +313,75 @@ impl Group {
         self.firing
     }
 
+    /// Since when something fires here, by the oldest alert that does.
+    pub(crate) fn firing_since_ms(&self) -> Option<i64> {
+        self.alerts.values().filter(|alert| alert.firing).map(|alert| alert.since_ms).min()
+    }
+
+    /// The correspondences with this recipient.
+    pub(crate) fn streams_to(&self, reader: &str) -> impl Iterator<Item = &Stream> {
+        self.streams.iter().filter(move |(key, _)| *key.to == *reader).map(|(_, stream)| stream)
+    }
+
     /// Makes the streams be those that the schema names. Those it names no more stay without timing until
     /// `drop_unrouted`.
-    pub(crate) fn set_routes(&mut self, routes: Vec<(StreamKey, Timing)>, at: Steady) {
+    pub(crate) fn set_routes(&mut self, routes: Routes, at: Steady) {
         self.streams.values_mut().for_each(|stream| stream.timing = None);
-        for (key, timing) in routes {
+        for (key, timing) in routes.streams {
             self.stream_mut(key, at).timing = Some(timing);
         }
+        self.wider = routes.wider;
+        self.readers = routes.readers;
+    }
+
+    /// A service that this one depends on explains what fires here, and this recipient is told of it.
+    pub(crate) fn fold(&mut self, key: &StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.standing.fold = Fold::Folded;
+            stream.recovered = None;
+        }
+    }
+
+    /// No such service fails any more. `told` is the last, if this recipient had been told of it. Returns whether that
+    /// changes anything.
+    pub(crate) fn unfold(&mut self, reader: &str, told: Option<&ServiceName>, at: Steady) -> bool {
+        let mut changed = false;
+        for stream in self.streams.iter_mut().filter(|(key, _)| *key.to == *reader).map(|(_, stream)| stream)
+        {
+            let folded = stream.standing.fold == Fold::Folded || told.is_some();
+            if folded && stream.standing.firing() > 0 {
+                stream.standing.fold = Fold::Unfolded { at, told: told.is_some() };
+                stream.recovered = told.cloned();
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Recipients whose correspondence is or was folded, and who have not been mailed since.
+    pub(crate) fn folded(&self) -> impl Iterator<Item = &StreamKey> {
+        self.streams.iter().filter(|(_, stream)| stream.standing.fold != Fold::Open).map(|(key, _)| key)
+    }
+
+    /// Looks again at whether a correspondence is folded: `below` is what its service depends on by now. Returns
+    /// whether that changes anything.
+    pub(crate) fn refold(
+        &mut self,
+        key: &StreamKey,
+        covered: bool,
+        below: &[ServiceName],
+        at: Steady,
+    ) -> bool {
+        let Some(stream) = self.streams.get_mut(key) else { return false };
+        let knows = stream.recovered.as_ref().is_some_and(|service| below.contains(service));
+        match stream.standing.fold {
+            Fold::Folded if !covered => {}
+            Fold::Unfolded { told: true, .. } if !knows => {}
+            _ => return false,
+        }
+        stream.standing.fold = Fold::Unfolded { at, told: false };
+        stream.recovered = None;
+        true
     }
 
     fn stream_mut(&mut self, key: StreamKey, at: Steady) -> &mut Stream {

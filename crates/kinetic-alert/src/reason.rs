@@ -210,7 +210,6 @@ mod tests {
         check_folded(Fold::Open, timing, told, fresh, gone, changed, want);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a row of a table")]
     fn check_folded(
         fold: Fold,
         timing: &Timing,

@@ -4,7 +4,9 @@
 
 mod crash;
 mod intake;
+mod levels;
 mod mail;
+mod places;
 mod timeline;
 mod watchdog;
 mod world;
