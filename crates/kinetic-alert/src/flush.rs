@@ -32,8 +32,9 @@ impl Alert {
             self.groups.remove(&key);
             return;
         }
-        let due = group.due().filter(|_| self.schema.mail.is_some() && !self.blocked.contains(&key));
-        self.flushes.set(&key, due.map(|at| at.max(self.quiet_until)));
+        let may_speak = self.schema.mail.is_some() && !self.blocked.contains(&key);
+        let due = may_speak.then(|| group.due(self.now.max(self.quiet_until))).flatten();
+        self.flushes.set(&key, due);
     }
 
     /// Makes every group follow the schema as it is now.
@@ -136,7 +137,7 @@ impl Alert {
             .streams
             .iter()
             .filter_map(|(stream, state)| {
-                Some((stream.clone(), state.next_step().filter(|(at, _)| *at <= now)?.1))
+                Some((stream.clone(), group.next_step(stream, state, now).filter(|(at, _)| *at <= now)?.1))
             })
             .collect();
         let mut announced: Vec<(Arc<str>, NotifyReason)> = Vec::new();
@@ -164,7 +165,8 @@ impl Alert {
     fn settle(&mut self, now: Steady, key: &Arc<GroupKey>, stream: &StreamKey, effects: &mut Vec<Effect>) {
         let Some(group) = self.groups.get_mut(key) else { return };
         let firing: BTreeSet<AlertKey> = group.streams.get(stream).map_or_else(Default::default, |state| {
-            let fires = |key: &AlertKey| group.alerts.get(key).is_some_and(|alert| alert.firing);
+            let fires =
+                |key: &AlertKey| group.alerts.get(key).is_some_and(|alert| alert.firing || alert.silenced);
             state.told.iter().copied().filter(fires).collect()
         });
         let before = group.alerts.len();
@@ -188,7 +190,7 @@ impl Alert {
         let Some(group) = self.groups.get_mut(key) else { return };
         let Some(state) = group.streams.get(&stream) else { return };
         let names = MailNames { key: &self.config.id_key, domain: &self.config.mail_domain };
-        let firing = group.firing_keys();
+        let firing = group.to_tell(&state.told);
         let resolved: Vec<AlertKey> = state.told.difference(&firing).copied().collect();
         let thread = group.next_thread(&stream, || render::subject(key, group));
         let notification = Notification::new(key, group, state, reason, &thread, now.wall(), &self.schema);

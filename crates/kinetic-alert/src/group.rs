@@ -8,7 +8,8 @@ use crate::clock::Steady;
 use crate::escape;
 use crate::id::{AlertKey, StreamKey};
 use crate::machine::{MailId, Thread};
-use crate::reason::{self, Standing, Step, Timing};
+use crate::quiet::Acknowledgement;
+use crate::reason::{Standing, Timing};
 
 /// Characters kept of an origin or a metric name; identity is in the key.
 const NAME_KEPT_MAX: usize = 200;
@@ -22,6 +23,8 @@ pub(crate) struct AlertView {
     pub(crate) firing: bool,
     /// It ended by `stale_after`, not by its analyzer's word.
     pub(crate) stale: bool,
+    /// A silence means it: what becomes of it is no news to anybody.
+    pub(crate) silenced: bool,
     pub(crate) since_ms: i64,
     pub(crate) window_start_ms: i64,
     pub(crate) window_end_ms: i64,
@@ -36,14 +39,15 @@ pub(crate) struct AlertView {
 }
 
 impl AlertView {
-    fn new(event: &AlertEvent, at: Steady) -> Self {
-        let kept = |text: &str| escape::line(text, NAME_KEPT_MAX);
+    fn new(event: &AlertEvent, at: Steady, silenced: bool) -> Self {
+        let kept = Self::kept;
         Self {
             origin: kept(&event.feed.origin),
             metric: kept(&event.feed.metric),
             source: event.source.to_string(),
             firing: event.state == AlertState::Firing,
             stale: false,
+            silenced,
             since_ms: event.since_ms,
             window_start_ms: event.window_start_ms,
             window_end_ms: event.window_end_ms,
@@ -55,6 +59,11 @@ impl AlertView {
             schema: event.schema.as_deref().map(kept),
             heard_at: at,
         }
+    }
+
+    /// A name as it is kept.
+    pub(crate) fn kept(text: &str) -> String {
+        escape::line(text, NAME_KEPT_MAX)
     }
 
     /// How far from its peers, for ranking.
@@ -78,7 +87,7 @@ pub(crate) struct Stream {
     pub(crate) timing: Option<Timing>,
     /// Alerts that he believes to fire.
     pub(crate) told: BTreeSet<AlertKey>,
-    standing: Standing,
+    pub(crate) standing: Standing,
     /// Where the correspondence stands; `None` before the first mail.
     pub(crate) thread: Option<Thread>,
     /// The one mail that may be on its way. Changes meanwhile wait, and merge into the next.
@@ -110,24 +119,31 @@ impl Stream {
         standing.changed_since = differs.then(|| standing.changed_since.unwrap_or(at));
     }
 
-    /// Counts anew after `told` has been replaced.
-    fn recount(&mut self, alerts: &BTreeMap<AlertKey, AlertView>, at: Steady) {
-        let fires = |key: &AlertKey| alerts.get(key).is_some_and(|alert| alert.firing);
-        let firing = alerts.values().filter(|alert| alert.firing).count();
-        let known = self.told.iter().filter(|key| fires(key)).count();
-        self.standing.told = self.told.len();
-        self.standing.gone = self.told.len() - known;
-        self.standing.fresh = firing - known;
-        self.standing.changed_since = None;
-        self.mark_change(at);
+    /// Counts anew after alerts have been silenced or are so no more. What was news before is so since then.
+    pub(crate) fn refreeze(&mut self, alerts: &BTreeMap<AlertKey, AlertView>, at: Steady) {
+        let before = self.standing.changed_since;
+        self.recount(alerts, at);
+        let standing = &mut self.standing;
+        standing.changed_since = standing.changed_since.map(|at| before.unwrap_or(at));
     }
 
-    /// What is due for this recipient, and when.
-    pub(crate) fn next_step(&self) -> Option<(Steady, Step)> {
-        if self.outstanding.is_some() {
-            return None;
-        }
-        reason::next_step(&self.standing, self.timing.as_ref()?)
+    /// Counts anew after `told` has been replaced.
+    fn recount(&mut self, alerts: &BTreeMap<AlertKey, AlertView>, at: Steady) {
+        let heard = || alerts.iter().filter(|(_, alert)| !alert.silenced);
+        let told = |key: &AlertKey| self.told.contains(key);
+        let fresh = heard().filter(|(key, alert)| alert.firing && !told(key)).count();
+        let gone = self
+            .told
+            .iter()
+            .filter(|key| alerts.get(key).is_none_or(|alert| !alert.firing && !alert.silenced));
+        let frozen = self.told.iter().filter(|key| alerts.get(key).is_some_and(|alert| alert.silenced));
+        let (gone, frozen) = (gone.count(), frozen.count());
+        self.standing.told = self.told.len();
+        self.standing.frozen = frozen;
+        self.standing.gone = gone;
+        self.standing.fresh = fresh;
+        self.standing.changed_since = None;
+        self.mark_change(at);
     }
 }
 
@@ -138,7 +154,9 @@ pub(crate) struct Group {
     pub(crate) streams: BTreeMap<StreamKey, Stream>,
     firing: usize,
     /// When it last went from nothing firing to firing.
-    episode: Steady,
+    pub(crate) episode: Steady,
+    /// Somebody takes care of what fires.
+    pub(crate) acknowledged: Option<Acknowledgement>,
 }
 
 /// What an event did to its group.
@@ -159,14 +177,21 @@ pub(crate) enum Applied {
 }
 
 impl Group {
-    /// Takes an event in. `room` says whether another alert may be followed.
-    pub(crate) fn apply(&mut self, key: AlertKey, event: &AlertEvent, at: Steady, room: bool) -> Applied {
+    /// Takes an event in. `room` says whether another alert may be followed, `silenced` whether a silence means it.
+    pub(crate) fn apply(
+        &mut self,
+        key: AlertKey,
+        event: &AlertEvent,
+        at: Steady,
+        room: bool,
+        silenced: bool,
+    ) -> Applied {
         let known = self.alerts.get(&key);
         if known.is_some_and(|known| event.window_end_ms < known.window_end_ms) {
             return Applied::OutOfOrder;
         }
         let fired = known.is_some_and(|known| known.firing);
-        let view = AlertView::new(event, at);
+        let view = AlertView::new(event, at, silenced);
         match (fired, view.firing) {
             (false, true) if known.is_none() && !room => return Applied::NoRoom,
             (false, false) if !self.tells(key) => return Applied::Nothing,
@@ -181,7 +206,7 @@ impl Group {
                     self.episode = at;
                 }
                 self.firing += 1;
-                self.streams.values_mut().for_each(|stream| stream.alert_changed(key, true, at));
+                self.tell_streams(key, true, at);
                 Applied::Fired
             }
             (true, false) => {
@@ -203,8 +228,16 @@ impl Group {
 
     fn ended(&mut self, key: AlertKey, at: Steady) {
         self.firing -= 1;
-        self.streams.values_mut().for_each(|stream| stream.alert_changed(key, false, at));
+        self.tell_streams(key, false, at);
         self.forget(&[key]);
+        self.end_acknowledged();
+    }
+
+    /// An alert has changed its state, which is nobody's business while it is silenced.
+    fn tell_streams(&mut self, key: AlertKey, firing: bool, at: Steady) {
+        if self.alerts.get(&key).is_some_and(|alert| !alert.silenced) {
+            self.streams.values_mut().for_each(|stream| stream.alert_changed(key, firing, at));
+        }
     }
 
     fn tells(&self, key: AlertKey) -> bool {
@@ -220,9 +253,18 @@ impl Group {
         }
     }
 
-    /// Keys of the alerts that fire.
-    pub(crate) fn firing_keys(&self) -> BTreeSet<AlertKey> {
-        self.alerts.iter().filter(|(_, alert)| alert.firing).map(|(key, _)| *key).collect()
+    /// What a recipient who is now told of this group believes to fire from then on: what does, but of what is silenced
+    /// what he believed before.
+    pub(crate) fn to_tell(&self, told: &BTreeSet<AlertKey>) -> BTreeSet<AlertKey> {
+        let fires = |(key, alert): &(&AlertKey, &AlertView)| {
+            if alert.silenced { told.contains(key) } else { alert.firing }
+        };
+        self.alerts.iter().filter(fires).map(|(key, _)| *key).collect()
+    }
+
+    /// How many of the alerts that fire are silenced.
+    pub(crate) fn silenced(&self) -> usize {
+        self.alerts.values().filter(|alert| alert.firing && alert.silenced).count()
     }
 
     /// How many alerts fire.
@@ -300,11 +342,15 @@ impl Group {
         let stream = streams.get_mut(&key).expect("the stream was made above");
         let told_before = std::mem::replace(&mut stream.told, firing);
         let told_at_before = stream.standing.told_at;
+        if told_before.is_empty() {
+            stream.standing.began_at = at;
+        }
         stream.outstanding = Some(Outstanding { id, told_before, told_at_before });
         stream.thread = Some(thread);
         stream.standing.decided_at = at;
         stream.standing.told_at = at;
         stream.recount(alerts, at);
+        self.end_acknowledged();
     }
 
     /// What is gone counts as told without a mail.
@@ -313,6 +359,7 @@ impl Group {
         let before: Vec<AlertKey> = std::mem::replace(&mut stream.told, firing).into_iter().collect();
         stream.recount(&self.alerts, at);
         self.forget(&before);
+        self.end_acknowledged();
     }
 
     /// A mail has ended. One that expired has told nobody anything: the stream goes back to what stood before.
@@ -353,15 +400,11 @@ impl Group {
     pub(crate) fn clamp(&mut self, now: Steady) {
         for stream in self.streams.values_mut() {
             let standing = &mut stream.standing;
+            standing.began_at = standing.began_at.min(now);
             standing.decided_at = standing.decided_at.min(now);
             standing.told_at = standing.told_at.min(now);
             standing.changed_since = standing.changed_since.map(|at| at.min(now));
         }
-    }
-
-    /// When something is due for any recipient.
-    pub(crate) fn due(&self) -> Option<Steady> {
-        self.streams.values().filter_map(|stream| stream.next_step().map(|(at, _)| at)).min()
     }
 
     /// Whether there is nothing left to remember.

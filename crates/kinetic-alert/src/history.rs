@@ -14,6 +14,7 @@ use crate::flush::Outcome;
 use crate::group::{Group, MailEnd};
 use crate::id::{AlertKey, GroupKey, StreamKey};
 use crate::machine::{Alert, Email, MailId, Record, RecordSeq, Thread};
+use crate::quiet::Acknowledgement;
 use crate::route;
 
 /// Events held back at most: more than any shell lets wait for the disk at once.
@@ -56,6 +57,7 @@ impl Alert {
     }
 
     fn replay_record(&mut self, seq: RecordSeq, record: Record, held: &mut Held) {
+        self.turn_silences(record.at().into());
         match record {
             Record::Event { at, event } => {
                 self.remember(event.id);
@@ -90,6 +92,15 @@ impl Alert {
                 group.settle(&stream, keys(&firing), at.into());
                 let after = group.alerts.len();
                 self.count_followed(&key, before, after);
+            }
+            Record::Silenced { at, silence } => self.replay_silenced(at, *silence),
+            Record::Unsilenced { at, customer, id, .. } => self.replay_unsilenced(at, &(customer, id)),
+            Record::Acknowledged { at, group, author, reason, until, seen } => {
+                self.replay_events(seen, held);
+                let Some(group) = GroupKey::parse(&group).and_then(|key| self.groups.get_mut(&key)) else {
+                    return;
+                };
+                group.acknowledged = Some(Acknowledgement { author, reason, at, until: until.into() });
             }
             Record::NodeKnown { at, role, node, inc } => self.replay_node_known(at, role, node, inc),
             Record::NodeGone { role, node, .. } => self.replay_node_gone(role, node),

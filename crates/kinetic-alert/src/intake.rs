@@ -153,6 +153,7 @@ impl Alert {
             self.schedule(&GroupKey::of(&event));
         }
         self.outbox.appended(seq, at);
+        self.answer_recorded(seq, effects);
     }
 
     pub(crate) fn remember(&mut self, id: AlertId) {
@@ -185,6 +186,7 @@ impl Alert {
         };
         let followed = self.followed.get(&event.customer).copied().unwrap_or(0);
         let room = followed < self.config.alerts_max;
+        let silenced = self.silences.silence(event);
         let schema = &self.schema;
         let group = self.groups.entry(Arc::clone(&group_key)).or_insert_with_key(|key| {
             let mut group = crate::group::Group::default();
@@ -192,7 +194,7 @@ impl Alert {
             group
         });
         let before = group.alerts.len();
-        let applied = group.apply(key, event, at, room);
+        let applied = group.apply(key, event, at, room, silenced);
         let after = group.alerts.len();
         self.count_followed(&group_key, before, after);
         match applied {

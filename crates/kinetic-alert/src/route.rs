@@ -1,7 +1,10 @@
 //! Who is told of a group: the alert blocks of the schema that name its analytic, and their recipients.
 
+use std::time::Duration;
+
 use kinetic_schema::schema::{Alert, INSTALLATION, Schema, Watchdog};
 
+use crate::hours::Openings;
 use crate::id::{GroupKey, StreamKey};
 use crate::reason::Timing;
 
@@ -16,14 +19,25 @@ pub(crate) fn routes(schema: &Schema, group: &GroupKey) -> Vec<(StreamKey, Timin
     let Some(customer) = schema.customers.get(&group.customer) else { return Vec::new() };
     let mut routes = Vec::new();
     for alert in customer.alerts.values().filter(|alert| alert.analytics.contains(&group.analytic)) {
-        for to in &alert.to {
-            let key = StreamKey { alert: alert.name.as_str().into(), to: to.as_str().into() };
+        let timing = timing(alert);
+        for (to, escalate_after) in recipients(alert) {
+            let key = StreamKey { alert: alert.name.as_str().into(), to: to.into() };
             if !routes.iter().any(|(known, _)| *known == key) {
-                routes.push((key, timing(alert)));
+                routes.push((key, Timing { escalate_after, ..timing.clone() }));
             }
         }
     }
     routes
+}
+
+/// Those whom an alert block names, who is told first before who is told later.
+fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
+    let first = alert.to.iter().map(|to| (to.as_str(), None));
+    let later = alert
+        .escalations
+        .iter()
+        .flat_map(|escalation| escalation.to.iter().map(|to| (to.as_str(), Some(escalation.after))));
+    first.chain(later)
 }
 
 /// Those who are told of silent nodes.
@@ -33,9 +47,11 @@ fn of_nodes(watchdog: &Watchdog) -> Vec<(StreamKey, Timing)> {
         group_interval: watchdog.group_interval,
         repeat_interval: watchdog.repeat_interval,
         send_resolved: watchdog.send_resolved,
+        hours: None,
+        escalate_after: None,
     };
     let key = |to: &String| StreamKey { alert: WATCHDOG.into(), to: to.as_str().into() };
-    watchdog.to.iter().map(|to| (key(to), timing)).collect()
+    watchdog.to.iter().map(|to| (key(to), timing.clone())).collect()
 }
 
 fn timing(alert: &Alert) -> Timing {
@@ -44,5 +60,7 @@ fn timing(alert: &Alert) -> Timing {
         group_interval: alert.group_interval,
         repeat_interval: alert.repeat_interval,
         send_resolved: alert.send_resolved,
+        hours: Openings::of(alert),
+        escalate_after: None,
     }
 }

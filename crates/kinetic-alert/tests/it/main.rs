@@ -5,6 +5,8 @@
 mod crash;
 mod intake;
 mod mail;
+mod quiet;
+mod requests;
 mod timeline;
 mod watchdog;
 mod world;
