@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kinetic_wire::CustomerName;
+
 use crate::announce;
 use crate::clock::Steady;
 use crate::group::MailEnd;
@@ -33,8 +35,9 @@ impl Alert {
             self.services.leave(&key);
             return;
         }
-        let due = group.due().filter(|_| self.schema.mail.is_some() && !self.blocked.contains(&key));
-        self.flushes.set(&key, due.map(|at| at.max(self.quiet_until)));
+        let may_speak = self.schema.mail.is_some() && !self.blocked.contains(&key);
+        let due = may_speak.then(|| group.due(self.now.max(self.quiet_until))).flatten();
+        self.flushes.set(&key, due);
     }
 
     /// `schedule`, unless history is being replayed: what it leads to is put on the agenda at its end.
@@ -62,7 +65,8 @@ impl Alert {
         }
         self.refill(at);
         self.rebuild_services();
-        self.refold(at);
+        let customers: BTreeSet<CustomerName> = keys.iter().map(|key| key.customer.clone()).collect();
+        customers.iter().for_each(|customer| self.refold(customer, at));
         let keys: Vec<Arc<GroupKey>> = self.groups.keys().cloned().collect();
         for key in &keys {
             self.drop_unrouted(at, key, effects);
@@ -146,7 +150,7 @@ impl Alert {
             .streams
             .iter()
             .filter_map(|(stream, state)| {
-                Some((stream.clone(), state.next_step().filter(|(at, _)| *at <= now)?.1))
+                Some((stream.clone(), group.next_step(stream, state, now).filter(|(at, _)| *at <= now)?.1))
             })
             .collect();
         let mut announced: Vec<(Arc<str>, NotifyReason)> = Vec::new();
@@ -175,7 +179,8 @@ impl Alert {
     fn settle(&mut self, now: Steady, key: &Arc<GroupKey>, stream: &StreamKey, effects: &mut Vec<Effect>) {
         let Some(group) = self.groups.get_mut(key) else { return };
         let firing: BTreeSet<AlertKey> = group.streams.get(stream).map_or_else(Default::default, |state| {
-            let fires = |key: &AlertKey| group.alerts.get(key).is_some_and(|alert| alert.firing);
+            let fires =
+                |key: &AlertKey| group.alerts.get(key).is_some_and(|alert| alert.firing || alert.silenced);
             state.told.iter().copied().filter(fires).collect()
         });
         group.settle(stream, firing.clone(), now);
@@ -201,7 +206,7 @@ impl Alert {
         let Some(group) = self.groups.get_mut(key) else { return };
         let Some(state) = group.streams.get(&stream) else { return };
         let names = MailNames { key: &self.config.id_key, domain: &self.config.mail_domain };
-        let firing = group.firing_keys();
+        let firing = group.to_tell(&state.told);
         let resolved: Vec<AlertKey> = state.told.difference(&firing).copied().collect();
         let thread = group.next_thread(&stream, || render::subject(key, group));
         let mut notification =

@@ -10,7 +10,8 @@ use crate::clock::Steady;
 use crate::escape;
 use crate::id::{AlertKey, GroupKey, StreamKey};
 use crate::machine::{MailId, Thread};
-use crate::reason::{self, Fold, Standing, Step, Timing};
+use crate::quiet::Acknowledgement;
+use crate::reason::{Fold, Standing, Timing};
 use crate::route::Routes;
 use crate::words::Matter;
 
@@ -28,6 +29,8 @@ pub(crate) struct AlertView {
     pub(crate) firing: bool,
     /// It ended by `stale_after`, not by its analyzer's word.
     pub(crate) stale: bool,
+    /// A silence means it: what becomes of it is no news to anybody.
+    pub(crate) silenced: bool,
     pub(crate) since_ms: i64,
     pub(crate) window_start_ms: i64,
     pub(crate) window_end_ms: i64,
@@ -42,8 +45,8 @@ pub(crate) struct AlertView {
 }
 
 impl AlertView {
-    pub(crate) fn new(event: &AlertEvent, home: &Arc<GroupKey>, at: Steady) -> Self {
-        let kept = |text: &str| escape::line(text, NAME_KEPT_MAX);
+    pub(crate) fn new(event: &AlertEvent, home: &Arc<GroupKey>, at: Steady, silenced: bool) -> Self {
+        let kept = Self::kept;
         Self {
             home: Arc::clone(home),
             origin: kept(&event.feed.origin),
@@ -51,6 +54,7 @@ impl AlertView {
             source: event.source.to_string(),
             firing: event.state == AlertState::Firing,
             stale: false,
+            silenced,
             since_ms: event.since_ms,
             window_start_ms: event.window_start_ms,
             window_end_ms: event.window_end_ms,
@@ -72,6 +76,11 @@ impl AlertView {
     /// What it is about.
     pub(crate) fn matter(&self) -> Matter {
         Matter::of(&self.home, Some(self))
+    }
+
+    /// A name as it is kept.
+    pub(crate) fn kept(text: &str) -> String {
+        escape::line(text, NAME_KEPT_MAX)
     }
 
     /// How far from its peers, for ranking.
@@ -96,7 +105,7 @@ pub(crate) struct Stream {
     pub(crate) timing: Option<Timing>,
     /// Alerts that he believes to fire.
     pub(crate) told: BTreeSet<AlertKey>,
-    standing: Standing,
+    pub(crate) standing: Standing,
     /// The service whose recovery is to be said with this group's still firing.
     pub(crate) recovered: Option<ServiceName>,
     /// Where the correspondence stands; `None` before the first mail.
@@ -128,28 +137,9 @@ impl Stream {
         let standing = &mut self.standing;
         let differs = standing.fresh > 0 || standing.gone > 0;
         standing.changed_since = differs.then(|| standing.changed_since.unwrap_or(at));
-        if standing.firing() == 0 {
+        if standing.heard() == 0 {
             standing.fold = Fold::Open;
         }
-    }
-
-    /// Counts anew after `told` has been replaced.
-    fn recount(&mut self, alerts: &BTreeMap<AlertKey, AlertView>, at: Steady) {
-        let fires = |key: &AlertKey| alerts.get(key).is_some_and(|alert| alert.firing);
-        let firing = alerts.values().filter(|alert| alert.firing).count();
-        let known = self.told.iter().filter(|key| fires(key)).count();
-        self.standing.told = self.told.len();
-        self.standing.gone = self.told.len() - known;
-        self.standing.fresh = firing - known;
-        self.standing.changed_since = None;
-        self.mark_change(at);
-    }
-
-    /// Whether he will be told of what is new in the ordinary course of time.
-    pub(crate) fn speaks_soon(&self, now: Steady) -> bool {
-        let Some(timing) = self.timing.as_ref().filter(|_| self.standing.fresh > 0) else { return false };
-        let soon = now + timing.group_wait + timing.group_interval;
-        self.next_step().is_some_and(|(due, _)| due <= soon)
     }
 
     /// Whether he knows of something that fires.
@@ -157,12 +147,31 @@ impl Stream {
         self.standing.told > self.standing.gone
     }
 
-    /// What is due for this recipient, and when.
-    pub(crate) fn next_step(&self) -> Option<(Steady, Step)> {
-        if self.outstanding.is_some() {
-            return None;
-        }
-        reason::next_step(&self.standing, self.timing.as_ref()?)
+    /// Counts anew after alerts have been silenced or are so no more. What was news before is so since then.
+    pub(crate) fn refreeze(&mut self, alerts: &BTreeMap<AlertKey, AlertView>, at: Steady) {
+        let before = self.standing.changed_since;
+        self.recount(alerts, at);
+        let standing = &mut self.standing;
+        standing.changed_since = standing.changed_since.map(|at| before.unwrap_or(at));
+    }
+
+    /// Counts anew after `told` has been replaced.
+    fn recount(&mut self, alerts: &BTreeMap<AlertKey, AlertView>, at: Steady) {
+        let heard = || alerts.iter().filter(|(_, alert)| !alert.silenced);
+        let told = |key: &AlertKey| self.told.contains(key);
+        let fresh = heard().filter(|(key, alert)| alert.firing && !told(key)).count();
+        let gone = self
+            .told
+            .iter()
+            .filter(|key| alerts.get(key).is_none_or(|alert| !alert.firing && !alert.silenced));
+        let frozen = self.told.iter().filter(|key| alerts.get(key).is_some_and(|alert| alert.silenced));
+        let (gone, frozen) = (gone.count(), frozen.count());
+        self.standing.told = self.told.len();
+        self.standing.frozen = frozen;
+        self.standing.gone = gone;
+        self.standing.fresh = fresh;
+        self.standing.changed_since = None;
+        self.mark_change(at);
     }
 }
 
@@ -179,7 +188,9 @@ pub(crate) struct Group {
     pub(crate) moves: Vec<(AlertKey, bool)>,
     firing: usize,
     /// When it last went from nothing firing to firing.
-    episode: Steady,
+    pub(crate) episode: Steady,
+    /// Somebody takes care of what fires.
+    pub(crate) acknowledged: Option<Acknowledgement>,
 }
 
 /// What an event did to its group.
@@ -200,23 +211,16 @@ pub(crate) enum Applied {
 }
 
 impl Group {
-    /// Takes an event in. `room` says whether another alert may be followed.
-    pub(crate) fn apply(
-        &mut self,
-        home: &Arc<GroupKey>,
-        key: AlertKey,
-        event: &AlertEvent,
-        at: Steady,
-        room: bool,
-    ) -> Applied {
+    /// Takes in an alert as an event says it is. `room` says whether another one may be followed.
+    pub(crate) fn apply(&mut self, key: AlertKey, view: AlertView, at: Steady, room: bool) -> Applied {
         let known = self.alerts.get(&key);
-        if known.is_some_and(|known| event.window_end_ms < known.window_end_ms) {
+        if known.is_some_and(|known| view.window_end_ms < known.window_end_ms) {
             return Applied::OutOfOrder;
         }
-        if known.is_none() && !room && event.state == AlertState::Firing {
+        if known.is_none() && !room && view.firing {
             return Applied::NoRoom;
         }
-        self.take(key, AlertView::new(event, home, at), at)
+        self.take(key, view, at)
     }
 
     /// Takes an alert in as it is now.
@@ -236,7 +240,7 @@ impl Group {
                     self.episode = at;
                 }
                 self.firing += 1;
-                self.streams.values_mut().for_each(|stream| stream.alert_changed(key, true, at));
+                self.tell_streams(key, true, at);
                 Applied::Fired
             }
             (true, false) => {
@@ -285,8 +289,16 @@ impl Group {
 
     fn ended(&mut self, key: AlertKey, at: Steady) {
         self.firing -= 1;
-        self.streams.values_mut().for_each(|stream| stream.alert_changed(key, false, at));
+        self.tell_streams(key, false, at);
         self.forget(&[key]);
+        self.end_acknowledged();
+    }
+
+    /// An alert has changed its state, which is nobody's business while it is silenced.
+    fn tell_streams(&mut self, key: AlertKey, firing: bool, at: Steady) {
+        if self.alerts.get(&key).is_some_and(|alert| !alert.silenced) {
+            self.streams.values_mut().for_each(|stream| stream.alert_changed(key, firing, at));
+        }
     }
 
     fn tells(&self, key: AlertKey) -> bool {
@@ -303,9 +315,18 @@ impl Group {
         }
     }
 
-    /// Keys of the alerts that fire.
-    pub(crate) fn firing_keys(&self) -> BTreeSet<AlertKey> {
-        self.alerts.iter().filter(|(_, alert)| alert.firing).map(|(key, _)| *key).collect()
+    /// What a recipient who is now told of this group believes to fire from then on: what does, but of what is silenced
+    /// what he believed before.
+    pub(crate) fn to_tell(&self, told: &BTreeSet<AlertKey>) -> BTreeSet<AlertKey> {
+        let fires = |(key, alert): &(&AlertKey, &AlertView)| {
+            if alert.silenced { told.contains(key) } else { alert.firing }
+        };
+        self.alerts.iter().filter(fires).map(|(key, _)| *key).collect()
+    }
+
+    /// How many of the alerts that fire are silenced.
+    pub(crate) fn silenced(&self) -> usize {
+        self.alerts.values().filter(|alert| alert.firing && alert.silenced).count()
     }
 
     /// How many alerts fire.
@@ -319,8 +340,8 @@ impl Group {
     }
 
     /// The correspondences with this recipient.
-    pub(crate) fn streams_to(&self, reader: &str) -> impl Iterator<Item = &Stream> {
-        self.streams.iter().filter(move |(key, _)| *key.to == *reader).map(|(_, stream)| stream)
+    pub(crate) fn streams_to(&self, reader: &str) -> impl Iterator<Item = (&StreamKey, &Stream)> {
+        self.streams.iter().filter(move |(key, _)| *key.to == *reader)
     }
 
     /// Makes the streams be those that the schema names. Those it names no more stay without timing until
@@ -349,7 +370,7 @@ impl Group {
         for stream in self.streams.iter_mut().filter(|(key, _)| *key.to == *reader).map(|(_, stream)| stream)
         {
             let folded = stream.standing.fold == Fold::Folded || told.is_some();
-            if folded && stream.standing.firing() > 0 {
+            if folded && stream.standing.heard() > 0 {
                 stream.standing.fold = Fold::Unfolded { at, told: told.is_some() };
                 stream.recovered = told.cloned();
                 changed = true;
@@ -445,12 +466,16 @@ impl Group {
         let stream = streams.get_mut(&key).expect("the stream was made above");
         let told_before = std::mem::replace(&mut stream.told, firing);
         let told_at_before = stream.standing.told_at;
+        if told_before.is_empty() {
+            stream.standing.began_at = at;
+        }
         let fold_before = std::mem::take(&mut stream.standing.fold);
         stream.outstanding = Some(Outstanding { id, told_before, told_at_before, fold_before });
         stream.thread = Some(thread);
         stream.standing.decided_at = at;
         stream.standing.told_at = at;
         stream.recount(alerts, at);
+        self.end_acknowledged();
     }
 
     /// What is gone counts as told without a mail.
@@ -459,6 +484,7 @@ impl Group {
         let before: Vec<AlertKey> = std::mem::replace(&mut stream.told, firing).into_iter().collect();
         stream.recount(&self.alerts, at);
         self.forget(&before);
+        self.end_acknowledged();
     }
 
     /// A mail has ended. One that expired has told nobody anything: the stream goes back to what stood before.
@@ -502,6 +528,7 @@ impl Group {
     pub(crate) fn clamp(&mut self, now: Steady) {
         for stream in self.streams.values_mut() {
             let standing = &mut stream.standing;
+            standing.began_at = standing.began_at.min(now);
             standing.decided_at = standing.decided_at.min(now);
             standing.told_at = standing.told_at.min(now);
             standing.changed_since = standing.changed_since.map(|at| at.min(now));
@@ -509,11 +536,6 @@ impl Group {
                 *at = (*at).min(now);
             }
         }
-    }
-
-    /// When something is due for any recipient.
-    pub(crate) fn due(&self) -> Option<Steady> {
-        self.streams.values().filter_map(|stream| stream.next_step().map(|(at, _)| at)).min()
     }
 
     /// Whether there is nothing left to remember.

@@ -13,6 +13,7 @@ use crate::flush::Outcome;
 use crate::group::MailEnd;
 use crate::id::{AlertKey, GroupKey, StreamKey};
 use crate::machine::{Alert, Email, MailId, Record, RecordSeq, Thread};
+use crate::quiet::Acknowledgement;
 
 /// Events held back at most: more than any shell lets wait for the disk at once.
 const HELD_MAX: usize = 100_000;
@@ -54,6 +55,7 @@ impl Alert {
     }
 
     fn replay_record(&mut self, seq: RecordSeq, record: Record, held: &mut Held) {
+        self.turn_silences(record.at().into());
         match record {
             Record::Event { at, event } => {
                 self.remember(event.id);
@@ -86,6 +88,15 @@ impl Alert {
                 let Some(group) = self.groups.get_mut(&key) else { return };
                 group.settle(&stream, keys(&firing), at.into());
                 self.count_followed(&key);
+            }
+            Record::Silenced { at, silence } => self.replay_silenced(at, *silence),
+            Record::Unsilenced { at, customer, id, .. } => self.replay_unsilenced(at, &(customer, id)),
+            Record::Acknowledged { at, group, author, reason, until, seen } => {
+                self.replay_events(seen, held);
+                let Some(group) = GroupKey::parse(&group).and_then(|key| self.groups.get_mut(&key)) else {
+                    return;
+                };
+                group.acknowledged = Some(Acknowledgement { author, reason, at, until: until.into() });
             }
             Record::NodeKnown { at, role, node, inc } => self.replay_node_known(at, role, node, inc),
             Record::NodeGone { role, node, .. } => self.replay_node_gone(role, node),

@@ -118,10 +118,15 @@ impl Alert {
 
     /// The groups of blocks take in what an event did to its cluster's group.
     pub(crate) fn widen(&mut self, home: &Arc<GroupKey>, key: AlertKey, event: &AlertEvent, at: Steady) {
-        for wider in self.wider(home) {
+        let wider = self.wider(home);
+        if wider.is_empty() {
+            return;
+        }
+        let silenced = self.silences.silence(event);
+        for wider in wider {
             let wider = self.open_group(wider, at);
             let Some(group) = self.groups.get_mut(&wider) else { continue };
-            group.take(key, AlertView::new(event, home, at), at);
+            group.take(key, AlertView::new(event, home, at, silenced), at);
             self.count_followed(&wider);
         }
     }

@@ -5,16 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_schema::Schema;
-use kinetic_wire::{AlertEvent, CustomerName, Incarnation, Mono, NodeId, Now, Role, Token, Wall};
+use kinetic_wire::{
+    AlertEvent, CustomerName, Incarnation, Login, Mono, NodeId, Now, Role, Silence, Token, Wall,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::agenda::Agenda;
 use crate::clock::{Clock, Steady};
+use crate::doors::Answers;
 use crate::fold::Services;
 use crate::group::Group;
 use crate::id::{AlertKey, GroupKey};
 use crate::intake::Intake;
 use crate::outbox::Outbox;
+use crate::silences::Silences;
 use crate::stats::Stats;
 use crate::watchdog::Watchdog;
 
@@ -100,7 +104,7 @@ pub enum Record {
         reason: String,
         /// The mail itself.
         email: Box<Email>,
-        /// Keys of the alerts it reports as firing, and as resolved.
+        /// Keys of the alerts that its recipient believes to fire from then on, and of those it reports as resolved.
         firing: Vec<String>,
         /// See `firing`.
         resolved: Vec<String>,
@@ -148,6 +152,39 @@ pub enum Record {
         /// As in `MailQueued`.
         seen: RecordSeq,
     },
+    /// Somebody wants nobody to be told of something for a while; said again while it stands.
+    Silenced {
+        /// When.
+        at: Wall,
+        /// The silence.
+        silence: Box<Silence>,
+    },
+    /// Somebody has ended a silence before its time.
+    Unsilenced {
+        /// When.
+        at: Wall,
+        /// Whose.
+        customer: CustomerName,
+        /// Its name.
+        id: String,
+        /// Who.
+        author: String,
+    },
+    /// Somebody takes care of what fires in a group.
+    Acknowledged {
+        /// When.
+        at: Wall,
+        /// The group.
+        group: String,
+        /// Who.
+        author: String,
+        /// Why.
+        reason: String,
+        /// Until then, or until the episode ends.
+        until: Wall,
+        /// As in `MailQueued`.
+        seen: RecordSeq,
+    },
     /// A node of the installation lives: it was heard for the first time, or for the first time in long.
     NodeKnown {
         /// When.
@@ -171,6 +208,25 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// When it was written down.
+    #[must_use]
+    pub fn at(&self) -> Wall {
+        match self {
+            Self::Event { at, .. }
+            | Self::MailQueued { at, .. }
+            | Self::MailEnded { at, .. }
+            | Self::Stale { at, .. }
+            | Self::Settled { at, .. }
+            | Self::Silenced { at, .. }
+            | Self::Unsilenced { at, .. }
+            | Self::Acknowledged { at, .. }
+            | Self::NodeKnown { at, .. }
+            | Self::NodeGone { at, .. } => *at,
+        }
+    }
+}
+
 /// How one attempt to hand over an e-mail ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attempt {
@@ -190,6 +246,10 @@ pub enum Attempt {
         detail: String,
     },
 }
+
+/// Handle of a request, for its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplyToken(pub u64);
 
 /// What the alert node is told.
 #[derive(Clone, Debug)]
@@ -219,6 +279,17 @@ pub enum Input<'a> {
         id: MailId,
         /// How.
         attempt: Attempt,
+    },
+    /// A request; answered by [`Effect::Reply`], once what it has changed is on disk.
+    Request {
+        /// Handle for the answer.
+        token: ReplyToken,
+        /// What is asked: a routing key of `kin.rpc`.
+        kind: &'a str,
+        /// Who asks, as the broker has verified it.
+        login: Option<&'a Login>,
+        /// JSON.
+        body: &'a [u8],
     },
     /// The connection to the broker is gone: unsettled tokens are void, their messages will come again. Until
     /// `Subscribed` or the next delivery no alert goes stale: nothing could have been heard of it.
@@ -264,6 +335,13 @@ pub enum Effect {
         /// The mail.
         email: Box<Email>,
     },
+    /// Answer a request.
+    Reply {
+        /// Which.
+        token: ReplyToken,
+        /// JSON.
+        body: Vec<u8>,
+    },
     /// Publish on `kin.notifications` what has been notified (best effort, JSON).
     Announce {
         /// `<customer>.<analytic>.<state>`.
@@ -301,6 +379,11 @@ pub struct Alert {
     /// No group says anything before this moment: after a restart the queue is read first.
     pub(crate) quiet_until: Steady,
     pub(crate) watchdog: Watchdog,
+    pub(crate) silences: Silences,
+    /// Answers that wait until a record is safe.
+    pub(crate) answers: Answers,
+    /// The last time that was told.
+    pub(crate) now: Steady,
     pub(crate) stats: Stats,
 }
 
@@ -333,6 +416,9 @@ impl Alert {
             subscribed: true,
             quiet_until: Steady::default(),
             watchdog: Watchdog::default(),
+            silences: Silences::default(),
+            answers: Answers::default(),
+            now: Steady::default(),
             stats: Stats::default(),
         };
         alert.replay(history);
@@ -343,9 +429,11 @@ impl Alert {
     pub fn handle(&mut self, now: Now, input: Input<'_>, effects: &mut Vec<Effect>) {
         let booting = !self.clock.is_set();
         let at = self.clock.read(now);
+        self.now = at;
         if booting {
             self.boot(at, effects);
         }
+        self.silences_due(at, effects);
         match input {
             Input::Tick => {}
             Input::SchemaChanged { schema } => {
@@ -359,6 +447,9 @@ impl Alert {
             }
             Input::Appended { seq } => self.appended(at, seq, effects),
             Input::MailAttempted { id, attempt } => self.mail_attempted(at, &id, attempt, effects),
+            Input::Request { token, kind, login, body } => {
+                self.request(at, token, kind, login, body, effects);
+            }
             Input::SubscriptionLost => {
                 self.subscribed = false;
                 self.intake.void_tokens();
@@ -381,7 +472,7 @@ impl Alert {
             return Some(Mono::default());
         }
         let stale = if self.subscribed { self.staleness.next() } else { None };
-        [stale, self.flushes.next(), self.outbox.next_due(), self.watchdog.next()]
+        [stale, self.flushes.next(), self.outbox.next_due(), self.watchdog.next(), self.silences.next()]
             .into_iter()
             .flatten()
             .min()
@@ -399,6 +490,7 @@ impl Alert {
             alerts_firing: self.alerts_firing() as u64,
             groups: self.groups.len() as u64,
             outbox: self.outbox.len() as u64,
+            silences: self.silences.len() as u64,
             appends_pending: (self.intake.pending() + self.outbox.recording()) as u64,
             ..self.stats
         }
@@ -426,6 +518,8 @@ impl Alert {
         }
         self.groups.values_mut().for_each(|group| group.clamp(at));
         self.outbox.boot(at);
+        self.turn_silences(at);
+        self.boot_answers();
         self.reroute(at, effects);
         self.boot_watchdog(at, effects);
     }

@@ -53,6 +53,8 @@ pub(crate) struct Notification<'a> {
     pub(crate) resolved: Vec<&'a AlertView>,
     /// How many of `firing` the recipient does not know of.
     pub(crate) fresh: usize,
+    /// How many fire, or are believed to, that the mail leaves out because they are silenced.
+    pub(crate) silenced: usize,
     /// The rule, unless the schema has dropped it since.
     pub(crate) analytic: Option<&'a Analytic>,
     pub(crate) timing: Option<Timing>,
@@ -64,7 +66,7 @@ pub(crate) struct Notification<'a> {
 }
 
 /// The farthest from its peers first; equal ones by name, so that the order is always the same.
-fn ranked<'a>(alerts: impl Iterator<Item = &'a AlertView>) -> Vec<&'a AlertView> {
+pub(crate) fn ranked<'a>(alerts: impl Iterator<Item = &'a AlertView>) -> Vec<&'a AlertView> {
     let mut alerts: Vec<&AlertView> = alerts.collect();
     alerts.sort_by(|a, b| {
         let by_name = || (&a.origin, &a.metric).cmp(&(&b.origin, &b.metric));
@@ -84,11 +86,17 @@ impl<'a> Notification<'a> {
         schema: &'a Schema,
     ) -> Self {
         let Stream { told, timing, recovered, .. } = stream;
-        let fires = |(_, alert): &(&AlertKey, &AlertView)| alert.firing;
+        let fires = |(_, alert): &(&AlertKey, &AlertView)| alert.firing && !alert.silenced;
+        let hidden =
+            |(key, alert): &(&AlertKey, &AlertView)| alert.silenced && (alert.firing || told.contains(key));
+        let silenced = group.alerts.iter().filter(hidden).count();
         let firing = group.alerts.iter().filter(fires);
         let fresh = firing.clone().filter(|(alert, _)| !told.contains(alert)).count();
         let firing = ranked(firing.map(|(_, alert)| alert));
-        let ended = told.iter().filter_map(|alert| group.alerts.get(alert)).filter(|alert| !alert.firing);
+        let ended = told
+            .iter()
+            .filter_map(|alert| group.alerts.get(alert))
+            .filter(|alert| !alert.firing && !alert.silenced);
         let resolved = ranked(ended);
         let lead: Option<&AlertView> = firing.first().or(resolved.first()).copied();
         let analytic = lead.map_or(&key.analytic, |lead| &lead.home.analytic);
@@ -98,6 +106,7 @@ impl<'a> Notification<'a> {
             reason,
             at,
             fresh,
+            silenced,
             matter: Matter::of(key, lead),
             context: Context::default(),
             recovered: recovered.as_ref().filter(|_| reason == NotifyReason::DependencyRecovered),
@@ -105,13 +114,14 @@ impl<'a> Notification<'a> {
             resolved,
             schema,
             analytic: schema.customers.get(&key.customer).and_then(|c| c.analytics.get(analytic)),
-            timing: *timing,
+            timing: timing.clone(),
         }
     }
 
     /// `firing` or `resolved`.
     pub(crate) fn state(&self) -> &'static str {
-        if self.firing.is_empty() { "resolved" } else { "firing" }
+        // What is silenced may still fire when all that is spoken of is back.
+        if self.reason == NotifyReason::Resolved { "resolved" } else { "firing" }
     }
 
     /// All alerts that the mail speaks of.
@@ -163,6 +173,7 @@ impl<'a> Notification<'a> {
         let more = is_are(rest, &format!("more {noun}"));
         let also = match (self.firing.is_empty(), rest, back) {
             (true, _, 0..=1) | (false, 0, 0) => None,
+            (true, ..) if self.silenced > 0 => Some(format!("{} {back_is}.", is_are(back, noun))),
             (true, ..) => Some(format!("All {} that fired are back.", format::count(back, noun))),
             (false, 0, _) => Some(format!("{} {back_is}.", is_are(back, noun))),
             (false, _, 0) => Some(format!("{more} {out} too.")),
@@ -267,6 +278,7 @@ impl<'a> Notification<'a> {
         let state = match self.reason {
             NotifyReason::Resolved => "RESOLVED",
             NotifyReason::RepeatIntervalElapsed | NotifyReason::DependencyRecovered => "STILL FIRING",
+            NotifyReason::Escalated => "ESCALATED",
             _ => "FIRING",
         };
         match self.firing.len() {
@@ -285,6 +297,10 @@ impl<'a> Notification<'a> {
             NotifyReason::FirstFiring => {
                 format!("something is {out} that you were not told of: {}", format::count(self.fresh, noun))
             }
+            NotifyReason::Escalated => format!(
+                "{} {out}, others were told of it, and nobody has acknowledged it",
+                is_are(self.firing.len(), noun)
+            ),
             NotifyReason::MoreFiring => {
                 let new = format::count(self.fresh, &format!("new {noun}"));
                 format!("more is {out} than you were told of: {new}")
@@ -395,6 +411,13 @@ impl<'a> Notification<'a> {
                 facts.push(("Schema", escape::line(revision, TABLE_NAME_MAX)));
             }
             facts.push(("Look further", format!("kinetic tap {}/{}", self.group.customer, lead.source)));
+        }
+        if self.silenced > 0 {
+            let noun = self.matter.noun();
+            facts.push((
+                "Silenced",
+                format!("{} left out (kinetic silence list)", is_are(self.silenced, noun)),
+            ));
         }
         facts.push(("Why this mail", self.why()));
         facts.push((

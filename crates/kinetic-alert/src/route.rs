@@ -1,9 +1,11 @@
 //! Who is told of a group: the alert blocks of the schema that match it, and their recipients.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kinetic_schema::schema::{Alert, Analytic, Customer, Glob, GroupBy, INSTALLATION, Schema, Watchdog};
 
+use crate::hours::Openings;
 use crate::id::{GroupKey, StreamKey};
 use crate::level::Level;
 use crate::reason::Timing;
@@ -18,17 +20,18 @@ pub(crate) struct Routes {
     pub(crate) streams: Vec<(StreamKey, Timing)>,
     /// Groups of blocks that hold it too. None where it is one itself.
     pub(crate) wider: Vec<GroupKey>,
-    /// Everybody who is told of it, in its own mails or in those of a block's group, each once.
+    /// Everybody who is told of it at first hand, in its own mails or in those of a block's group, each once.
     pub(crate) readers: Vec<Arc<str>>,
 }
 
 impl Routes {
     /// A block's recipients are told in mails about this group itself.
     fn speak(&mut self, alert: &Alert) {
-        for to in &alert.to {
-            let key = StreamKey { alert: alert.name.as_str().into(), to: to.as_str().into() };
+        let timing = timing(alert);
+        for (to, escalate_after) in recipients(alert) {
+            let key = StreamKey { alert: alert.name.as_str().into(), to: to.into() };
             if !self.streams.iter().any(|(known, _)| *known == key) {
-                self.streams.push((key, timing(alert)));
+                self.streams.push((key, Timing { escalate_after, ..timing.clone() }));
             }
         }
     }
@@ -129,6 +132,16 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// Those whom an alert block names, who is told first before who is told later.
+fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
+    let first = alert.to.iter().map(|to| (to.as_str(), None));
+    let later = alert
+        .escalations
+        .iter()
+        .flat_map(|escalation| escalation.to.iter().map(|to| (to.as_str(), Some(escalation.after))));
+    first.chain(later)
+}
+
 /// Those who are told of silent nodes.
 fn of_nodes(watchdog: &Watchdog) -> Vec<(StreamKey, Timing)> {
     let timing = Timing {
@@ -136,9 +149,11 @@ fn of_nodes(watchdog: &Watchdog) -> Vec<(StreamKey, Timing)> {
         group_interval: watchdog.group_interval,
         repeat_interval: watchdog.repeat_interval,
         send_resolved: watchdog.send_resolved,
+        hours: None,
+        escalate_after: None,
     };
     let key = |to: &String| StreamKey { alert: WATCHDOG.into(), to: to.as_str().into() };
-    watchdog.to.iter().map(|to| (key(to), timing)).collect()
+    watchdog.to.iter().map(|to| (key(to), timing.clone())).collect()
 }
 
 fn timing(alert: &Alert) -> Timing {
@@ -147,5 +162,7 @@ fn timing(alert: &Alert) -> Timing {
         group_interval: alert.group_interval,
         repeat_interval: alert.repeat_interval,
         send_resolved: alert.send_resolved,
+        hours: Openings::of(alert),
+        escalate_after: None,
     }
 }

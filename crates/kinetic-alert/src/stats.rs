@@ -53,6 +53,16 @@ pub struct Stats {
     pub beacons_refused: u64,
     /// Nodes that have been silent for so long that they are not waited for any more.
     pub nodes_forgotten: u64,
+    /// Requests of operators.
+    pub requests: u64,
+    /// Requests that were not granted.
+    pub requests_refused: u64,
+    /// Silences that found the table full.
+    pub silences_refused: u64,
+    /// Acknowledgements taken.
+    pub acknowledgements: u64,
+    /// Gauge: silences that have not ended.
+    pub silences: u64,
     /// Gauge: nodes watched.
     pub nodes: u64,
     /// Gauge: of these, silent.

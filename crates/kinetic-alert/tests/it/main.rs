@@ -8,6 +8,8 @@ mod intake;
 mod levels;
 mod mail;
 mod places;
+mod quiet;
+mod requests;
 mod timeline;
 mod watchdog;
 mod world;
