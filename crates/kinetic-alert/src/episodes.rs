@@ -8,10 +8,10 @@ use kinetic_wire::{
 
 use crate::clock::Steady;
 use crate::doors::Refusal;
-use crate::group::{AlertView, Group};
-use crate::id::GroupKey;
+use crate::group::{AlertView, Group, Stream};
+use crate::id::{GroupKey, StreamKey};
 use crate::machine::Alert;
-use crate::reason::Step;
+use crate::reason::{Fold, Step};
 use crate::render;
 
 /// Episodes on one page.
@@ -66,11 +66,11 @@ impl Alert {
                 at_ms: acknowledged.at.as_ms(),
                 until_ms: acknowledged.until.wall().as_ms(),
             }),
-            told: self.told(at, group),
+            told: self.told(at, key, group),
         }
     }
 
-    fn told(&self, at: Steady, group: &Group) -> Vec<ToldState> {
+    fn told(&self, at: Steady, group_key: &GroupKey, group: &Group) -> Vec<ToldState> {
         let named = group.streams.iter().filter(|(_, stream)| stream.timing.is_some());
         let told = named.map(|(key, stream)| {
             let next = match group.next_step(key, stream, at.max(self.quiet_until)) {
@@ -86,10 +86,21 @@ impl Alert {
                 on_its_way: stream.outstanding.is_some(),
                 next_reason: next.map(|(_, reason)| reason.to_string()),
                 next_ms: next.map(|(at, _)| at.wall().as_ms()),
-                folded_under: None,
+                folded_under: self.folded_under(at, group_key, key, stream),
             }
         });
         told.collect()
+    }
+}
+
+impl Alert {
+    /// The service that this recipient is told of instead.
+    fn folded_under(&self, at: Steady, group: &GroupKey, key: &StreamKey, stream: &Stream) -> Option<String> {
+        if stream.standing.fold != Fold::Folded {
+            return None;
+        }
+        let failing = self.failing_below(group, &key.to, at);
+        failing.into_iter().find(|failing| failing.told).map(|failing| failing.service.to_string())
     }
 }
 

@@ -1,15 +1,19 @@
-//! A group: the alerts of one analytic on one cluster, and for each recipient what he has been told of them.
+//! A group: the alerts of one analytic on one cluster, or all that an alert block tells of at a coarser level, and for
+//! each recipient what he has been told of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use kinetic_wire::{AlertEvent, AlertState, Direction, Numbers};
+use kinetic_wire::{AlertEvent, AlertState, Direction, Numbers, ServiceName};
 
 use crate::clock::Steady;
 use crate::escape;
-use crate::id::{AlertKey, StreamKey};
+use crate::id::{AlertKey, GroupKey, StreamKey};
 use crate::machine::{MailId, Thread};
 use crate::quiet::Acknowledgement;
-use crate::reason::{Standing, Timing};
+use crate::reason::{self, Circumstances, Fold, Standing, Timing};
+use crate::route::Routes;
+use crate::words::Matter;
 
 /// Characters kept of an origin or a metric name; identity is in the key.
 const NAME_KEPT_MAX: usize = 200;
@@ -17,6 +21,8 @@ const NAME_KEPT_MAX: usize = 200;
 /// What is known of one alert.
 #[derive(Clone, Debug)]
 pub(crate) struct AlertView {
+    /// The group of its cluster: whose, by which analytic, of which cluster.
+    pub(crate) home: Arc<GroupKey>,
     pub(crate) origin: String,
     pub(crate) metric: String,
     pub(crate) source: String,
@@ -39,9 +45,10 @@ pub(crate) struct AlertView {
 }
 
 impl AlertView {
-    fn new(event: &AlertEvent, at: Steady, silenced: bool) -> Self {
+    pub(crate) fn new(event: &AlertEvent, home: &Arc<GroupKey>, at: Steady, silenced: bool) -> Self {
         let kept = Self::kept;
         Self {
+            home: Arc::clone(home),
             origin: kept(&event.feed.origin),
             metric: kept(&event.feed.metric),
             source: event.source.to_string(),
@@ -66,6 +73,16 @@ impl AlertView {
         escape::line(text, NAME_KEPT_MAX)
     }
 
+    /// Its cluster, as people name it.
+    pub(crate) fn place(&self) -> String {
+        format!("{}/{}", self.home.service, self.home.cluster)
+    }
+
+    /// What it is about.
+    pub(crate) fn matter(&self) -> Matter {
+        Matter::of(&self.home, Some(self))
+    }
+
     /// How far from its peers, for ranking.
     pub(crate) fn distance(&self) -> f64 {
         self.numbers.map_or(0.0, |numbers| numbers.deviations.abs())
@@ -78,6 +95,7 @@ pub(crate) struct Outstanding {
     pub(crate) id: MailId,
     told_before: BTreeSet<AlertKey>,
     told_at_before: Steady,
+    fold_before: Fold,
 }
 
 /// The correspondence with one recipient about one group.
@@ -88,6 +106,8 @@ pub(crate) struct Stream {
     /// Alerts that he believes to fire.
     pub(crate) told: BTreeSet<AlertKey>,
     pub(crate) standing: Standing,
+    /// The service whose recovery is to be said with this group's still firing.
+    pub(crate) recovered: Option<ServiceName>,
     /// Where the correspondence stands; `None` before the first mail.
     pub(crate) thread: Option<Thread>,
     /// The one mail that may be on its way. Changes meanwhile wait, and merge into the next.
@@ -117,6 +137,9 @@ impl Stream {
         let standing = &mut self.standing;
         let differs = standing.fresh > 0 || standing.gone > 0;
         standing.changed_since = differs.then(|| standing.changed_since.unwrap_or(at));
+        if standing.firing() == 0 {
+            standing.fold = Fold::Open;
+        }
     }
 
     /// Counts anew after alerts have been silenced or are so no more. What was news before is so since then.
@@ -145,6 +168,20 @@ impl Stream {
         self.standing.changed_since = None;
         self.mark_change(at);
     }
+
+    /// Whether he will be told of what is new in the ordinary course of time.
+    pub(crate) fn speaks_soon(&self, now: Steady) -> bool {
+        let Some(timing) = self.timing.as_ref().filter(|_| self.standing.fresh > 0) else { return false };
+        let soon = now + timing.group_wait + timing.group_interval;
+        let at_the_earliest = Circumstances { not_before: now, ..Circumstances::default() };
+        let step = reason::next_step(&self.standing, timing, &at_the_earliest);
+        self.outstanding.is_none() && step.is_some_and(|(due, _)| due <= soon)
+    }
+
+    /// Whether he knows of something that fires.
+    pub(crate) fn knows(&self) -> bool {
+        self.standing.told > self.standing.gone
+    }
 }
 
 /// The group.
@@ -152,6 +189,12 @@ impl Stream {
 pub(crate) struct Group {
     pub(crate) alerts: BTreeMap<AlertKey, AlertView>,
     pub(crate) streams: BTreeMap<StreamKey, Stream>,
+    /// Groups of blocks that hold a copy of its alerts.
+    pub(crate) wider: Vec<GroupKey>,
+    /// Who is told of it, here or there.
+    pub(crate) readers: Vec<Arc<str>>,
+    /// Alerts that it has begun (`true`) or ceased to hold, for the count of those followed.
+    pub(crate) moves: Vec<(AlertKey, bool)>,
     firing: usize,
     /// When it last went from nothing firing to firing.
     pub(crate) episode: Steady,
@@ -180,6 +223,7 @@ impl Group {
     /// Takes an event in. `room` says whether another alert may be followed, `silenced` whether a silence means it.
     pub(crate) fn apply(
         &mut self,
+        home: &Arc<GroupKey>,
         key: AlertKey,
         event: &AlertEvent,
         at: Steady,
@@ -190,15 +234,22 @@ impl Group {
         if known.is_some_and(|known| event.window_end_ms < known.window_end_ms) {
             return Applied::OutOfOrder;
         }
-        let fired = known.is_some_and(|known| known.firing);
-        let view = AlertView::new(event, at, silenced);
-        match (fired, view.firing) {
-            (false, true) if known.is_none() && !room => return Applied::NoRoom,
-            (false, false) if !self.tells(key) => return Applied::Nothing,
-            _ => {}
+        if known.is_none() && !room && event.state == AlertState::Firing {
+            return Applied::NoRoom;
         }
+        self.take(key, AlertView::new(event, home, at, silenced), at)
+    }
+
+    /// Takes an alert in as it is now.
+    pub(crate) fn take(&mut self, key: AlertKey, view: AlertView, at: Steady) -> Applied {
+        let fired = self.fires(key);
         let firing = view.firing;
-        self.alerts.insert(key, view);
+        if !fired && !firing && !self.tells(key) {
+            return Applied::Nothing;
+        }
+        if self.alerts.insert(key, view).is_none() {
+            self.moves.push((key, true));
+        }
         match (fired, firing) {
             (true, true) => Applied::Refreshed,
             (false, true) => {
@@ -215,6 +266,34 @@ impl Group {
             }
             (false, false) => Applied::Nothing,
         }
+    }
+
+    /// Whether this alert fires.
+    pub(crate) fn fires(&self, key: AlertKey) -> bool {
+        self.alerts.get(&key).is_some_and(|alert| alert.firing)
+    }
+
+    /// Lets go of alerts that belong here no more. Nobody is told anything of them: they have not ended.
+    pub(crate) fn leave(&mut self, keys: &BTreeSet<AlertKey>, at: Steady) {
+        if keys.is_empty() {
+            return;
+        }
+        for key in keys {
+            if let Some(alert) = self.alerts.remove(key) {
+                self.firing -= usize::from(alert.firing);
+                self.moves.push((*key, false));
+            }
+        }
+        let Self { alerts, streams, .. } = self;
+        for stream in streams.values_mut() {
+            stream.told.retain(|key| !keys.contains(key));
+            if let Some(outstanding) = &mut stream.outstanding {
+                outstanding.told_before.retain(|key| !keys.contains(key));
+            }
+            let changed_since = stream.standing.changed_since;
+            stream.recount(alerts, changed_since.unwrap_or(at));
+        }
+        self.end_acknowledged();
     }
 
     /// Takes an alert as resolved because nothing is heard of it.
@@ -249,6 +328,7 @@ impl Group {
         for key in keys {
             if self.alerts.get(key).is_some_and(|alert| !alert.firing) && !self.tells(*key) {
                 self.alerts.remove(key);
+                self.moves.push((*key, false));
             }
         }
     }
@@ -272,13 +352,75 @@ impl Group {
         self.firing
     }
 
+    /// Since when something fires here, by the oldest alert that does.
+    pub(crate) fn firing_since_ms(&self) -> Option<i64> {
+        self.alerts.values().filter(|alert| alert.firing).map(|alert| alert.since_ms).min()
+    }
+
+    /// The correspondences with this recipient.
+    pub(crate) fn streams_to(&self, reader: &str) -> impl Iterator<Item = &Stream> {
+        self.streams.iter().filter(move |(key, _)| *key.to == *reader).map(|(_, stream)| stream)
+    }
+
     /// Makes the streams be those that the schema names. Those it names no more stay without timing until
     /// `drop_unrouted`.
-    pub(crate) fn set_routes(&mut self, routes: Vec<(StreamKey, Timing)>, at: Steady) {
+    pub(crate) fn set_routes(&mut self, routes: Routes, at: Steady) {
         self.streams.values_mut().for_each(|stream| stream.timing = None);
-        for (key, timing) in routes {
+        for (key, timing) in routes.streams {
             self.stream_mut(key, at).timing = Some(timing);
         }
+        self.wider = routes.wider;
+        self.readers = routes.readers;
+    }
+
+    /// A service that this one depends on explains what fires here, and this recipient is told of it.
+    pub(crate) fn fold(&mut self, key: &StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.standing.fold = Fold::Folded;
+            stream.recovered = None;
+        }
+    }
+
+    /// No such service fails any more. `told` is the last, if this recipient had been told of it. Returns whether that
+    /// changes anything.
+    pub(crate) fn unfold(&mut self, reader: &str, told: Option<&ServiceName>, at: Steady) -> bool {
+        let mut changed = false;
+        for stream in self.streams.iter_mut().filter(|(key, _)| *key.to == *reader).map(|(_, stream)| stream)
+        {
+            let folded = stream.standing.fold == Fold::Folded || told.is_some();
+            if folded && stream.standing.firing() > 0 {
+                stream.standing.fold = Fold::Unfolded { at, told: told.is_some() };
+                stream.recovered = told.cloned();
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Recipients whose correspondence is or was folded, and who have not been mailed since.
+    pub(crate) fn folded(&self) -> impl Iterator<Item = &StreamKey> {
+        self.streams.iter().filter(|(_, stream)| stream.standing.fold != Fold::Open).map(|(key, _)| key)
+    }
+
+    /// Looks again at whether a correspondence is folded: `below` is what its service depends on by now. Returns
+    /// whether that changes anything.
+    pub(crate) fn refold(
+        &mut self,
+        key: &StreamKey,
+        covered: bool,
+        below: &[ServiceName],
+        at: Steady,
+    ) -> bool {
+        let Some(stream) = self.streams.get_mut(key) else { return false };
+        let knows = stream.recovered.as_ref().is_some_and(|service| below.contains(service));
+        match stream.standing.fold {
+            Fold::Folded if !covered => {}
+            Fold::Unfolded { told: true, .. } if !knows => {}
+            _ => return false,
+        }
+        stream.standing.fold = Fold::Unfolded { at, told: false };
+        stream.recovered = None;
+        true
     }
 
     fn stream_mut(&mut self, key: StreamKey, at: Steady) -> &mut Stream {
@@ -345,7 +487,8 @@ impl Group {
         if told_before.is_empty() {
             stream.standing.began_at = at;
         }
-        stream.outstanding = Some(Outstanding { id, told_before, told_at_before });
+        let fold_before = std::mem::take(&mut stream.standing.fold);
+        stream.outstanding = Some(Outstanding { id, told_before, told_at_before, fold_before });
         stream.thread = Some(thread);
         stream.standing.decided_at = at;
         stream.standing.told_at = at;
@@ -376,6 +519,9 @@ impl Group {
             MailEnd::Expired => {
                 let expired = std::mem::replace(&mut stream.told, outstanding.told_before);
                 stream.standing.told_at = outstanding.told_at_before;
+                if stream.standing.fold == Fold::Open {
+                    stream.standing.fold = outstanding.fold_before;
+                }
                 stream.recount(&self.alerts, at);
                 expired.into_iter().collect()
             }
@@ -404,6 +550,9 @@ impl Group {
             standing.decided_at = standing.decided_at.min(now);
             standing.told_at = standing.told_at.min(now);
             standing.changed_since = standing.changed_since.map(|at| at.min(now));
+            if let Fold::Unfolded { at, .. } = &mut standing.fold {
+                *at = (*at).min(now);
+            }
         }
     }
 

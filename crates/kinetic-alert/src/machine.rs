@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::agenda::Agenda;
 use crate::clock::{Clock, Steady};
 use crate::doors::Answers;
+use crate::fold::Services;
 use crate::group::Group;
 use crate::id::{AlertKey, GroupKey};
 use crate::intake::Intake;
@@ -360,8 +361,10 @@ pub struct Alert {
     pub(crate) next_seq: RecordSeq,
     pub(crate) intake: Intake,
     pub(crate) groups: BTreeMap<Arc<GroupKey>, Group>,
-    /// Alerts followed, by customer.
-    pub(crate) followed: BTreeMap<CustomerName, usize>,
+    /// Alerts followed, by customer, and by how many groups hold them.
+    pub(crate) followed: BTreeMap<CustomerName, BTreeMap<AlertKey, u32>>,
+    /// What explains what.
+    pub(crate) services: Services,
     pub(crate) outbox: Outbox,
     /// When a group has something to say.
     pub(crate) flushes: Agenda<Arc<GroupKey>>,
@@ -397,6 +400,7 @@ impl Alert {
         history: impl IntoIterator<Item = (RecordSeq, Record)>,
     ) -> Self {
         let mut alert = Self {
+            services: Services::of(&schema),
             config,
             schema,
             clock: Clock::default(),
@@ -482,14 +486,20 @@ impl Alert {
         Stats {
             nodes: nodes as u64,
             nodes_silent: nodes_silent as u64,
-            alerts: self.followed.values().sum::<usize>() as u64,
-            alerts_firing: self.groups.values().map(Group::firing).sum::<usize>() as u64,
+            alerts: self.followed.values().map(BTreeMap::len).sum::<usize>() as u64,
+            alerts_firing: self.alerts_firing() as u64,
             groups: self.groups.len() as u64,
             outbox: self.outbox.len() as u64,
             silences: self.silences.len() as u64,
             appends_pending: (self.intake.pending() + self.outbox.recording()) as u64,
             ..self.stats
         }
+    }
+
+    /// Alerts that fire; each stands in one cluster's group.
+    fn alerts_firing(&self) -> usize {
+        let of_clusters = self.groups.iter().filter(|(key, _)| key.block().is_none());
+        of_clusters.map(|(_, group)| group.firing()).sum()
     }
 
     /// Deliveries can come: what was silent while they could not has its full time again.

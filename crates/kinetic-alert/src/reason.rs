@@ -23,17 +23,20 @@ pub enum NotifyReason {
     RepeatIntervalElapsed,
     /// It fires, others were told of it long ago, and nobody has acknowledged it.
     Escalated,
+    /// A service that this one depends on is back, and this one still fires.
+    DependencyRecovered,
 }
 
 impl NotifyReason {
     /// All reasons.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::FirstFiring,
         Self::MoreFiring,
         Self::FewerFiring,
         Self::Resolved,
         Self::RepeatIntervalElapsed,
         Self::Escalated,
+        Self::DependencyRecovered,
     ];
 
     /// As written in history, headers and announcements.
@@ -46,7 +49,14 @@ impl NotifyReason {
             Self::Resolved => "resolved",
             Self::RepeatIntervalElapsed => "repeat_interval_elapsed",
             Self::Escalated => "escalated",
+            Self::DependencyRecovered => "dependency_recovered",
         }
+    }
+
+    /// Whether it is left unsaid while the failure of another service explains it. What was told and is back is
+    /// said in any case.
+    pub(crate) fn folds(self) -> bool {
+        !matches!(self, Self::FewerFiring | Self::Resolved)
     }
 }
 
@@ -84,6 +94,23 @@ impl Timing {
     }
 }
 
+/// Where a recipient stands towards the services that a group's own depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Fold {
+    /// The group speaks for itself, as far as has been looked.
+    #[default]
+    Open,
+    /// One of them fails, and he is told of that instead.
+    Folded,
+    /// None of them fails any more, since then.
+    Unfolded {
+        /// Since when.
+        at: Steady,
+        /// Whether he had been told of the one that failed last.
+        told: bool,
+    },
+}
+
 /// What a recipient was told of a group, against what fires. Alerts that are silenced are neither fresh nor gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -103,6 +130,15 @@ pub(crate) struct Standing {
     pub(crate) decided_at: Steady,
     /// When his last mail reached the relay.
     pub(crate) told_at: Steady,
+    /// Whether other services explain it.
+    pub(crate) fold: Fold,
+}
+
+impl Standing {
+    /// How many alerts fire and are not silenced.
+    pub(crate) fn firing(&self) -> usize {
+        self.told - self.frozen - self.gone + self.fresh
+    }
 }
 
 /// What else bears on it.
@@ -141,6 +177,40 @@ pub(crate) fn next_step(
 
 /// The same, at whatever hour it falls.
 fn next_due(standing: &Standing, timing: &Timing, circumstances: &Circumstances) -> Option<(Steady, Step)> {
+    match standing.fold {
+        Fold::Open => open_step(standing, timing, circumstances),
+        Fold::Folded => folded_step(standing, timing),
+        Fold::Unfolded { .. } if standing.firing() == 0 => open_step(standing, timing, circumstances),
+        Fold::Unfolded { at, told } => {
+            // What is back together with the other service is back within group_wait.
+            let waited = at + timing.group_wait;
+            let spoken = standing.told > 0;
+            if told && (spoken || timing.escalate_after.is_none()) {
+                let due =
+                    if spoken { waited.max(standing.decided_at + timing.group_interval) } else { waited };
+                return Some((due, Step::Mail(NotifyReason::DependencyRecovered)));
+            }
+            open_step(standing, timing, circumstances).map(|(due, step)| (due.max(waited), step))
+        }
+    }
+}
+
+/// While another service explains what fires: only what was told and is back.
+fn folded_step(standing: &Standing, timing: &Timing) -> Option<(Steady, Step)> {
+    let changed_since = standing.changed_since.filter(|_| standing.gone > 0)?;
+    let due = (changed_since + timing.group_wait).max(standing.decided_at + timing.group_interval);
+    let step = if !timing.send_resolved {
+        Step::Settle
+    } else if standing.firing() == 0 && standing.frozen == 0 {
+        Step::Mail(NotifyReason::Resolved)
+    } else {
+        Step::Mail(NotifyReason::FewerFiring)
+    };
+    Some((due, step))
+}
+
+/// A group that speaks for itself.
+fn open_step(standing: &Standing, timing: &Timing, circumstances: &Circumstances) -> Option<(Steady, Step)> {
     let Standing { told, frozen, fresh, gone, .. } = *standing;
     let acknowledged_until = circumstances.acknowledged_until;
     let Some(changed_since) = standing.changed_since else {
@@ -205,6 +275,7 @@ mod tests {
             began_at: at(50),
             decided_at: at(50),
             told_at: at(60),
+            fold: Fold::Open,
         }
     }
 
@@ -221,6 +292,18 @@ mod tests {
     ) {
         let standing = standing(counts, changed);
         let step = next_step(&standing, timing, circumstances);
+        assert_eq!(step, want.map(|(s, step)| (at(s), step)), "{standing:?}");
+    }
+
+    fn check_folded(
+        fold: Fold,
+        timing: &Timing,
+        counts: [usize; 4],
+        changed: i64,
+        want: Option<(i64, Step)>,
+    ) {
+        let standing = Standing { fold, ..standing(counts, changed) };
+        let step = next_step(&standing, timing, &Circumstances::default());
         assert_eq!(step, want.map(|(s, step)| (at(s), step)), "{standing:?}");
     }
 
@@ -270,5 +353,49 @@ mod tests {
         let later = Circumstances { not_before: at(99), ..Circumstances::default() };
         check_under(&later, &TIMING, [0, 0, 2, 0], 52, Some((99, Step::Mail(FirstFiring))));
         check_under(&later, &QUIET, [2, 0, 0, 2], 55, Some((99, Step::Settle)));
+    }
+
+    #[test]
+    fn what_another_service_explains_waits_for_it() {
+        use NotifyReason::{DependencyRecovered, FewerFiring, MoreFiring, RepeatIntervalElapsed, Resolved};
+        let folded = |told, fresh, gone, changed, want| {
+            check_folded(Fold::Folded, &TIMING, [told, 0, fresh, gone], changed, want);
+        };
+        folded(0, 2, 0, 52, None);
+        folded(2, 0, 0, 52, None);
+        folded(2, 1, 0, 52, None);
+        folded(2, 0, 1, 70, Some((71, Step::Mail(FewerFiring))));
+        folded(2, 1, 2, 70, Some((71, Step::Mail(FewerFiring))));
+        folded(2, 0, 2, 55, Some((60, Step::Mail(Resolved))));
+        check_folded(Fold::Folded, &QUIET, [2, 0, 1, 1], 55, Some((60, Step::Settle)));
+
+        let after = |secs, told| Fold::Unfolded { at: at(secs), told };
+        // He knows of the other's failure: that it is over, and this is not, is news even where nothing has changed.
+        check_folded(after(90, true), &TIMING, [0, 0, 2, 0], 52, Some((91, Step::Mail(DependencyRecovered))));
+        check_folded(after(90, true), &TIMING, [2, 0, 0, 0], 0, Some((91, Step::Mail(DependencyRecovered))));
+        check_folded(after(55, true), &TIMING, [2, 0, 1, 1], 52, Some((60, Step::Mail(DependencyRecovered))));
+        check_folded(after(90, true), &TIMING, [2, 0, 0, 2], 55, Some((60, Step::Mail(Resolved))));
+        // Who is told only later, and was not, waits for his time.
+        let own_time = Some((91, Step::Mail(NotifyReason::Escalated)));
+        check_folded(after(90, true), &LATER, [0, 0, 2, 0], 52, own_time);
+        check_folded(after(90, true), &LATER, [1, 0, 1, 0], 52, Some((91, Step::Mail(DependencyRecovered))));
+        // What is silenced may still fire.
+        check_folded(Fold::Folded, &TIMING, [2, 1, 0, 1], 70, Some((71, Step::Mail(FewerFiring))));
+        // He does not: all is as if it had never been, but for group_wait.
+        check_folded(after(90, false), &TIMING, [2, 0, 1, 0], 52, Some((91, Step::Mail(MoreFiring))));
+        check_folded(
+            after(90, false),
+            &TIMING,
+            [2, 0, 0, 0],
+            0,
+            Some((160, Step::Mail(RepeatIntervalElapsed))),
+        );
+        check_folded(
+            after(170, false),
+            &TIMING,
+            [2, 0, 0, 0],
+            0,
+            Some((171, Step::Mail(RepeatIntervalElapsed))),
+        );
     }
 }

@@ -113,12 +113,14 @@ impl Silences {
 
     /// Whether a silence of this customer means what is called so.
     pub(crate) fn mean(&self, customer: &CustomerName, names: Names<'_>) -> bool {
-        !self.standing.is_empty()
-            && self.of_customer(customer).any(|(_, standing)| standing.begun && standing.meant.means(names))
+        self.of_customer(customer).any(|(_, standing)| standing.begun && standing.meant.means(names))
     }
 
     /// Whether a silence means the alert of this event.
     pub(crate) fn silence(&self, event: &AlertEvent) -> bool {
+        if self.standing.is_empty() {
+            return false;
+        }
         // Names as they are kept, so that the answer is the same when a silence begins later.
         let (origin, metric) = (AlertView::kept(&event.feed.origin), AlertView::kept(&event.feed.metric));
         let names = Names {
@@ -216,14 +218,12 @@ impl Alert {
         let mut changed: Vec<Arc<GroupKey>> = Vec::new();
         let Self { groups, silences, .. } = self;
         for (key, group) in groups.range_mut(begin..).take_while(|(key, _)| key.customer == *customer) {
-            let silenced = |alert: &AlertView| silences.mean(customer, names(key, alert));
+            let silenced = |alert: &AlertView| silences.mean(customer, names(alert));
             if group.refreeze(silenced, at) {
                 changed.push(Arc::clone(key));
             }
         }
-        if self.clock.is_set() {
-            changed.iter().for_each(|key| self.schedule(key));
-        }
+        changed.iter().for_each(|key| self.schedule_live(key));
     }
 
     /// History says that there is a silence.
@@ -243,17 +243,19 @@ impl Alert {
 
     /// Alerts of a customer that fire and are silenced.
     pub(crate) fn silenced_now(&self, customer: &CustomerName) -> u64 {
-        let of_customer = self.groups.iter().filter(|(key, _)| key.customer == *customer);
+        // Groups of blocks hold copies.
+        let of_customer =
+            self.groups.iter().filter(|(key, _)| key.customer == *customer && key.block().is_none());
         of_customer.map(|(_, group)| group.silenced() as u64).sum()
     }
 }
 
-/// What an alert of a group is called.
-fn names<'a>(key: &'a GroupKey, alert: &'a AlertView) -> Names<'a> {
+/// What an alert is called.
+fn names(alert: &AlertView) -> Names<'_> {
     Names {
-        analytic: key.analytic.as_str(),
-        service: key.service.as_str(),
-        cluster: key.cluster.as_str(),
+        analytic: alert.home.analytic.as_str(),
+        service: alert.home.service.as_str(),
+        cluster: alert.home.cluster.as_str(),
         origin: &alert.origin,
         metric: &alert.metric,
     }

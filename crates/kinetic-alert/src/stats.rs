@@ -23,6 +23,8 @@ pub struct Stats {
     pub epochs_refused: u64,
     /// Changes that a recipient is not mailed, by its alert's `send_resolved` or because its route is gone.
     pub settled: u64,
+    /// Times something was left unsaid because the failure of another service explains it.
+    pub folds: u64,
     /// Times a group had a mail to send while the outbox was full.
     pub outbox_full: u64,
     /// Events accepted while the schema names no relay: history only.

@@ -4,7 +4,9 @@
 
 mod crash;
 mod intake;
+mod levels;
 mod mail;
+mod places;
 mod quiet;
 mod requests;
 mod timeline;
