@@ -276,6 +276,7 @@ impl Group {
             let changed_since = stream.standing.changed_since;
             stream.recount(alerts, changed_since.unwrap_or(at));
         }
+        self.end_acknowledged();
     }
 
     /// Takes an alert as resolved because nothing is heard of it.

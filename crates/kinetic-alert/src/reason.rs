@@ -382,6 +382,17 @@ mod tests {
         check_folded(after(90, true), &TIMING, [2, 0, 0, 0], 0, Some((91, Step::Mail(DependencyRecovered))));
         check_folded(after(55, true), &TIMING, [2, 0, 1, 1], 52, Some((60, Step::Mail(DependencyRecovered))));
         check_folded(after(90, true), &TIMING, [2, 0, 0, 2], 55, Some((60, Step::Mail(Resolved))));
+        // Who is told only later, and was not, waits for his time.
+        check_folded(
+            after(90, true),
+            &LATER,
+            [0, 0, 2, 0],
+            52,
+            Some((91, Step::Mail(NotifyReason::Escalated))),
+        );
+        check_folded(after(90, true), &LATER, [1, 0, 1, 0], 52, Some((91, Step::Mail(DependencyRecovered))));
+        // What is silenced may still fire.
+        check_folded(Fold::Folded, &TIMING, [2, 1, 0, 1], 70, Some((71, Step::Mail(FewerFiring))));
         // He does not: all is as if it had never been, but for group_wait.
         check_folded(after(90, false), &TIMING, [2, 0, 1, 0], 52, Some((91, Step::Mail(MoreFiring))));
         check_folded(

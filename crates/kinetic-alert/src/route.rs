@@ -20,7 +20,7 @@ pub(crate) struct Routes {
     pub(crate) streams: Vec<(StreamKey, Timing)>,
     /// Groups of blocks that hold it too. None where it is one itself.
     pub(crate) wider: Vec<GroupKey>,
-    /// Everybody who is told of it at first hand, in its own mails or in those of a block's group, each once.
+    /// Everybody who is or may be told of it, in its own mails or in those of a block's group, each once.
     pub(crate) readers: Vec<Arc<str>>,
 }
 
@@ -37,9 +37,9 @@ impl Routes {
     }
 
     fn read_by(&mut self, alert: &Alert) {
-        for to in &alert.to {
-            if !self.readers.iter().any(|known| **known == **to) {
-                self.readers.push(to.as_str().into());
+        for (to, _) in recipients(alert) {
+            if !self.readers.iter().any(|known| **known == *to) {
+                self.readers.push(to.into());
             }
         }
     }

@@ -113,12 +113,14 @@ impl Silences {
 
     /// Whether a silence of this customer means what is called so.
     pub(crate) fn mean(&self, customer: &CustomerName, names: Names<'_>) -> bool {
-        !self.standing.is_empty()
-            && self.of_customer(customer).any(|(_, standing)| standing.begun && standing.meant.means(names))
+        self.of_customer(customer).any(|(_, standing)| standing.begun && standing.meant.means(names))
     }
 
     /// Whether a silence means the alert of this event.
     pub(crate) fn silence(&self, event: &AlertEvent) -> bool {
+        if self.standing.is_empty() {
+            return false;
+        }
         // Names as they are kept, so that the answer is the same when a silence begins later.
         let (origin, metric) = (AlertView::kept(&event.feed.origin), AlertView::kept(&event.feed.metric));
         let names = Names {
