@@ -156,7 +156,7 @@ impl Source {
         let is_carried = delivery.envelope.moved.is_some();
         if let Role::Owner { epochs, .. } = &mut self.role
             && !is_carried
-            && !epochs.admit(partial.source.part, partial.epoch)
+            && !epochs.admit(partial.epoch, partial.length_ns, partial::claim(partial))
         {
             shared.stats.partials_stale += 1;
             return self.hold(now, delivery.token, AT_ONCE, shared);

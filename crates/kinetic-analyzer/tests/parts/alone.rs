@@ -248,3 +248,22 @@ fn a_part_that_was_ahead_begins_anew() {
         .collect();
     assert_eq!(said[..3], [(None, 50, 0), (Some(50), 60, 1), (Some(60), 70, 0)], "{said:?}");
 }
+
+/// A part has changed hands, and then the judge: what the part's former owner had said of a window may be delivered again after
+/// what its successor says of the next.
+#[test]
+fn a_former_owners_word_counts_of_what_it_had_closed() {
+    let mut world = one(0, 2);
+    let values = [("web-1", 1.0), ("web-2", 1.1), ("web-3", 1.2), ("web-4", 9.0)];
+    let successor = |from: i64, end: i64| Partial { epoch: Epoch(2), ..said(1, Some(from), end, &[]) };
+    give(&mut world, &successor(10, 20), names::PARTIALS_EXCHANGE, "kinetic");
+    give(&mut world, &said(1, Some(10), 20, &values[..1]), names::PARTIALS_EXCHANGE, "kinetic");
+    assert_eq!(world.stats().partials_stale, 1, "its successor has begun there");
+    give(&mut world, &said(1, None, 10, &values[..3]), names::PARTIALS_EXCHANGE, "kinetic");
+    hear(&mut world, 2, None, 10, &values[3..]);
+    hear(&mut world, 2, Some(10), 20, &[]);
+    world.pass_s(5);
+    let (events, stats) = (world.events(), world.stats());
+    assert_eq!((events.len(), events[0].numbers.unwrap().feeds), (1, 4));
+    assert_eq!((stats.partials_stale, stats.windows_incomplete, stats.partial_rows_late), (1, 0, 0));
+}
