@@ -9,6 +9,7 @@ use crate::escape;
 use crate::id::{AlertKey, StreamKey};
 use crate::machine::{MailId, Thread};
 use crate::reason::{self, Standing, Step, Timing};
+use crate::trail::Trails;
 
 /// Characters kept of an origin or a metric name; identity is in the key.
 const NAME_KEPT_MAX: usize = 200;
@@ -136,6 +137,8 @@ impl Stream {
 pub(crate) struct Group {
     pub(crate) alerts: BTreeMap<AlertKey, AlertView>,
     pub(crate) streams: BTreeMap<StreamKey, Stream>,
+    /// The last windows of those that may lead a mail.
+    pub(crate) trails: Trails,
     firing: usize,
     /// When it last went from nothing firing to firing.
     episode: Steady,
@@ -174,6 +177,7 @@ impl Group {
         }
         let firing = view.firing;
         self.alerts.insert(key, view);
+        self.trails.take(key, event);
         match (fired, firing) {
             (true, true) => Applied::Refreshed,
             (false, true) => {
@@ -216,6 +220,7 @@ impl Group {
         for key in keys {
             if self.alerts.get(key).is_some_and(|alert| !alert.firing) && !self.tells(*key) {
                 self.alerts.remove(key);
+                self.trails.forget(*key);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kinetic_plot::Plot;
 use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema, Silent, SilentEach};
 use kinetic_wire::{Direction, Wall};
 
@@ -11,7 +12,7 @@ use crate::id::{AlertKey, GroupKey, MailNames};
 use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
 use crate::words::{self, Matter};
-use crate::{escape, html, text};
+use crate::{escape, html, links, text};
 
 /// Characters of an origin or metric in a sentence.
 pub(crate) const SENTENCE_NAME_MAX: usize = 120;
@@ -19,6 +20,10 @@ pub(crate) const SENTENCE_NAME_MAX: usize = 120;
 pub(crate) const SUBJECT_NAME_MAX: usize = 60;
 /// Characters of an origin or metric in a table.
 pub(crate) const TABLE_NAME_MAX: usize = 60;
+/// Characters of a header's value.
+const HEADER_MAX: usize = 300;
+/// Characters of what is said about a picture.
+const PICTURE_WORDS_MAX: usize = 600;
 /// Characters of an analytic's description.
 const DESCRIPTION_MAX: usize = 1_000;
 
@@ -39,6 +44,8 @@ pub(crate) struct Notification<'a> {
     pub(crate) analytic: Option<&'a Analytic>,
     pub(crate) timing: Option<Timing>,
     pub(crate) matter: Matter,
+    /// The picture of the feed that leads.
+    pub(crate) plot: Option<Plot>,
     schema: &'a Schema,
 }
 
@@ -69,13 +76,20 @@ impl<'a> Notification<'a> {
         let firing = ranked(firing.map(|(_, alert)| alert));
         let ended = told.iter().filter_map(|alert| group.alerts.get(alert)).filter(|alert| !alert.firing);
         let resolved = ranked(ended);
+        let lead = firing.first().or(resolved.first()).copied();
+        let matter = Matter::of(key, lead);
+        let plot = lead.filter(|_| matter == Matter::Deviation).and_then(|lead| {
+            let (key, alert) = group.alerts.iter().find(|(_, alert)| std::ptr::eq(*alert, lead))?;
+            group.trails.plot(*key, alert)
+        });
         Self {
             group: key,
             thread,
             reason,
             at,
             fresh,
-            matter: Matter::of(key, firing.first().or(resolved.first()).copied()),
+            matter,
+            plot,
             firing,
             resolved,
             schema,
@@ -364,23 +378,35 @@ pub(crate) fn email(
     from: &str,
     to: &str,
 ) -> (Email, usize) {
-    let page = html::page(notification);
+    let message_id = format!("{}@{}", id.0, names.domain);
+    let page = html::page(notification, &picture_id(&message_id));
     let plain = text::page(notification, &page.shown);
     let all = notification.firing.len() + notification.resolved.len();
     let email = Email {
-        message_id: format!("{}@{}", id.0, names.domain),
+        message_id,
         from: from.to_owned(),
         to: to.to_owned(),
         subject: escape::line(&notification.subject(), 300),
         date: notification.at,
-        headers: headers(notification, names),
+        headers: headers(notification, names, to),
         text: plain,
         html: page.html,
+        plot: notification.plot.clone(),
     };
     (email, all - page.shown.firing - page.shown.resolved)
 }
 
-fn headers(notification: &Notification<'_>, names: &MailNames<'_>) -> Vec<(String, String)> {
+/// Content-ID of the picture in the mail with this Message-ID.
+pub(crate) fn picture_id(message_id: &str) -> String {
+    format!("plot.{message_id}")
+}
+
+/// What the picture says.
+pub(crate) fn picture_words(plot: &Plot) -> String {
+    escape::line(&kinetic_plot::describe(plot), PICTURE_WORDS_MAX)
+}
+
+fn headers(notification: &Notification<'_>, names: &MailNames<'_>, to: &str) -> Vec<(String, String)> {
     let Notification { group, thread, .. } = notification;
     let root = format!("<{}>", names.root(group, thread));
     let customer = label(group.customer.as_str());
@@ -390,7 +416,7 @@ fn headers(notification: &Notification<'_>, names: &MailNames<'_>) -> Vec<(Strin
         label(&thread.alert),
         names.domain
     );
-    [
+    let mut headers = vec![
         ("In-Reply-To", root.clone()),
         ("References", root),
         ("Auto-Submitted", "auto-generated".to_owned()),
@@ -403,14 +429,18 @@ fn headers(notification: &Notification<'_>, names: &MailNames<'_>) -> Vec<(Strin
         ("X-Kinetic-Fingerprint", names.group16(group, &thread.alert)),
         ("X-Kinetic-Episode", thread.episode.as_ms().to_string()),
         ("X-Kinetic-Seq", thread.seq.to_string()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), escape::header(&value, 300)))
-    .collect()
+    ];
+    let mail = notification.schema.mail.as_ref();
+    if let Some(url) = mail.and_then(|mail| links::unsubscribe(mail, names, group, &thread.alert, to)) {
+        // RFC 8058: a mail program's button posts there, without a page between.
+        headers.push(("List-Unsubscribe", format!("<{url}>")));
+        headers.push(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".to_owned()));
+    }
+    headers.into_iter().map(|(name, value)| (name.to_owned(), escape::header(&value, HEADER_MAX))).collect()
 }
 
 /// A part of a List-Id: letters, digits and dashes.
-fn label(name: &str) -> String {
+pub(crate) fn label(name: &str) -> String {
     name.chars().take(63).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 

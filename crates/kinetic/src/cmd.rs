@@ -8,6 +8,7 @@ pub(crate) mod dns_zone;
 pub(crate) mod drain;
 pub(crate) mod format;
 pub(crate) mod locate;
+pub(crate) mod mail;
 pub(crate) mod map;
 mod operator;
 pub(crate) mod roles;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use insta::assert_snapshot;
 use kinetic_alert::Email;
-use kinetic_wire::{AlertState, Direction};
+use kinetic_wire::{AlertEvent, AlertState, Direction, TrailPoint};
 
 use crate::world::{World, alert_block, event, event_of};
 
@@ -54,6 +54,74 @@ fn first_mail() {
     assert_snapshot!(email.html);
     let (key, body) = &world.announced[0];
     assert_snapshot!(format!("{key}\n{}", serde_json::to_string_pretty(body).unwrap()));
+}
+
+/// An event of `origin` with windows before it.
+fn event_with_trail(origin: &str, end_s: i64) -> AlertEvent {
+    let mut event = event(origin, AlertState::Firing, end_s);
+    let point = |k: i64| TrailPoint {
+        end_ms: event.window_end_ms - 10_000 * (12 - k),
+        value: (k != 4).then_some(101.5 + (k % 3) as f64),
+        mean: 101.25 + 0.5 * (k % 2) as f64,
+        deviation: 3.5,
+    };
+    event.trail = Some((0..12).map(point).collect());
+    event
+}
+
+#[test]
+fn a_mail_shows_the_windows_of_the_feed_that_leads() {
+    let mut world = world();
+    world.push_at(1.0, &event_with_trail("web-3", 1));
+    world.push_at(1.0, &event_with_trail("web-7", 1));
+    world.push_at(61.0, &event("web-7", AlertState::Firing, 61));
+    world.fire(61.0, "web-9");
+    world.run_until(75.0);
+    let first = &world.inbox[0].1;
+    let plot = first.plot.as_ref().expect("a picture");
+    assert_eq!((plot.feed.as_str(), plot.points.len(), plot.feeds), ("web-7", 13, 12));
+    let source = format!("cid:{}", first.picture_id());
+    assert_eq!(first.html.matches(&source).count(), 1, "{}", first.html);
+    assert_snapshot!(first.text);
+    assert_snapshot!(first.html);
+    // web-9 leads now, and nothing is known of its past.
+    let second = &world.inbox[1].1;
+    assert_eq!((second.plot.as_ref(), second.html.contains("<img")), (None, false));
+    // History of before there were pictures is read as well.
+    let mut old = serde_json::to_value(second).unwrap();
+    assert!(old.as_object_mut().unwrap().remove("plot").is_none());
+    assert_eq!(serde_json::from_value::<Email>(old).unwrap(), *second);
+}
+
+#[test]
+fn windows_of_later_events_are_added_and_old_ones_forgotten() {
+    let mut world = world();
+    world.push_at(1.0, &event_with_trail("web-7", 1));
+    for minute in 1..80 {
+        world.push_at(60.0 * f64::from(minute), &event("web-7", AlertState::Firing, i64::from(minute) * 60));
+    }
+    world.resolve(4_900.0, "web-7");
+    world.run_until(5_000.0);
+    let email = &world.inbox.last().unwrap().1;
+    assert!(email.subject.starts_with("[RESOLVED]"), "{}", email.subject);
+    let points = &email.plot.as_ref().expect("a picture").points;
+    assert_eq!(points.len(), 60);
+    assert_eq!(points.last().unwrap().value, Some(103.4), "it shows that the feed is back");
+    assert!(points.is_sorted_by_key(|point| point.end_ms));
+}
+
+#[test]
+fn of_many_feeds_the_windows_of_the_farthest_are_kept() {
+    let mut world = world();
+    for feed in 0..40 {
+        let mut event = event_with_trail(&format!("web-{feed:02}"), 1);
+        // The farthest is neither the first nor the last that is heard of.
+        event.numbers.as_mut().unwrap().deviations = 10.0 - f64::from(feed - 20).abs() / 10.0;
+        world.push_at(1.0, &event);
+    }
+    world.run_until(5.0);
+    let plot = world.inbox[0].1.plot.as_ref().expect("a picture");
+    assert_eq!(plot.feed, "web-20");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use kinetic_wire::{
     LeaseId, LeaseReply, Limits, Locate, LocateReply, MapChange, MapQuestion, MapReply, MetricState,
     MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial, PartialFeed, PartialGroup, Register,
     Released, Relieve, Relieved, Reply, Role, RpcCode, RpcError, SchemaNotice, Serves, Snapshot, SourceKey,
-    SourceState, Term, WatchState, decode, encode,
+    SourceState, Term, TrailPoint, WatchState, decode, encode,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -252,6 +252,7 @@ proptest! {
             node: "a1".into(),
             schema,
             traceparent,
+            trail: firing.then(|| vec![TrailPoint { end_ms: window[0], value: numbers.map(|n| n[0]), mean: 1.5, deviation: 0.25 }; 2]),
         });
     }
 
