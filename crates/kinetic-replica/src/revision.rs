@@ -9,7 +9,7 @@ use git2::{ObjectType, Oid, Repository, RepositoryOpenFlags, Tree};
 
 use crate::ReplicaError;
 
-/// Relative path (with `/`) to bytes, of every `*.hcl` file. Symbolic links, submodules and what lies under a name that
+/// Relative path (with `/`) to bytes, of every `*.hcl` file and of the mail templates `customers/<name>/templates/*.j2`. Symbolic links, submodules and what lies under a name that
 /// begins with a dot are left out.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
@@ -106,9 +106,12 @@ fn within(value: u64, limit: u64, what: impl FnOnce() -> String) -> Result<(), R
     if value > limit { Err(ReplicaError::TooLarge { what: what(), limit }) } else { Ok(()) }
 }
 
-/// Whether a name is looked at as a file or a directory.
-fn is_schema(name: &str) -> bool {
-    !name.starts_with('.') && name.ends_with(".hcl")
+/// Whether the file at a path belongs to the schema.
+fn is_schema(path: &str) -> bool {
+    let names: Vec<&str> = path.split('/').collect();
+    let hidden = names.last().is_some_and(|name| name.starts_with('.'));
+    let template = matches!(names[..], ["customers", _, "templates", name] if name.ends_with(".j2"));
+    !hidden && (path.ends_with(".hcl") || template)
 }
 
 fn join(prefix: &str, name: &str) -> String {
@@ -141,7 +144,7 @@ fn walk_dir(reader: &mut Reader, dir: &Path, prefix: &str, depth: u64) -> Result
         };
         if kind.is_dir() && !name.starts_with('.') {
             walk_dir(reader, &path, &join(prefix, name), depth + 1)?;
-        } else if kind.is_file() && is_schema(name) {
+        } else if kind.is_file() && is_schema(&join(prefix, name)) {
             let size_bytes = entry.metadata().map_err(ReplicaError::io(&path))?.len();
             let relative = join(prefix, name);
             reader.room(&relative, size_bytes)?;
@@ -229,7 +232,7 @@ fn walk_tree(
                 walk_tree(reader, repo, &subtree, &path, depth + 1)?;
             }
             // A symbolic link is a blob too, told apart by its mode.
-            Some(ObjectType::Blob) if is_schema(name) && entry.filemode() != 0o120_000 => {
+            Some(ObjectType::Blob) if is_schema(&path) && entry.filemode() != 0o120_000 => {
                 whole(repo, entry.id())?;
                 let (size_bytes, _) =
                     repo.odb().and_then(|odb| odb.read_header(entry.id())).map_err(&failed)?;
@@ -266,4 +269,32 @@ pub(crate) fn read_candidate(repo: &Repository, oid: Oid, limits: Limits) -> Res
         time_s: commit.time().seconds(),
         generation,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_schema;
+
+    #[test]
+    fn schema_files_and_mail_templates_are_read_and_nothing_else() {
+        for read in
+            ["kinetic.hcl", "a/b.hcl", "customers/acme/templates/html.j2", "customers/acme/templates/slip.j2"]
+        {
+            assert!(is_schema(read), "{read}");
+        }
+        for other in [
+            ".hidden.hcl",
+            "a.txt",
+            "html.j2",
+            "templates/html.j2",
+            "customers/templates/html.j2",
+            "customers/acme/html.j2",
+            "customers/acme/templates/.html.j2",
+            "customers/acme/templates/deep/html.j2",
+            "x/customers/acme/templates/html.j2",
+            "customers/acme/templates/html.txt",
+        ] {
+            assert!(!is_schema(other), "{other}");
+        }
+    }
 }

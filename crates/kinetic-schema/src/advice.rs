@@ -57,13 +57,14 @@ pub(crate) fn customer(sink: &mut Sink<'_>, parts: &Parts<'_>, customer: &Custom
             );
         }
     }
-    let told: BTreeSet<&str> = customer
-        .alerts
-        .values()
-        .flat_map(|alert| alert.analytics.iter().map(kinetic_wire::AnalyticName::as_str))
-        .collect();
+    let told = |name: &str| {
+        let analytic = customer.analytics.get(&name.into());
+        analytic.is_some_and(|analytic| {
+            analytic.on.iter().any(|path| !customer.told_by(&analytic.name, path).is_empty())
+        })
+    };
     for (name, named) in parts.names("analytic") {
-        if !told.contains(name) {
+        if !told(name) {
             let message = format!("no alert tells of analytic `{name}`: what it finds goes to history only");
             let problem =
                 Problem::warning("untold-analytic", &named.node.header(), message).label("nobody is told");

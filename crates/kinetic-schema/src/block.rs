@@ -48,7 +48,8 @@ impl Shape {
 }
 
 /// Blocks that belong to a customer, in the order of the documentation.
-pub(crate) const OF_CUSTOMER: [&str; 6] = ["profile", "source", "service", "analytic", "alert", "test"];
+pub(crate) const OF_CUSTOMER: [&str; 7] =
+    ["profile", "source", "service", "analytic", "hours", "alert", "test"];
 /// Blocks that belong to the installation.
 pub(crate) const OF_INSTALLATION: [&str; 5] = ["region", "mail", "watchdog", "provisioner", "customer"];
 
@@ -77,9 +78,16 @@ const fn variant(
 }
 
 /// Every kind of block; `docs/topology-language.md` documents each attribute (a test holds the two together).
-pub(crate) const SHAPES: [Shape; 17] = [
+pub(crate) const SHAPES: [Shape; 24] = [
     plain("region", Some(NameRule::Region), &["amqp", "order", "vhost", "queues", "zones"], &[]),
-    plain("mail", None, &["relay", "from", "tls", "username", "password_file"], &[]),
+    plain(
+        "mail",
+        None,
+        &["relay", "from", "tls", "username", "password_file", "bounces", "public_url"],
+        &["fallback", "dkim"],
+    ),
+    plain("fallback", Some(NameRule::Other), &["relay", "tls", "username", "password_file"], &[]),
+    plain("dkim", None, &["domain", "selector", "key_file"], &[]),
     plain(
         "watchdog",
         None,
@@ -100,8 +108,8 @@ pub(crate) const SHAPES: [Shape; 17] = [
     plain(
         "customer",
         Some(NameRule::Customer),
-        &["region", "netblocks", "disabled"],
-        &["key", "profile", "source", "service", "analytic", "alert", "test"],
+        &["region", "netblocks", "disabled", "mails_per_hour", "silent_after"],
+        &["key", "profile", "source", "service", "analytic", "hours", "alert", "test"],
     ),
     plain("key", Some(NameRule::Other), &["secret_sha256", "expires", "may_declare"], &[]),
     plain("profile", Some(NameRule::Other), &["data_type"], &[]),
@@ -123,12 +131,12 @@ pub(crate) const SHAPES: [Shape; 17] = [
         ],
         &[],
     ),
-    plain("service", Some(NameRule::Other), &["depends_on"], &["cluster"]),
-    plain("cluster", Some(NameRule::Other), &["source", "members"], &[]),
+    plain("service", Some(NameRule::Other), &["depends_on", "site", "labels"], &["cluster"]),
+    plain("cluster", Some(NameRule::Other), &["source", "members", "site", "labels"], &[]),
     plain(
         "analytic",
         Some(NameRule::Other),
-        &["on", "metric", "value", "window", "for", "severity", "description"],
+        &["on", "metric", "value", "window", "for", "severity", "description", "labels"],
         &["rule"],
     ),
     variant(
@@ -138,12 +146,28 @@ pub(crate) const SHAPES: [Shape; 17] = [
         &["deviations", "direction", "deviation", "min_feeds", "min_effect", "min_effect_absolute"],
     ),
     variant("rule", "silent", &[], &["after", "each"]),
+    plain("hours", Some(NameRule::Other), &["time_zone"], &["span"]),
+    plain("span", None, &["days", "from", "to"], &[]),
     plain(
         "alert",
         Some(NameRule::Other),
-        &["analytics", "to", "group_wait", "group_interval", "repeat_interval", "send_resolved"],
-        &[],
+        &[
+            "analytics",
+            "to",
+            "continue",
+            "group_by",
+            "during",
+            "except",
+            "group_wait",
+            "group_interval",
+            "repeat_interval",
+            "send_resolved",
+        ],
+        &["match", "escalate", "webhook"],
     ),
+    plain("match", None, &["services", "clusters", "sites", "severities", "labels"], &[]),
+    plain("escalate", None, &["after", "to"], &[]),
+    plain("webhook", Some(NameRule::Other), &["url", "secret_file", "format"], &[]),
     plain("test", Some(NameRule::Free), &[], &[]),
 ];
 
@@ -224,6 +248,40 @@ impl<'a> Node<'a> {
             .blocks()
             .filter(move |block| block.has_ident(kind))
             .map(move |block| Node { file, block })
+    }
+
+    /// The one inner block of a kind, checked; a second one is reported.
+    pub(crate) fn only(&self, sink: &mut Sink<'_>, kind: &'static str) -> Option<Self> {
+        let mut found = self.blocks(kind);
+        let first = found.next()?;
+        if let Some(second) = found.next() {
+            let message = format!("{} has one `{kind}`", self.title());
+            let problem = Problem::error("duplicate-block", &second.header(), message).label("a second one");
+            sink.push(problem.related(&first.header(), "first here"));
+        }
+        checked(sink, first).map(|named| named.node)
+    }
+
+    /// Inner blocks of one kind, checked, each name once, in the order written.
+    pub(crate) fn inner(&self, sink: &mut Sink<'_>, kind: &'static str, max: usize) -> Vec<Named<'a>> {
+        let mut found: Vec<Named<'a>> = Vec::new();
+        for node in self.blocks(kind) {
+            let Some(named) = checked(sink, node) else { continue };
+            let first = found.iter().find(|other| !named.name.is_empty() && other.name == named.name);
+            if let Some(first) = first {
+                let message = format!("{kind} `{}` is declared twice", named.name);
+                let problem = Problem::error("duplicate-name", &node.name_at(), message).label("again here");
+                sink.push(problem.related(&first.node.name_at(), "first here"));
+                continue;
+            }
+            if found.len() == max {
+                let message = format!("{} has more than {max} blocks of kind `{kind}`", self.title());
+                sink.push(Problem::error("too-many", &node.header(), message).label("one too many"));
+                break;
+            }
+            found.push(named);
+        }
+        found
     }
 
     /// The block as a sentence names it: "source `web`".
@@ -307,13 +365,19 @@ fn unknown_attribute(at: &At, key: &str, shape: &Shape) -> Problem {
         let help = if key == "rule" {
             "a rule is a block: rule \"deviates\" { … }".to_owned()
         } else {
-            format!("`{key}` is a block: {key} \"name\" {{ … }}")
+            let unnamed = SHAPES.iter().any(|shape| shape.kind == key && shape.name.is_none());
+            let name = if unnamed { "" } else { " \"name\"" };
+            format!("`{key}` is a block: {key}{name} {{ … }}")
         };
         return problem.label("this is a block").help(help);
     }
     let problem = problem.label("unknown");
     if let Some(other) = variants(shape.kind).find(|other| other.has(key)) {
         return problem.help(format!("`{}` has it", other.title()));
+    }
+    let inner = SHAPES.iter().find(|inner| shape.blocks.contains(&inner.kind) && inner.has(key));
+    if let (Some(inner), None) = (inner, closest(key, shape.attributes())) {
+        return problem.help(format!("it stands in the block `{}`", inner.title()));
     }
     match closest(key, shape.attributes()) {
         Some(near) => problem.help(format!("did you mean `{near}`?")),

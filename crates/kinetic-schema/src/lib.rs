@@ -20,6 +20,7 @@ mod reference;
 mod render;
 pub mod schema;
 mod suggest;
+pub mod template;
 mod value;
 
 pub use diagnostic::{Diagnostic, Related, Severity as DiagnosticSeverity};

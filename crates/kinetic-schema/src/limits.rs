@@ -8,6 +8,11 @@ pub const FILES_MAX: usize = 20_000;
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of all files together, so that a check stays within some seconds and some hundred megabytes.
 pub const REPOSITORY_BYTES_MAX: usize = 64 << 20;
+/// Bytes of one mail template. A whole HTML mail with its styles is some 20 KiB; the engine counts lines and columns in
+/// 16 bits, and overflows beyond them.
+pub const TEMPLATE_BYTES_MAX: usize = 60 << 10;
+/// Instructions that one template may run; a mail of a hundred feeds takes some thousands.
+pub const TEMPLATE_FUEL: u64 = 1_000_000;
 /// Nesting of brackets, braces, parentheses and templates, as the parser bounds it. The language itself needs five
 /// levels.
 pub const NESTING_MAX: usize = 64;
@@ -28,6 +33,26 @@ pub const CLUSTERS_MAX: usize = 1_000;
 pub const LIST_MAX: usize = 10_000;
 /// Recipients of one alert; a longer list is what mailing lists are for.
 pub const RECIPIENTS_MAX: usize = 100;
+/// Receivers over HTTP of one alert.
+pub const WEBHOOKS_MAX: usize = 16;
+/// Steps of escalation of one alert.
+pub const ESCALATIONS_MAX: usize = 16;
+/// Parts of the week of one `hours` block: two on every day is room to spare.
+pub const SPANS_MAX: usize = 32;
+/// `hours` blocks that one alert names.
+pub const HOURS_LIST_MAX: usize = 32;
+/// Labels of one service, cluster or analytic, and of one `match`.
+pub const LABELS_MAX: usize = 64;
+/// Bytes of a label's value.
+pub const LABEL_BYTES_MAX: usize = 255;
+/// Bytes of a web address.
+pub const URL_BYTES_MAX: usize = 2_048;
+/// Relays after the first.
+pub const FALLBACKS_MAX: usize = 8;
+/// Bytes before the `@` of `bounces`: RFC 5321 allows 64, and `+` and a token come after it.
+pub const BOUNCES_LOCAL_BYTES_MAX: usize = 24;
+/// Fewest and most mails to a customer's recipients an hour.
+pub const MAILS_PER_HOUR: (u32, u32) = (1, 100_000);
 /// Mails to a customer's recipients an hour, where it does not say; beyond it they come as a digest.
 pub const MAILS_PER_HOUR_DEFAULT: u32 = 60;
 /// Routing patterns of one source: each is a binding that the broker evaluates for every message.
@@ -73,6 +98,11 @@ pub const REPEAT_INTERVAL: (Duration, Duration) = (Duration::from_secs(1), Durat
 pub const SILENT_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(7 * 86_400));
 /// Shortest and longest silence of a node that is an event: it speaks every two seconds, and one lost word is none.
 pub const NODE_SILENT_AFTER: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(86_400));
+/// Shortest and longest silence of a whole customer that is an event.
+pub const STREAM_SILENT_AFTER: (Duration, Duration) =
+    (Duration::from_secs(5), Duration::from_secs(7 * 86_400));
+/// Shortest and longest time that passes before an alert escalates.
+pub const ESCALATE_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(7 * 86_400));
 /// Longest time that a provisioner's decisions wait.
 pub const SCALE_AFTER_MAX: Duration = Duration::from_secs(7 * 86_400);
 /// Shortest and longest time that a command of `provisioner "exec"` may take.

@@ -14,10 +14,12 @@ use crate::lower;
 use crate::notation::{NameRule, name_problem};
 use crate::parse::parse;
 use crate::reference::Names;
-use crate::schema::Schema;
+use crate::schema::{Schema, Templates};
 use crate::suggest::closest;
+use crate::template;
 
-/// Files by path relative to the repository's root, with `/` between folders. Only `*.hcl` is read.
+/// Files by path relative to the repository's root, with `/` between folders. Only `*.hcl` is read, and the templates
+/// `customers/<name>/templates/*.j2`.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// What a repository says.
@@ -41,7 +43,8 @@ pub fn load_at(files: &Files, today: Option<Wall>) -> Loaded {
     let mut sink = Sink::new();
     read(&mut sink, files);
     let bodies: Vec<Body> = (0..sink.files.len()).map(|file| parse(&mut sink, file)).collect();
-    let declared = collect(&mut sink, &bodies);
+    let templates = template::read(&mut sink, files);
+    let declared = collect(&mut sink, &bodies, templates);
     let schema = lower::schema(&mut sink, &declared, today);
     let schema = (!sink.failed()).then_some(schema);
     Loaded { schema, diagnostics: sink.finish() }
@@ -133,6 +136,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) kinds: BTreeMap<&'static str, Names<'a>>,
     /// First thing found in the customer's folder, to point at where the `customer` block is missing.
     folder: Option<At>,
+    pub(crate) templates: Templates,
 }
 
 impl<'a> Parts<'a> {
@@ -149,7 +153,11 @@ fn folder(path: &str) -> Option<&str> {
     (!customer.is_empty() && !rest.is_empty()).then_some(customer)
 }
 
-fn collect<'a>(sink: &mut Sink<'a>, bodies: &'a [Body]) -> Declared<'a> {
+fn collect<'a>(
+    sink: &mut Sink<'a>,
+    bodies: &'a [Body],
+    templates: BTreeMap<&'a str, (At, Templates)>,
+) -> Declared<'a> {
     let mut declared = Declared::default();
     for (file, body) in bodies.iter().enumerate() {
         let folder = folder(sink.files[file].name);
@@ -167,6 +175,11 @@ fn collect<'a>(sink: &mut Sink<'a>, bodies: &'a [Body]) -> Declared<'a> {
                 }
             }
         }
+    }
+    for (customer, (at, templates)) in templates {
+        let parts = declared.customers.entry(customer).or_default();
+        parts.folder.get_or_insert(at);
+        parts.templates = templates;
     }
     missing_customers(sink, &declared);
     declared
@@ -235,7 +248,7 @@ fn unknown_at_top(node: Node<'_>) -> Problem {
         Some(near) => problem.label("unknown").help(format!("did you mean `{near}`?")),
         None => problem
             .label("unknown")
-            .help("blocks are region, mail, watchdog, provisioner, customer, profile, source, service, analytic, alert and test"),
+            .help("blocks are region, mail, watchdog, provisioner, customer, profile, source, service, analytic, hours, alert and test"),
     }
 }
 

@@ -26,6 +26,12 @@ pub(crate) fn problem(written: &str) -> Option<String> {
     local_problem(local).or_else(|| domain_problem(domain))
 }
 
+/// The domain of a mailbox that has no problem, in lower case.
+pub(crate) fn domain(written: &str) -> String {
+    let address = written.trim().trim_end_matches('>');
+    address.rsplit_once('@').map_or(address, |(_, domain)| domain).to_ascii_lowercase()
+}
+
 fn display_name_problem(name: &str) -> Option<String> {
     let quoted = name.len() >= 2 && name.starts_with('"') && name.ends_with('"');
     let inner = if quoted { &name[1..name.len() - 1] } else { name };
@@ -50,7 +56,8 @@ fn local_problem(local: &str) -> Option<String> {
     }
 }
 
-fn domain_problem(domain: &str) -> Option<String> {
+/// Why a domain cannot be, if it cannot.
+pub(crate) fn domain_problem(domain: &str) -> Option<String> {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
@@ -68,7 +75,7 @@ fn domain_problem(domain: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::problem;
+    use super::{domain, problem};
 
     #[test]
     fn real_addresses_pass() {
@@ -82,6 +89,8 @@ mod tests {
         ] {
             assert_eq!(problem(right), None, "{right}");
         }
+        assert_eq!(domain("Doe <j@Acme.example>"), "acme.example");
+        assert_eq!(domain("a@b "), "b");
     }
 
     #[test]

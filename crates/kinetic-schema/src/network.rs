@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::limits::URL_BYTES_MAX;
+
 /// A network as the range of addresses that it holds; IPv4 addresses are compared with IPv4 addresses only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Netblock {
@@ -90,6 +92,58 @@ pub(crate) fn amqp_url(written: &str) -> Result<(), String> {
     if has_port { host_port(rest).map(|_| ()) } else { host_problem(rest).map_or(Ok(()), Err) }
 }
 
+/// What matters of a web address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WebAddress {
+    /// `https`, not `http`.
+    pub(crate) secure: bool,
+    /// Its host is the machine itself.
+    pub(crate) loopback: bool,
+    /// It has a `?`.
+    pub(crate) query: bool,
+}
+
+/// `https://host[:port][/path][?query]`; the error says what is wrong with it.
+pub(crate) fn web_address(written: &str) -> Result<WebAddress, String> {
+    if written.len() > URL_BYTES_MAX {
+        return Err(format!("an address has at most {URL_BYTES_MAX} bytes; this one has {}", written.len()));
+    }
+    let (secure, rest) = match (written.strip_prefix("https://"), written.strip_prefix("http://")) {
+        (Some(rest), _) => (true, rest),
+        (None, Some(rest)) => (false, rest),
+        (None, None) => return Err("an address on the web starts with https:// or http://".to_owned()),
+    };
+    if !written.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("an address holds no blanks, and other characters than ASCII as %XX".to_owned());
+    }
+    if rest.contains('#') {
+        return Err("what follows a `#` is never sent".to_owned());
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, after) = rest.split_at(end);
+    if authority.contains('@') {
+        return Err("logins do not belong in the repository".to_owned());
+    }
+    let has_port =
+        authority.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':') || host.ends_with(']'));
+    let host = if has_port {
+        host_port(authority)?.0
+    } else if let Some(problem) = host_problem(authority) {
+        return Err(problem);
+    } else {
+        authority.trim_matches(['[', ']']).to_owned()
+    };
+    Ok(WebAddress { secure, loopback: is_loopback(&host), query: after.contains('?') })
+}
+
+/// Whether a host is the machine itself (RFC 6761 keeps `localhost` and all below it for that).
+fn is_loopback(host: &str) -> bool {
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    name == "localhost"
+        || name.ends_with(".localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +175,37 @@ mod tests {
         for wrong in ["http://x", "amqp://u:p@x", "amqp://x/vhost", "amqp://", "amqp://x:0"] {
             assert!(amqp_url(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn web_addresses() {
+        let address = |written| web_address(written).map(|found| (found.secure, found.loopback));
+        assert_eq!(address("https://hooks.example/services/T0?x=1"), Ok((true, false)));
+        for local in
+            ["http://localhost", "http://127.9.0.1:80/x", "http://[::1]:8080", "http://a.LOCALHOST./"]
+        {
+            assert_eq!(address(local), Ok((false, true)), "{local}");
+        }
+        assert_eq!(address("http://127.0.0.1.example/"), Ok((false, false)));
+        assert_eq!(address("http://localhost.example"), Ok((false, false)));
+        for wrong in [
+            "",
+            "hooks.example",
+            "ftp://x",
+            "https://",
+            "https:///x",
+            "https://u:p@x",
+            "https://x y",
+            "https://x/#a",
+            "https://x:0",
+            "https://x:y",
+            "https://x/é",
+            "https://[x]/",
+            "HTTPS://x",
+            "https://x\n",
+        ] {
+            assert!(web_address(wrong).is_err(), "{wrong}");
+        }
+        assert!(web_address(&format!("https://x/{}", "a".repeat(URL_BYTES_MAX))).is_err());
     }
 }

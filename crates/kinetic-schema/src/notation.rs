@@ -131,6 +131,17 @@ pub(crate) fn end_of_day_ms(written: &str) -> Option<i64> {
     Some((days + 1) * 86_400_000)
 }
 
+/// `"09:30"` as minutes since midnight, to `"24:00"`.
+pub(crate) fn minute_of_day(written: &str) -> Option<u16> {
+    let (hour, minute) = written.split_once(':')?;
+    let number = |digits: &str, max: u16| -> Option<u16> {
+        let plain = digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_digit());
+        digits.parse().ok().filter(|number| plain && *number <= max)
+    };
+    let minutes = number(hour, 24)? * 60 + number(minute, 59)?;
+    (minutes <= 24 * 60).then_some(minutes)
+}
+
 /// `servers.{origin}.{metric}`; the error says what is wrong with it.
 pub(crate) fn name_template(written: &str) -> Result<NameTemplate, String> {
     let mut parts = Vec::new();
@@ -253,6 +264,18 @@ mod tests {
     }
 
     #[test]
+    fn times_of_day() {
+        assert_eq!(minute_of_day("00:00"), Some(0));
+        assert_eq!(minute_of_day("09:30"), Some(570));
+        assert_eq!(minute_of_day("24:00"), Some(1_440));
+        for wrong in
+            ["", "9:30", "24:01", "25:00", "12:60", "09:30 ", "+9:30", "09.30", "12:00:00", "9am", "١٢:٠٠"]
+        {
+            assert_eq!(minute_of_day(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn templates_take_names_apart() {
         let template = name_template("servers.{origin}.{metric}").expect("well formed");
         assert_eq!(template.split("servers.web-1.cpu.load"), Some((Some("web-1"), "cpu.load")));
@@ -282,5 +305,16 @@ mod tests {
             assert!(name_problem(rule, wrong).is_some(), "{wrong}");
         }
         assert!(name_problem(NameRule::Customer, &"a".repeat(64)).is_some());
+    }
+
+    #[test]
+    fn no_name_that_is_part_of_a_groups_key_holds_what_keys_of_coarser_groups_are_made_of() {
+        for rule in [NameRule::Customer, NameRule::Region, NameRule::Other] {
+            for mark in ['@', '*', '/'] {
+                for name in [format!("{mark}a"), format!("a{mark}b"), mark.to_string()] {
+                    assert!(name_problem(rule, &name).is_some(), "{rule:?} {name}");
+                }
+            }
+        }
     }
 }

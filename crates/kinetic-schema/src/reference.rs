@@ -95,10 +95,10 @@ pub(crate) fn resolve<'a>(
 /// What to say of a reference that does not read `kind.name`.
 pub(crate) fn wrong_root(value: Value<'_>, steps: &[Step<'_>], kind: &str, example: &str) -> Problem {
     let message = format!("`{}` must be a reference such as {example}", value.attribute);
-    let problem = value.problem("wrong-reference", message).label(format!("does not name a {kind}"));
+    let problem = value.problem("wrong-reference", message).label(format!("names no {kind}"));
     match steps {
         [only] => problem.help(format!("write {}", written(kind, only.name))),
-        _ => problem.help(format!("a {kind} is meant: {}", written(kind, "name"))),
+        _ => problem.help(format!("write {}", written(kind, "name"))),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod alerting;
 mod operation;
+mod templates;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,6 +20,8 @@ pub use alerting::{
 pub use operation::{
     DockerProvisioner, ExecProvisioner, ProcessProvisioner, Provisioner, ProvisionerKind, Watchdog,
 };
+
+pub use templates::{TemplateKind, Templates};
 
 /// The customer under whose name alerts about Kinetic's own nodes stand. No customer of a schema has it.
 pub const INSTALLATION: &str = "kinetic";
@@ -101,6 +104,8 @@ pub struct Customer {
     pub mails_per_hour: u32,
     /// When nothing at all has come from this customer for so long, that is an alert; never without it.
     pub stream_silent_after: Option<Duration>,
+    /// Its own forms of mails.
+    pub templates: Templates,
 }
 
 /// A key: the broker login `<customer>.<name>`, whose password has this hash.

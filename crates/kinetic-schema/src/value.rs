@@ -310,6 +310,11 @@ pub(crate) fn strings<'a>(
 /// A glob, compiled; `*` runs over dots too.
 pub(crate) fn glob(sink: &mut Sink<'_>, value: Value<'_>) -> Option<Glob> {
     let pattern = text(sink, value, "a string")?;
+    glob_of(sink, &value.at(), pattern)
+}
+
+/// The glob that a text which stands there is.
+pub(crate) fn glob_of(sink: &mut Sink<'_>, at: &At, pattern: &str) -> Option<Glob> {
     let problem = if pattern.is_empty() {
         Some("a glob must not be empty; `*` matches everything".to_owned())
     } else if pattern.len() > GLOB_BYTES_MAX {
@@ -320,15 +325,15 @@ pub(crate) fn glob(sink: &mut Sink<'_>, value: Value<'_>) -> Option<Glob> {
         None
     };
     if let Some(message) = problem {
-        sink.push(value.problem("bad-glob", message).label("not a glob"));
+        sink.push(Problem::error("bad-glob", at, message).label("not a glob"));
         return None;
     }
     match Glob::parse(pattern) {
         Ok(glob) => Some(glob),
         Err(error) => {
+            let message = format!("\"{pattern}\" is not a glob: {}", error.kind());
             sink.push(
-                value
-                    .problem("bad-glob", format!("\"{pattern}\" is not a glob: {}", error.kind()))
+                Problem::error("bad-glob", at, message)
                     .label("not a glob")
                     .help("`*` is any run of characters, `?` any one, `[abc]` one of these, `{a,b}` either; a backslash takes the meaning away"),
             );

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 const EXAMPLE: &str = include_str!("../../../topology-examples/one-file/kinetic.hcl");
 const WHOLE: &str = include_str!("../../../topology-examples/telegraf-influx/customers/factory/factory.hcl");
 const OPERATION: &str = include_str!("../../../fuzz/seeds/schema/operation");
+const ALERTING: &str = include_str!("../../../fuzz/seeds/schema/alerting");
 
 fn one(text: &str) -> Files {
     Files::from([("kinetic.hcl".to_owned(), text.as_bytes().to_vec())])
@@ -49,8 +50,8 @@ fn mangled() -> impl Strategy<Value = String> {
         "\u{1b}[31m",
         "\u{9b}",
     ]);
-    (prop::sample::select(vec![EXAMPLE, WHOLE, OPERATION]), edits, prop::collection::vec(scraps, 6)).prop_map(
-        |(text, edits, scraps)| {
+    (prop::sample::select(vec![EXAMPLE, WHOLE, OPERATION, ALERTING]), edits, prop::collection::vec(scraps, 6))
+        .prop_map(|(text, edits, scraps)| {
             let mut text = text.to_owned();
             for ((index, cut, _), scrap) in edits.into_iter().zip(scraps) {
                 let mut start = index.index(text.len() + 1);
@@ -64,8 +65,55 @@ fn mangled() -> impl Strategy<Value = String> {
                 text.replace_range(start..end.max(start), scrap);
             }
             text
-        },
-    )
+        })
+}
+
+const TEMPLATE: &str = "{# é #}{%- macro row(f, k=1) -%}{{ f.name|upper }} {{ f['v'] // 2 ** k }}{% endmacro %}{% for f in feeds if f.v > 1.5e3 and not f.off recursive %}{{ row(f, k=loop.index) }}{% else %}none{% endfor %}{% set x = {'a': [1, (2, 3)], 'b': none} %}{% if x is defined %}{{ x.a[1:] ~ 'q' }}{% elif y %}{% raw %}{{ {% endraw %}{% endif %}{% with z = 1 %}{% filter lower %}{{ z if z else 'n' }}{% endfilter %}{% endwith %}{% call(u) row(1) %}{{ u }}{% endcall %}{% block b %}{% endblock %}{% do row(1) %}\n";
+
+/// A template with some of its pieces taken out, doubled or overwritten.
+fn mangled_template() -> impl Strategy<Value = String> {
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), 0usize..30), 1..6);
+    let scraps = prop::sample::select(vec![
+        "{",
+        "}",
+        "{{",
+        "}}",
+        "{%",
+        "%}",
+        "{#",
+        "#}",
+        "-",
+        "+",
+        "(",
+        "[",
+        "|",
+        "'",
+        "\"",
+        ".",
+        "**",
+        "é",
+        "\0",
+        "\r\n",
+        "endfor",
+        "{% include 'x' %}",
+        "9999999999999999999999999999999999999999999",
+        "0x",
+        "1e",
+        "is not",
+        "\\u{d800}",
+    ]);
+    (edits, prop::collection::vec(scraps, 6)).prop_map(|(edits, scraps)| {
+        let mut text = TEMPLATE.to_owned();
+        for ((index, cut), scrap) in edits.into_iter().zip(scraps) {
+            let floor = |text: &str, at: usize| {
+                (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+            };
+            let start = floor(&text, index.index(text.len() + 1));
+            let end = floor(&text, start + cut).max(start);
+            text.replace_range(start..end, scrap);
+        }
+        text
+    })
 }
 
 proptest! {
@@ -84,6 +132,14 @@ proptest! {
     #[test]
     fn mangled_files_are_answered(text in mangled()) {
         fuzz_bytes(text.as_bytes());
+    }
+
+    #[test]
+    fn mangled_templates_are_answered(text in mangled_template()) {
+        let mut files = one("region \"local\" {}\ncustomer \"acme\" { region = region.local }\n");
+        files.insert("customers/acme/templates/text.j2".to_owned(), text.into_bytes());
+        let loaded = load(&files);
+        prop_assert!(!render(&loaded.diagnostics, &files, false, 80).is_empty());
     }
 
     #[test]
@@ -144,6 +200,13 @@ proptest! {
         let wide = spread(EXAMPLE);
         prop_assert_eq!(format(&wide).unwrap(), EXAMPLE);
     }
+}
+
+#[test]
+fn the_template_that_is_mangled_is_well_formed() {
+    let mut files = one("region \"local\" {}\ncustomer \"acme\" { region = region.local }\n");
+    files.insert("customers/acme/templates/text.j2".to_owned(), TEMPLATE.as_bytes().to_vec());
+    assert_eq!(load(&files).diagnostics, []);
 }
 
 #[test]

@@ -46,7 +46,7 @@ const PURE: [&str; 8] = [
 
 /// What pure crates may use: data structures, formats and arithmetic, nothing that opens, waits, reads a clock or rolls
 /// dice by itself.
-const PURE_THIRD_PARTY: [&str; 23] = [
+const PURE_THIRD_PARTY: [&str; 25] = [
     "bytes",
     "flate2",
     "foldhash",
@@ -54,8 +54,10 @@ const PURE_THIRD_PARTY: [&str; 23] = [
     "hashbrown",
     "hcl-edit",
     "hmac",
+    "jiff",
     "memchr",
     "miette",
+    "minijinja",
     "resvg",
     "roxmltree",
     "ruzstd",

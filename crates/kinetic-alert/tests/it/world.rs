@@ -86,6 +86,7 @@ pub(crate) fn schema(alerts: Vec<schema::Alert>) -> Schema {
         alerts: alerts.into_iter().map(|alert| (alert.name.clone(), alert)).collect(),
         mails_per_hour: 60,
         stream_silent_after: None,
+        templates: Default::default(),
     };
     let mail = Mail {
         relays: vec![schema::Relay {

@@ -100,6 +100,7 @@ pub fn schema(analytics: &[Analytic]) -> Schema {
         alerts: Default::default(),
         mails_per_hour: 60,
         stream_silent_after: None,
+        templates: Default::default(),
     };
     Schema { customers: [(customer.name.clone(), customer)].into(), ..Schema::default() }
 }

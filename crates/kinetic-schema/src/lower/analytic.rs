@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kinetic_wire::AnalyticName;
 
-use super::rule;
+use super::{labels, rule};
 use crate::block::{Named, Node};
 use crate::diagnostic::{Problem, Sink};
 use crate::limits::{
@@ -58,10 +58,7 @@ fn analytic(
         Some(value) => hysteresis(sink, value),
         None => Some(Hysteresis { hits: 1, of: 1 }),
     };
-    let severities =
-        [Severity::Info, Severity::Warning, Severity::Critical].map(|level| (level.as_str(), level));
-    let severity =
-        node.get("severity").and_then(|value| value::choice(sink, value, &severities)).unwrap_or_default();
+    let severity = node.get("severity").and_then(|value| severity(sink, value)).unwrap_or_default();
     let description = node.get("description").and_then(|value| description(sink, value));
     let metric: Glob = metric?;
     Some(Analytic {
@@ -74,8 +71,15 @@ fn analytic(
         hysteresis: hysteresis?,
         severity,
         description,
-        labels: BTreeMap::new(),
+        labels: labels::labels(sink, node),
     })
+}
+
+/// One of the severities.
+pub(super) fn severity(sink: &mut Sink<'_>, value: Value<'_>) -> Option<Severity> {
+    let severities =
+        [Severity::Info, Severity::Warning, Severity::Critical].map(|level| (level.as_str(), level));
+    value::choice(sink, value, &severities)
 }
 
 /// `on`: clusters, services (all their clusters), or a list of either; each cluster once, in the order written.

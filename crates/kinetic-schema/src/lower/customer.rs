@@ -2,11 +2,11 @@
 
 use kinetic_wire::Wall;
 
-use super::{alert, analytic, service, source};
+use super::{alert, analytic, hours, service, source};
 use crate::advice;
 use crate::block::{Named, Node, checked};
 use crate::diagnostic::{At, Problem, Sink};
-use crate::limits::{KEYS_MAX, LIST_MAX, MAILS_PER_HOUR_DEFAULT};
+use crate::limits::{KEYS_MAX, LIST_MAX, MAILS_PER_HOUR, MAILS_PER_HOUR_DEFAULT, STREAM_SILENT_AFTER};
 use crate::load::{Declared, declare};
 use crate::network::{self, Netblock};
 use crate::notation;
@@ -18,6 +18,7 @@ use crate::value;
 pub(super) fn all(sink: &mut Sink<'_>, declared: &Declared<'_>, schema: &mut Schema, today: Option<Wall>) {
     let mut networks = Vec::new();
     for (name, parts) in &declared.customers {
+        let hours = hours::all(sink, parts);
         let mut customer = Customer {
             name: (*name).into(),
             region: "".into(),
@@ -27,9 +28,10 @@ pub(super) fn all(sink: &mut Sink<'_>, declared: &Declared<'_>, schema: &mut Sch
             sources: source::all(sink, parts),
             services: service::all(sink, parts),
             analytics: Default::default(),
-            alerts: alert::all(sink, parts),
+            alerts: alert::all(sink, parts, &hours),
             mails_per_hour: MAILS_PER_HOUR_DEFAULT,
             stream_silent_after: None,
+            templates: parts.templates.clone(),
         };
         customer.analytics = analytic::all(sink, parts, &customer);
         if let Some(named) = parts.customer {
@@ -66,6 +68,13 @@ fn own<'a>(
     }
     customer.disabled =
         node.get("disabled").and_then(|value| value::boolean(sink, value)).unwrap_or_default();
+    let (fewest, most) = MAILS_PER_HOUR;
+    customer.mails_per_hour = node
+        .get("mails_per_hour")
+        .and_then(|value| value::whole(sink, value, fewest.into()..=most.into()))
+        .and_then(|mails| u32::try_from(mails).ok())
+        .unwrap_or(MAILS_PER_HOUR_DEFAULT);
+    customer.stream_silent_after = alert::duration(sink, node, "silent_after", STREAM_SILENT_AFTER);
     if let Some(list) = node.get("netblocks") {
         for block in value::list(sink, list, LIST_MAX) {
             let Some(written) = value::text(sink, block, "a network such as \"203.0.113.0/24\"") else {

@@ -1,12 +1,10 @@
-//! `region` and `mail`.
+//! `region`, and the texts that blocks of the installation share.
 
-use std::path::PathBuf;
-
-use crate::block::{Named, Node};
+use crate::block::Named;
 use crate::diagnostic::Sink;
 use crate::limits::{REGION_NAME_BYTES_MAX, ZONES_MAX};
 use crate::notation::{NameRule, name_problem};
-use crate::schema::{AddressOrder, Mail, MailTls, QueueType, Region, Relay};
+use crate::schema::{AddressOrder, QueueType, Region};
 use crate::value::{self, Value};
 use crate::{mailbox, network};
 
@@ -67,39 +65,6 @@ fn vhost_name(sink: &mut Sink<'_>, vhost: Value<'_>) -> Option<String> {
         return None;
     }
     Some(written.to_owned())
-}
-
-pub(super) fn mail(sink: &mut Sink<'_>, node: Node<'_>) -> Option<Mail> {
-    let relay = node.required(sink, "relay", "\"smtp.example:587\"").and_then(|relay| {
-        let written = value::text(sink, relay, "host:port as a string")?;
-        match network::host_port(written) {
-            Ok(relay) => Some(relay),
-            Err(problem) => {
-                let problem = relay.problem("bad-address", problem).label("not host:port");
-                sink.push(problem.help("write for example \"smtp.example:587\""));
-                None
-            }
-        }
-    });
-    let from = node.required(sink, "from", "\"alerts@example.org\"").and_then(|from| address(sink, from));
-    let port = relay.as_ref().map_or(587, |(_, port)| *port);
-    let default_tls = if port == 465 { MailTls::Implicit } else { MailTls::StartTls };
-    let choices = [("starttls", MailTls::StartTls), ("implicit", MailTls::Implicit), ("none", MailTls::None)];
-    let tls = node.get("tls").and_then(|tls| value::choice(sink, tls, &choices)).unwrap_or(default_tls);
-    let mut login = |name: &'static str| node.get(name).and_then(|value| line(sink, value));
-    let (username, password_file) = (login("username"), login("password_file").map(PathBuf::from));
-    for (given, missing, example) in [
-        (node.get("username"), "password_file", "\"/etc/kinetic/smtp-password\""),
-        (node.get("password_file"), "username", "\"kinetic\""),
-    ] {
-        if given.is_some() {
-            node.required(sink, missing, example);
-        }
-    }
-    let (host, port) = relay?;
-    let name = format!("{host}:{port}");
-    let relay = Relay { name, host, port, tls, username, password_file };
-    Some(Mail { relays: vec![relay], from: from?, dkim: None, bounces: None, public_url: None })
 }
 
 /// A string of one line, not empty.

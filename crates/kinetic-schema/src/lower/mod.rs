@@ -4,8 +4,12 @@
 mod alert;
 mod analytic;
 mod customer;
+mod hours;
 mod installation;
+mod labels;
+mod mail;
 mod operation;
+mod receiver;
 mod rule;
 mod service;
 mod source;
@@ -24,7 +28,7 @@ pub(crate) fn schema(sink: &mut Sink<'_>, declared: &Declared<'_>, today: Option
         schema.regions.insert(region.name.clone(), region);
     }
     let single = |kind| declared.single.get(kind).copied();
-    schema.mail = single("mail").and_then(|mail| installation::mail(sink, mail.node));
+    schema.mail = single("mail").and_then(|named| mail::mail(sink, named.node));
     schema.watchdog = single("watchdog").and_then(|named| operation::watchdog(sink, named.node));
     schema.provisioner = single("provisioner").and_then(|named| operation::provisioner(sink, named));
     customer::all(sink, declared, &mut schema, today);

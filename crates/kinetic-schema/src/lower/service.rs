@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kinetic_wire::{ClusterName, ServiceName};
 
+use super::labels;
 use crate::block::{Named, checked};
 use crate::diagnostic::{At, Problem, Sink};
 use crate::graph;
@@ -23,18 +24,29 @@ pub(super) fn all(sink: &mut Sink<'_>, parts: &Parts<'_>) -> BTreeMap<ServiceNam
     let mut edges: BTreeMap<&str, Vec<(&str, At)>> = BTreeMap::new();
     for named in names.values() {
         let depends_on = dependencies(sink, *named, names);
-        let service = Service {
+        let mut service = Service {
             name: named.name.into(),
             depends_on: depends_on.iter().map(|(name, _)| (*name).into()).collect(),
-            site: None,
-            labels: BTreeMap::new(),
+            site: labels::site(sink, named.node),
+            labels: labels::labels(sink, named.node),
             clusters: clusters(sink, *named, parts.names("source")),
         };
+        inherit(&mut service);
         edges.insert(named.name, depends_on);
         services.insert(service.name.clone(), service);
     }
     report_cycles(sink, &edges);
     services
+}
+
+/// Gives the clusters what their service says and they do not.
+fn inherit(service: &mut Service) {
+    for cluster in service.clusters.values_mut() {
+        cluster.site = cluster.site.take().or_else(|| service.site.clone());
+        for (name, value) in &service.labels {
+            cluster.labels.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    }
 }
 
 fn dependencies<'a>(sink: &mut Sink<'_>, named: Named<'a>, names: &Names<'_>) -> Vec<(&'a str, At)> {
@@ -102,8 +114,8 @@ fn cluster(sink: &mut Sink<'_>, named: Named<'_>, sources: &Names<'_>) -> Cluste
         name: named.name.into(),
         source: source.unwrap_or_default().into(),
         members,
-        site: None,
-        labels: BTreeMap::new(),
+        site: labels::site(sink, node),
+        labels: labels::labels(sink, node),
     }
 }
 

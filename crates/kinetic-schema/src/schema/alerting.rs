@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kinetic_wire::AnalyticName;
 
-use super::{Glob, Severity};
+use super::{Analytic, Cluster, ClusterPath, Customer, Glob, Severity};
 
 /// How the connection to a relay is protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +92,22 @@ pub struct Matching {
     pub severities: Vec<Severity>,
     /// Labels, all of these; a label that is not there has no value, and is meant by no glob.
     pub labels: BTreeMap<String, Glob>,
+}
+
+impl Matching {
+    /// Whether it leaves in what an analytic finds on a cluster, which is the one that `path` names.
+    #[must_use]
+    pub fn matches(&self, analytic: &Analytic, path: &ClusterPath, cluster: &Cluster) -> bool {
+        let any = |globs: &[Glob], name: Option<&str>| {
+            globs.is_empty() || name.is_some_and(|name| globs.iter().any(|glob| glob.matches(name)))
+        };
+        let label = |name: &str| analytic.labels.get(name).or_else(|| cluster.labels.get(name));
+        any(&self.services, Some(path.service.as_str()))
+            && any(&self.clusters, Some(path.cluster.as_str()))
+            && any(&self.sites, cluster.site.as_deref())
+            && (self.severities.is_empty() || self.severities.contains(&analytic.severity))
+            && self.labels.iter().all(|(name, glob)| label(name).is_some_and(|value| glob.matches(value)))
+    }
 }
 
 /// A part of the week.
@@ -181,4 +197,44 @@ pub struct Alert {
     pub repeat_interval: Duration,
     /// Whether the end of an alert is mailed.
     pub send_resolved: bool,
+}
+
+impl Alert {
+    /// Whether it tells of what an analytic finds on a cluster, if no block before it keeps that to itself.
+    #[must_use]
+    pub fn tells_of(&self, analytic: &Analytic, path: &ClusterPath, cluster: &Cluster) -> bool {
+        (self.analytics.is_empty() || self.analytics.contains(&analytic.name))
+            && self.matching.matches(analytic, path, cluster)
+    }
+}
+
+impl Customer {
+    /// Its alert blocks in the order in which they are looked at.
+    #[must_use]
+    pub fn alerts_in_order(&self) -> Vec<&Alert> {
+        let mut alerts: Vec<&Alert> = self.alerts.values().collect();
+        alerts.sort_by_key(|alert| alert.order);
+        alerts
+    }
+
+    /// The blocks that tell of what an analytic finds on a cluster, in their order: all that match, up to and with the
+    /// first one that does not continue. None where this customer has no such analytic or cluster.
+    #[must_use]
+    pub fn told_by(&self, analytic: &AnalyticName, path: &ClusterPath) -> Vec<&Alert> {
+        let cluster =
+            self.services.get(&path.service).and_then(|service| service.clusters.get(&path.cluster));
+        let (Some(analytic), Some(cluster)) = (self.analytics.get(analytic), cluster) else {
+            return Vec::new();
+        };
+        let mut telling = Vec::new();
+        for alert in self.alerts_in_order() {
+            if alert.tells_of(analytic, path, cluster) {
+                telling.push(alert);
+                if !alert.continues {
+                    break;
+                }
+            }
+        }
+        telling
+    }
 }

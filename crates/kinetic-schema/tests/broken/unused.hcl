@@ -38,7 +38,10 @@ customer "acme" {
   }
 
   alert "team" {
-    analytics = []
-    to        = ["oncall@acme.example"]
+    to = ["oncall@acme.example"]
+
+    match {
+      services = "catalogue"
+    }
   }
 }

@@ -1,0 +1,5 @@
+region "local" {}
+
+customer "acme" {
+  region = region.local
+}
