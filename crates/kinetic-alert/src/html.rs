@@ -53,6 +53,7 @@ pub(crate) fn page(notification: &Notification<'_>, picture_id: &str) -> Page {
     }
     body.push_str(&firing);
     body.push_str(&resolved);
+    body.push_str("<p></p>\n");
     body.push_str(TABLE);
     for (label, value) in notification.facts() {
         body.push_str(&format!(
@@ -66,7 +67,7 @@ pub(crate) fn page(notification: &Notification<'_>, picture_id: &str) -> Page {
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <meta name=\"color-scheme\" content=\"light dark\"><title>{}</title></head>\n\
          <body style=\"font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;line-height:1.4;\
-         overflow-wrap:anywhere\">\n{body}</body></html>\n",
+         overflow-wrap:anywhere;max-width:720px\">\n{body}</body></html>\n",
         escaped(&escape::line(&notification.subject(), 300))
     );
     Page { html, shown: Shown { firing: firing_shown, resolved: resolved_shown } }

@@ -23,6 +23,7 @@ mod reason;
 mod render;
 mod route;
 mod stats;
+mod template;
 mod text;
 mod trail;
 mod watchdog;

@@ -13,8 +13,10 @@ use uuid::Uuid;
 
 use crate::machine::{Alert, AlertConfig, Effect, Email, Input};
 
-/// Windows shown before the feed leaves its peers, and after.
-const WINDOWS: (i32, i32) = (20, 4);
+/// Windows shown.
+const WINDOWS: i32 = 24;
+/// Windows in which the feed is out of line, if the rule does not ask for more.
+const WINDOWS_OUT: i32 = 4;
 /// What a made-up feed is about.
 const NORMAL: f64 = 100.0;
 /// Feeds made up at most.
@@ -138,10 +140,39 @@ fn marked(mut email: Email) -> Email {
     email
 }
 
+/// A name that a glob matches, with `any` for what may be any text.
+fn example(pattern: &str, any: &str) -> String {
+    let mut name = String::new();
+    let mut chars = pattern.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '*' => {
+                while chars.next_if_eq(&'*').is_some() {}
+                name.push_str(any);
+            }
+            '?' => name.push('7'),
+            // The first of a class or of alternatives.
+            '[' => {
+                name.extend(chars.next());
+                let _ = chars.by_ref().find(|c| *c == ']');
+            }
+            '{' => {
+                let inner: String = chars.by_ref().take_while(|c| *c != '}').collect();
+                name.push_str(inner.split(',').next().unwrap_or_default());
+            }
+            '\\' => name.extend(chars.next()),
+            c => name.push(c),
+        }
+    }
+    name
+}
+
 /// A number between -1 and 1 that looks like chance and is always the same.
 fn wobble(feed: u32, window: i32) -> f64 {
-    let mixed =
-        (u64::from(feed) * 31 + window.unsigned_abs() as u64 * 17 + 7).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut mixed = u64::from(feed) << 32 | u64::from(window.unsigned_abs());
+    for _ in 0..2 {
+        mixed = (mixed ^ mixed >> 31).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
     ((mixed >> 40) as f64 / f64::from(1 << 24)).mul_add(2.0, -1.0)
 }
 
@@ -158,8 +189,10 @@ fn event(
     cluster: &Cluster,
     now: Wall,
 ) -> AlertEvent {
-    let origin = cluster.members.first().map_or("*", |glob| glob.pattern.as_str());
-    let origin = if origin == "*" { "host-7".to_owned() } else { origin.replace(['*', '?'], "7") };
+    let origin = match cluster.members.first().map_or("*", |glob| glob.pattern.as_str()) {
+        "*" => "host-7".to_owned(),
+        pattern => example(pattern, "7"),
+    };
     let length_ms = i64::try_from(analytic.window.as_millis()).unwrap_or(10_000).max(1);
     let end_ms = now.as_ms() / length_ms * length_ms;
     let (direction, numbers, trail) = match &analytic.rule {
@@ -169,8 +202,9 @@ fn event(
             // One feed among n can be no farther than the root of n - 1 from the mean.
             let needed = (1.3 * rule.deviations).powi(2) + 2.0;
             let feeds = (needed.ceil() as u32).clamp(rule.min_feeds.max(12), FEEDS_MAX);
-            let (before, after) = WINDOWS;
-            let windows = -before..after;
+            let hits = i32::try_from(analytic.hysteresis.hits).unwrap_or(WINDOWS).min(WINDOWS / 2);
+            let after = WINDOWS_OUT.max(hits);
+            let windows = after - WINDOWS..after;
             let trail: Vec<TrailPoint> = windows
                 .map(|window| {
                     let numbers = numbers(feeds, window, factor, rule.deviations);
@@ -183,7 +217,7 @@ fn event(
         }
     };
     let is_silent = numbers.is_none();
-    let metric = analytic.metric.pattern.replace("**", "*").replace('*', "example").replace('?', "x");
+    let metric = example(&analytic.metric.pattern, "example");
     AlertEvent {
         v: 1,
         id: AlertId(Uuid::new_v5(&Uuid::NAMESPACE_OID, b"preview")),
@@ -242,6 +276,9 @@ mod tests {
                 assert!(at(0) > limit && at(3) > limit, "{limit} {factor}");
             }
         }
+        let check = |pattern, want: &str| assert_eq!(example(pattern, "any"), want);
+        check("web-*", "web-any");
+        check("kvm-a[0-9]?.{fra,ber}.**", "kvm-a07.fra.any");
         assert!((0..500).all(|k| (-1.0..=1.0).contains(&wobble(k, 3 - k as i32))));
     }
 }

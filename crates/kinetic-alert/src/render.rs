@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kinetic_plot::Plot;
-use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema, Silent, SilentEach};
+use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema, Silent, SilentEach, Templates};
 use kinetic_wire::{Direction, Wall};
 
 use crate::format;
@@ -12,7 +12,7 @@ use crate::id::{AlertKey, GroupKey, MailNames};
 use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
 use crate::words::{self, Matter};
-use crate::{escape, html, links, text};
+use crate::{escape, html, links, template, text};
 
 /// Characters of an origin or metric in a sentence.
 pub(crate) const SENTENCE_NAME_MAX: usize = 120;
@@ -96,6 +96,11 @@ impl<'a> Notification<'a> {
             analytic: schema.customers.get(&key.customer).and_then(|c| c.analytics.get(&key.analytic)),
             timing: *timing,
         }
+    }
+
+    /// The customer's own forms.
+    pub(crate) fn templates(&self) -> Option<&'a Templates> {
+        self.schema.customers.get(&self.group.customer).map(|customer| &customer.templates)
     }
 
     /// `firing` or `resolved`.
@@ -370,19 +375,29 @@ pub(crate) fn subject(key: &GroupKey, group: &Group) -> String {
     )
 }
 
-/// The whole mail, and how many rows were left out of it.
+/// A mail, and what is to be counted of it.
+#[derive(Debug)]
+pub(crate) struct Rendered {
+    pub(crate) email: Email,
+    /// Rows left out.
+    pub(crate) rows_cut: usize,
+    /// Templates that failed.
+    pub(crate) templates_failed: usize,
+}
+
+/// The whole mail.
 pub(crate) fn email(
     notification: &Notification<'_>,
     names: &MailNames<'_>,
     id: &MailId,
     from: &str,
     to: &str,
-) -> (Email, usize) {
+) -> Rendered {
     let message_id = format!("{}@{}", id.0, names.domain);
     let page = html::page(notification, &picture_id(&message_id));
     let plain = text::page(notification, &page.shown);
     let all = notification.firing.len() + notification.resolved.len();
-    let email = Email {
+    let mut email = Email {
         message_id,
         from: from.to_owned(),
         to: to.to_owned(),
@@ -393,7 +408,8 @@ pub(crate) fn email(
         html: page.html,
         plot: notification.plot.clone(),
     };
-    (email, all - page.shown.firing - page.shown.resolved)
+    let templates_failed = template::apply(&mut email, notification);
+    Rendered { email, rows_cut: all - page.shown.firing - page.shown.resolved, templates_failed }
 }
 
 /// Content-ID of the picture in the mail with this Message-ID.

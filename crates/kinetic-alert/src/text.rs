@@ -12,6 +12,8 @@ use crate::html::Shown;
 use crate::render::{Notification, TABLE_NAME_MAX};
 use crate::words::{self, Matter};
 
+/// Columns of a terminal, or of a mail that somebody quotes.
+const COLUMNS: usize = 78;
 /// Windows listed of the feed that leads; the picture has more.
 const WINDOWS_MAX: usize = 8;
 
@@ -32,6 +34,8 @@ pub(crate) fn page(notification: &Notification<'_>, shown: &Shown) -> String {
     let facts = notification.facts();
     let width = facts.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
     for (label, value) in facts {
+        let indent = width + 2;
+        let value = folded(&value, COLUMNS.saturating_sub(indent), indent);
         line(&mut page, format_args!("{label:<width$}  {value}"));
     }
     page
@@ -69,6 +73,24 @@ fn limit_heading(direction: Direction) -> &'static str {
         Direction::Above | Direction::Below => "Limit",
         Direction::Both => "Limits",
     }
+}
+
+/// Words in lines of at most `columns`, each but the first with an indent. A longer word, an address for one, stays whole.
+fn folded(words: &str, columns: usize, indent: usize) -> String {
+    let (mut folded, mut taken) = (String::new(), 0);
+    for word in words.split(' ') {
+        let chars = word.chars().count();
+        if taken > 0 && taken + 1 + chars > columns {
+            folded.push_str(&format!("\n{:indent$}", ""));
+            taken = 0;
+        } else if taken > 0 {
+            folded.push(' ');
+            taken += 1;
+        }
+        folded.push_str(word);
+        taken += chars;
+    }
+    folded
 }
 
 /// Writing to a `String` cannot fail.

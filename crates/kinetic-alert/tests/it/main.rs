@@ -5,6 +5,7 @@
 mod crash;
 mod intake;
 mod mail;
+mod template;
 mod timeline;
 mod watchdog;
 mod world;

@@ -258,4 +258,20 @@ mod tests {
             assert!(Key::read(pem).is_err(), "{pem}");
         }
     }
+
+    #[test]
+    fn an_ed25519_key_signs_the_hash() {
+        let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("a key");
+        let pem =
+            format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64.encode(&made));
+        let key = Key::read(&pem).expect("reads");
+        let Key::Ed25519(pair) = &key else { panic!("an Ed25519 key") };
+        let public = signature::KeyPair::public_key(pair).as_ref().to_vec();
+        let signed = key.sign(b"from:a\r\n").expect("signs");
+        let hash = ring::digest::digest(&ring::digest::SHA256, b"from:a\r\n");
+        signature::UnparsedPublicKey::new(&signature::ED25519, public)
+            .verify(hash.as_ref(), &signed)
+            .expect("the signature is of the hash");
+        assert_eq!(key.algorithm(), "ed25519-sha256");
+    }
 }
