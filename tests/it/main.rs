@@ -42,6 +42,7 @@ mod demo;
 mod failover;
 mod feed_silent;
 mod locate;
+mod mail_form;
 mod node_silent;
 mod partitions;
 mod pika;

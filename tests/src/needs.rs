@@ -28,6 +28,8 @@ pub enum Need {
     Collectd,
     /// Python 3 with pika.
     Pika,
+    /// Python 3 and OpenSSL's program.
+    Python,
     /// The git program.
     Git,
     /// Minutes: the story runs only where long forms are asked for.
@@ -40,6 +42,7 @@ impl Need {
             Self::RabbitMq => "rabbitmq",
             Self::Collectd => "collectd",
             Self::Pika => "pika",
+            Self::Python => "python",
             Self::Git => "git",
             Self::Patience => "patience",
         }
@@ -50,6 +53,10 @@ impl Need {
             Self::RabbitMq => Path::new(crate::rabbit::SERVER).exists(),
             Self::Collectd => crate::tool::collectd_is_here(),
             Self::Pika => crate::tool::python_with_pika().is_some(),
+            Self::Python => {
+                let probe = "command -v openssl && python3 -c 'import email'";
+                Launch::new("/bin/sh").args(["-c", probe]).output().status.success()
+            }
             Self::Patience => is_long(),
             Self::Git => Launch::new("/bin/sh").args(["-c", "git --version"]).output().status.success(),
         }

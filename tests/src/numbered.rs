@@ -507,6 +507,7 @@ mod tests {
             node: "n".into(),
             schema: None,
             traceparent: None,
+            trail: None,
         };
         Heard { at: Instant::now(), event }
     }

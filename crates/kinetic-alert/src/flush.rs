@@ -223,8 +223,10 @@ impl Alert {
             Notification::new(key, group, state, reason, &thread, now.wall(), &self.schema);
         notification.context = context;
         let id = names.mail(key, &thread, &stream.to);
-        let (email, rows_cut) = render::email(&notification, &names, &id, &mail.from, &stream.to);
+        let render::Rendered { email, rows_cut, templates_failed } =
+            render::email(&notification, &names, &id, &mail.from, &stream.to);
         self.stats.rows_cut += rows_cut as u64;
+        self.stats.templates_failed += templates_failed as u64;
         if announce.is_some() {
             effects.push(announce::effect(&notification));
         }

@@ -13,6 +13,7 @@ use crate::machine::{MailId, Thread};
 use crate::quiet::Acknowledgement;
 use crate::reason::{Fold, Standing, Timing};
 use crate::route::Routes;
+use crate::trail::Trails;
 use crate::words::Matter;
 
 /// Characters kept of an origin or a metric name; identity is in the key.
@@ -186,6 +187,8 @@ pub(crate) struct Group {
     pub(crate) readers: Vec<Arc<str>>,
     /// Alerts that it has begun (`true`) or ceased to hold, for the count of those followed.
     pub(crate) moves: Vec<(AlertKey, bool)>,
+    /// The last windows of those that may lead a mail.
+    pub(crate) trails: Trails,
     firing: usize,
     /// When it last went from nothing firing to firing.
     pub(crate) episode: Steady,
@@ -312,6 +315,7 @@ impl Group {
             if self.alerts.get(key).is_some_and(|alert| !alert.firing) && !self.tells(*key) {
                 self.alerts.remove(key);
                 self.moves.push((*key, false));
+                self.trails.forget(*key);
             }
         }
     }

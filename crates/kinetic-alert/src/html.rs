@@ -1,11 +1,13 @@
 //! The text/html part: the same words as the text, in small tables that a phone shows without scrolling. It sets no
 //! background and no text colour, so that light and dark mode both read well, and names nothing outside itself.
 
+use kinetic_plot::Plot;
+
 use crate::escape::html as escaped;
 use crate::group::AlertView;
 use crate::render::{Notification, PLACE_COLUMN, TABLE_NAME_MAX};
 use crate::words::Matter;
-use crate::{escape, text};
+use crate::{escape, render, text};
 
 /// Bytes of rows about firing feeds; what does not fit is counted instead.
 const FIRING_BYTES_MAX: usize = 9_000;
@@ -34,7 +36,7 @@ const WHOLE: &str = "border-bottom:1px solid #8888;white-space:nowrap";
 const MUTED: &str = "opacity:.75;font-size:12px";
 
 /// The whole part.
-pub(crate) fn page(notification: &Notification<'_>) -> Page {
+pub(crate) fn page(notification: &Notification<'_>, picture_id: &str) -> Page {
     let (firing, firing_shown) = firing(notification);
     let (resolved, resolved_shown) = resolved(notification);
     let mark = if notification.firing.is_empty() { "#1a7f37" } else { "#cf222e" };
@@ -49,8 +51,12 @@ pub(crate) fn page(notification: &Notification<'_>) -> Page {
         body.push_str(&format!("<br>{}", escaped(&note)));
     }
     body.push_str("</p>\n");
+    if let Some(plot) = &notification.plot {
+        body.push_str(&picture(plot, picture_id));
+    }
     body.push_str(&firing);
     body.push_str(&resolved);
+    body.push_str("<p></p>\n");
     body.push_str(TABLE);
     for (label, value) in notification.facts() {
         body.push_str(&format!(
@@ -64,10 +70,21 @@ pub(crate) fn page(notification: &Notification<'_>) -> Page {
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <meta name=\"color-scheme\" content=\"light dark\"><title>{}</title></head>\n\
          <body style=\"font-family:system-ui,-apple-system,'Segoe UI',Roboto,sans-serif;line-height:1.4;\
-         overflow-wrap:anywhere\">\n{body}</body></html>\n",
+         overflow-wrap:anywhere;max-width:720px\">\n{body}</body></html>\n",
         escaped(&escape::line(&notification.subject(), 300))
     );
     Page { html, shown: Shown { firing: firing_shown, resolved: resolved_shown } }
+}
+
+/// The picture: as wide as the screen allows, and in words where it is not shown.
+fn picture(plot: &Plot, id: &str) -> String {
+    let (width, height) = kinetic_plot::SIZE;
+    format!(
+        r#"<p><img src="cid:{}" alt="{}" width="{width}" height="{height}" style="max-width:100%;height:auto"></p>{}"#,
+        escaped(id),
+        escaped(&render::picture_words(plot)),
+        '\n'
+    )
 }
 
 /// As many rows as fit, and their number.

@@ -127,6 +127,9 @@ impl Alert {
             let wider = self.open_group(wider, at);
             let Some(group) = self.groups.get_mut(&wider) else { continue };
             group.take(key, AlertView::new(event, home, at, silenced), at);
+            if group.alerts.contains_key(&key) {
+                group.trails.take(key, event);
+            }
             self.count_followed(&wider);
         }
     }
@@ -176,12 +179,14 @@ impl Alert {
             let Some(group) = self.groups.get(home).filter(|group| !group.wider.is_empty()) else { continue };
             let fires = |(key, alert): (&AlertKey, &AlertView)| alert.firing.then(|| (*key, alert.clone()));
             let alerts: Vec<(AlertKey, AlertView)> = group.alerts.iter().filter_map(fires).collect();
+            let trails = group.trails.clone();
             for wider in self.wider(home) {
                 let wider = self.open_group(wider, at);
                 let Some(group) = self.groups.get_mut(&wider) else { continue };
                 for (key, alert) in &alerts {
                     if !group.fires(*key) {
                         group.take(*key, alert.clone(), at);
+                        group.trails.adopt(*key, &trails);
                     }
                 }
                 self.count_followed(&wider);

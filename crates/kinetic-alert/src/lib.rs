@@ -20,20 +20,25 @@ mod html;
 mod id;
 mod intake;
 mod level;
+mod links;
 pub mod machine;
 mod outbox;
+mod preview;
 mod quiet;
 mod reason;
 mod render;
 mod route;
 mod silences;
 mod stats;
+mod template;
 mod text;
+mod trail;
 mod watchdog;
 mod words;
 
 pub use machine::{
     Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, ReplyToken, Thread,
 };
+pub use preview::{NoPreview, preview};
 pub use reason::NotifyReason;
 pub use stats::Stats;

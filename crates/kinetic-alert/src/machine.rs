@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kinetic_plot::Plot;
 use kinetic_schema::Schema;
 use kinetic_wire::{
     AlertEvent, CustomerName, Incarnation, Login, Mono, NodeId, Now, Role, Silence, Token, Wall,
@@ -18,6 +19,7 @@ use crate::group::Group;
 use crate::id::{AlertKey, GroupKey};
 use crate::intake::Intake;
 use crate::outbox::Outbox;
+use crate::render;
 use crate::silences::Silences;
 use crate::stats::Stats;
 use crate::watchdog::Watchdog;
@@ -48,7 +50,7 @@ pub struct RecordSeq(pub u64);
 pub struct MailId(pub String);
 
 /// One e-mail to one recipient, ready to be handed to a relay. Every string is free of CR and LF except the bodies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Email {
     /// Message-ID without the angle brackets; the same on every retry.
     pub message_id: String,
@@ -64,8 +66,19 @@ pub struct Email {
     pub headers: Vec<(String, String)>,
     /// text/plain part.
     pub text: String,
-    /// text/html part.
+    /// text/html part. Where there is a plot, it names the picture by [`Email::picture_id`].
     pub html: String,
+    /// The picture of the feed that leads: numbers, drawn when the mail is handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plot: Option<Plot>,
+}
+
+impl Email {
+    /// Content-ID of the picture, without the angle brackets: derived from the Message-ID, so the same on every retry.
+    #[must_use]
+    pub fn picture_id(&self) -> String {
+        render::picture_id(&self.message_id)
+    }
 }
 
 /// Where a mail stands in the correspondence with its recipient.

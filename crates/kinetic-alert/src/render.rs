@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema, Severity, Silent, SilentEach};
+use kinetic_plot::Plot;
+use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema, Severity, Silent, SilentEach, Templates};
 use kinetic_wire::{AnalyticName, ClusterName, Direction, ServiceName, Wall};
 
 use crate::fold::{Failing, Under};
@@ -14,7 +15,7 @@ use crate::level::{self, Level};
 use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
 use crate::words::{self, Matter};
-use crate::{escape, html, text};
+use crate::{escape, html, links, template, text};
 
 /// Characters of an origin or metric in a sentence.
 pub(crate) const SENTENCE_NAME_MAX: usize = 120;
@@ -22,6 +23,10 @@ pub(crate) const SENTENCE_NAME_MAX: usize = 120;
 pub(crate) const SUBJECT_NAME_MAX: usize = 60;
 /// Characters of an origin or metric in a table.
 pub(crate) const TABLE_NAME_MAX: usize = 60;
+/// Characters of a header's value.
+const HEADER_MAX: usize = 300;
+/// Characters of what is said about a picture.
+const PICTURE_WORDS_MAX: usize = 600;
 /// Characters of an analytic's description.
 const DESCRIPTION_MAX: usize = 1_000;
 
@@ -62,6 +67,8 @@ pub(crate) struct Notification<'a> {
     pub(crate) context: Context,
     /// The service that has recovered, where that is the reason.
     recovered: Option<&'a ServiceName>,
+    /// The picture of the feed that leads.
+    pub(crate) plot: Option<Plot>,
     schema: &'a Schema,
 }
 
@@ -100,6 +107,11 @@ impl<'a> Notification<'a> {
         let resolved = ranked(ended);
         let lead: Option<&AlertView> = firing.first().or(resolved.first()).copied();
         let analytic = lead.map_or(&key.analytic, |lead| &lead.home.analytic);
+        let matter = Matter::of(key, lead);
+        let plot = lead.filter(|_| matter == Matter::Deviation).and_then(|lead| {
+            let (key, alert) = group.alerts.iter().find(|(_, alert)| std::ptr::eq(*alert, lead))?;
+            group.trails.plot(*key, alert)
+        });
         Self {
             group: key,
             thread,
@@ -107,7 +119,8 @@ impl<'a> Notification<'a> {
             at,
             fresh,
             silenced,
-            matter: Matter::of(key, lead),
+            matter,
+            plot,
             context: Context::default(),
             recovered: recovered.as_ref().filter(|_| reason == NotifyReason::DependencyRecovered),
             firing,
@@ -116,6 +129,11 @@ impl<'a> Notification<'a> {
             analytic: schema.customers.get(&key.customer).and_then(|c| c.analytics.get(analytic)),
             timing: timing.clone(),
         }
+    }
+
+    /// The customer's own forms.
+    pub(crate) fn templates(&self) -> Option<&'a Templates> {
+        self.schema.customers.get(&self.group.customer).map(|customer| &customer.templates)
     }
 
     /// `firing` or `resolved`.
@@ -516,31 +534,54 @@ pub(crate) fn subject(key: &GroupKey, group: &Group) -> String {
     )
 }
 
-/// The whole mail, and how many rows were left out of it.
+/// A mail, and what is to be counted of it.
+#[derive(Debug)]
+pub(crate) struct Rendered {
+    pub(crate) email: Email,
+    /// Rows left out.
+    pub(crate) rows_cut: usize,
+    /// Templates that failed.
+    pub(crate) templates_failed: usize,
+}
+
+/// The whole mail.
 pub(crate) fn email(
     notification: &Notification<'_>,
     names: &MailNames<'_>,
     id: &MailId,
     from: &str,
     to: &str,
-) -> (Email, usize) {
-    let page = html::page(notification);
+) -> Rendered {
+    let message_id = format!("{}@{}", id.0, names.domain);
+    let page = html::page(notification, &picture_id(&message_id));
     let plain = text::page(notification, &page.shown);
     let all = notification.firing.len() + notification.resolved.len();
-    let email = Email {
-        message_id: format!("{}@{}", id.0, names.domain),
+    let mut email = Email {
+        message_id,
         from: from.to_owned(),
         to: to.to_owned(),
         subject: escape::line(&notification.subject(), 300),
         date: notification.at,
-        headers: headers(notification, names),
+        headers: headers(notification, names, to),
         text: plain,
         html: page.html,
+        plot: notification.plot.clone(),
     };
-    (email, all - page.shown.firing - page.shown.resolved)
+    let templates_failed = template::apply(&mut email, notification);
+    Rendered { email, rows_cut: all - page.shown.firing - page.shown.resolved, templates_failed }
 }
 
-fn headers(notification: &Notification<'_>, names: &MailNames<'_>) -> Vec<(String, String)> {
+/// Content-ID of the picture in the mail with this Message-ID.
+pub(crate) fn picture_id(message_id: &str) -> String {
+    format!("plot.{message_id}")
+}
+
+/// What the picture says.
+pub(crate) fn picture_words(plot: &Plot) -> String {
+    escape::line(&kinetic_plot::describe(plot), PICTURE_WORDS_MAX)
+}
+
+fn headers(notification: &Notification<'_>, names: &MailNames<'_>, to: &str) -> Vec<(String, String)> {
     let Notification { group, thread, .. } = notification;
     let root = format!("<{}>", names.root(group, thread));
     let customer = label(group.customer.as_str());
@@ -552,7 +593,7 @@ fn headers(notification: &Notification<'_>, names: &MailNames<'_>) -> Vec<(Strin
         label(&thread.alert),
         names.domain
     );
-    [
+    let mut headers = vec![
         ("In-Reply-To", root.clone()),
         ("References", root),
         ("Auto-Submitted", "auto-generated".to_owned()),
@@ -565,14 +606,18 @@ fn headers(notification: &Notification<'_>, names: &MailNames<'_>) -> Vec<(Strin
         ("X-Kinetic-Fingerprint", names.group16(group, &thread.alert)),
         ("X-Kinetic-Episode", thread.episode.as_ms().to_string()),
         ("X-Kinetic-Seq", thread.seq.to_string()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), escape::header(&value, 300)))
-    .collect()
+    ];
+    let mail = notification.schema.mail.as_ref();
+    if let Some(url) = mail.and_then(|mail| links::unsubscribe(mail, names, group, &thread.alert, to)) {
+        // RFC 8058: a mail program's button posts there, without a page between.
+        headers.push(("List-Unsubscribe", format!("<{url}>")));
+        headers.push(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".to_owned()));
+    }
+    headers.into_iter().map(|(name, value)| (name.to_owned(), escape::header(&value, HEADER_MAX))).collect()
 }
 
 /// A part of a List-Id: letters, digits and dashes.
-fn label(name: &str) -> String {
+pub(crate) fn label(name: &str) -> String {
     name.chars().take(63).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 

@@ -31,6 +31,8 @@ pub struct Stats {
     pub mail_absent: u64,
     /// Rows left out of a mail for its size.
     pub rows_cut: u64,
+    /// Templates of customers that failed: their part of a mail went out in its usual form, with a note.
+    pub templates_failed: u64,
     /// Mails decided upon.
     pub mails_queued: u64,
     /// Attempts handed to the shell.

@@ -2,12 +2,20 @@
 
 use std::fmt::Write;
 
+use kinetic_plot::Plot;
+use kinetic_wire::{Direction, Wall};
+
 use crate::escape;
 use crate::format;
 use crate::group::AlertView;
 use crate::html::Shown;
 use crate::render::{Notification, PLACE_COLUMN, TABLE_NAME_MAX};
 use crate::words::{self, Matter};
+
+/// Columns of a terminal, or of a mail that somebody quotes.
+const COLUMNS: usize = 78;
+/// Windows listed of the feed that leads; the picture has more.
+const WINDOWS_MAX: usize = 8;
 
 /// The whole part.
 pub(crate) fn page(notification: &Notification<'_>, shown: &Shown) -> String {
@@ -23,13 +31,70 @@ pub(crate) fn page(notification: &Notification<'_>, shown: &Shown) -> String {
     }
     firing(&mut page, notification, shown.firing);
     resolved(&mut page, notification, shown.resolved);
+    if let Some(plot) = &notification.plot {
+        windows(&mut page, plot, notification.at);
+    }
     page.push('\n');
     let facts = notification.facts();
     let width = facts.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
     for (label, value) in facts {
+        let indent = width + 2;
+        let value = folded(&value, COLUMNS.saturating_sub(indent), indent);
         line(&mut page, format_args!("{label:<width$}  {value}"));
     }
     page
+}
+
+/// What the picture shows, as numbers.
+fn windows(page: &mut String, plot: &Plot, at: Wall) {
+    let name = |text: &str| escape::line(text, TABLE_NAME_MAX);
+    line(page, format_args!("\nLast windows of {}: {}", name(&plot.feed), name(&plot.metric)));
+    let heads = ["Until (UTC)", "Value", "Cluster's mean", limit_heading(plot.direction)];
+    let mut rows = vec![heads.map(str::to_owned)];
+    let shown = plot.points.len().saturating_sub(WINDOWS_MAX);
+    rows.extend(plot.points[shown..].iter().map(|point| {
+        let reach = plot.deviations * point.deviation;
+        let limit = match plot.direction {
+            Direction::Above => format::number(point.mean + reach),
+            Direction::Below => format::number(point.mean - reach),
+            Direction::Both => {
+                format!("{} to {}", format::number(point.mean - reach), format::number(point.mean + reach))
+            }
+        };
+        let value = point.value.map_or_else(|| "-".to_owned(), format::number);
+        [format::time(point.end_ms, at), value, format::number(point.mean), limit]
+    }));
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths = [0, 1, 2, 3].map(width);
+    for [until, value, mean, limit] in &rows {
+        let [w0, w1, w2, w3] = widths;
+        line(page, format_args!("  {until:<w0$}  {value:>w1$}  {mean:>w2$}  {limit:>w3$}"));
+    }
+}
+
+fn limit_heading(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Above | Direction::Below => "Limit",
+        Direction::Both => "Limits",
+    }
+}
+
+/// Words in lines of at most `columns`, each but the first with an indent. A longer word, an address for one, stays whole.
+fn folded(words: &str, columns: usize, indent: usize) -> String {
+    let (mut folded, mut taken) = (String::new(), 0);
+    for word in words.split(' ') {
+        let chars = word.chars().count();
+        if taken > 0 && taken + 1 + chars > columns {
+            folded.push_str(&format!("\n{:indent$}", ""));
+            taken = 0;
+        } else if taken > 0 {
+            folded.push(' ');
+            taken += 1;
+        }
+        folded.push_str(word);
+        taken += chars;
+    }
+    folded
 }
 
 /// Writing to a `String` cannot fail.

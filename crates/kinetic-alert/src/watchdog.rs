@@ -337,6 +337,7 @@ impl Alert {
             node: DECIDER.into(),
             schema: None,
             traceparent: None,
+            trail: None,
         };
         self.accept(at, event, None, effects);
     }

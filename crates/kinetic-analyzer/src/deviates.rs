@@ -102,6 +102,16 @@ impl Spread {
             && distance >= rule.min_effect_absolute / self.scale
     }
 
+    /// Mean over all feeds.
+    pub(crate) fn mean(&self) -> f64 {
+        self.mean * self.scale
+    }
+
+    /// Standard deviation over all feeds, as the rule reckons it.
+    pub(crate) fn deviation(&self) -> f64 {
+        self.deviation * self.scale
+    }
+
     /// The numbers to show for one value of this window; `values` are those that the spread was made from.
     #[must_use]
     pub fn numbers(&self, values: &[f64], index: usize) -> Numbers {
@@ -115,8 +125,8 @@ impl Spread {
         let distance = value / self.scale - self.mean;
         Numbers {
             value,
-            mean: self.mean * self.scale,
-            deviation: self.deviation * self.scale,
+            mean: self.mean(),
+            deviation: self.deviation(),
             deviations: if self.deviation > 0.0 { distance / self.deviation } else { 0.0 },
             limit: self.rule.deviations,
             feeds: self.feeds,

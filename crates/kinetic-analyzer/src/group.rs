@@ -2,17 +2,19 @@
 
 mod reduce;
 mod silent;
+mod trail;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kinetic_wire::{
     AlertEvent, AlertState, AnalyticName, ClusterName, Direction, Epoch, Feed as WireFeed, NodeId, Numbers,
-    ServiceName, Snapshot, SourceKey, Wall, WatchState,
+    ServiceName, Snapshot, SourceKey, TrailPoint, Wall, WatchState,
 };
 
 use kinetic_schema::schema::{Deviates, Rule};
 
+use self::trail::Trail;
 use crate::deviates::{self, NoVerdict};
 use crate::lane::{Lane, NEVER, Window};
 use crate::plan::{Identity, Plan, Watch};
@@ -30,6 +32,8 @@ pub(crate) const REFRESH_NS: i64 = 60_000_000_000;
 struct Feed {
     origin: Box<str>,
     cell: u32,
+    /// Its place in the trail, from its first value on.
+    slot: u32,
     /// Where its gauge stood at the end of the last closed window.
     level: Option<f64>,
     standing: Standing,
@@ -40,7 +44,14 @@ struct Feed {
 
 impl Feed {
     fn new(origin: &str, cell: u32) -> Self {
-        Self { origin: origin.into(), cell, level: None, standing: Standing::default(), seen: NEVER }
+        Self {
+            origin: origin.into(),
+            cell,
+            slot: trail::NO_SLOT,
+            level: None,
+            standing: Standing::default(),
+            seen: NEVER,
+        }
     }
 
     /// When it was last seen, if that is to be remembered.
@@ -64,6 +75,8 @@ struct Group {
     is_moved: bool,
     /// Why the last window gave no verdict.
     silence: Option<NoVerdict>,
+    /// Its last judged windows.
+    trail: Trail,
 }
 
 impl Group {
@@ -269,10 +282,12 @@ impl Groups {
         self.groups.retain(|(watch, _), group| {
             let watch = &plan.watches[*watch];
             let lane = &mut lanes[usize::from(watch.lane)];
-            group.feeds.retain(|feed| {
+            let Group { feeds, trail, .. } = group;
+            feeds.retain(|feed| {
                 let is_brought = feed.seen != NEVER && feed.seen.saturating_add(idle) > lane.closed;
                 let keep = is_fed(watch.lane, feed.cell) || is_brought || feed.is_live(watch);
                 if !keep {
+                    trail.free_slot(feed.slot);
                     lane.free_cell(feed.cell);
                 }
                 given += usize::from(keep && feed.seen != NEVER);
@@ -341,8 +356,10 @@ impl Closing<'_> {
         };
         stats.judged += 1;
         self.note(group, None);
+        self.keep_trail(group, spread.mean(), spread.deviation());
+        let Group { feeds, trail, .. } = group;
         let mut next = 0;
-        for (index, feed) in group.feeds.iter_mut().enumerate() {
+        for (index, feed) in feeds.iter_mut().enumerate() {
             if self.members.get(next) != Some(&index) {
                 self.pass(feed, say);
                 continue;
@@ -352,9 +369,24 @@ impl Closing<'_> {
             let hysteresis = self.watch.analytic.hysteresis;
             let refresh = REFRESH_NS.max(self.watch.length);
             let change = feed.standing.judge(hysteresis, is_out, Wall(self.span.end), refresh);
-            self.say(feed, change, || Some(spread.numbers(self.values, next)), say);
+            let begins = change == Change::Firing { since: Wall(self.span.end) };
+            let trail = begins.then(|| trail.of(feed.slot));
+            self.say(feed, change, || (Some(spread.numbers(self.values, next)), trail), say);
             next += 1;
         }
+    }
+
+    /// Remembers a judged window.
+    fn keep_trail(&self, group: &mut Group, mean: f64, deviation: f64) {
+        let Group { feeds, trail, .. } = group;
+        for &member in self.members.iter() {
+            let feed = &mut feeds[member];
+            if feed.slot == trail::NO_SLOT {
+                feed.slot = trail.new_slot();
+            }
+        }
+        let slots = self.members.iter().map(|&member| feeds[member].slot);
+        trail.push(Wall(self.span.end).as_ms(), mean, deviation, slots.zip(self.values.iter().copied()));
     }
 
     /// Values of the feeds that have one, in the order of the feeds. Returns whether deltas have moved one.
@@ -378,14 +410,14 @@ impl Closing<'_> {
 
     fn pass(&self, feed: &mut Feed, say: &mut impl FnMut(AlertEvent)) {
         let change = feed.standing.pass(self.watch.analytic.hysteresis);
-        self.say(feed, change, || None, say);
+        self.say(feed, change, || (None, None), say);
     }
 
     fn say(
         &self,
         feed: &Feed,
         change: Change,
-        numbers: impl FnOnce() -> Option<Numbers>,
+        numbers: impl FnOnce() -> (Option<Numbers>, Option<Vec<TrailPoint>>),
         say: &mut impl FnMut(AlertEvent),
     ) {
         let (state, since) = match change {
@@ -394,10 +426,12 @@ impl Closing<'_> {
             Change::Resolved { since } => (AlertState::Resolved, since),
         };
         let hits = feed.standing.hits(self.watch.analytic.hysteresis);
-        let event = Event { state, since, numbers: numbers() };
+        let (numbers, trail) = numbers();
+        let event = Event { state, since, numbers };
         let mut event =
             self.voice.event(About::of(self.watch), self.metric, &feed.origin, hits, self.span, event);
         event.traceparent = self.window.and_then(|window| window.traceparent.clone());
+        event.trail = trail;
         say(event);
     }
 
@@ -502,6 +536,7 @@ impl Voice<'_> {
             node: self.node.clone(),
             schema: Some(self.revision.to_owned()).filter(|revision| !revision.is_empty()),
             traceparent: None,
+            trail: None,
         }
     }
 }

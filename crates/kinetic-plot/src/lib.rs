@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 pub use svg::{Theme, svg};
 pub use words::describe;
 
+/// Width and height at which a page shows the picture, CSS pixels.
+pub const SIZE: (u32, u32) = (svg::WIDTH as u32, svg::HEIGHT as u32);
 /// Points drawn; of more, the latest.
 pub const POINTS_MAX: usize = 120;
 

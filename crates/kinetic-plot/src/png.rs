@@ -20,9 +20,6 @@ static FONTS: LazyLock<Arc<Database>> = LazyLock::new(|| {
     Arc::new(fonts)
 });
 
-/// Width and height at which a page shows the picture, CSS pixels.
-pub const SIZE: (u32, u32) = (WIDTH as u32, HEIGHT as u32);
-
 /// Why there is no picture.
 #[derive(Debug)]
 pub struct NoPicture(String);

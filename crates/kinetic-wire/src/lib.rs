@@ -32,7 +32,7 @@ pub use id::{
 pub use message::{
     AlertEvent, AlertState, DataType, Direction, Drain, Endpoint, Evacuated, Feed, Goodbye, Grant, Heartbeat,
     Hold, LeaseReply, Limits, Locate, LocateReply, Numbers, Register, Released, Reply, RpcCode, RpcError,
-    SchemaNotice, Serves,
+    SchemaNotice, Serves, TrailPoint,
 };
 pub use partial::{PARTIAL_VERSION, Partial, PartialFeed, PartialGroup};
 pub use state::{FeedState, LaneState, MetricState, SNAPSHOT_VERSION, Snapshot, WatchState};

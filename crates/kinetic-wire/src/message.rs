@@ -416,6 +416,20 @@ pub struct Numbers {
     pub peers_max: f64,
 }
 
+/// One of the last windows of a feed, beside its cluster's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TrailPoint {
+    /// The window's end, milliseconds since the Unix epoch.
+    pub end_ms: i64,
+    /// The feed's value, where it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// Mean over all feeds of the cluster, this one included.
+    pub mean: f64,
+    /// Standard deviation over all feeds of the cluster, as the rule reckons it.
+    pub deviation: f64,
+}
+
 /// `kinetic.alert.v1` on `kin.alerts`: one feed begins, goes on or ceases to be out of line with its peers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AlertEvent {
@@ -463,4 +477,8 @@ pub struct AlertEvent {
     /// W3C trace context of a delivery that fed the window.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// The feed's last judged windows, oldest first and this one included, in the event that begins an alert: for a
+    /// picture. It starts anew where a source has changed its owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trail: Option<Vec<TrailPoint>>,
 }

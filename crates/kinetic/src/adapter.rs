@@ -1,8 +1,10 @@
 //! Where the world is touched: clock, files, sockets, SMTP, SQLite.
 
 pub(crate) mod clock;
+pub(crate) mod dkim;
 pub(crate) mod file;
 pub(crate) mod history_db;
+pub(crate) mod mime;
 pub(crate) mod parent;
 pub(crate) mod provision;
 pub(crate) mod smtp;

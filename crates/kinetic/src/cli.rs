@@ -7,9 +7,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod client;
+mod mail;
 mod operator;
 
 pub(crate) use client::{DataType, Locate, Tap};
+pub(crate) use mail::{Mail, MailPreview};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
@@ -60,6 +62,9 @@ pub(crate) enum Command {
     Schema(Schema),
     /// Print what a client needs to publish, for our agent and for common tools
     ClientConfig(ClientConfig),
+    /// Look at the mails that alerts send
+    #[command(subcommand)]
+    Mail(Mail),
     /// Ask the redirector where a customer publishes
     Locate(Locate),
     /// Show who analyses what: analyzers, sources, the last moves

@@ -9,6 +9,7 @@ pub(crate) mod drain;
 pub(crate) mod episodes;
 pub(crate) mod format;
 pub(crate) mod locate;
+pub(crate) mod mail;
 pub(crate) mod map;
 pub(crate) mod moment;
 mod operator;

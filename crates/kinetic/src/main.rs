@@ -17,7 +17,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-use crate::cli::{Cli, Command, Hook, Schema};
+use crate::cli::{Cli, Command, Hook, Mail, Schema};
 
 /// Exit codes, after BSD's sysexits where it has one.
 pub(crate) mod exit {
@@ -77,6 +77,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Fmt(args) => cmd::format::run(&args),
         Command::ClientConfig(args) => cmd::client_config::run(&args),
         Command::DnsZone(args) => cmd::dns_zone::run(&args),
+        Command::Mail(Mail::Preview(args)) => cmd::mail::preview(&args),
         Command::Schema(Schema::Init { dir, customer }) => cmd::schema_repo::init(&dir, &customer),
         Command::Hook(Hook::PreReceive { branch }) => cmd::schema_repo::pre_receive(&branch),
         Command::Completions { shell } => {
@@ -127,6 +128,7 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         | Command::Fmt(_)
         | Command::ClientConfig(_)
         | Command::DnsZone(_)
+        | Command::Mail(Mail::Preview(_))
         | Command::Schema(Schema::Init { .. })
         | Command::Hook(_)
         | Command::Completions { .. } => unreachable!("run() has done these without a runtime"),

@@ -153,6 +153,7 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         counter outbox_full: "Times a group had a mail to send while the outbox was full.",
         counter mail_absent: "Events accepted while the schema names no relay: history only.",
         counter rows_cut: "Rows left out of a mail for its size.",
+        counter templates_failed: "Templates of customers that failed: their part of a mail went out in its usual form, with a note.",
         counter mails_queued: "Mails decided upon.",
         counter mails_tried: "Attempts to hand over a mail.",
         counter mails_retried: "Attempts that are to be repeated.",

@@ -193,15 +193,9 @@ impl Shared {
         self.starting(alert::PART);
         let key =
             file::secret_or_new(&self.data_dir.join("mail-id-key"), || hex(&rand::random::<[u8; 32]>()))?;
-        let config = AlertConfig {
-            mail_domain: mail_domain(&self.schema.borrow().schema),
-            id_key: unhex(&key)
-                .context("mail-id-key in the data directory is damaged: remove it to have a new one")?,
-            alerts_max: ALERTS_MAX,
-            outbox_max: OUTBOX_MAX,
-            mail_expiry: MAIL_EXPIRY,
-            stale_after: ALERT_STALE_AFTER,
-        };
+        let id_key = unhex(&key)
+            .context("mail-id-key in the data directory is damaged: remove it to have a new one")?;
+        let config = alert_config(&self.schema.borrow().schema, id_key);
         Ok(alert::Setup {
             config,
             node: self.node.clone(),
@@ -212,6 +206,18 @@ impl Shared {
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
         })
+    }
+}
+
+/// How the alert node runs with this schema.
+pub(crate) fn alert_config(schema: &Schema, id_key: [u8; 32]) -> AlertConfig {
+    AlertConfig {
+        mail_domain: mail_domain(schema),
+        id_key,
+        alerts_max: ALERTS_MAX,
+        outbox_max: OUTBOX_MAX,
+        mail_expiry: MAIL_EXPIRY,
+        stale_after: ALERT_STALE_AFTER,
     }
 }
 

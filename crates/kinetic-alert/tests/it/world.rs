@@ -159,6 +159,7 @@ pub(crate) fn event_of(
         node: "analyzer-1".into(),
         schema: Some("0f3a9c1".into()),
         traceparent: None,
+        trail: None,
     }
 }
 

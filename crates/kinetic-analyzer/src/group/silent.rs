@@ -48,7 +48,7 @@ impl Closing<'_> {
                 continue;
             };
             stats.silent += u64::from(!was_firing && feed.standing.firing.is_some());
-            self.say(feed, change, || None, say);
+            self.say(feed, change, || (None, None), say);
         }
     }
 }

@@ -8,7 +8,7 @@ use kinetic_wire::{
     MapChange, MapQuestion, MapReply, MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState,
     Partial, PartialFeed, PartialGroup, Register, Released, Relieve, Relieved, Reply, Role, RpcCode,
     RpcError, SchemaNotice, Serves, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply,
-    Snapshot, SourceKey, SourceState, Term, ToldState, Unsilence, WatchState, decode, encode,
+    Snapshot, SourceKey, SourceState, Term, ToldState, TrailPoint, Unsilence, WatchState, decode, encode,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -298,6 +298,7 @@ proptest! {
             node: "a1".into(),
             schema,
             traceparent,
+            trail: firing.then(|| vec![TrailPoint { end_ms: window[0], value: numbers.map(|n| n[0]), mean: 1.5, deviation: 0.25 }; 2]),
         });
     }
 

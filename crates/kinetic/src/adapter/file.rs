@@ -13,8 +13,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// A secret: first line of a file that only its owner may read.
-pub(crate) fn read_secret(path: &Path) -> Result<String> {
+/// A secret of many lines, all of a file that only its owner may read.
+pub(crate) fn read_secret_text(path: &Path) -> Result<String> {
     let mode =
         fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.permissions().mode();
     if mode & 0o077 != 0 {
@@ -24,7 +24,12 @@ pub(crate) fn read_secret(path: &Path) -> Result<String> {
             mode & 0o777
         );
     }
-    let text = read_text(path)?;
+    read_text(path)
+}
+
+/// A secret: first line of a file that only its owner may read.
+pub(crate) fn read_secret(path: &Path) -> Result<String> {
+    let text = read_secret_text(path)?;
     let secret = text.lines().next().unwrap_or_default().trim();
     if secret.is_empty() {
         bail!("{} should hold a secret on its first line and is empty", path.display());

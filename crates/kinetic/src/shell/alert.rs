@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -16,6 +17,7 @@ use kinetic_wire::{Envelope, Incarnation, Login, NodeId, Role, Token, names};
 use tokio::task::JoinSet;
 
 use crate::adapter::clock;
+use crate::adapter::dkim::Signer;
 use crate::adapter::history_db::HistoryDb;
 use crate::adapter::smtp::Relay;
 use crate::shell::alive;
@@ -188,8 +190,12 @@ fn open(path: &std::path::Path, replay: Duration) -> Result<(HistoryDb, Vec<(Rec
 
 /// The relay of a revision; a revision without one keeps alerts in history only.
 fn relay(revision: &Revision) -> Option<Result<Relay, String>> {
-    let declared = revision.schema.mail.as_ref()?.relays.first()?;
-    Some(Relay::new(declared).map_err(|error| format!("{error:#}")))
+    let mail = revision.schema.mail.as_ref()?;
+    let declared = mail.relays.first()?;
+    // Unsigned mail may be refused for good where signed mail is expected: it waits until the key can be read.
+    let signer = mail.dkim.as_ref().map(Signer::new).transpose();
+    let relay = signer.and_then(|signer| Relay::new(declared, signer.map(Arc::new)));
+    Some(relay.map_err(|error| format!("{error:#}")))
 }
 
 impl Shell {
@@ -393,7 +399,7 @@ mod tests {
         assert!(text.contains(to), "{text}");
         *alerts = text.replace(to, &format!("{to}\n  repeat_interval = \"{repeat_interval}\"")).into_bytes();
         let schema = kinetic_schema::load(&files).schema.expect("checks");
-        Revision { id: String::new(), generation: 0, schema: std::sync::Arc::new(schema) }
+        Revision { id: String::new(), generation: 0, schema: Arc::new(schema) }
     }
 
     #[test]
@@ -407,7 +413,7 @@ mod tests {
         let text = "watchdog {\n  to              = \"ops@example.com\"\n  repeat_interval = \"168h\"\n}\n";
         let files = kinetic_schema::Files::from([("kinetic.hcl".to_owned(), text.as_bytes().to_vec())]);
         let schema = kinetic_schema::load(&files).schema.expect("checks");
-        let revision = Revision { id: String::new(), generation: 0, schema: std::sync::Arc::new(schema) };
+        let revision = Revision { id: String::new(), generation: 0, schema: Arc::new(schema) };
         assert!(replay(&revision) > Duration::from_secs(168 * 3600));
     }
 }
