@@ -200,6 +200,8 @@ fn a_chain_unfolds_from_its_end() {
     db, which cart depends on, has recovered; cart has not.
     Folded under this: checkout/frontends (1 feed). What depends on this is mailed on its own if it still fires once this has recovered.
     "#);
+    // Each was folded once: what one service explains no more, another still does.
+    assert_eq!(world.stats().folds, 2);
     world.resolve_at(40.0, CART);
     world.run_until(60.0);
     assert_snapshot!(world.subjects(), @r#"
