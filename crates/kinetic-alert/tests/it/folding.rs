@@ -200,6 +200,8 @@ fn a_chain_unfolds_from_its_end() {
     db, which cart depends on, has recovered; cart has not.
     Folded under this: checkout/frontends (1 feed). What depends on this is mailed on its own if it still fires once this has recovered.
     "#);
+    // Each was folded once: what one service explains no more, another still does.
+    assert_eq!(world.stats().folds, 2);
     world.resolve_at(40.0, CART);
     world.run_until(60.0);
     assert_snapshot!(world.subjects(), @r#"
@@ -522,4 +524,22 @@ fn what_is_folded_is_not_escalated() {
     311 shop resolved [RESOLVED] db/primaries: d-1 checkout.latency above its peers
     411 lead escalated [ESCALATED] checkout/frontends: web-1 checkout.latency above its peers
     "#);
+}
+
+#[test]
+fn what_came_back_with_its_dependency_and_fires_anew_fires_for_a_reason_of_its_own() {
+    let mut world = world();
+    world.fire_at(1.0, WEB);
+    world.fire_at(5.0, DB);
+    world.resolve_at(20.0, DB);
+    world.resolve_at(20.3, WEB);
+    world.fire_at(20.6, WEB);
+    world.fire_at(30.0, WEB2);
+    world.run_until(60.0);
+    let last = world.subjects().lines().last().map(str::to_owned);
+    assert_eq!(
+        last.as_deref(),
+        Some("31 team more_firing [FIRING 2] checkout/frontends: web-1 checkout.latency above its peers")
+    );
+    assert!(!world.subjects().contains("dependency_recovered"), "{}", world.subjects());
 }

@@ -230,19 +230,47 @@ fn an_alert_counts_once_however_many_groups_hold_it() {
 
 #[test]
 fn a_stale_alert_ends_in_every_group_that_holds_it() {
-    let mut world = world_of(vec![block("team", GroupBy::Site)]);
-    world.fire_at(1.0, "checkout/frontends/web-1");
-    world.run_until(3_650.0);
-    world.crash(0);
-    world.run_until(4_000.0);
-    let reasons: Vec<&str> = world.inbox.iter().map(|(_, email)| header(email, "X-Kinetic-Reason")).collect();
-    assert_eq!(reasons.first(), Some(&"first_firing"));
-    assert_eq!(reasons.last(), Some(&"resolved"));
-    assert_eq!((world.stats().alerts, world.stats().groups), (0, 0));
+    for restarts in [&[][..], &[3_650.0], &[1_000.0, 3_601.5]] {
+        let mut world = world_of(vec![block("team", GroupBy::Site)]);
+        world.fire_at(1.0, "checkout/frontends/web-1");
+        for restart in restarts {
+            world.run_until(*restart);
+            world.crash(usize::MAX);
+        }
+        world.run_until(9_000.0);
+        let mut reasons: Vec<&str> =
+            world.inbox.iter().map(|(_, email)| header(email, "X-Kinetic-Reason")).collect();
+        reasons.retain(|reason| *reason != "repeat_interval_elapsed");
+        assert_eq!(reasons, ["first_firing", "resolved"], "{restarts:?}");
+        assert_eq!((world.stats().alerts, world.stats().groups), (0, 0));
+    }
 }
 
 #[test]
 fn a_new_schema_refills_groups() {
+    let live = refilled(|_| {});
+    assert_snapshot!(live.mails(), @r#"
+    2 team first_firing firing=1 resolved=0 seq=1
+    11 team first_firing firing=2 resolved=0 seq=1
+    11 team first_firing firing=1 resolved=0 seq=1
+    31 team first_firing firing=2 resolved=0 seq=1
+    51 team more_firing firing=3 resolved=0 seq=2
+    91 team fewer_firing firing=1 resolved=1 seq=3
+    121 team resolved firing=0 resolved=1 seq=4
+    "#);
+    assert_snapshot!(live.subjects(), @r#"
+    2 team first_firing [FIRING] db/primaries: d-1 checkout.latency above its peers
+    11 team first_firing [FIRING 2] site fra-1: cart/api c-1 checkout.latency above its peers
+    11 team first_firing [FIRING] site ams-2: db/primaries d-1 checkout.latency above its peers
+    31 team first_firing [FIRING 2] acme: cart/api c-1 checkout.latency above its peers
+    51 team more_firing [FIRING 3] acme: cart/api c-1 checkout.latency above its peers
+    91 team fewer_firing [FIRING] acme: cart/api c-1 checkout.latency above its peers
+    121 team resolved [RESOLVED] acme: cart/api c-1 checkout.latency above its peers
+    "#);
+    assert_eq!(refilled(|world| world.crash(usize::MAX)).mails(), live.mails());
+}
+
+fn refilled(after_a_change: impl Fn(&mut World)) -> World {
     let mut world = world_of(vec![block("team", GroupBy::Cluster)]);
     world.fire_at(1.0, "checkout/frontends/web-1");
     world.fire_at(1.0, "cart/api/c-1");
@@ -260,30 +288,13 @@ fn a_new_schema_refills_groups() {
     world.change_schema(schema_of(&PLACES, vec![block("team", GroupBy::Customer)]));
     world.run_until(70.0);
     world.change_schema(no_db(GroupBy::Customer));
-    world.crash(0);
+    after_a_change(&mut world);
     world.resolve_at(90.0, "cart/api/c-1");
     world.resolve_at(90.0, "db/primaries/d-1");
     world.run_until(120.0);
     world.resolve_at(120.0, "checkout/frontends/web-1");
     world.run_until(160.0);
-    assert_snapshot!(world.mails(), @r#"
-    2 team first_firing firing=1 resolved=0 seq=1
-    11 team first_firing firing=2 resolved=0 seq=1
-    11 team first_firing firing=1 resolved=0 seq=1
-    31 team first_firing firing=2 resolved=0 seq=1
-    51 team more_firing firing=3 resolved=0 seq=2
-    91 team fewer_firing firing=1 resolved=1 seq=3
-    121 team resolved firing=0 resolved=1 seq=4
-    "#);
-    assert_snapshot!(world.subjects(), @r#"
-    2 team first_firing [FIRING] db/primaries: d-1 checkout.latency above its peers
-    11 team first_firing [FIRING 2] site fra-1: cart/api c-1 checkout.latency above its peers
-    11 team first_firing [FIRING] site ams-2: db/primaries d-1 checkout.latency above its peers
-    31 team first_firing [FIRING 2] acme: cart/api c-1 checkout.latency above its peers
-    51 team more_firing [FIRING 3] acme: cart/api c-1 checkout.latency above its peers
-    91 team fewer_firing [FIRING] acme: cart/api c-1 checkout.latency above its peers
-    121 team resolved [RESOLVED] acme: cart/api c-1 checkout.latency above its peers
-    "#);
     assert_eq!((world.stats().alerts, world.stats().groups), (0, 0));
     world.assert_ids_name_one_mail();
+    world
 }
