@@ -20,6 +20,7 @@ mod html;
 mod id;
 mod intake;
 mod level;
+mod links;
 pub mod machine;
 mod outbox;
 mod quiet;
@@ -32,6 +33,7 @@ mod text;
 mod watchdog;
 mod words;
 
+pub use links::{BadLink, Link, LinkAction};
 pub use machine::{
     Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, ReplyToken, Thread,
 };
