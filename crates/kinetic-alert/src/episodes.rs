@@ -8,7 +8,7 @@ use kinetic_wire::{
 
 use crate::clock::Steady;
 use crate::doors::Refusal;
-use crate::group::{AlertView, Group, Stream};
+use crate::group::{AlertView, Group};
 use crate::id::{GroupKey, StreamKey};
 use crate::machine::Alert;
 use crate::reason::{Fold, Step};
@@ -70,7 +70,12 @@ impl Alert {
         }
     }
 
-    fn told(&self, at: Steady, group_key: &GroupKey, group: &Group) -> Vec<ToldState> {
+    fn told(&self, at: Steady, of: &GroupKey, group: &Group) -> Vec<ToldState> {
+        // What explains it to this recipient, the first by name.
+        let under = |key: &StreamKey| {
+            let failing = self.failing_below(of, &key.to, at).into_iter().find(|failing| failing.told);
+            failing.map(|failing| failing.service.to_string())
+        };
         let named = group.streams.iter().filter(|(_, stream)| stream.timing.is_some());
         let told = named.map(|(key, stream)| {
             let next = match group.next_step(key, stream, at.max(self.quiet_until)) {
@@ -86,21 +91,10 @@ impl Alert {
                 on_its_way: stream.outstanding.is_some(),
                 next_reason: next.map(|(_, reason)| reason.to_string()),
                 next_ms: next.map(|(at, _)| at.wall().as_ms()),
-                folded_under: self.folded_under(at, group_key, key, stream),
+                folded_under: if stream.standing.fold == Fold::Folded { under(key) } else { None },
             }
         });
         told.collect()
-    }
-}
-
-impl Alert {
-    /// The service that this recipient is told of instead.
-    fn folded_under(&self, at: Steady, group: &GroupKey, key: &StreamKey, stream: &Stream) -> Option<String> {
-        if stream.standing.fold != Fold::Folded {
-            return None;
-        }
-        let failing = self.failing_below(group, &key.to, at);
-        failing.into_iter().find(|failing| failing.told).map(|failing| failing.service.to_string())
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kinetic_wire::CustomerName;
+
 use crate::announce;
 use crate::clock::Steady;
 use crate::group::MailEnd;
@@ -63,7 +65,8 @@ impl Alert {
         }
         self.refill(at);
         self.rebuild_services();
-        self.refold(at);
+        let customers: BTreeSet<CustomerName> = keys.iter().map(|key| key.customer.clone()).collect();
+        customers.iter().for_each(|customer| self.refold(customer, at));
         let keys: Vec<Arc<GroupKey>> = self.groups.keys().cloned().collect();
         for key in &keys {
             self.drop_unrouted(at, key, effects);
@@ -141,20 +144,30 @@ impl Alert {
         }
     }
 
+    fn due_steps(&self, now: Steady, key: &GroupKey) -> Vec<(StreamKey, Step)> {
+        let Some(group) = self.groups.get(key) else { return Vec::new() };
+        let due = |(stream, state)| {
+            let (_, step) = group.next_step(stream, state, now).filter(|(at, _)| *at <= now)?;
+            Some((stream.clone(), step))
+        };
+        group.streams.iter().filter_map(due).collect()
+    }
+
     fn flush(&mut self, now: Steady, key: &Arc<GroupKey>, effects: &mut Vec<Effect>) {
-        let Some(group) = self.groups.get(key) else { return };
-        let steps: Vec<(StreamKey, Step)> = group
-            .streams
-            .iter()
-            .filter_map(|(stream, state)| {
-                Some((stream.clone(), group.next_step(stream, state, now).filter(|(at, _)| *at <= now)?.1))
-            })
-            .collect();
+        let mut steps = self.due_steps(now, key);
+        let mut folded = false;
+        for (stream, step) in &steps {
+            let Step::Mail(reason) = step else { continue };
+            folded |= reason.folds() && self.folds(key, stream, now);
+        }
+        // Whose step waits for another's does not have one any more, either.
+        if folded {
+            steps = self.due_steps(now, key);
+        }
         let mut announced: Vec<(Arc<str>, NotifyReason)> = Vec::new();
         for (stream, step) in steps {
             match step {
                 Step::Settle => self.settle(now, key, &stream, effects),
-                Step::Mail(reason) if reason.folds() && self.folds(key, &stream, now) => {}
                 Step::Mail(_) if self.outbox.len() >= self.config.outbox_max => {
                     if !self.blocked.contains(key) {
                         self.stats.outbox_full += 1;

@@ -166,7 +166,7 @@ impl Alert {
         let Some(known) = self.services.get(&home.customer, &home.service) else { return false };
         known.groups.iter().filter_map(|key| self.groups.get(key)).any(|cluster| {
             let wider = cluster.wider.iter().filter_map(|key| self.groups.get(key));
-            let told = |group: &Group| group.streams_to(reader).any(|stream| of_service(group, stream));
+            let told = |group: &Group| group.streams_to(reader).any(|(_, stream)| of_service(group, stream));
             told(cluster) || wider.into_iter().any(told)
         })
     }
@@ -193,11 +193,13 @@ impl Alert {
         clusters.filter_map(|key| self.groups.get(key)).filter(|cluster| cluster.firing() > 0).any(
             |cluster| {
                 let fires = |key: &&AlertKey| cluster.fires(**key);
-                let knows = |stream: &Stream| {
-                    let mut firing = cluster.alerts.keys().filter(fires);
-                    stream.speaks_soon(now) || (stream.knows() && firing.any(|key| stream.told.contains(key)))
+                let told = |group: &Group| {
+                    group.streams_to(reader).any(|(key, stream)| {
+                        let mut firing = cluster.alerts.keys().filter(fires);
+                        group.speaks_soon(key, stream, now)
+                            || (stream.knows() && firing.any(|key| stream.told.contains(key)))
+                    })
                 };
-                let told = |group: &Group| group.streams_to(reader).any(knows);
                 told(cluster) || cluster.wider.iter().filter_map(|key| self.groups.get(key)).any(told)
             },
         )
@@ -216,10 +218,12 @@ impl Alert {
 
     /// What recipients are told of may have changed otherwise than by an alert: by a new schema, for instance. Nothing
     /// stays folded under what its recipient is not told of.
-    pub(crate) fn refold(&mut self, at: Steady) {
-        let folded: Vec<(Arc<GroupKey>, StreamKey)> = self
+    pub(crate) fn refold(&mut self, customer: &CustomerName, at: Steady) {
+        let of_customer = self
             .groups
-            .iter()
+            .range(GroupKey::first_of(customer)..)
+            .take_while(|(key, _)| key.customer == *customer);
+        let folded: Vec<(Arc<GroupKey>, StreamKey)> = of_customer
             .flat_map(|(key, group)| group.folded().map(|stream| (Arc::clone(key), stream.clone())))
             .collect();
         for (key, stream) in folded {
@@ -277,7 +281,7 @@ impl Alert {
         let clusters = above.into_iter().filter_map(|service| services.get(service)).flat_map(|s| &s.groups);
         let under = |home: &Arc<GroupKey>| {
             let cluster = self.groups.get(home).filter(|group| group.firing() > 0)?;
-            let reads = |group: &Group| group.streams_to(reader).any(|stream| stream.timing.is_some());
+            let reads = |group: &Group| group.streams_to(reader).any(|(_, stream)| stream.timing.is_some());
             let wider = cluster.wider.iter().filter(|wider| wider.one_service().is_some());
             let reads = reads(cluster) || wider.filter_map(|wider| self.groups.get(wider)).any(reads);
             let place = format!("{}/{}", home.service, home.cluster);

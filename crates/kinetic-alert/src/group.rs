@@ -11,7 +11,7 @@ use crate::escape;
 use crate::id::{AlertKey, GroupKey, StreamKey};
 use crate::machine::{MailId, Thread};
 use crate::quiet::Acknowledgement;
-use crate::reason::{self, Circumstances, Fold, Standing, Timing};
+use crate::reason::{Fold, Standing, Timing};
 use crate::route::Routes;
 use crate::words::Matter;
 
@@ -68,11 +68,6 @@ impl AlertView {
         }
     }
 
-    /// A name as it is kept.
-    pub(crate) fn kept(text: &str) -> String {
-        escape::line(text, NAME_KEPT_MAX)
-    }
-
     /// Its cluster, as people name it.
     pub(crate) fn place(&self) -> String {
         format!("{}/{}", self.home.service, self.home.cluster)
@@ -81,6 +76,11 @@ impl AlertView {
     /// What it is about.
     pub(crate) fn matter(&self) -> Matter {
         Matter::of(&self.home, Some(self))
+    }
+
+    /// A name as it is kept.
+    pub(crate) fn kept(text: &str) -> String {
+        escape::line(text, NAME_KEPT_MAX)
     }
 
     /// How far from its peers, for ranking.
@@ -137,9 +137,14 @@ impl Stream {
         let standing = &mut self.standing;
         let differs = standing.fresh > 0 || standing.gone > 0;
         standing.changed_since = differs.then(|| standing.changed_since.unwrap_or(at));
-        if standing.firing() == 0 {
+        if standing.heard() == 0 {
             standing.fold = Fold::Open;
         }
+    }
+
+    /// Whether he knows of something that fires.
+    pub(crate) fn knows(&self) -> bool {
+        self.standing.told > self.standing.gone
     }
 
     /// Counts anew after alerts have been silenced or are so no more. What was news before is so since then.
@@ -167,20 +172,6 @@ impl Stream {
         self.standing.fresh = fresh;
         self.standing.changed_since = None;
         self.mark_change(at);
-    }
-
-    /// Whether he will be told of what is new in the ordinary course of time.
-    pub(crate) fn speaks_soon(&self, now: Steady) -> bool {
-        let Some(timing) = self.timing.as_ref().filter(|_| self.standing.fresh > 0) else { return false };
-        let soon = now + timing.group_wait + timing.group_interval;
-        let at_the_earliest = Circumstances { not_before: now, ..Circumstances::default() };
-        let step = reason::next_step(&self.standing, timing, &at_the_earliest);
-        self.outstanding.is_none() && step.is_some_and(|(due, _)| due <= soon)
-    }
-
-    /// Whether he knows of something that fires.
-    pub(crate) fn knows(&self) -> bool {
-        self.standing.told > self.standing.gone
     }
 }
 
@@ -220,24 +211,16 @@ pub(crate) enum Applied {
 }
 
 impl Group {
-    /// Takes an event in. `room` says whether another alert may be followed, `silenced` whether a silence means it.
-    pub(crate) fn apply(
-        &mut self,
-        home: &Arc<GroupKey>,
-        key: AlertKey,
-        event: &AlertEvent,
-        at: Steady,
-        room: bool,
-        silenced: bool,
-    ) -> Applied {
+    /// Takes in an alert as an event says it is. `room` says whether another one may be followed.
+    pub(crate) fn apply(&mut self, key: AlertKey, view: AlertView, at: Steady, room: bool) -> Applied {
         let known = self.alerts.get(&key);
-        if known.is_some_and(|known| event.window_end_ms < known.window_end_ms) {
+        if known.is_some_and(|known| view.window_end_ms < known.window_end_ms) {
             return Applied::OutOfOrder;
         }
-        if known.is_none() && !room && event.state == AlertState::Firing {
+        if known.is_none() && !room && view.firing {
             return Applied::NoRoom;
         }
-        self.take(key, AlertView::new(event, home, at, silenced), at)
+        self.take(key, view, at)
     }
 
     /// Takes an alert in as it is now.
@@ -358,8 +341,8 @@ impl Group {
     }
 
     /// The correspondences with this recipient.
-    pub(crate) fn streams_to(&self, reader: &str) -> impl Iterator<Item = &Stream> {
-        self.streams.iter().filter(move |(key, _)| *key.to == *reader).map(|(_, stream)| stream)
+    pub(crate) fn streams_to(&self, reader: &str) -> impl Iterator<Item = (&StreamKey, &Stream)> {
+        self.streams.iter().filter(move |(key, _)| *key.to == *reader)
     }
 
     /// Makes the streams be those that the schema names. Those it names no more stay without timing until
@@ -388,7 +371,7 @@ impl Group {
         for stream in self.streams.iter_mut().filter(|(key, _)| *key.to == *reader).map(|(_, stream)| stream)
         {
             let folded = stream.standing.fold == Fold::Folded || told.is_some();
-            if folded && stream.standing.firing() > 0 {
+            if folded && stream.standing.heard() > 0 {
                 stream.standing.fold = Fold::Unfolded { at, told: told.is_some() };
                 stream.recovered = told.cloned();
                 changed = true;

@@ -7,7 +7,7 @@ use kinetic_schema::schema::INSTALLATION;
 use kinetic_wire::{AlertEvent, AlertId, Epoch, SourceKey, Token, decode};
 
 use crate::clock::Steady;
-use crate::group::Applied;
+use crate::group::{AlertView, Applied};
 use crate::id::{AlertKey, GroupKey};
 use crate::level;
 use crate::machine::{Alert, Effect, Record, RecordSeq};
@@ -190,7 +190,7 @@ impl Alert {
         let silenced = self.silences.silence(event);
         let Some(group) = self.groups.get_mut(&home) else { return };
         let fired = group.firing() > 0;
-        let applied = group.apply(&home, key, event, at, room, silenced);
+        let applied = group.apply(key, AlertView::new(event, &home, at, silenced), at, room);
         let fires = group.firing() > 0;
         self.count_followed(&home);
         match applied {

@@ -5,7 +5,7 @@ use kinetic_wire::Wall;
 use crate::clock::Steady;
 use crate::group::{AlertView, Group, Stream};
 use crate::id::StreamKey;
-use crate::reason::{self, Circumstances, Step};
+use crate::reason::{self, Circumstances, Fold, Step};
 
 /// Somebody takes care of what fires in a group: no repeats and no escalation, until then or until the episode ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,13 @@ impl Stream {
         if !self.told.is_empty() {
             return Some(self.standing.began_at);
         }
-        self.standing.changed_since.and_then(|since| timing.first_due(since))
+        let since = self.standing.changed_since?;
+        match self.standing.fold {
+            Fold::Open => timing.first_due(since),
+            // While another service explains it nothing is due.
+            Fold::Folded => None,
+            Fold::Unfolded { at, .. } => timing.first_due(since.max(at)),
+        }
     }
 }
 
@@ -38,6 +44,9 @@ impl Group {
         let timing = stream.timing.as_ref().filter(|_| stream.outstanding.is_none())?;
         let escalates = timing.escalate_after.is_some() && stream.told.is_empty();
         let first_due = if escalates { self.first_due(key) } else { None };
+        if escalates && first_due.is_none() && self.is_folded_for_first(key) {
+            return None;
+        }
         let acknowledged_until = self.acknowledged.as_ref().map(|acknowledged| acknowledged.until);
         let circumstances = Circumstances {
             not_before,
@@ -47,14 +56,30 @@ impl Group {
         reason::next_step(&stream.standing, timing, &circumstances)
     }
 
-    /// When the first mail of what goes on was due to those whom the alert block of this stream names first.
-    fn first_due(&self, key: &StreamKey) -> Option<Steady> {
+    /// The correspondences with those whom the alert block of this stream names first.
+    fn first_of_block(&self, key: &StreamKey) -> impl Iterator<Item = &Stream> {
         let begin = StreamKey { alert: key.alert.clone(), to: "".into() };
         let of_block = self.streams.range(begin..).take_while(|(other, _)| other.alert == key.alert);
-        let first = of_block.filter(|(_, stream)| {
-            stream.timing.as_ref().is_some_and(|timing| timing.escalate_after.is_none())
-        });
-        first.filter_map(|(_, stream)| stream.first_due()).min()
+        of_block
+            .map(|(_, stream)| stream)
+            .filter(|stream| stream.timing.as_ref().is_some_and(|timing| timing.escalate_after.is_none()))
+    }
+
+    /// When the first mail of what goes on was due to those whom the alert block of this stream names first.
+    fn first_due(&self, key: &StreamKey) -> Option<Steady> {
+        self.first_of_block(key).filter_map(Stream::first_due).min()
+    }
+
+    /// Whether they have nothing to say for now because another service explains it.
+    fn is_folded_for_first(&self, key: &StreamKey) -> bool {
+        self.first_of_block(key).any(|stream| stream.standing.fold == Fold::Folded)
+    }
+
+    /// Whether a recipient will be told of what is new in the ordinary course of time.
+    pub(crate) fn speaks_soon(&self, key: &StreamKey, stream: &Stream, now: Steady) -> bool {
+        let Some(timing) = stream.timing.as_ref().filter(|_| stream.standing.fresh > 0) else { return false };
+        let soon = now + timing.group_wait + timing.group_interval;
+        self.next_step(key, stream, now).is_some_and(|(due, _)| due <= soon)
     }
 
     /// When something is due for any recipient.

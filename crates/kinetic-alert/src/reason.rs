@@ -21,10 +21,10 @@ pub enum NotifyReason {
     Resolved,
     /// Nothing has changed for `repeat_interval`, and it still fires.
     RepeatIntervalElapsed,
-    /// It fires, others were told of it long ago, and nobody has acknowledged it.
-    Escalated,
     /// A service that this one depends on is back, and this one still fires.
     DependencyRecovered,
+    /// It fires, others were told of it long ago, and nobody has acknowledged it.
+    Escalated,
 }
 
 impl NotifyReason {
@@ -35,8 +35,8 @@ impl NotifyReason {
         Self::FewerFiring,
         Self::Resolved,
         Self::RepeatIntervalElapsed,
-        Self::Escalated,
         Self::DependencyRecovered,
+        Self::Escalated,
     ];
 
     /// As written in history, headers and announcements.
@@ -48,8 +48,8 @@ impl NotifyReason {
             Self::FewerFiring => "fewer_firing",
             Self::Resolved => "resolved",
             Self::RepeatIntervalElapsed => "repeat_interval_elapsed",
-            Self::Escalated => "escalated",
             Self::DependencyRecovered => "dependency_recovered",
+            Self::Escalated => "escalated",
         }
     }
 
@@ -79,21 +79,6 @@ pub(crate) struct Timing {
     pub(crate) escalate_after: Option<Duration>,
 }
 
-impl Timing {
-    /// When what is due at this moment may be said.
-    fn open(&self, due: Steady) -> Option<Steady> {
-        match &self.hours {
-            Some(hours) => hours.next_open(due),
-            None => Some(due),
-        }
-    }
-
-    /// When the first mail about what is news since this moment is due.
-    pub(crate) fn first_due(&self, changed_since: Steady) -> Option<Steady> {
-        self.open(changed_since + self.group_wait)
-    }
-}
-
 /// Where a recipient stands towards the services that a group's own depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Fold {
@@ -109,6 +94,21 @@ pub(crate) enum Fold {
         /// Whether he had been told of the one that failed last.
         told: bool,
     },
+}
+
+impl Timing {
+    /// When what is due at this moment may be said.
+    fn open(&self, due: Steady) -> Option<Steady> {
+        match &self.hours {
+            Some(hours) => hours.next_open(due),
+            None => Some(due),
+        }
+    }
+
+    /// When the first mail about what is news since this moment is due.
+    pub(crate) fn first_due(&self, changed_since: Steady) -> Option<Steady> {
+        self.open(changed_since + self.group_wait)
+    }
 }
 
 /// What a recipient was told of a group, against what fires. Alerts that are silenced are neither fresh nor gone.
@@ -135,8 +135,8 @@ pub(crate) struct Standing {
 }
 
 impl Standing {
-    /// How many alerts fire and are not silenced.
-    pub(crate) fn firing(&self) -> usize {
+    /// How many alerts fire that are not silenced.
+    pub(crate) fn heard(&self) -> usize {
         self.told - self.frozen - self.gone + self.fresh
     }
 }
@@ -167,7 +167,12 @@ pub(crate) fn next_step(
     timing: &Timing,
     circumstances: &Circumstances,
 ) -> Option<(Steady, Step)> {
-    let (due, step) = next_due(standing, timing, circumstances)?;
+    let (due, step) = match standing.fold {
+        Fold::Open => next_due(standing, timing, circumstances),
+        Fold::Folded => folded_due(standing, timing),
+        Fold::Unfolded { .. } if standing.heard() == 0 => next_due(standing, timing, circumstances),
+        Fold::Unfolded { at, told } => unfolded_due(at, told, standing, timing, circumstances),
+    }?;
     let due = due.max(circumstances.not_before);
     match step {
         Step::Settle => Some((due, step)),
@@ -175,33 +180,13 @@ pub(crate) fn next_step(
     }
 }
 
-/// The same, at whatever hour it falls.
-fn next_due(standing: &Standing, timing: &Timing, circumstances: &Circumstances) -> Option<(Steady, Step)> {
-    match standing.fold {
-        Fold::Open => open_step(standing, timing, circumstances),
-        Fold::Folded => folded_step(standing, timing),
-        Fold::Unfolded { .. } if standing.firing() == 0 => open_step(standing, timing, circumstances),
-        Fold::Unfolded { at, told } => {
-            // What is back together with the other service is back within group_wait.
-            let waited = at + timing.group_wait;
-            let spoken = standing.told > 0;
-            if told && (spoken || timing.escalate_after.is_none()) {
-                let due =
-                    if spoken { waited.max(standing.decided_at + timing.group_interval) } else { waited };
-                return Some((due, Step::Mail(NotifyReason::DependencyRecovered)));
-            }
-            open_step(standing, timing, circumstances).map(|(due, step)| (due.max(waited), step))
-        }
-    }
-}
-
 /// While another service explains what fires: only what was told and is back.
-fn folded_step(standing: &Standing, timing: &Timing) -> Option<(Steady, Step)> {
+fn folded_due(standing: &Standing, timing: &Timing) -> Option<(Steady, Step)> {
     let changed_since = standing.changed_since.filter(|_| standing.gone > 0)?;
     let due = (changed_since + timing.group_wait).max(standing.decided_at + timing.group_interval);
     let step = if !timing.send_resolved {
         Step::Settle
-    } else if standing.firing() == 0 && standing.frozen == 0 {
+    } else if standing.gone == standing.told && standing.fresh == 0 {
         Step::Mail(NotifyReason::Resolved)
     } else {
         Step::Mail(NotifyReason::FewerFiring)
@@ -209,8 +194,32 @@ fn folded_step(standing: &Standing, timing: &Timing) -> Option<(Steady, Step)> {
     Some((due, step))
 }
 
-/// A group that speaks for itself.
-fn open_step(standing: &Standing, timing: &Timing, circumstances: &Circumstances) -> Option<(Steady, Step)> {
+/// Once no other service explains it any more, since `at`; what is back with the other is back within `group_wait`.
+/// `told` says whether he was told of the other.
+fn unfolded_due(
+    at: Steady,
+    told: bool,
+    standing: &Standing,
+    timing: &Timing,
+    circumstances: &Circumstances,
+) -> Option<(Steady, Step)> {
+    let waited = at + timing.group_wait;
+    let escalates = standing.told == 0 && timing.escalate_after.is_some();
+    if !told || escalates {
+        return next_due(standing, timing, circumstances).map(|(due, step)| (due.max(waited), step));
+    }
+    let mut due = waited;
+    if standing.told > 0 {
+        due = due.max(standing.decided_at + timing.group_interval);
+    }
+    if standing.fresh == 0 {
+        due = due.max(circumstances.acknowledged_until);
+    }
+    Some((due, Step::Mail(NotifyReason::DependencyRecovered)))
+}
+
+/// Where nothing else explains it.
+fn next_due(standing: &Standing, timing: &Timing, circumstances: &Circumstances) -> Option<(Steady, Step)> {
     let Standing { told, frozen, fresh, gone, .. } = *standing;
     let acknowledged_until = circumstances.acknowledged_until;
     let Some(changed_since) = standing.changed_since else {
@@ -295,18 +304,6 @@ mod tests {
         assert_eq!(step, want.map(|(s, step)| (at(s), step)), "{standing:?}");
     }
 
-    fn check_folded(
-        fold: Fold,
-        timing: &Timing,
-        counts: [usize; 4],
-        changed: i64,
-        want: Option<(i64, Step)>,
-    ) {
-        let standing = Standing { fold, ..standing(counts, changed) };
-        let step = next_step(&standing, timing, &Circumstances::default());
-        assert_eq!(step, want.map(|(s, step)| (at(s), step)), "{standing:?}");
-    }
-
     #[test]
     fn each_reason_and_its_moment() {
         use NotifyReason::{FewerFiring, FirstFiring, MoreFiring, RepeatIntervalElapsed, Resolved};
@@ -355,18 +352,28 @@ mod tests {
         check_under(&later, &QUIET, [2, 0, 0, 2], 55, Some((99, Step::Settle)));
     }
 
+    fn check_folded(
+        fold: Fold,
+        timing: &Timing,
+        counts: [usize; 4],
+        changed: i64,
+        want: Option<(i64, Step)>,
+    ) {
+        let standing = Standing { fold, ..standing(counts, changed) };
+        let step = next_step(&standing, timing, &Circumstances::default());
+        assert_eq!(step, want.map(|(s, step)| (at(s), step)), "{standing:?}");
+    }
+
     #[test]
     fn what_another_service_explains_waits_for_it() {
         use NotifyReason::{DependencyRecovered, FewerFiring, MoreFiring, RepeatIntervalElapsed, Resolved};
-        let folded = |told, fresh, gone, changed, want| {
-            check_folded(Fold::Folded, &TIMING, [told, 0, fresh, gone], changed, want);
-        };
-        folded(0, 2, 0, 52, None);
-        folded(2, 0, 0, 52, None);
-        folded(2, 1, 0, 52, None);
-        folded(2, 0, 1, 70, Some((71, Step::Mail(FewerFiring))));
-        folded(2, 1, 2, 70, Some((71, Step::Mail(FewerFiring))));
-        folded(2, 0, 2, 55, Some((60, Step::Mail(Resolved))));
+        let folded = |counts, changed, want| check_folded(Fold::Folded, &TIMING, counts, changed, want);
+        folded([0, 0, 2, 0], 52, None);
+        folded([2, 0, 0, 0], 52, None);
+        folded([2, 0, 1, 0], 52, None);
+        folded([2, 0, 0, 1], 70, Some((71, Step::Mail(FewerFiring))));
+        folded([2, 0, 1, 2], 70, Some((71, Step::Mail(FewerFiring))));
+        folded([2, 0, 0, 2], 55, Some((60, Step::Mail(Resolved))));
         check_folded(Fold::Folded, &QUIET, [2, 0, 1, 1], 55, Some((60, Step::Settle)));
 
         let after = |secs, told| Fold::Unfolded { at: at(secs), told };
@@ -376,8 +383,13 @@ mod tests {
         check_folded(after(55, true), &TIMING, [2, 0, 1, 1], 52, Some((60, Step::Mail(DependencyRecovered))));
         check_folded(after(90, true), &TIMING, [2, 0, 0, 2], 55, Some((60, Step::Mail(Resolved))));
         // Who is told only later, and was not, waits for his time.
-        let own_time = Some((91, Step::Mail(NotifyReason::Escalated)));
-        check_folded(after(90, true), &LATER, [0, 0, 2, 0], 52, own_time);
+        check_folded(
+            after(90, true),
+            &LATER,
+            [0, 0, 2, 0],
+            52,
+            Some((91, Step::Mail(NotifyReason::Escalated))),
+        );
         check_folded(after(90, true), &LATER, [1, 0, 1, 0], 52, Some((91, Step::Mail(DependencyRecovered))));
         // What is silenced may still fire.
         check_folded(Fold::Folded, &TIMING, [2, 1, 0, 1], 70, Some((71, Step::Mail(FewerFiring))));

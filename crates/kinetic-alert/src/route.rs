@@ -20,7 +20,7 @@ pub(crate) struct Routes {
     pub(crate) streams: Vec<(StreamKey, Timing)>,
     /// Groups of blocks that hold it too. None where it is one itself.
     pub(crate) wider: Vec<GroupKey>,
-    /// Everybody who is told of it, in its own mails or in those of a block's group, each once.
+    /// Everybody who is or may be told of it, in its own mails or in those of a block's group, each once.
     pub(crate) readers: Vec<Arc<str>>,
 }
 
@@ -74,16 +74,6 @@ pub(crate) fn routes(schema: &Schema, group: &GroupKey) -> Routes {
         }
     }
     routes
-}
-
-/// Those whom an alert block names, who is told first before who is told later.
-fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
-    let first = alert.to.iter().map(|to| (to.as_str(), None));
-    let later = alert
-        .escalations
-        .iter()
-        .flat_map(|escalation| escalation.to.iter().map(|to| (to.as_str(), Some(escalation.after))));
-    first.chain(later)
 }
 
 /// What alert blocks choose by, of one analytic on one cluster. An event may be of an analytic or a cluster that this
@@ -142,6 +132,16 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// Those whom an alert block names, who is told first before who is told later.
+fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
+    let first = alert.to.iter().map(|to| (to.as_str(), None));
+    let later = alert
+        .escalations
+        .iter()
+        .flat_map(|escalation| escalation.to.iter().map(|to| (to.as_str(), Some(escalation.after))));
+    first.chain(later)
+}
+
 /// Those who are told of silent nodes.
 fn of_nodes(watchdog: &Watchdog) -> Vec<(StreamKey, Timing)> {
     let timing = Timing {
@@ -164,5 +164,67 @@ fn timing(alert: &Alert) -> Timing {
         send_resolved: alert.send_resolved,
         hours: Openings::of(alert),
         escalate_after: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kinetic_schema::schema::ClusterPath;
+    use kinetic_schema::{Files, load};
+
+    use super::*;
+
+    /// The worked example of an on-call team: every attribute of `match`, blocks that end the search, all groupings.
+    const EXAMPLE: [(&str, &str); 5] = [
+        ("kinetic.hcl", include_str!("../../../topology-examples/on-call-team/kinetic.hcl")),
+        (
+            "customers/shop/customer.hcl",
+            include_str!("../../../topology-examples/on-call-team/customers/shop/customer.hcl"),
+        ),
+        (
+            "customers/shop/topology.hcl",
+            include_str!("../../../topology-examples/on-call-team/customers/shop/topology.hcl"),
+        ),
+        (
+            "customers/shop/analytics.hcl",
+            include_str!("../../../topology-examples/on-call-team/customers/shop/analytics.hcl"),
+        ),
+        (
+            "customers/shop/alerts.hcl",
+            include_str!("../../../topology-examples/on-call-team/customers/shop/alerts.hcl"),
+        ),
+    ];
+
+    #[test]
+    fn those_are_told_whom_the_check_takes_to_be_told() {
+        let files: Files =
+            EXAMPLE.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect();
+        let schema = load(&files).schema.expect("the example checks");
+        let shop = &schema.customers[&"shop".into()];
+        let mut seen = 0;
+        for analytic in shop.analytics.values() {
+            for ClusterPath { service, cluster } in &analytic.on {
+                let path = ClusterPath { service: service.clone(), cluster: cluster.clone() };
+                let group = GroupKey {
+                    customer: shop.name.clone(),
+                    analytic: analytic.name.clone(),
+                    service: service.clone(),
+                    cluster: cluster.clone(),
+                };
+                let mut told: Vec<&str> = shop
+                    .told_by(&analytic.name, &path)
+                    .into_iter()
+                    .flat_map(recipients)
+                    .map(|(to, _)| to)
+                    .collect();
+                let routes = routes(&schema, &group);
+                let mut readers: Vec<&str> = routes.readers.iter().map(AsRef::as_ref).collect();
+                told.sort_unstable();
+                readers.sort_unstable();
+                assert_eq!(readers, told, "{group:?}");
+                seen += told.len();
+            }
+        }
+        assert!(seen > 10, "the example tells somebody: {seen}");
     }
 }

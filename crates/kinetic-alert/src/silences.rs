@@ -224,6 +224,8 @@ impl Alert {
             }
         }
         changed.iter().for_each(|key| self.schedule_live(key));
+        // Nothing stays folded under what is silenced.
+        self.refold(customer, at);
     }
 
     /// History says that there is a silence.
@@ -243,7 +245,6 @@ impl Alert {
 
     /// Alerts of a customer that fire and are silenced.
     pub(crate) fn silenced_now(&self, customer: &CustomerName) -> u64 {
-        // Groups of blocks hold copies.
         let of_customer =
             self.groups.iter().filter(|(key, _)| key.customer == *customer && key.block().is_none());
         of_customer.map(|(_, group)| group.silenced() as u64).sum()

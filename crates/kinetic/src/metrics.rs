@@ -131,6 +131,7 @@ fn parts(stats: &AnalyzerStats) -> Vec<Metric> {
         counter feeds_in_two_parts: "Feeds that two parts had in one window.",
         counter claims_refused: "Closed windows of parts left aside because too many waited for an earlier one.",
         counter windows_incomplete: "Windows closed without the values of some part.",
+        counter clocks_brought_back: "Times that windows which a wrong clock had closed ahead of time were taken back.",
         counter silent: "Feeds that fell silent, by a rule that listens.",
         counter silent_forgotten: "Feeds silent for seven days, and forgotten.",
     })

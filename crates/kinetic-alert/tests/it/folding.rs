@@ -1,10 +1,13 @@
 //! What a failing service explains of those that depend on it, and what it does not.
 
+use std::time::Duration;
+
 use insta::assert_snapshot;
 use kinetic_schema::Schema;
-use kinetic_schema::schema::{Alert as AlertBlock, GroupBy, Matching};
+use kinetic_schema::schema::{Alert as AlertBlock, Escalation, GroupBy, Hours, HoursSpan, Matching};
 
 use crate::places::{PLACES, Place, glob, schema_of, world_of};
+use crate::quiet::silence;
 use crate::world::{Relay, World, alert_block, config};
 
 const WEB: &str = "checkout/frontends/web-1";
@@ -341,7 +344,7 @@ fn a_dependency_that_waits_for_a_relay_explains_nonetheless() {
 
 #[test]
 fn a_mail_about_a_recovery_that_expires_is_said_again() {
-    let config = kinetic_alert::AlertConfig { mail_expiry: std::time::Duration::from_secs(20), ..config() };
+    let config = kinetic_alert::AlertConfig { mail_expiry: Duration::from_secs(20), ..config() };
     let mut world = World::with(config, schema_of(&PLACES, everything(GroupBy::Cluster)));
     world.fire_at(1.0, WEB);
     world.fire_at(5.0, DB);
@@ -442,4 +445,81 @@ fn a_restart_at_any_time_changes_no_fold() {
             assert_eq!(run(restart, usize::MAX), told, "{group_by:?} {restart}");
         }
     }
+}
+
+#[test]
+fn what_is_silenced_explains_nothing() {
+    let mut world = world();
+    assert_eq!(world.request("silence", &silence("night", "d-*", 0.0, 100.0))["ok"], true);
+    world.fire_at(1.0, DB);
+    world.fire_at(5.0, WEB);
+    world.run_until(99.0);
+    assert_snapshot!(text(&world, "checkout/frontends"), @r#"
+    web-1 in checkout/frontends: checkout.latency mean is 412.2, its 11 peers average 101.2 (98 to 104.9): 3.3 standard deviations above (limit 3), since 11:59:55 UTC
+    db, which checkout depends on, has been failing since 11:59:51 UTC.
+
+    Firing (1)
+    "#);
+    world.fire_at(110.0, WEB2);
+    world.run_until(130.0);
+    assert_snapshot!(world.subjects(), @r#"
+    6 team first_firing [FIRING] checkout/frontends: web-1 checkout.latency above its peers
+    101 team first_firing [FIRING] db/primaries: d-1 checkout.latency above its peers
+    "#);
+}
+
+#[test]
+fn a_silence_unfolds_what_was_folded_under_what_it_means() {
+    let slow = AlertBlock { group_wait: Duration::from_secs(10), ..block("dba", &["db"], GroupBy::Cluster) };
+    let to = slow.to.clone();
+    let mut world = world_of(vec![slow, AlertBlock { to, ..block("team", &["checkout"], GroupBy::Service) }]);
+    world.fire_at(1.0, DB);
+    world.fire_at(1.5, WEB);
+    world.run_until(3.0);
+    assert_eq!((world.stats().folds, world.inbox.len()), (1, 0));
+    assert_eq!(world.request("silence", &silence("night", "d-*", 0.0, 100.0))["ok"], true);
+    world.run_until(50.0);
+    assert_snapshot!(world.subjects(), @"4 dba first_firing [FIRING] checkout: frontends web-1 checkout.latency above its peers");
+}
+
+#[test]
+fn a_block_outside_its_hours_explains_nothing() {
+    let span = HoursSpan { days: [true; 7], from_min: 780, to_min: 840 };
+    let during = vec![Hours { name: "office".into(), time_zone: "UTC".into(), spans: vec![span] }];
+    let office = AlertBlock { during, ..block("dba", &["db"], GroupBy::Cluster) };
+    let to = office.to.clone();
+    let always = AlertBlock { to, ..block("team", &["checkout"], GroupBy::Cluster) };
+    let mut world = world_of(vec![office, always]);
+    world.fire_at(1.0, DB);
+    world.fire_at(5.0, WEB);
+    world.run_until(50.0);
+    assert_snapshot!(world.subjects(), @"6 dba first_firing [FIRING] checkout/frontends: web-1 checkout.latency above its peers");
+    // It is noon. Once it is open and has spoken, it explains.
+    world.fire_at(3_000.0, DB);
+    world.fire_at(3_000.0, WEB);
+    world.run_until(3_602.0);
+    world.fire_at(3_610.0, WEB2);
+    world.run_until(3_700.0);
+    assert!(world.subjects().lines().last().unwrap().contains("db/primaries"), "{}", world.subjects());
+}
+
+#[test]
+fn what_is_folded_is_not_escalated() {
+    let escalations =
+        vec![Escalation { after: Duration::from_secs(100), to: vec!["lead@acme.example".into()] }];
+    let shop = AlertBlock { escalations, ..block("shop", &["checkout"], GroupBy::Cluster) };
+    let to = shop.to.clone();
+    let mut world = world_of(vec![shop, AlertBlock { to, ..block("dba", &["db"], GroupBy::Cluster) }]);
+    world.fire_at(1.0, DB);
+    world.fire_at(5.0, WEB);
+    world.run_until(300.0);
+    world.crash(usize::MAX);
+    world.resolve_at(310.0, DB);
+    world.run_until(420.0);
+    assert_snapshot!(world.subjects(), @r#"
+    2 shop first_firing [FIRING] db/primaries: d-1 checkout.latency above its peers
+    311 shop dependency_recovered [STILL FIRING] checkout/frontends: web-1 checkout.latency above its peers
+    311 shop resolved [RESOLVED] db/primaries: d-1 checkout.latency above its peers
+    411 lead escalated [ESCALATED] checkout/frontends: web-1 checkout.latency above its peers
+    "#);
 }

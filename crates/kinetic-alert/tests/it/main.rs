@@ -10,6 +10,7 @@ mod mail;
 mod places;
 mod quiet;
 mod requests;
+mod runs;
 mod timeline;
 mod watchdog;
 mod world;
