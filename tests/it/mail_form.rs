@@ -115,22 +115,16 @@ fn others_read_the_mail_as_it_is_meant() {
     assert!(
         printed.contains("Größe zählt") && said["text"].as_str().is_some_and(|text| text.contains("Größe"))
     );
-    for (name, value) in [
-        ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
-        ("Auto-Submitted", "auto-generated"),
-        ("X-Kinetic-Preview", "yes"),
-    ] {
+    for (name, value) in [("Auto-Submitted", "auto-generated"), ("X-Kinetic-Preview", "yes")] {
         assert_eq!(said["headers"][name], value, "{said}");
     }
-    let link = said["headers"]["List-Unsubscribe"].as_str().expect("a link");
-    assert!(link.starts_with("<https://alerts.kinetic.example/u/"), "{link}");
     assert_eq!(said["dkim"], "good", "{said}");
     assert_ne!(said["dkimpy"], false, "{said}");
 
     // What is changed on the way is noticed.
     let message = text_of(&eml);
     for (what, changed) in [
-        ("signature", message.replace("/u/", "/v/")),
+        ("signature", message.replace("Auto-Submitted: auto-generated", "Auto-Submitted: no")),
         ("signature", message.replace("\r\nFrom:", "\r\nFrom: x@elsewhere.example\r\nFrom:")),
         ("signature", message.replace("MIME-Version: 1.0", "MIME-Version: 1.1")),
         ("body", message.replace("preview: the", "message: the")),

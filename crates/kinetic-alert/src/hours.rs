@@ -220,6 +220,9 @@ mod tests {
         assert_eq!(opens(&early, "2026-10-25T00:29:59Z"), "2026-10-25T00:29:59Z");
         assert_eq!(opens(&early, "2026-10-25T00:30:00Z"), "2026-10-25T01:00:00Z");
         assert_eq!(opens(&early, "2026-10-25T01:30:00Z"), "2026-11-01T01:00:00Z");
+        let within = during("Europe/Berlin", &[(SUNDAYS, "02:30", "02:45")]);
+        assert_eq!(opens(&within, "2026-10-25T00:00:00Z"), "2026-10-25T00:30:00Z");
+        assert_eq!(opens(&within, "2026-10-25T00:45:00Z"), "2026-10-25T01:30:00Z");
     }
 
     #[test]

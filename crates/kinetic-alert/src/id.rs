@@ -127,12 +127,6 @@ impl MailNames<'_> {
         self.keyed(16, &["group", &group.to_string(), alert])
     }
 
-    /// What names one recipient of one alert block, for links to leave it: 32 hex digits. It has no end: such a link must
-    /// work for as long as the mail is kept.
-    pub(crate) fn subscription(&self, customer: &CustomerName, alert: &str, to: &str) -> String {
-        self.keyed(32, &["subscription", customer.as_str(), alert, to])
-    }
-
     fn episode_prefix(&self, group: &GroupKey, thread: &Thread) -> String {
         let customer: String = group
             .customer

@@ -36,6 +36,7 @@ mod trail;
 mod watchdog;
 mod words;
 
+pub use links::{BadLink, Link, LinkAction};
 pub use machine::{
     Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, ReplyToken, Thread,
 };

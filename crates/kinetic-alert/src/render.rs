@@ -15,7 +15,7 @@ use crate::level::{self, Level};
 use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
 use crate::words::{self, Matter};
-use crate::{escape, html, links, template, text};
+use crate::{escape, html, template, text};
 
 /// Characters of an origin or metric in a sentence.
 pub(crate) const SENTENCE_NAME_MAX: usize = 120;
@@ -562,7 +562,7 @@ pub(crate) fn email(
         to: to.to_owned(),
         subject: escape::line(&notification.subject(), 300),
         date: notification.at,
-        headers: headers(notification, names, to),
+        headers: headers(notification, names),
         text: plain,
         html: page.html,
         plot: notification.plot.clone(),
@@ -581,7 +581,7 @@ pub(crate) fn picture_words(plot: &Plot) -> String {
     escape::line(&kinetic_plot::describe(plot), PICTURE_WORDS_MAX)
 }
 
-fn headers(notification: &Notification<'_>, names: &MailNames<'_>, to: &str) -> Vec<(String, String)> {
+fn headers(notification: &Notification<'_>, names: &MailNames<'_>) -> Vec<(String, String)> {
     let Notification { group, thread, .. } = notification;
     let root = format!("<{}>", names.root(group, thread));
     let customer = label(group.customer.as_str());
@@ -593,7 +593,7 @@ fn headers(notification: &Notification<'_>, names: &MailNames<'_>, to: &str) -> 
         label(&thread.alert),
         names.domain
     );
-    let mut headers = vec![
+    let headers = vec![
         ("In-Reply-To", root.clone()),
         ("References", root),
         ("Auto-Submitted", "auto-generated".to_owned()),
@@ -607,12 +607,6 @@ fn headers(notification: &Notification<'_>, names: &MailNames<'_>, to: &str) -> 
         ("X-Kinetic-Episode", thread.episode.as_ms().to_string()),
         ("X-Kinetic-Seq", thread.seq.to_string()),
     ];
-    let mail = notification.schema.mail.as_ref();
-    if let Some(url) = mail.and_then(|mail| links::unsubscribe(mail, names, group, &thread.alert, to)) {
-        // RFC 8058: a mail program's button posts there, without a page between.
-        headers.push(("List-Unsubscribe", format!("<{url}>")));
-        headers.push(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".to_owned()));
-    }
     headers.into_iter().map(|(name, value)| (name.to_owned(), escape::header(&value, HEADER_MAX))).collect()
 }
 

@@ -370,8 +370,9 @@ fn outside_its_hours_a_block_waits_and_says_what_then_is() {
 
 #[test]
 fn a_mail_that_came_back_late_does_not_speak_outside_the_hours() {
-    // Open until 12:00:30. The mail that is on its way holds back what is due until then.
-    let block = schema::Alert { except: daily("UTC", 721, 780), ..team() };
+    // Open until 12:01:00. The mail that is on its way holds back what is due until then.
+    let group_interval = Duration::from_secs(1);
+    let block = schema::Alert { except: daily("UTC", 721, 780), group_interval, ..team() };
     let config = AlertConfig { stale_after: Duration::from_secs(86_400), ..config() };
     let mut world = World::with(config, schema(vec![block]));
     world.fire(1.0, "web-7");

@@ -1,5 +1,6 @@
 //! Moments and spans of time as people type and read them. UTC where no offset is said, as in mails.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -7,7 +8,7 @@ use jiff::civil::{DateTime, Time};
 use jiff::tz::TimeZone;
 use jiff::{Span, SpanRelativeTo, Timestamp, ToSpan};
 
-use crate::adapter::clock;
+use crate::adapter::{clock, file};
 use crate::cli;
 
 /// `30m`, `2h`, `1h30m`, `3d`; a day has 24 hours.
@@ -55,11 +56,28 @@ impl cli::End {
 }
 
 /// Who is asking: as typed, or the user of this machine.
-#[expect(clippy::disallowed_methods, reason = "who sits at the terminal is no configuration")]
 pub(crate) fn author(typed: Option<&str>) -> Result<String> {
-    let user = || ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     let author = typed.map(str::to_owned).or_else(user).filter(|author| !author.trim().is_empty());
     author.context("nobody can be named as the author: say who you are with --author")
+}
+
+/// The user whose process this is: as the machine's table of users says, or else as the terminal does.
+#[expect(clippy::disallowed_methods, reason = "who sits at the terminal is no configuration")]
+fn user() -> Option<String> {
+    let users = file::read_text(Path::new("/etc/passwd")).unwrap_or_default();
+    let uid = rustix::process::getuid().as_raw();
+    named(&users, uid).or_else(|| ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok()))
+}
+
+/// The name of a user in a passwd(5) file.
+fn named(users: &str, uid: u32) -> Option<String> {
+    let uid = uid.to_string();
+    let of = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    };
+    users.lines().find_map(of)
 }
 
 /// `2026-11-20 12:00:01 UTC`.
@@ -107,6 +125,14 @@ mod tests {
         for wrong in ["", "25:00", "tomorrow", "2026-13-01T00:00Z"] {
             assert!(until_at(wrong, NOON_MS).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_user_is_found_by_number() {
+        let users = "root:x:0:0:root:/root:/bin/bash\nann:x:1000:1000::/home/ann:/bin/sh\nbroken\n";
+        assert_eq!(named(users, 1_000).as_deref(), Some("ann"));
+        assert_eq!(named(users, 7), None);
+        assert_eq!(author(Some("bob")).ok().as_deref(), Some("bob"));
     }
 
     #[test]
