@@ -130,7 +130,7 @@ fn others_read_the_mail_as_it_is_meant() {
     // What is changed on the way is noticed.
     let message = text_of(&eml);
     for (what, changed) in [
-        ("signature", message.replace("/u/", "/v/")),
+        ("signature", message.replace("example/u/", "example/v/")),
         ("signature", message.replace("\r\nFrom:", "\r\nFrom: x@elsewhere.example\r\nFrom:")),
         ("signature", message.replace("MIME-Version: 1.0", "MIME-Version: 1.1")),
         ("body", message.replace("preview: the", "message: the")),
