@@ -161,7 +161,8 @@ fn a_death_in_mid_window_changes_no_verdict(kind: BrokerKind) {
     (0..ROUNDS).for_each(|_| publish_round(&client, true));
     eventually("all of it has been read", || {
         let read: u64 = analyzers.iter().map(samples).sum();
-        if read == (ROUNDS * HOSTS.len()) as u64 { Ok(()) } else { Err(read) }
+        // What a new fleet shares out meanwhile is read by two.
+        if read >= (ROUNDS * HOSTS.len()) as u64 { Ok(()) } else { Err(read) }
     });
     assert!(wall_now().as_ms() < start_ms + WINDOW_MS, "this machine is too slow to kill in mid-window");
     let killed_at = analyzers[0].process.kill();

@@ -3,7 +3,7 @@
 
 use kinetic_tests::proxy::Proxy;
 use kinetic_tests::schema::Queues;
-use kinetic_tests::world::{Node, SHORT_LEASE};
+use kinetic_tests::world::Node;
 use kinetic_tests::{BrokerKind, eventually};
 use kinetic_wire::{Epoch, names};
 
@@ -16,6 +16,8 @@ on_both_brokers!(a_leader_that_stays_deaf_is_followed_by_another);
 /// Lease and grace, milliseconds, where nobody is there to give a source back to an analyzer that a busy machine has kept from
 /// answering a probe (a fifth of the lease) in time.
 const LEASE: [u64; 2] = [5_000, 500];
+/// With the grace hardly longer than a leader has patience with its own deafness: without that, leases would lapse.
+const DEAF_LEASE: [u64; 2] = [3_000, 500];
 
 /// Who owns what, and under which epoch at most.
 fn placed(stage: &Stage) -> ([String; RULES.len()], Epoch) {
@@ -83,10 +85,10 @@ fn behind_a_proxy(kind: BrokerKind) -> (Stage, Proxy, Node) {
     let mut proxy = None;
     let mut stage = Stage::empty_under(kind, Queues::Classic, |world| {
         let proxy = proxy.insert(Proxy::start(&[world.amqp()]));
-        world.redirector_at(proxy.address(), "redirector", SHORT_LEASE)
+        world.redirector_at(proxy.address(), "redirector", DEAF_LEASE)
     })
     .with_two();
-    let mut second = stage.world.redirector_with("second", SHORT_LEASE);
+    let mut second = stage.world.redirector_with("second", DEAF_LEASE);
     one_leads(&mut [&mut stage.redirector, &mut second]);
     assert_eq!(stage.redirector.metric("kinetic_redirector_leading"), 1, "it was there first");
     (stage, proxy.expect("just started"), second)

@@ -31,10 +31,22 @@ struct Announcement<'a> {
     resolved_count: usize,
     firing: Vec<Listed>,
     resolved: Vec<Listed>,
+    /// What fires elsewhere and is left unsaid because this explains it.
+    folded: Vec<Folded>,
+}
+
+#[derive(Serialize)]
+struct Folded {
+    /// `service/cluster`.
+    place: String,
+    feeds: usize,
 }
 
 #[derive(Serialize)]
 struct Listed {
+    analytic: String,
+    service: String,
+    cluster: String,
     feed: Feed,
     since_ms: i64,
     window_end_ms: i64,
@@ -44,6 +56,9 @@ struct Listed {
 
 fn listed(alerts: &[&AlertView]) -> Vec<Listed> {
     let listed = |alert: &&AlertView| Listed {
+        analytic: alert.home.analytic.to_string(),
+        service: alert.home.service.to_string(),
+        cluster: alert.home.cluster.to_string(),
         feed: Feed { origin: alert.origin.clone(), metric: alert.metric.clone() },
         since_ms: alert.since_ms,
         window_end_ms: alert.window_end_ms,
@@ -66,7 +81,7 @@ pub(crate) fn effect(notification: &Notification<'_>) -> Effect {
         alert: &notification.thread.alert,
         state,
         reason: notification.reason.as_str(),
-        severity: notification.analytic.map(|analytic| analytic.severity.as_str()),
+        severity: notification.severity().map(|severity| severity.as_str()),
         at_ms: notification.at.as_ms(),
         episode_ms: notification.thread.episode.as_ms(),
         seq: notification.thread.seq,
@@ -75,6 +90,13 @@ pub(crate) fn effect(notification: &Notification<'_>) -> Effect {
         resolved_count: notification.resolved.len(),
         firing: listed(&notification.firing),
         resolved: listed(&notification.resolved),
+        folded: notification
+            .context
+            .folded
+            .iter()
+            .take(LISTED_MAX)
+            .map(|under| Folded { place: under.place.clone(), feeds: under.feeds })
+            .collect(),
     };
     Effect::Announce {
         routing_key: format!("{}.{}.{state}", group.customer, group.analytic),

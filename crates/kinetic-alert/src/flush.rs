@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kinetic_wire::CustomerName;
+
 use crate::announce;
 use crate::clock::Steady;
 use crate::group::MailEnd;
@@ -10,7 +12,7 @@ use crate::id::{AlertKey, GroupKey, MailNames, StreamKey};
 use crate::machine::{Alert, Attempt, Effect, MailId, Record};
 use crate::outbox::MailDue;
 use crate::reason::{NotifyReason, Step};
-use crate::render::{self, Notification};
+use crate::render::{self, Context, Notification};
 use crate::route;
 
 /// Characters of a relay's words kept in history.
@@ -30,10 +32,26 @@ impl Alert {
             self.flushes.set(&key, None);
             self.blocked.set(&key, None);
             self.groups.remove(&key);
+            self.services.leave(&key);
             return;
         }
-        let due = group.due().filter(|_| self.schema.mail.is_some() && !self.blocked.contains(&key));
-        self.flushes.set(&key, due.map(|at| at.max(self.quiet_until)));
+        let may_speak = self.schema.mail.is_some() && !self.blocked.contains(&key);
+        let due = may_speak.then(|| group.due(self.now.max(self.quiet_until))).flatten();
+        self.flushes.set(&key, due);
+    }
+
+    /// `schedule`, unless history is being replayed: what it leads to is put on the agenda at its end.
+    pub(crate) fn schedule_live(&mut self, key: &GroupKey) {
+        if self.clock.is_set() {
+            self.schedule(key);
+        }
+    }
+
+    /// `schedule` for a cluster's group and those of blocks that hold its alerts too.
+    pub(crate) fn schedule_all(&mut self, home: &GroupKey) {
+        let wider = self.groups.get(home).map(|group| group.wider.clone()).unwrap_or_default();
+        self.schedule(home);
+        wider.iter().for_each(|key| self.schedule(key));
     }
 
     /// Makes every group follow the schema as it is now.
@@ -44,6 +62,13 @@ impl Alert {
             if let Some(group) = self.groups.get_mut(key) {
                 group.set_routes(routes, at);
             }
+        }
+        self.refill(at);
+        self.rebuild_services();
+        let customers: BTreeSet<CustomerName> = keys.iter().map(|key| key.customer.clone()).collect();
+        customers.iter().for_each(|customer| self.refold(customer, at));
+        let keys: Vec<Arc<GroupKey>> = self.groups.keys().cloned().collect();
+        for key in &keys {
             self.drop_unrouted(at, key, effects);
             self.schedule(key);
         }
@@ -52,10 +77,8 @@ impl Alert {
     /// Takes leave of the recipients that the schema names no more, once no mail to them is on its way.
     fn drop_unrouted(&mut self, at: Steady, key: &Arc<GroupKey>, effects: &mut Vec<Effect>) {
         let Some(group) = self.groups.get_mut(key) else { return };
-        let before = group.alerts.len();
         let believers = group.drop_unrouted(at);
-        let after = group.alerts.len();
-        self.count_followed(key, before, after);
+        self.count_followed(key);
         for stream in believers {
             self.record_settled(at, key, &stream, Vec::new(), effects);
         }
@@ -81,18 +104,6 @@ impl Alert {
         self.append(record, effects);
     }
 
-    /// Keeps the customer's count of followed alerts.
-    pub(crate) fn count_followed(&mut self, key: &GroupKey, before: usize, after: usize) {
-        if before == after {
-            return;
-        }
-        let count = self.followed.entry(key.customer.clone()).or_default();
-        *count = *count + after - before;
-        if *count == 0 {
-            self.followed.remove(&key.customer);
-        }
-    }
-
     /// Alerts of which nothing has been heard for `stale_after` end.
     pub(crate) fn take_stale(&mut self, now: Steady, effects: &mut Vec<Effect>) {
         if !self.subscribed {
@@ -106,10 +117,13 @@ impl Alert {
                 self.staleness.set(&(group_key, key), Some(stale_at));
                 continue;
             }
-            let before = group.alerts.len();
             group.apply_stale(key, now);
-            let after = group.alerts.len();
-            self.count_followed(&group_key, before, after);
+            let silent = group.firing() == 0;
+            self.count_followed(&group_key);
+            self.widen_stale(&group_key, key, now);
+            if silent {
+                self.firing_changed(&group_key, false, now);
+            }
             self.stats.alerts_stale += 1;
             let record = Record::Stale {
                 at: now.wall(),
@@ -130,15 +144,26 @@ impl Alert {
         }
     }
 
+    fn due_steps(&self, now: Steady, key: &GroupKey) -> Vec<(StreamKey, Step)> {
+        let Some(group) = self.groups.get(key) else { return Vec::new() };
+        let due = |(stream, state)| {
+            let (_, step) = group.next_step(stream, state, now).filter(|(at, _)| *at <= now)?;
+            Some((stream.clone(), step))
+        };
+        group.streams.iter().filter_map(due).collect()
+    }
+
     fn flush(&mut self, now: Steady, key: &Arc<GroupKey>, effects: &mut Vec<Effect>) {
-        let Some(group) = self.groups.get(key) else { return };
-        let steps: Vec<(StreamKey, Step)> = group
-            .streams
-            .iter()
-            .filter_map(|(stream, state)| {
-                Some((stream.clone(), state.next_step().filter(|(at, _)| *at <= now)?.1))
-            })
-            .collect();
+        let mut steps = self.due_steps(now, key);
+        let mut folded = false;
+        for (stream, step) in &steps {
+            let Step::Mail(reason) = step else { continue };
+            folded |= reason.folds() && self.folds(key, stream, now);
+        }
+        // Whose step waits for another's does not have one any more, either.
+        if folded {
+            steps = self.due_steps(now, key);
+        }
         let mut announced: Vec<(Arc<str>, NotifyReason)> = Vec::new();
         for (stream, step) in steps {
             match step {
@@ -164,13 +189,12 @@ impl Alert {
     fn settle(&mut self, now: Steady, key: &Arc<GroupKey>, stream: &StreamKey, effects: &mut Vec<Effect>) {
         let Some(group) = self.groups.get_mut(key) else { return };
         let firing: BTreeSet<AlertKey> = group.streams.get(stream).map_or_else(Default::default, |state| {
-            let fires = |key: &AlertKey| group.alerts.get(key).is_some_and(|alert| alert.firing);
+            let fires =
+                |key: &AlertKey| group.alerts.get(key).is_some_and(|alert| alert.firing || alert.silenced);
             state.told.iter().copied().filter(fires).collect()
         });
-        let before = group.alerts.len();
         group.settle(stream, firing.clone(), now);
-        let after = group.alerts.len();
-        self.count_followed(key, before, after);
+        self.count_followed(key);
         self.record_settled(now, key, stream, texts(firing), effects);
     }
 
@@ -184,14 +208,20 @@ impl Alert {
         announce: Option<Announce>,
         effects: &mut Vec<Effect>,
     ) {
+        let context = Context {
+            failing: self.failing_below(key, &stream.to, now),
+            folded: self.folded_above(key, &stream.to),
+        };
         let Some(mail) = &self.schema.mail else { return };
         let Some(group) = self.groups.get_mut(key) else { return };
         let Some(state) = group.streams.get(&stream) else { return };
         let names = MailNames { key: &self.config.id_key, domain: &self.config.mail_domain };
-        let firing = group.firing_keys();
+        let firing = group.to_tell(&state.told);
         let resolved: Vec<AlertKey> = state.told.difference(&firing).copied().collect();
         let thread = group.next_thread(&stream, || render::subject(key, group));
-        let notification = Notification::new(key, group, state, reason, &thread, now.wall(), &self.schema);
+        let mut notification =
+            Notification::new(key, group, state, reason, &thread, now.wall(), &self.schema);
+        notification.context = context;
         let id = names.mail(key, &thread, &stream.to);
         let render::Rendered { email, rows_cut, templates_failed } =
             render::email(&notification, &names, &id, &mail.from, &stream.to);
@@ -296,10 +326,8 @@ impl Alert {
         end: MailEnd,
     ) {
         let Some(group) = self.groups.get_mut(key) else { return };
-        let before = group.alerts.len();
         group.mail_ended(stream, id, end, at);
-        let after = group.alerts.len();
-        self.count_followed(key, before, after);
+        self.count_followed(key);
     }
 }
 

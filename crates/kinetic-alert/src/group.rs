@@ -1,15 +1,20 @@
-//! A group: the alerts of one analytic on one cluster, and for each recipient what he has been told of them.
+//! A group: the alerts of one analytic on one cluster, or all that an alert block tells of at a coarser level, and for
+//! each recipient what he has been told of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use kinetic_wire::{AlertEvent, AlertState, Direction, Numbers};
+use kinetic_wire::{AlertEvent, AlertState, Direction, Numbers, ServiceName};
 
 use crate::clock::Steady;
 use crate::escape;
-use crate::id::{AlertKey, StreamKey};
+use crate::id::{AlertKey, GroupKey, StreamKey};
 use crate::machine::{MailId, Thread};
-use crate::reason::{self, Standing, Step, Timing};
+use crate::quiet::Acknowledgement;
+use crate::reason::{Fold, Standing, Timing};
+use crate::route::Routes;
 use crate::trail::Trails;
+use crate::words::Matter;
 
 /// Characters kept of an origin or a metric name; identity is in the key.
 const NAME_KEPT_MAX: usize = 200;
@@ -17,12 +22,16 @@ const NAME_KEPT_MAX: usize = 200;
 /// What is known of one alert.
 #[derive(Clone, Debug)]
 pub(crate) struct AlertView {
+    /// The group of its cluster: whose, by which analytic, of which cluster.
+    pub(crate) home: Arc<GroupKey>,
     pub(crate) origin: String,
     pub(crate) metric: String,
     pub(crate) source: String,
     pub(crate) firing: bool,
     /// It ended by `stale_after`, not by its analyzer's word.
     pub(crate) stale: bool,
+    /// A silence means it: what becomes of it is no news to anybody.
+    pub(crate) silenced: bool,
     pub(crate) since_ms: i64,
     pub(crate) window_start_ms: i64,
     pub(crate) window_end_ms: i64,
@@ -37,14 +46,16 @@ pub(crate) struct AlertView {
 }
 
 impl AlertView {
-    fn new(event: &AlertEvent, at: Steady) -> Self {
-        let kept = |text: &str| escape::line(text, NAME_KEPT_MAX);
+    pub(crate) fn new(event: &AlertEvent, home: &Arc<GroupKey>, at: Steady, silenced: bool) -> Self {
+        let kept = Self::kept;
         Self {
+            home: Arc::clone(home),
             origin: kept(&event.feed.origin),
             metric: kept(&event.feed.metric),
             source: event.source.to_string(),
             firing: event.state == AlertState::Firing,
             stale: false,
+            silenced,
             since_ms: event.since_ms,
             window_start_ms: event.window_start_ms,
             window_end_ms: event.window_end_ms,
@@ -56,6 +67,21 @@ impl AlertView {
             schema: event.schema.as_deref().map(kept),
             heard_at: at,
         }
+    }
+
+    /// Its cluster, as people name it.
+    pub(crate) fn place(&self) -> String {
+        format!("{}/{}", self.home.service, self.home.cluster)
+    }
+
+    /// What it is about.
+    pub(crate) fn matter(&self) -> Matter {
+        Matter::of(&self.home, Some(self))
+    }
+
+    /// A name as it is kept.
+    pub(crate) fn kept(text: &str) -> String {
+        escape::line(text, NAME_KEPT_MAX)
     }
 
     /// How far from its peers, for ranking.
@@ -70,6 +96,7 @@ pub(crate) struct Outstanding {
     pub(crate) id: MailId,
     told_before: BTreeSet<AlertKey>,
     told_at_before: Steady,
+    fold_before: Fold,
 }
 
 /// The correspondence with one recipient about one group.
@@ -79,7 +106,9 @@ pub(crate) struct Stream {
     pub(crate) timing: Option<Timing>,
     /// Alerts that he believes to fire.
     pub(crate) told: BTreeSet<AlertKey>,
-    standing: Standing,
+    pub(crate) standing: Standing,
+    /// The service whose recovery is to be said with this group's still firing.
+    pub(crate) recovered: Option<ServiceName>,
     /// Where the correspondence stands; `None` before the first mail.
     pub(crate) thread: Option<Thread>,
     /// The one mail that may be on its way. Changes meanwhile wait, and merge into the next.
@@ -109,26 +138,41 @@ impl Stream {
         let standing = &mut self.standing;
         let differs = standing.fresh > 0 || standing.gone > 0;
         standing.changed_since = differs.then(|| standing.changed_since.unwrap_or(at));
+        if standing.heard() == 0 {
+            standing.fold = Fold::Open;
+        }
+    }
+
+    /// Whether he knows of something that fires.
+    pub(crate) fn knows(&self) -> bool {
+        self.standing.told > self.standing.gone
+    }
+
+    /// Counts anew after alerts have been silenced or are so no more. What was news before is so since then.
+    pub(crate) fn refreeze(&mut self, alerts: &BTreeMap<AlertKey, AlertView>, at: Steady) {
+        let before = self.standing.changed_since;
+        self.recount(alerts, at);
+        let standing = &mut self.standing;
+        standing.changed_since = standing.changed_since.map(|at| before.unwrap_or(at));
     }
 
     /// Counts anew after `told` has been replaced.
     fn recount(&mut self, alerts: &BTreeMap<AlertKey, AlertView>, at: Steady) {
-        let fires = |key: &AlertKey| alerts.get(key).is_some_and(|alert| alert.firing);
-        let firing = alerts.values().filter(|alert| alert.firing).count();
-        let known = self.told.iter().filter(|key| fires(key)).count();
+        let heard = || alerts.iter().filter(|(_, alert)| !alert.silenced);
+        let told = |key: &AlertKey| self.told.contains(key);
+        let fresh = heard().filter(|(key, alert)| alert.firing && !told(key)).count();
+        let gone = self
+            .told
+            .iter()
+            .filter(|key| alerts.get(key).is_none_or(|alert| !alert.firing && !alert.silenced));
+        let frozen = self.told.iter().filter(|key| alerts.get(key).is_some_and(|alert| alert.silenced));
+        let (gone, frozen) = (gone.count(), frozen.count());
         self.standing.told = self.told.len();
-        self.standing.gone = self.told.len() - known;
-        self.standing.fresh = firing - known;
+        self.standing.frozen = frozen;
+        self.standing.gone = gone;
+        self.standing.fresh = fresh;
         self.standing.changed_since = None;
         self.mark_change(at);
-    }
-
-    /// What is due for this recipient, and when.
-    pub(crate) fn next_step(&self) -> Option<(Steady, Step)> {
-        if self.outstanding.is_some() {
-            return None;
-        }
-        reason::next_step(&self.standing, self.timing.as_ref()?)
     }
 }
 
@@ -137,11 +181,19 @@ impl Stream {
 pub(crate) struct Group {
     pub(crate) alerts: BTreeMap<AlertKey, AlertView>,
     pub(crate) streams: BTreeMap<StreamKey, Stream>,
+    /// Groups of blocks that hold a copy of its alerts.
+    pub(crate) wider: Vec<GroupKey>,
+    /// Who is told of it, here or there.
+    pub(crate) readers: Vec<Arc<str>>,
+    /// Alerts that it has begun (`true`) or ceased to hold, for the count of those followed.
+    pub(crate) moves: Vec<(AlertKey, bool)>,
     /// The last windows of those that may lead a mail.
     pub(crate) trails: Trails,
     firing: usize,
     /// When it last went from nothing firing to firing.
-    episode: Steady,
+    pub(crate) episode: Steady,
+    /// Somebody takes care of what fires.
+    pub(crate) acknowledged: Option<Acknowledgement>,
 }
 
 /// What an event did to its group.
@@ -162,22 +214,28 @@ pub(crate) enum Applied {
 }
 
 impl Group {
-    /// Takes an event in. `room` says whether another alert may be followed.
-    pub(crate) fn apply(&mut self, key: AlertKey, event: &AlertEvent, at: Steady, room: bool) -> Applied {
+    /// Takes in an alert as an event says it is. `room` says whether another one may be followed.
+    pub(crate) fn apply(&mut self, key: AlertKey, view: AlertView, at: Steady, room: bool) -> Applied {
         let known = self.alerts.get(&key);
-        if known.is_some_and(|known| event.window_end_ms < known.window_end_ms) {
+        if known.is_some_and(|known| view.window_end_ms < known.window_end_ms) {
             return Applied::OutOfOrder;
         }
-        let fired = known.is_some_and(|known| known.firing);
-        let view = AlertView::new(event, at);
-        match (fired, view.firing) {
-            (false, true) if known.is_none() && !room => return Applied::NoRoom,
-            (false, false) if !self.tells(key) => return Applied::Nothing,
-            _ => {}
+        if known.is_none() && !room && view.firing {
+            return Applied::NoRoom;
         }
+        self.take(key, view, at)
+    }
+
+    /// Takes an alert in as it is now.
+    pub(crate) fn take(&mut self, key: AlertKey, view: AlertView, at: Steady) -> Applied {
+        let fired = self.fires(key);
         let firing = view.firing;
-        self.alerts.insert(key, view);
-        self.trails.take(key, event);
+        if !fired && !firing && !self.tells(key) {
+            return Applied::Nothing;
+        }
+        if self.alerts.insert(key, view).is_none() {
+            self.moves.push((key, true));
+        }
         match (fired, firing) {
             (true, true) => Applied::Refreshed,
             (false, true) => {
@@ -185,7 +243,7 @@ impl Group {
                     self.episode = at;
                 }
                 self.firing += 1;
-                self.streams.values_mut().for_each(|stream| stream.alert_changed(key, true, at));
+                self.tell_streams(key, true, at);
                 Applied::Fired
             }
             (true, false) => {
@@ -194,6 +252,34 @@ impl Group {
             }
             (false, false) => Applied::Nothing,
         }
+    }
+
+    /// Whether this alert fires.
+    pub(crate) fn fires(&self, key: AlertKey) -> bool {
+        self.alerts.get(&key).is_some_and(|alert| alert.firing)
+    }
+
+    /// Lets go of alerts that belong here no more. Nobody is told anything of them: they have not ended.
+    pub(crate) fn leave(&mut self, keys: &BTreeSet<AlertKey>, at: Steady) {
+        if keys.is_empty() {
+            return;
+        }
+        for key in keys {
+            if let Some(alert) = self.alerts.remove(key) {
+                self.firing -= usize::from(alert.firing);
+                self.moves.push((*key, false));
+            }
+        }
+        let Self { alerts, streams, .. } = self;
+        for stream in streams.values_mut() {
+            stream.told.retain(|key| !keys.contains(key));
+            if let Some(outstanding) = &mut stream.outstanding {
+                outstanding.told_before.retain(|key| !keys.contains(key));
+            }
+            let changed_since = stream.standing.changed_since;
+            stream.recount(alerts, changed_since.unwrap_or(at));
+        }
+        self.end_acknowledged();
     }
 
     /// Takes an alert as resolved because nothing is heard of it.
@@ -207,8 +293,16 @@ impl Group {
 
     fn ended(&mut self, key: AlertKey, at: Steady) {
         self.firing -= 1;
-        self.streams.values_mut().for_each(|stream| stream.alert_changed(key, false, at));
+        self.tell_streams(key, false, at);
         self.forget(&[key]);
+        self.end_acknowledged();
+    }
+
+    /// An alert has changed its state, which is nobody's business while it is silenced.
+    fn tell_streams(&mut self, key: AlertKey, firing: bool, at: Steady) {
+        if self.alerts.get(&key).is_some_and(|alert| !alert.silenced) {
+            self.streams.values_mut().for_each(|stream| stream.alert_changed(key, firing, at));
+        }
     }
 
     fn tells(&self, key: AlertKey) -> bool {
@@ -220,14 +314,24 @@ impl Group {
         for key in keys {
             if self.alerts.get(key).is_some_and(|alert| !alert.firing) && !self.tells(*key) {
                 self.alerts.remove(key);
+                self.moves.push((*key, false));
                 self.trails.forget(*key);
             }
         }
     }
 
-    /// Keys of the alerts that fire.
-    pub(crate) fn firing_keys(&self) -> BTreeSet<AlertKey> {
-        self.alerts.iter().filter(|(_, alert)| alert.firing).map(|(key, _)| *key).collect()
+    /// What a recipient who is now told of this group believes to fire from then on: what does, but of what is silenced
+    /// what he believed before.
+    pub(crate) fn to_tell(&self, told: &BTreeSet<AlertKey>) -> BTreeSet<AlertKey> {
+        let fires = |(key, alert): &(&AlertKey, &AlertView)| {
+            if alert.silenced { told.contains(key) } else { alert.firing }
+        };
+        self.alerts.iter().filter(fires).map(|(key, _)| *key).collect()
+    }
+
+    /// How many of the alerts that fire are silenced.
+    pub(crate) fn silenced(&self) -> usize {
+        self.alerts.values().filter(|alert| alert.firing && alert.silenced).count()
     }
 
     /// How many alerts fire.
@@ -235,13 +339,75 @@ impl Group {
         self.firing
     }
 
+    /// Since when something fires here, by the oldest alert that does.
+    pub(crate) fn firing_since_ms(&self) -> Option<i64> {
+        self.alerts.values().filter(|alert| alert.firing).map(|alert| alert.since_ms).min()
+    }
+
+    /// The correspondences with this recipient.
+    pub(crate) fn streams_to(&self, reader: &str) -> impl Iterator<Item = (&StreamKey, &Stream)> {
+        self.streams.iter().filter(move |(key, _)| *key.to == *reader)
+    }
+
     /// Makes the streams be those that the schema names. Those it names no more stay without timing until
     /// `drop_unrouted`.
-    pub(crate) fn set_routes(&mut self, routes: Vec<(StreamKey, Timing)>, at: Steady) {
+    pub(crate) fn set_routes(&mut self, routes: Routes, at: Steady) {
         self.streams.values_mut().for_each(|stream| stream.timing = None);
-        for (key, timing) in routes {
+        for (key, timing) in routes.streams {
             self.stream_mut(key, at).timing = Some(timing);
         }
+        self.wider = routes.wider;
+        self.readers = routes.readers;
+    }
+
+    /// A service that this one depends on explains what fires here, and this recipient is told of it.
+    pub(crate) fn fold(&mut self, key: &StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.standing.fold = Fold::Folded;
+            stream.recovered = None;
+        }
+    }
+
+    /// No such service fails any more. `told` is the last, if this recipient had been told of it. Returns whether that
+    /// changes anything.
+    pub(crate) fn unfold(&mut self, reader: &str, told: Option<&ServiceName>, at: Steady) -> bool {
+        let mut changed = false;
+        for stream in self.streams.iter_mut().filter(|(key, _)| *key.to == *reader).map(|(_, stream)| stream)
+        {
+            let folded = stream.standing.fold == Fold::Folded || told.is_some();
+            if folded && stream.standing.heard() > 0 {
+                stream.standing.fold = Fold::Unfolded { at, told: told.is_some() };
+                stream.recovered = told.cloned();
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Recipients whose correspondence is or was folded, and who have not been mailed since.
+    pub(crate) fn folded(&self) -> impl Iterator<Item = &StreamKey> {
+        self.streams.iter().filter(|(_, stream)| stream.standing.fold != Fold::Open).map(|(key, _)| key)
+    }
+
+    /// Looks again at whether a correspondence is folded: `below` is what its service depends on by now. Returns
+    /// whether that changes anything.
+    pub(crate) fn refold(
+        &mut self,
+        key: &StreamKey,
+        covered: bool,
+        below: &[ServiceName],
+        at: Steady,
+    ) -> bool {
+        let Some(stream) = self.streams.get_mut(key) else { return false };
+        let knows = stream.recovered.as_ref().is_some_and(|service| below.contains(service));
+        match stream.standing.fold {
+            Fold::Folded if !covered => {}
+            Fold::Unfolded { told: true, .. } if !knows => {}
+            _ => return false,
+        }
+        stream.standing.fold = Fold::Unfolded { at, told: false };
+        stream.recovered = None;
+        true
     }
 
     fn stream_mut(&mut self, key: StreamKey, at: Steady) -> &mut Stream {
@@ -305,11 +471,16 @@ impl Group {
         let stream = streams.get_mut(&key).expect("the stream was made above");
         let told_before = std::mem::replace(&mut stream.told, firing);
         let told_at_before = stream.standing.told_at;
-        stream.outstanding = Some(Outstanding { id, told_before, told_at_before });
+        if told_before.is_empty() {
+            stream.standing.began_at = at;
+        }
+        let fold_before = std::mem::take(&mut stream.standing.fold);
+        stream.outstanding = Some(Outstanding { id, told_before, told_at_before, fold_before });
         stream.thread = Some(thread);
         stream.standing.decided_at = at;
         stream.standing.told_at = at;
         stream.recount(alerts, at);
+        self.end_acknowledged();
     }
 
     /// What is gone counts as told without a mail.
@@ -318,6 +489,7 @@ impl Group {
         let before: Vec<AlertKey> = std::mem::replace(&mut stream.told, firing).into_iter().collect();
         stream.recount(&self.alerts, at);
         self.forget(&before);
+        self.end_acknowledged();
     }
 
     /// A mail has ended. One that expired has told nobody anything: the stream goes back to what stood before.
@@ -334,6 +506,9 @@ impl Group {
             MailEnd::Expired => {
                 let expired = std::mem::replace(&mut stream.told, outstanding.told_before);
                 stream.standing.told_at = outstanding.told_at_before;
+                if stream.standing.fold == Fold::Open {
+                    stream.standing.fold = outstanding.fold_before;
+                }
                 stream.recount(&self.alerts, at);
                 expired.into_iter().collect()
             }
@@ -358,15 +533,14 @@ impl Group {
     pub(crate) fn clamp(&mut self, now: Steady) {
         for stream in self.streams.values_mut() {
             let standing = &mut stream.standing;
+            standing.began_at = standing.began_at.min(now);
             standing.decided_at = standing.decided_at.min(now);
             standing.told_at = standing.told_at.min(now);
             standing.changed_since = standing.changed_since.map(|at| at.min(now));
+            if let Fold::Unfolded { at, .. } = &mut standing.fold {
+                *at = (*at).min(now);
+            }
         }
-    }
-
-    /// When something is due for any recipient.
-    pub(crate) fn due(&self) -> Option<Steady> {
-        self.streams.values().filter_map(|stream| stream.next_step().map(|(at, _)| at)).min()
     }
 
     /// Whether there is nothing left to remember.

@@ -5,16 +5,15 @@
 //! them, or until there is nothing more to come.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
 
 use kinetic_wire::{AlertEvent, Wall};
 
 use crate::clock::Steady;
 use crate::flush::Outcome;
-use crate::group::{Group, MailEnd};
+use crate::group::MailEnd;
 use crate::id::{AlertKey, GroupKey, StreamKey};
 use crate::machine::{Alert, Email, MailId, Record, RecordSeq, Thread};
-use crate::route;
+use crate::quiet::Acknowledgement;
 
 /// Events held back at most: more than any shell lets wait for the disk at once.
 const HELD_MAX: usize = 100_000;
@@ -56,6 +55,7 @@ impl Alert {
     }
 
     fn replay_record(&mut self, seq: RecordSeq, record: Record, held: &mut Held) {
+        self.turn_silences(record.at().into());
         match record {
             Record::Event { at, event } => {
                 self.remember(event.id);
@@ -86,10 +86,17 @@ impl Alert {
                 let Some(key) = GroupKey::parse(&group) else { return };
                 let stream = StreamKey { alert: alert.into(), to: to.into() };
                 let Some(group) = self.groups.get_mut(&key) else { return };
-                let before = group.alerts.len();
                 group.settle(&stream, keys(&firing), at.into());
-                let after = group.alerts.len();
-                self.count_followed(&key, before, after);
+                self.count_followed(&key);
+            }
+            Record::Silenced { at, silence } => self.replay_silenced(at, *silence),
+            Record::Unsilenced { at, customer, id, .. } => self.replay_unsilenced(at, &(customer, id)),
+            Record::Acknowledged { at, group, author, reason, until, seen } => {
+                self.replay_events(seen, held);
+                let Some(group) = GroupKey::parse(&group).and_then(|key| self.groups.get_mut(&key)) else {
+                    return;
+                };
+                group.acknowledged = Some(Acknowledgement { author, reason, at, until: until.into() });
             }
             Record::NodeKnown { at, role, node, inc } => self.replay_node_known(at, role, node, inc),
             Record::NodeGone { role, node, .. } => self.replay_node_gone(role, node),
@@ -98,10 +105,12 @@ impl Alert {
 
     fn replay_stale(&mut self, at: Steady, key: &GroupKey, alert: AlertKey) {
         let Some(group) = self.groups.get_mut(key) else { return };
-        let before = group.alerts.len();
-        group.apply_stale(alert, at);
-        let after = group.alerts.len();
-        self.count_followed(key, before, after);
+        let ended = group.apply_stale(alert, at) && group.firing() == 0;
+        self.count_followed(key);
+        self.widen_stale(key, alert, at);
+        if ended {
+            self.firing_changed(key, false, at);
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one record")]
@@ -116,13 +125,8 @@ impl Alert {
         thread: Thread,
     ) {
         let stream = StreamKey { alert: thread.alert.as_str().into(), to: email.to.as_str().into() };
-        let key = Arc::new(key);
-        let schema = &self.schema;
-        let group = self.groups.entry(Arc::clone(&key)).or_insert_with_key(|key| {
-            let mut group = Group::default();
-            group.set_routes(route::routes(schema, key), at.into());
-            group
-        });
+        let key = self.open_group(key, at.into());
+        let Some(group) = self.groups.get_mut(&key) else { return };
         group.mail_queued(stream.clone(), id.clone(), thread, firing, at.into());
         self.outbox.insert(seq, id, email, key, stream, at.into());
     }

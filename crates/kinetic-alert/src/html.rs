@@ -5,7 +5,7 @@ use kinetic_plot::Plot;
 
 use crate::escape::html as escaped;
 use crate::group::AlertView;
-use crate::render::{Notification, TABLE_NAME_MAX};
+use crate::render::{Notification, PLACE_COLUMN, TABLE_NAME_MAX};
 use crate::words::Matter;
 use crate::{escape, render, text};
 
@@ -46,6 +46,9 @@ pub(crate) fn page(notification: &Notification<'_>, picture_id: &str) -> Page {
     );
     if let Some(also) = notification.also() {
         body.push_str(&format!("<br>{}", escaped(&also)));
+    }
+    for note in notification.notes() {
+        body.push_str(&format!("<br>{}", escaped(&note)));
     }
     body.push_str("</p>\n");
     if let Some(plot) = &notification.plot {
@@ -100,12 +103,17 @@ fn rows(alerts: &[&AlertView], bytes_max: usize, row: impl Fn(&AlertView) -> Str
 }
 
 /// Names of a feed: isolated, so that one written from right to left leaves its neighbours in place.
-fn names(alert: &AlertView, matter: Matter) -> String {
+fn names(alert: &AlertView, notification: &Notification<'_>) -> String {
     let name = |text: &str| escaped(&escape::line(text, TABLE_NAME_MAX));
-    if let Matter::Nodes(_) = matter {
+    if let Matter::Nodes(_) = notification.matter {
         return format!("<bdi>{}</bdi>", name(&alert.origin));
     }
-    format!("<bdi>{}</bdi><br><bdi style=\"{MUTED}\">{}</bdi>", name(&alert.origin), name(&alert.metric))
+    let mut names =
+        format!("<bdi>{}</bdi><br><bdi style=\"{MUTED}\">{}</bdi>", name(&alert.origin), name(&alert.metric));
+    if notification.is_wide() {
+        names.push_str(&format!("<br><bdi style=\"{MUTED}\">{}</bdi>", name(&alert.place())));
+    }
+    names
 }
 
 fn section(title: &str, head: &str, rows: &str, left: usize) -> String {
@@ -119,12 +127,12 @@ fn firing(notification: &Notification<'_>) -> (String, usize) {
         return (String::new(), 0);
     }
     let heading = |text: &&str| format!("<th style=\"{WHOLE}\" align=\"left\">{text}</th>");
-    // The metric stands below its feed, in the same cell.
-    let columns = || notification.matter.columns().iter().copied().filter(|column| *column != 1);
+    // Metric and cluster stand below their feed, in the same cell.
+    let columns = || notification.columns().into_iter().filter(|column| ![1, PLACE_COLUMN].contains(column));
     let headings: String = columns().map(|column| heading(&text::headings(notification)[column])).collect();
     let row = |alert: &AlertView| {
         let cells = text::columns(alert, notification);
-        let mut row = format!("\n<tr><td style=\"{RULE}\">{}</td>", names(alert, notification.matter));
+        let mut row = format!("\n<tr><td style=\"{RULE}\">{}</td>", names(alert, notification));
         for column in columns().skip(1) {
             row.push_str(&format!("<td style=\"{WHOLE}\">{}</td>", cells[column]));
         }
@@ -143,7 +151,7 @@ fn resolved(notification: &Notification<'_>) -> (String, usize) {
     let row = |alert: &AlertView| {
         format!(
             "\n<tr><td style=\"{RULE}\">{}</td><td style=\"{RULE}\">{}</td></tr>",
-            names(alert, notification.matter),
+            names(alert, notification),
             escaped(&text::ending(alert, notification))
         )
     };

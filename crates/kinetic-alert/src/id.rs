@@ -32,6 +32,12 @@ impl GroupKey {
         }
     }
 
+    /// Before all groups of a customer: nothing has an empty name.
+    pub(crate) fn first_of(customer: &CustomerName) -> Self {
+        let customer = customer.clone();
+        Self { customer, analytic: "".into(), service: "".into(), cluster: "".into() }
+    }
+
     /// Reads what `Display` wrote. Names hold no slash: intake refuses those that do.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('/');

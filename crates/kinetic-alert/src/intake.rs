@@ -7,10 +7,10 @@ use kinetic_schema::schema::INSTALLATION;
 use kinetic_wire::{AlertEvent, AlertId, Epoch, SourceKey, Token, decode};
 
 use crate::clock::Steady;
-use crate::group::Applied;
+use crate::group::{AlertView, Applied};
 use crate::id::{AlertKey, GroupKey};
+use crate::level;
 use crate::machine::{Alert, Effect, Record, RecordSeq};
-use crate::route;
 
 /// Event ids remembered, over all customers; the oldest are forgotten first (counted).
 const IDS_MAX: usize = 200_000;
@@ -88,7 +88,10 @@ fn read(body: &[u8]) -> Option<AlertEvent> {
         event.cluster.as_str(),
     ];
     let of_a_customer = event.customer.as_str() != INSTALLATION;
-    (event.v == VERSION && of_a_customer && names.into_iter().all(well_formed)).then_some(event)
+    let plain = [event.analytic.as_str(), event.service.as_str(), event.cluster.as_str()];
+    let of_a_cluster = plain.into_iter().all(level::is_plain);
+    (event.v == VERSION && of_a_customer && of_a_cluster && names.into_iter().all(well_formed))
+        .then_some(event)
 }
 
 impl Alert {
@@ -150,9 +153,10 @@ impl Alert {
             self.intake.pending_ids.remove(&event.id);
             self.apply(heard_at, key, &event);
             effects.extend(tokens.into_iter().map(|token| Effect::Ack { token }));
-            self.schedule(&GroupKey::of(&event));
+            self.schedule_all(&GroupKey::of(&event));
         }
         self.outbox.appended(seq, at);
+        self.answer_recorded(seq, effects);
     }
 
     pub(crate) fn remember(&mut self, id: AlertId) {
@@ -176,36 +180,39 @@ impl Alert {
         true
     }
 
-    /// A recorded event enters its group.
+    /// A recorded event enters its cluster's group, and those of the blocks that hold it too.
     pub(crate) fn apply(&mut self, at: Steady, key: AlertKey, event: &AlertEvent) {
-        let group_key = GroupKey::of(event);
-        let group_key = match self.groups.get_key_value(&group_key) {
-            Some((key, _)) => Arc::clone(key),
-            None => Arc::new(group_key),
+        let home = self.open_group(GroupKey::of(event), at);
+        let room = match self.followed.get(&event.customer) {
+            Some(followed) => followed.len() < self.config.alerts_max || followed.contains_key(&key),
+            None => self.config.alerts_max > 0,
         };
-        let followed = self.followed.get(&event.customer).copied().unwrap_or(0);
-        let room = followed < self.config.alerts_max;
-        let schema = &self.schema;
-        let group = self.groups.entry(Arc::clone(&group_key)).or_insert_with_key(|key| {
-            let mut group = crate::group::Group::default();
-            group.set_routes(route::routes(schema, key), at);
-            group
-        });
-        let before = group.alerts.len();
-        let applied = group.apply(key, event, at, room);
-        let after = group.alerts.len();
-        self.count_followed(&group_key, before, after);
+        let silenced = self.silences.silence(event);
+        let Some(group) = self.groups.get_mut(&home) else { return };
+        let fired = group.firing() > 0;
+        let applied = group.apply(key, AlertView::new(event, &home, at, silenced), at, room);
+        if group.alerts.contains_key(&key) {
+            group.trails.take(key, event);
+        }
+        let fires = group.firing() > 0;
+        self.count_followed(&home);
         match applied {
             Applied::Fired => {
                 if self.schema.mail.is_none() {
                     self.stats.mail_absent += 1;
                 }
-                self.staleness.set(&(group_key, key), Some(at + self.config.stale_after));
+                self.staleness.set(&(Arc::clone(&home), key), Some(at + self.config.stale_after));
             }
-            Applied::Ended => self.staleness.set(&(group_key, key), None),
+            Applied::Ended => self.staleness.set(&(Arc::clone(&home), key), None),
             Applied::OutOfOrder => self.stats.out_of_order += 1,
             Applied::NoRoom => self.stats.alerts_refused += 1,
             Applied::Refreshed | Applied::Nothing => {}
+        }
+        if matches!(applied, Applied::Fired | Applied::Refreshed | Applied::Ended) {
+            self.widen(&home, key, event, at);
+        }
+        if fired != fires {
+            self.firing_changed(&home, fires, at);
         }
     }
 }

@@ -7,21 +7,28 @@
 mod agenda;
 mod announce;
 mod clock;
+mod doors;
+mod episodes;
 mod escape;
 mod flush;
+mod fold;
 mod format;
 mod group;
 mod history;
+mod hours;
 mod html;
 mod id;
 mod intake;
+mod level;
 mod links;
 pub mod machine;
 mod outbox;
 mod preview;
+mod quiet;
 mod reason;
 mod render;
 mod route;
+mod silences;
 mod stats;
 mod template;
 mod text;
@@ -29,7 +36,9 @@ mod trail;
 mod watchdog;
 mod words;
 
-pub use machine::{Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, Thread};
+pub use machine::{
+    Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, ReplyToken, Thread,
+};
 pub use preview::{NoPreview, preview};
 pub use reason::NotifyReason;
 pub use stats::Stats;

@@ -6,16 +6,21 @@ use std::time::Duration;
 
 use kinetic_plot::Plot;
 use kinetic_schema::Schema;
-use kinetic_wire::{AlertEvent, CustomerName, Incarnation, Mono, NodeId, Now, Role, Token, Wall};
+use kinetic_wire::{
+    AlertEvent, CustomerName, Incarnation, Login, Mono, NodeId, Now, Role, Silence, Token, Wall,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::agenda::Agenda;
 use crate::clock::{Clock, Steady};
+use crate::doors::Answers;
+use crate::fold::Services;
 use crate::group::Group;
 use crate::id::{AlertKey, GroupKey};
 use crate::intake::Intake;
 use crate::outbox::Outbox;
 use crate::render;
+use crate::silences::Silences;
 use crate::stats::Stats;
 use crate::watchdog::Watchdog;
 
@@ -112,7 +117,7 @@ pub enum Record {
         reason: String,
         /// The mail itself.
         email: Box<Email>,
-        /// Keys of the alerts it reports as firing, and as resolved.
+        /// Keys of the alerts that its recipient believes to fire from then on, and of those it reports as resolved.
         firing: Vec<String>,
         /// See `firing`.
         resolved: Vec<String>,
@@ -160,6 +165,39 @@ pub enum Record {
         /// As in `MailQueued`.
         seen: RecordSeq,
     },
+    /// Somebody wants nobody to be told of something for a while; said again while it stands.
+    Silenced {
+        /// When.
+        at: Wall,
+        /// The silence.
+        silence: Box<Silence>,
+    },
+    /// Somebody has ended a silence before its time.
+    Unsilenced {
+        /// When.
+        at: Wall,
+        /// Whose.
+        customer: CustomerName,
+        /// Its name.
+        id: String,
+        /// Who.
+        author: String,
+    },
+    /// Somebody takes care of what fires in a group.
+    Acknowledged {
+        /// When.
+        at: Wall,
+        /// The group.
+        group: String,
+        /// Who.
+        author: String,
+        /// Why.
+        reason: String,
+        /// Until then, or until the episode ends.
+        until: Wall,
+        /// As in `MailQueued`.
+        seen: RecordSeq,
+    },
     /// A node of the installation lives: it was heard for the first time, or for the first time in long.
     NodeKnown {
         /// When.
@@ -183,6 +221,25 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// When it was written down.
+    #[must_use]
+    pub fn at(&self) -> Wall {
+        match self {
+            Self::Event { at, .. }
+            | Self::MailQueued { at, .. }
+            | Self::MailEnded { at, .. }
+            | Self::Stale { at, .. }
+            | Self::Settled { at, .. }
+            | Self::Silenced { at, .. }
+            | Self::Unsilenced { at, .. }
+            | Self::Acknowledged { at, .. }
+            | Self::NodeKnown { at, .. }
+            | Self::NodeGone { at, .. } => *at,
+        }
+    }
+}
+
 /// How one attempt to hand over an e-mail ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attempt {
@@ -202,6 +259,10 @@ pub enum Attempt {
         detail: String,
     },
 }
+
+/// Handle of a request, for its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplyToken(pub u64);
 
 /// What the alert node is told.
 #[derive(Clone, Debug)]
@@ -231,6 +292,17 @@ pub enum Input<'a> {
         id: MailId,
         /// How.
         attempt: Attempt,
+    },
+    /// A request; answered by [`Effect::Reply`], once what it has changed is on disk.
+    Request {
+        /// Handle for the answer.
+        token: ReplyToken,
+        /// What is asked: a routing key of `kin.rpc`.
+        kind: &'a str,
+        /// Who asks, as the broker has verified it.
+        login: Option<&'a Login>,
+        /// JSON.
+        body: &'a [u8],
     },
     /// The connection to the broker is gone: unsettled tokens are void, their messages will come again. Until
     /// `Subscribed` or the next delivery no alert goes stale: nothing could have been heard of it.
@@ -276,6 +348,13 @@ pub enum Effect {
         /// The mail.
         email: Box<Email>,
     },
+    /// Answer a request.
+    Reply {
+        /// Which.
+        token: ReplyToken,
+        /// JSON.
+        body: Vec<u8>,
+    },
     /// Publish on `kin.notifications` what has been notified (best effort, JSON).
     Announce {
         /// `<customer>.<analytic>.<state>`.
@@ -295,8 +374,10 @@ pub struct Alert {
     pub(crate) next_seq: RecordSeq,
     pub(crate) intake: Intake,
     pub(crate) groups: BTreeMap<Arc<GroupKey>, Group>,
-    /// Alerts followed, by customer.
-    pub(crate) followed: BTreeMap<CustomerName, usize>,
+    /// Alerts followed, by customer, and by how many groups hold them.
+    pub(crate) followed: BTreeMap<CustomerName, BTreeMap<AlertKey, u32>>,
+    /// What explains what.
+    pub(crate) services: Services,
     pub(crate) outbox: Outbox,
     /// When a group has something to say.
     pub(crate) flushes: Agenda<Arc<GroupKey>>,
@@ -311,6 +392,11 @@ pub struct Alert {
     /// No group says anything before this moment: after a restart the queue is read first.
     pub(crate) quiet_until: Steady,
     pub(crate) watchdog: Watchdog,
+    pub(crate) silences: Silences,
+    /// Answers that wait until a record is safe.
+    pub(crate) answers: Answers,
+    /// The last time that was told.
+    pub(crate) now: Steady,
     pub(crate) stats: Stats,
 }
 
@@ -327,6 +413,7 @@ impl Alert {
         history: impl IntoIterator<Item = (RecordSeq, Record)>,
     ) -> Self {
         let mut alert = Self {
+            services: Services::of(&schema),
             config,
             schema,
             clock: Clock::default(),
@@ -342,6 +429,9 @@ impl Alert {
             subscribed: true,
             quiet_until: Steady::default(),
             watchdog: Watchdog::default(),
+            silences: Silences::default(),
+            answers: Answers::default(),
+            now: Steady::default(),
             stats: Stats::default(),
         };
         alert.replay(history);
@@ -352,9 +442,11 @@ impl Alert {
     pub fn handle(&mut self, now: Now, input: Input<'_>, effects: &mut Vec<Effect>) {
         let booting = !self.clock.is_set();
         let at = self.clock.read(now);
+        self.now = at;
         if booting {
             self.boot(at, effects);
         }
+        self.silences_due(at, effects);
         match input {
             Input::Tick => {}
             Input::SchemaChanged { schema } => {
@@ -368,6 +460,9 @@ impl Alert {
             }
             Input::Appended { seq } => self.appended(at, seq, effects),
             Input::MailAttempted { id, attempt } => self.mail_attempted(at, &id, attempt, effects),
+            Input::Request { token, kind, login, body } => {
+                self.request(at, token, kind, login, body, effects);
+            }
             Input::SubscriptionLost => {
                 self.subscribed = false;
                 self.intake.void_tokens();
@@ -390,7 +485,7 @@ impl Alert {
             return Some(Mono::default());
         }
         let stale = if self.subscribed { self.staleness.next() } else { None };
-        [stale, self.flushes.next(), self.outbox.next_due(), self.watchdog.next()]
+        [stale, self.flushes.next(), self.outbox.next_due(), self.watchdog.next(), self.silences.next()]
             .into_iter()
             .flatten()
             .min()
@@ -404,13 +499,20 @@ impl Alert {
         Stats {
             nodes: nodes as u64,
             nodes_silent: nodes_silent as u64,
-            alerts: self.followed.values().sum::<usize>() as u64,
-            alerts_firing: self.groups.values().map(Group::firing).sum::<usize>() as u64,
+            alerts: self.followed.values().map(BTreeMap::len).sum::<usize>() as u64,
+            alerts_firing: self.alerts_firing() as u64,
             groups: self.groups.len() as u64,
             outbox: self.outbox.len() as u64,
+            silences: self.silences.len() as u64,
             appends_pending: (self.intake.pending() + self.outbox.recording()) as u64,
             ..self.stats
         }
+    }
+
+    /// Alerts that fire; each stands in one cluster's group.
+    fn alerts_firing(&self) -> usize {
+        let of_clusters = self.groups.iter().filter(|(key, _)| key.block().is_none());
+        of_clusters.map(|(_, group)| group.firing()).sum()
     }
 
     /// Deliveries can come: what was silent while they could not has its full time again.
@@ -429,6 +531,8 @@ impl Alert {
         }
         self.groups.values_mut().for_each(|group| group.clamp(at));
         self.outbox.boot(at);
+        self.turn_silences(at);
+        self.boot_answers();
         self.reroute(at, effects);
         self.boot_watchdog(at, effects);
     }

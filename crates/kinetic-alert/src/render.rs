@@ -1,14 +1,17 @@
 //! A notification becomes an e-mail: what every form of it says, its headers, and its subject. Pure.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kinetic_plot::Plot;
-use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema, Silent, SilentEach, Templates};
-use kinetic_wire::{Direction, Wall};
+use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema, Severity, Silent, SilentEach, Templates};
+use kinetic_wire::{AnalyticName, ClusterName, Direction, ServiceName, Wall};
 
+use crate::fold::{Failing, Under};
 use crate::format;
 use crate::group::{AlertView, Group, Stream};
 use crate::id::{AlertKey, GroupKey, MailNames};
+use crate::level::{self, Level};
 use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
 use crate::words::{self, Matter};
@@ -27,6 +30,21 @@ const PICTURE_WORDS_MAX: usize = 600;
 /// Characters of an analytic's description.
 const DESCRIPTION_MAX: usize = 1_000;
 
+/// How what a mail speaks of hangs together with other services.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Context {
+    /// What fails of that which its service depends on.
+    pub(crate) failing: Vec<Failing>,
+    /// What is left unsaid elsewhere because this explains it.
+    pub(crate) folded: Vec<Under>,
+}
+
+/// The column that says of which cluster a feed is, where there may be several.
+pub(crate) const PLACE_COLUMN: usize = 6;
+
+/// Clusters named in a sentence about what is folded.
+const FOLDED_NAMED_MAX: usize = 20;
+
 /// All that a mail says.
 #[derive(Debug)]
 pub(crate) struct Notification<'a> {
@@ -40,17 +58,22 @@ pub(crate) struct Notification<'a> {
     pub(crate) resolved: Vec<&'a AlertView>,
     /// How many of `firing` the recipient does not know of.
     pub(crate) fresh: usize,
+    /// How many fire, or are believed to, that the mail leaves out because they are silenced.
+    pub(crate) silenced: usize,
     /// The rule, unless the schema has dropped it since.
     pub(crate) analytic: Option<&'a Analytic>,
     pub(crate) timing: Option<Timing>,
     pub(crate) matter: Matter,
+    pub(crate) context: Context,
+    /// The service that has recovered, where that is the reason.
+    recovered: Option<&'a ServiceName>,
     /// The picture of the feed that leads.
     pub(crate) plot: Option<Plot>,
     schema: &'a Schema,
 }
 
 /// The farthest from its peers first; equal ones by name, so that the order is always the same.
-fn ranked<'a>(alerts: impl Iterator<Item = &'a AlertView>) -> Vec<&'a AlertView> {
+pub(crate) fn ranked<'a>(alerts: impl Iterator<Item = &'a AlertView>) -> Vec<&'a AlertView> {
     let mut alerts: Vec<&AlertView> = alerts.collect();
     alerts.sort_by(|a, b| {
         let by_name = || (&a.origin, &a.metric).cmp(&(&b.origin, &b.metric));
@@ -63,20 +86,27 @@ impl<'a> Notification<'a> {
     pub(crate) fn new(
         key: &'a GroupKey,
         group: &'a Group,
-        stream: &Stream,
+        stream: &'a Stream,
         reason: NotifyReason,
         thread: &'a Thread,
         at: Wall,
         schema: &'a Schema,
     ) -> Self {
-        let Stream { told, timing, .. } = stream;
-        let fires = |(_, alert): &(&AlertKey, &AlertView)| alert.firing;
+        let Stream { told, timing, recovered, .. } = stream;
+        let fires = |(_, alert): &(&AlertKey, &AlertView)| alert.firing && !alert.silenced;
+        let hidden =
+            |(key, alert): &(&AlertKey, &AlertView)| alert.silenced && (alert.firing || told.contains(key));
+        let silenced = group.alerts.iter().filter(hidden).count();
         let firing = group.alerts.iter().filter(fires);
         let fresh = firing.clone().filter(|(alert, _)| !told.contains(alert)).count();
         let firing = ranked(firing.map(|(_, alert)| alert));
-        let ended = told.iter().filter_map(|alert| group.alerts.get(alert)).filter(|alert| !alert.firing);
+        let ended = told
+            .iter()
+            .filter_map(|alert| group.alerts.get(alert))
+            .filter(|alert| !alert.firing && !alert.silenced);
         let resolved = ranked(ended);
-        let lead = firing.first().or(resolved.first()).copied();
+        let lead: Option<&AlertView> = firing.first().or(resolved.first()).copied();
+        let analytic = lead.map_or(&key.analytic, |lead| &lead.home.analytic);
         let matter = Matter::of(key, lead);
         let plot = lead.filter(|_| matter == Matter::Deviation).and_then(|lead| {
             let (key, alert) = group.alerts.iter().find(|(_, alert)| std::ptr::eq(*alert, lead))?;
@@ -88,13 +118,16 @@ impl<'a> Notification<'a> {
             reason,
             at,
             fresh,
+            silenced,
             matter,
             plot,
+            context: Context::default(),
+            recovered: recovered.as_ref().filter(|_| reason == NotifyReason::DependencyRecovered),
             firing,
             resolved,
             schema,
-            analytic: schema.customers.get(&key.customer).and_then(|c| c.analytics.get(&key.analytic)),
-            timing: *timing,
+            analytic: schema.customers.get(&key.customer).and_then(|c| c.analytics.get(analytic)),
+            timing: timing.clone(),
         }
     }
 
@@ -105,12 +138,35 @@ impl<'a> Notification<'a> {
 
     /// `firing` or `resolved`.
     pub(crate) fn state(&self) -> &'static str {
-        if self.firing.is_empty() { "resolved" } else { "firing" }
+        // What is silenced may still fire when all that is spoken of is back.
+        if self.reason == NotifyReason::Resolved { "resolved" } else { "firing" }
     }
 
-    /// Cluster as people name it.
-    pub(crate) fn cluster(&self) -> String {
-        format!("{}/{}", self.group.service, self.group.cluster)
+    /// All alerts that the mail speaks of.
+    fn alerts(&self) -> impl Iterator<Item = &'a AlertView> {
+        self.firing.iter().chain(&self.resolved).copied()
+    }
+
+    /// Whether it may speak of more than one cluster.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.group.level() != Level::Cluster
+    }
+
+    /// The analytics by which it does, in the order of their names.
+    fn analytics(&self) -> Vec<&'a AnalyticName> {
+        let mut names: Vec<&AnalyticName> = self.alerts().map(|alert| &alert.home.analytic).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Which columns the table of firing alerts has.
+    pub(crate) fn columns(&self) -> Vec<usize> {
+        let mut columns = self.matter.columns().to_vec();
+        if self.is_wide() {
+            columns.insert(2, PLACE_COLUMN);
+        }
+        columns
     }
 
     /// The alert that the first line speaks of: the farthest that fires, or else the farthest that did.
@@ -123,7 +179,7 @@ impl<'a> Notification<'a> {
         match self.lead() {
             Some(alert) if alert.firing => self.firing_sentence(alert),
             Some(alert) => self.resolved_sentence(alert),
-            None => format!("{}: nothing is {} any more", self.cluster(), self.matter.out()),
+            None => format!("{}: nothing is {} any more", group_place(self.group), self.matter.out()),
         }
     }
 
@@ -133,22 +189,72 @@ impl<'a> Notification<'a> {
         let rest = self.firing.len().saturating_sub(1);
         let back = self.resolved.len();
         let more = is_are(rest, &format!("more {noun}"));
-        match (self.firing.is_empty(), rest, back) {
+        let also = match (self.firing.is_empty(), rest, back) {
             (true, _, 0..=1) | (false, 0, 0) => None,
+            (true, ..) if self.silenced > 0 => Some(format!("{} {back_is}.", is_are(back, noun))),
             (true, ..) => Some(format!("All {} that fired are back.", format::count(back, noun))),
             (false, 0, _) => Some(format!("{} {back_is}.", is_are(back, noun))),
             (false, _, 0) => Some(format!("{more} {out} too.")),
             (false, ..) => Some(format!("{more} {out} too; {} {back_is}.", is_are(back, noun))),
+        };
+        let clusters: BTreeSet<(&ServiceName, &ClusterName)> =
+            self.firing.iter().map(|alert| (&alert.home.service, &alert.home.cluster)).collect();
+        match also {
+            Some(also) if clusters.len() > 1 => {
+                let feeds = format::count(self.firing.len(), noun);
+                Some(format!("{also} In all {feeds} of {} clusters.", clusters.len()))
+            }
+            also => also,
+        }
+    }
+
+    /// What it says of other services, one sentence or two each.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let service = &self.group.service;
+        let mut notes = Vec::new();
+        if let Some(recovered) = self.recovered {
+            notes.push(format!("{recovered}, which {service} depends on, has recovered; {service} has not."));
+        }
+        for failing in &self.context.failing {
+            let since = format::time_utc(failing.since_ms, self.at);
+            let told = if failing.told {
+                "; you are told of it in mails of its own, and of what is new here once it has recovered"
+            } else {
+                ""
+            };
+            notes.push(format!(
+                "{}, which {service} depends on, has been failing since {since}{told}.",
+                failing.service
+            ));
+        }
+        notes.extend(self.folded());
+        notes
+    }
+
+    fn folded(&self) -> Option<String> {
+        let folded = &self.context.folded;
+        let named = folded.iter().take(FOLDED_NAMED_MAX);
+        let mut list: Vec<String> =
+            named.map(|under| format!("{} ({})", under.place, format::count(under.feeds, "feed"))).collect();
+        if folded.len() > FOLDED_NAMED_MAX {
+            list.push(format!("{} more", folded.len() - FOLDED_NAMED_MAX));
+        }
+        let list = list.join(", ");
+        let again = "is mailed on its own if it still fires once this has recovered";
+        match (folded.is_empty(), self.firing.is_empty()) {
+            (true, _) => None,
+            (false, false) => Some(format!("Folded under this: {list}. What depends on this {again}.")),
+            (false, true) => Some(format!("Still failing of what depends on this: {list}.")),
         }
     }
 
     fn who(&self, alert: &AlertView) -> String {
         let name = |text: &str| escape::line(text, SENTENCE_NAME_MAX);
-        format!("{} in {}: {} {}", name(&alert.origin), self.cluster(), name(&alert.metric), alert.value_kind)
+        format!("{} in {}: {} {}", name(&alert.origin), alert.place(), name(&alert.metric), alert.value_kind)
     }
 
     fn firing_sentence(&self, alert: &AlertView) -> String {
-        if self.matter != Matter::Deviation {
+        if alert.matter() != Matter::Deviation {
             return words::silent_sentence(self, alert);
         }
         let since = format::time_utc(alert.since_ms, self.at);
@@ -166,7 +272,7 @@ impl<'a> Notification<'a> {
     }
 
     fn resolved_sentence(&self, alert: &AlertView) -> String {
-        if self.matter.ends_in_words(alert) {
+        if alert.matter().ends_in_words(alert) {
             return words::heard_sentence(self, alert);
         }
         let who = self.who(alert);
@@ -189,7 +295,8 @@ impl<'a> Notification<'a> {
     pub(crate) fn subject(&self) -> String {
         let state = match self.reason {
             NotifyReason::Resolved => "RESOLVED",
-            NotifyReason::RepeatIntervalElapsed => "STILL FIRING",
+            NotifyReason::RepeatIntervalElapsed | NotifyReason::DependencyRecovered => "STILL FIRING",
+            NotifyReason::Escalated => "ESCALATED",
             _ => "FIRING",
         };
         match self.firing.len() {
@@ -208,6 +315,10 @@ impl<'a> Notification<'a> {
             NotifyReason::FirstFiring => {
                 format!("something is {out} that you were not told of: {}", format::count(self.fresh, noun))
             }
+            NotifyReason::Escalated => format!(
+                "{} {out}, others were told of it, and nobody has acknowledged it",
+                is_are(self.firing.len(), noun)
+            ),
             NotifyReason::MoreFiring => {
                 let new = format::count(self.fresh, &format!("new {noun}"));
                 format!("more is {out} than you were told of: {new}")
@@ -230,6 +341,13 @@ impl<'a> Notification<'a> {
                 "nothing has changed for {} (repeat_interval), and it still fires",
                 timing(|t| t.repeat_interval)
             ),
+            NotifyReason::DependencyRecovered => {
+                let other = self.recovered.map_or("a service", ServiceName::as_str);
+                format!(
+                    "{other}, which {} depends on, has recovered, and this still fires",
+                    self.group.service
+                )
+            }
         }
     }
 
@@ -239,7 +357,8 @@ impl<'a> Notification<'a> {
             return words::watchdog_rule(noun, self.schema);
         }
         let Some(analytic) = self.analytic else {
-            return format!("{} (no longer in the schema)", self.group.analytic);
+            let analytic = self.lead().map_or(&self.group.analytic, |lead| &lead.home.analytic);
+            return format!("{analytic} (no longer in the schema)");
         };
         let rule = match &analytic.rule {
             Rule::Deviates(rule) => rule,
@@ -289,8 +408,15 @@ impl<'a> Notification<'a> {
             facts.push(("What to do", escape::line(&words.join(" "), DESCRIPTION_MAX)));
         }
         facts.push(("Rule", self.rule()));
-        if let Some(analytic) = self.analytic {
-            facts.push(("Severity", analytic.severity.as_str().to_owned()));
+        let others = self.analytics();
+        if others.len() > 1 {
+            let others =
+                others.into_iter().filter(|name| self.analytic.is_none_or(|lead| lead.name != **name));
+            let names: Vec<&str> = others.map(AnalyticName::as_str).collect();
+            facts.push(("Other rules", escape::line(&names.join(", "), DESCRIPTION_MAX)));
+        }
+        if let Some(severity) = self.severity() {
+            facts.push(("Severity", severity.as_str().to_owned()));
         }
         if let Matter::Nodes(noun) = self.matter {
             if !self.firing.is_empty() {
@@ -304,6 +430,13 @@ impl<'a> Notification<'a> {
             }
             facts.push(("Look further", format!("kinetic tap {}/{}", self.group.customer, lead.source)));
         }
+        if self.silenced > 0 {
+            let noun = self.matter.noun();
+            facts.push((
+                "Silenced",
+                format!("{} left out (kinetic silence list)", is_are(self.silenced, noun)),
+            ));
+        }
         facts.push(("Why this mail", self.why()));
         facts.push((
             "Sent by",
@@ -315,6 +448,13 @@ impl<'a> Notification<'a> {
             ),
         ));
         facts
+    }
+
+    /// The gravest of what fires, or of what did where nothing does.
+    pub(crate) fn severity(&self) -> Option<Severity> {
+        let alerts = if self.firing.is_empty() { &self.resolved } else { &self.firing };
+        let gravest = level::severity(self.schema, alerts.iter().copied());
+        gravest.or(self.analytic.map(|analytic| analytic.severity))
     }
 
     fn window(&self, alert: &AlertView) -> String {
@@ -355,12 +495,30 @@ pub(crate) fn distance(alert: &AlertView) -> String {
     format!("{} standard deviations {side}", format::deviations(deviations.abs()))
 }
 
+/// What a group speaks of, as people name it.
+fn group_place(key: &GroupKey) -> String {
+    match key.level() {
+        Level::Cluster => format!("{}/{}", key.service, key.cluster),
+        Level::Service(service) => service.to_owned(),
+        Level::Site(Some(site)) => format!("site {site}"),
+        Level::Site(None) => "no site".to_owned(),
+        Level::Customer => key.customer.to_string(),
+    }
+}
+
 /// The part of the subject that an episode keeps: the feed that led when it began.
 pub(crate) fn subject(key: &GroupKey, group: &Group) -> String {
     let lead = ranked(group.alerts.values().filter(|alert| alert.firing)).first().copied();
-    let place = format!("{}/{}", key.service, key.cluster);
-    let Some(lead) = lead else { return format!("{place}: {}", key.analytic) };
-    if let Some(subject) = Matter::of(key, Some(lead)).subject(&place, lead) {
+    let place = group_place(key);
+    let Some(lead) = lead else {
+        return format!("{place}: {}", key.block().unwrap_or(key.analytic.as_str()));
+    };
+    let place = match key.level() {
+        Level::Cluster => place,
+        Level::Service(_) => format!("{place}: {}", lead.home.cluster),
+        Level::Site(_) | Level::Customer => format!("{place}: {}", lead.place()),
+    };
+    if let Some(subject) = lead.matter().subject(&place, lead) {
         return subject;
     }
     let side = match lead.direction {
@@ -368,8 +526,9 @@ pub(crate) fn subject(key: &GroupKey, group: &Group) -> String {
         Direction::Below => "below",
         Direction::Both => "away from",
     };
+    let colon = if key.level() == Level::Cluster { ":" } else { "" };
     format!(
-        "{place}: {} {} {side} its peers",
+        "{place}{colon} {} {} {side} its peers",
         escape::line(&lead.origin, SUBJECT_NAME_MAX),
         escape::line(&lead.metric, SUBJECT_NAME_MAX)
     )
@@ -426,6 +585,8 @@ fn headers(notification: &Notification<'_>, names: &MailNames<'_>, to: &str) -> 
     let Notification { group, thread, .. } = notification;
     let root = format!("<{}>", names.root(group, thread));
     let customer = label(group.customer.as_str());
+    let rules: Vec<&str> = notification.analytics().into_iter().map(AnalyticName::as_str).collect();
+    let rules = if rules.is_empty() { group.analytic.to_string() } else { rules.join(", ") };
     let list = format!(
         "\"{customer} {}\" <{}.{customer}.alerts.{}>",
         label(&thread.alert),
@@ -439,7 +600,7 @@ fn headers(notification: &Notification<'_>, names: &MailNames<'_>, to: &str) -> 
         ("X-Auto-Response-Suppress", "All".to_owned()),
         ("List-Id", list),
         ("X-Kinetic-Customer", group.customer.to_string()),
-        ("X-Kinetic-Rule", group.analytic.to_string()),
+        ("X-Kinetic-Rule", rules),
         ("X-Kinetic-State", notification.state().to_owned()),
         ("X-Kinetic-Reason", notification.reason.to_string()),
         ("X-Kinetic-Fingerprint", names.group16(group, &thread.alert)),

@@ -1,29 +1,145 @@
-//! Who is told of a group: the alert blocks of the schema that name its analytic, and their recipients.
+//! Who is told of a group: the alert blocks of the schema that match it, and their recipients.
 
-use kinetic_schema::schema::{Alert, INSTALLATION, Schema, Watchdog};
+use std::sync::Arc;
+use std::time::Duration;
 
+use kinetic_schema::schema::{Alert, Analytic, Customer, Glob, GroupBy, INSTALLATION, Schema, Watchdog};
+
+use crate::hours::Openings;
 use crate::id::{GroupKey, StreamKey};
+use crate::level::Level;
 use crate::reason::Timing;
 
 /// What stands for the `watchdog` block where the name of an alert block is asked for.
 const WATCHDOG: &str = "watchdog";
 
-/// Every recipient of every alert block that tells of this group, each once per block.
-pub(crate) fn routes(schema: &Schema, group: &GroupKey) -> Vec<(StreamKey, Timing)> {
-    if group.customer.as_str() == INSTALLATION {
-        return schema.watchdog.as_ref().map(of_nodes).unwrap_or_default();
-    }
-    let Some(customer) = schema.customers.get(&group.customer) else { return Vec::new() };
-    let mut routes = Vec::new();
-    for alert in customer.alerts.values().filter(|alert| alert.analytics.contains(&group.analytic)) {
-        for to in &alert.to {
-            let key = StreamKey { alert: alert.name.as_str().into(), to: to.as_str().into() };
-            if !routes.iter().any(|(known, _)| *known == key) {
-                routes.push((key, timing(alert)));
+/// Where what a group holds goes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Routes {
+    /// Every recipient of the group's own mails, each once per block.
+    pub(crate) streams: Vec<(StreamKey, Timing)>,
+    /// Groups of blocks that hold it too. None where it is one itself.
+    pub(crate) wider: Vec<GroupKey>,
+    /// Everybody who is or may be told of it, in its own mails or in those of a block's group, each once.
+    pub(crate) readers: Vec<Arc<str>>,
+}
+
+impl Routes {
+    /// A block's recipients are told in mails about this group itself.
+    fn speak(&mut self, alert: &Alert) {
+        let timing = timing(alert);
+        for (to, escalate_after) in recipients(alert) {
+            let key = StreamKey { alert: alert.name.as_str().into(), to: to.into() };
+            if !self.streams.iter().any(|(known, _)| *known == key) {
+                self.streams.push((key, Timing { escalate_after, ..timing.clone() }));
             }
         }
     }
+
+    fn read_by(&mut self, alert: &Alert) {
+        for (to, _) in recipients(alert) {
+            if !self.readers.iter().any(|known| **known == *to) {
+                self.readers.push(to.into());
+            }
+        }
+    }
+}
+
+/// Where what `group` holds goes by this schema.
+pub(crate) fn routes(schema: &Schema, group: &GroupKey) -> Routes {
+    let mut routes = Routes::default();
+    if group.customer.as_str() == INSTALLATION {
+        routes.streams = schema.watchdog.as_ref().map(of_nodes).unwrap_or_default();
+        return routes;
+    }
+    let Some(customer) = schema.customers.get(&group.customer) else { return routes };
+    if let Some(block) = group.block() {
+        let alert = customer.alerts.get(block).filter(|alert| alert.group_by == group.level().group_by());
+        if let Some(alert) = alert {
+            routes.speak(alert);
+        }
+        return routes;
+    }
+    let subject = Subject::of(customer, group);
+    let mut blocks: Vec<&Alert> = customer.alerts.values().collect();
+    blocks.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
+    for alert in blocks.into_iter().filter(|alert| subject.is_meant_by(alert)) {
+        routes.read_by(alert);
+        match GroupKey::of_block(&group.customer, &alert.name, subject.level(alert.group_by)) {
+            Some(wider) => routes.wider.push(wider),
+            None => routes.speak(alert),
+        }
+        if !alert.continues {
+            break;
+        }
+    }
     routes
+}
+
+/// What alert blocks choose by, of one analytic on one cluster. An event may be of an analytic or a cluster that this
+/// revision does not have, yet or any more: it is chosen by the names alone then.
+struct Subject<'a> {
+    customer: &'a Customer,
+    group: &'a GroupKey,
+    analytic: Option<&'a Analytic>,
+    site: Option<&'a str>,
+}
+
+impl<'a> Subject<'a> {
+    fn of(customer: &'a Customer, group: &'a GroupKey) -> Self {
+        let service = customer.services.get(&group.service);
+        let cluster = service.and_then(|service| service.clusters.get(&group.cluster));
+        let site = match (cluster, service) {
+            (Some(cluster), _) => cluster.site.as_deref(),
+            (None, service) => service.and_then(|service| service.site.as_deref()),
+        };
+        Self { customer, group, analytic: customer.analytics.get(&group.analytic), site }
+    }
+
+    /// The analytic's, or else the cluster's, which has those of its service.
+    fn label(&self, name: &str) -> Option<&'a str> {
+        let service = || self.customer.services.get(&self.group.service);
+        let of_place = || match service()?.clusters.get(&self.group.cluster) {
+            Some(cluster) => cluster.labels.get(name),
+            None => service()?.labels.get(name),
+        };
+        let of_analytic = self.analytic.and_then(|analytic| analytic.labels.get(name));
+        of_analytic.or_else(of_place).map(String::as_str)
+    }
+
+    fn is_meant_by(&self, alert: &Alert) -> bool {
+        let any = |globs: &[Glob], name: Option<&str>| {
+            globs.is_empty() || name.is_some_and(|name| globs.iter().any(|glob| glob.matches(name)))
+        };
+        let severity = self.analytic.map(|analytic| analytic.severity);
+        let matching = &alert.matching;
+        (alert.analytics.is_empty() || alert.analytics.contains(&self.group.analytic))
+            && any(&matching.services, Some(self.group.service.as_str()))
+            && any(&matching.clusters, Some(self.group.cluster.as_str()))
+            && any(&matching.sites, self.site)
+            && (matching.severities.is_empty()
+                || severity.is_some_and(|is| matching.severities.contains(&is)))
+            && matching.labels.iter().all(|(name, glob)| self.label(name).is_some_and(|is| glob.matches(is)))
+    }
+
+    fn level(&self, group_by: GroupBy) -> Level<'a> {
+        match group_by {
+            GroupBy::Cluster => Level::Cluster,
+            GroupBy::Service => Level::Service(self.group.service.as_str()),
+            GroupBy::Site => Level::Site(self.site),
+            GroupBy::Customer => Level::Customer,
+        }
+    }
+}
+
+/// Those whom an alert block names, who is told first before who is told later.
+fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
+    let first = alert.to.iter().map(|to| (to.as_str(), None));
+    let later = alert
+        .escalations
+        .iter()
+        .flat_map(|escalation| escalation.to.iter().map(|to| (to.as_str(), Some(escalation.after))));
+    first.chain(later)
 }
 
 /// Those who are told of silent nodes.
@@ -33,9 +149,11 @@ fn of_nodes(watchdog: &Watchdog) -> Vec<(StreamKey, Timing)> {
         group_interval: watchdog.group_interval,
         repeat_interval: watchdog.repeat_interval,
         send_resolved: watchdog.send_resolved,
+        hours: None,
+        escalate_after: None,
     };
     let key = |to: &String| StreamKey { alert: WATCHDOG.into(), to: to.as_str().into() };
-    watchdog.to.iter().map(|to| (key(to), timing)).collect()
+    watchdog.to.iter().map(|to| (key(to), timing.clone())).collect()
 }
 
 fn timing(alert: &Alert) -> Timing {
@@ -44,5 +162,69 @@ fn timing(alert: &Alert) -> Timing {
         group_interval: alert.group_interval,
         repeat_interval: alert.repeat_interval,
         send_resolved: alert.send_resolved,
+        hours: Openings::of(alert),
+        escalate_after: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kinetic_schema::schema::ClusterPath;
+    use kinetic_schema::{Files, load};
+
+    use super::*;
+
+    /// The worked example of an on-call team: every attribute of `match`, blocks that end the search, all groupings.
+    const EXAMPLE: [(&str, &str); 5] = [
+        ("kinetic.hcl", include_str!("../../../topology-examples/on-call-team/kinetic.hcl")),
+        (
+            "customers/shop/customer.hcl",
+            include_str!("../../../topology-examples/on-call-team/customers/shop/customer.hcl"),
+        ),
+        (
+            "customers/shop/topology.hcl",
+            include_str!("../../../topology-examples/on-call-team/customers/shop/topology.hcl"),
+        ),
+        (
+            "customers/shop/analytics.hcl",
+            include_str!("../../../topology-examples/on-call-team/customers/shop/analytics.hcl"),
+        ),
+        (
+            "customers/shop/alerts.hcl",
+            include_str!("../../../topology-examples/on-call-team/customers/shop/alerts.hcl"),
+        ),
+    ];
+
+    #[test]
+    fn those_are_told_whom_the_check_takes_to_be_told() {
+        let files: Files =
+            EXAMPLE.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect();
+        let schema = load(&files).schema.expect("the example checks");
+        let shop = &schema.customers[&"shop".into()];
+        let mut seen = 0;
+        for analytic in shop.analytics.values() {
+            for ClusterPath { service, cluster } in &analytic.on {
+                let path = ClusterPath { service: service.clone(), cluster: cluster.clone() };
+                let group = GroupKey {
+                    customer: shop.name.clone(),
+                    analytic: analytic.name.clone(),
+                    service: service.clone(),
+                    cluster: cluster.clone(),
+                };
+                let mut told: Vec<&str> = shop
+                    .told_by(&analytic.name, &path)
+                    .into_iter()
+                    .flat_map(recipients)
+                    .map(|(to, _)| to)
+                    .collect();
+                let routes = routes(&schema, &group);
+                let mut readers: Vec<&str> = routes.readers.iter().map(AsRef::as_ref).collect();
+                told.sort_unstable();
+                readers.sort_unstable();
+                assert_eq!(readers, told, "{group:?}");
+                seen += told.len();
+            }
+        }
+        assert!(seen > 10, "the example tells somebody: {seen}");
     }
 }

@@ -23,6 +23,8 @@ pub struct Stats {
     pub epochs_refused: u64,
     /// Changes that a recipient is not mailed, by its alert's `send_resolved` or because its route is gone.
     pub settled: u64,
+    /// Times something was left unsaid because the failure of another service explains it.
+    pub folds: u64,
     /// Times a group had a mail to send while the outbox was full.
     pub outbox_full: u64,
     /// Events accepted while the schema names no relay: history only.
@@ -53,6 +55,16 @@ pub struct Stats {
     pub beacons_refused: u64,
     /// Nodes that have been silent for so long that they are not waited for any more.
     pub nodes_forgotten: u64,
+    /// Requests of operators.
+    pub requests: u64,
+    /// Requests that were not granted.
+    pub requests_refused: u64,
+    /// Silences that found the table full.
+    pub silences_refused: u64,
+    /// Acknowledgements taken.
+    pub acknowledgements: u64,
+    /// Gauge: silences that have not ended.
+    pub silences: u64,
     /// Gauge: nodes watched.
     pub nodes: u64,
     /// Gauge: of these, silent.

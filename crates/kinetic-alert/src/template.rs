@@ -151,7 +151,7 @@ fn given(email: &Email, notification: &Notification<'_>) -> Value {
 
 fn feed(alert: &AlertView, notification: &Notification<'_>) -> Value {
     let name = |text: &str| escape::line(text, SENTENCE_NAME_MAX);
-    let [_, _, value, peers, deviations, since] = text::columns(alert, notification);
+    let [_, _, value, peers, deviations, since, place] = text::columns(alert, notification);
     context! {
         origin => name(&alert.origin),
         metric => name(&alert.metric),
@@ -162,6 +162,7 @@ fn feed(alert: &AlertView, notification: &Notification<'_>) -> Value {
         since,
         ending => (!alert.firing).then(|| text::ending(alert, notification)),
         numbers => alert.numbers,
+        place,
         since_ms => alert.since_ms,
         window_end_ms => alert.window_end_ms,
     }

@@ -9,7 +9,7 @@ use crate::escape;
 use crate::format;
 use crate::group::AlertView;
 use crate::html::Shown;
-use crate::render::{Notification, TABLE_NAME_MAX};
+use crate::render::{Notification, PLACE_COLUMN, TABLE_NAME_MAX};
 use crate::words::{self, Matter};
 
 /// Columns of a terminal, or of a mail that somebody quotes.
@@ -23,6 +23,10 @@ pub(crate) fn page(notification: &Notification<'_>, shown: &Shown) -> String {
     page.push('\n');
     if let Some(also) = notification.also() {
         page.push_str(&also);
+        page.push('\n');
+    }
+    for note in notification.notes() {
+        page.push_str(&note);
         page.push('\n');
     }
     firing(&mut page, notification, shown.firing);
@@ -100,7 +104,7 @@ fn line(page: &mut String, args: std::fmt::Arguments<'_>) {
 }
 
 /// The columns of one firing feed.
-pub(crate) fn columns(alert: &AlertView, notification: &Notification<'_>) -> [String; 6] {
+pub(crate) fn columns(alert: &AlertView, notification: &Notification<'_>) -> [String; 7] {
     let name = |text: &str| escape::line(text, TABLE_NAME_MAX);
     let dash = || "-".to_owned();
     let (value, peers, deviations) = alert.numbers.map_or_else(
@@ -120,21 +124,22 @@ pub(crate) fn columns(alert: &AlertView, notification: &Notification<'_>) -> [St
         peers,
         deviations,
         format::time(alert.since_ms, notification.at),
+        name(&alert.place()),
     ]
 }
 
 /// Headings of `columns`.
-pub(crate) fn headings(notification: &Notification<'_>) -> [&'static str; 6] {
+pub(crate) fn headings(notification: &Notification<'_>) -> [&'static str; 7] {
     let who = match notification.matter {
         Matter::Nodes(_) => "Node",
         _ => "Feed",
     };
-    [who, "Metric", "Value", "Peers", "Deviations", "Since (UTC)"]
+    [who, "Metric", "Value", "Peers", "Deviations", "Since (UTC)", "Cluster"]
 }
 
 /// How one alert ended.
 pub(crate) fn ending(alert: &AlertView, notification: &Notification<'_>) -> String {
-    if notification.matter.ends_in_words(alert) {
+    if alert.matter().ends_in_words(alert) {
         return words::silence_ending(alert, notification.at);
     }
     let span = format!(
@@ -158,15 +163,15 @@ fn firing(page: &mut String, notification: &Notification<'_>, shown: usize) {
     let mut rows = vec![headings(notification).map(str::to_owned)];
     rows.extend(notification.firing.iter().take(shown).map(|alert| columns(alert, notification)));
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..6).map(width).collect();
+    let widths: Vec<usize> = (0..7).map(width).collect();
     for row in &rows {
         let mut text = String::from(" ");
-        for column in notification.matter.columns().iter().copied() {
+        for column in notification.columns() {
             let (cell, width) = (&row[column], widths[column]);
             text.push(' ');
             // Names and times stand at the left, numbers at the right.
             match column {
-                0 | 1 => text.push_str(&format!("{cell:<width$} ")),
+                0 | 1 | PLACE_COLUMN => text.push_str(&format!("{cell:<width$} ")),
                 5 => text.push_str(cell),
                 _ => text.push_str(&format!("{cell:>width$} ")),
             }
@@ -189,7 +194,15 @@ fn resolved(page: &mut String, notification: &Notification<'_>, shown: usize) {
         let ending = ending(alert, notification);
         match notification.matter {
             Matter::Nodes(_) => line(page, format_args!("  {}  {ending}", name(&alert.origin))),
-            _ => line(page, format_args!("  {}  {}  {ending}", name(&alert.origin), name(&alert.metric))),
+            _ => {
+                let place = if notification.is_wide() {
+                    format!("{}  ", name(&alert.place()))
+                } else {
+                    String::new()
+                };
+                let [origin, metric] = [&alert.origin, &alert.metric].map(|text| name(text));
+                line(page, format_args!("  {origin}  {metric}  {place}{ending}"));
+            }
         }
     }
     if all > shown {

@@ -65,6 +65,14 @@ impl Trails {
         self.bound();
     }
 
+    /// Takes over what another group knows of a feed.
+    pub(crate) fn adopt(&mut self, key: AlertKey, other: &Self) {
+        if let Some(trail) = other.trails.get(&key) {
+            self.trails.insert(key, trail.clone());
+            self.bound();
+        }
+    }
+
     /// Of too many feeds, forgets the nearest to its peers.
     fn bound(&mut self) {
         if self.trails.len() <= TRAILS_MAX {

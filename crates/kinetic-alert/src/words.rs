@@ -98,14 +98,14 @@ impl Matter {
 }
 
 /// Who is silent: `analyzer a7`, `web-3 in checkout/frontends: uptime`, `checkout/frontends as a whole: uptime`.
-fn who(notification: &Notification<'_>, alert: &AlertView) -> String {
+fn who(alert: &AlertView) -> String {
     let name = |text: &str| escape::line(text, SENTENCE_NAME_MAX);
-    match notification.matter {
+    match alert.matter() {
         Matter::Nodes(noun) => format!("{noun} {}", name(&alert.origin)),
         _ if alert.origin == ALL_FEEDS => {
-            format!("{} as a whole: {}", notification.cluster(), name(&alert.metric))
+            format!("{} as a whole: {}", alert.place(), name(&alert.metric))
         }
-        _ => format!("{} in {}: {}", name(&alert.origin), notification.cluster(), name(&alert.metric)),
+        _ => format!("{} in {}: {}", name(&alert.origin), alert.place(), name(&alert.metric)),
     }
 }
 
@@ -114,20 +114,17 @@ pub(crate) fn silent_sentence(notification: &Notification<'_>, alert: &AlertView
     let Notification { at, .. } = notification;
     let since = format::time_utc(alert.since_ms, *at);
     let span = format::duration(format::between(alert.since_ms, at.as_ms()));
-    format!("{} has been silent since {since} ({span})", who(notification, alert))
+    format!("{} has been silent since {since} ({span})", who(alert))
 }
 
 /// `analyzer a7 is heard again, after 4 min 10 s of silence`.
 pub(crate) fn heard_sentence(notification: &Notification<'_>, alert: &AlertView) -> String {
     if alert.stale {
         let span = format::duration(format::between(alert.since_ms, notification.at.as_ms()));
-        return format!(
-            "{} has been silent for {span}, and is not waited for any more",
-            who(notification, alert)
-        );
+        return format!("{} has been silent for {span}, and is not waited for any more", who(alert));
     }
     let span = format::duration(format::between(alert.since_ms, alert.window_end_ms));
-    format!("{} is heard again, after {span} of silence", who(notification, alert))
+    format!("{} is heard again, after {span} of silence", who(alert))
 }
 
 /// How a silence ended, in a table.

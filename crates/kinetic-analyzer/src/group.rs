@@ -176,6 +176,19 @@ impl Groups {
         }
     }
 
+    /// Nothing can have happened after a moment: what is remembered is no later than the end of the window that it lies in.
+    pub(crate) fn bring_back(&mut self, plan: &Plan, lanes: &[Lane], latest: i64) {
+        for ((watch, _), group) in &mut self.groups {
+            let end = lanes[usize::from(plan.watches[*watch].lane)].end_of(latest);
+            for feed in &mut group.feeds {
+                feed.seen = feed.seen.min(end);
+                if let Some(firing) = &mut feed.standing.firing {
+                    (firing.since, firing.said) = (firing.since.min(Wall(end)), firing.said.min(Wall(end)));
+                }
+            }
+        }
+    }
+
     /// Carries the groups over to another revision's plan. What it does not ask any more is resolved and forgotten.
     pub(crate) fn adopt(
         &mut self,

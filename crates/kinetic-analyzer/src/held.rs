@@ -105,6 +105,12 @@ impl Held {
         early
     }
 
+    /// What would be released after a time may be at once. Returns how many that are.
+    pub(crate) fn forgive(&mut self, after: Wall) -> usize {
+        let forgiven = self.runs.iter_mut().filter(|run| run.release > after);
+        forgiven.map(|run| (run.release = AT_ONCE, width(*run)).1).sum()
+    }
+
     /// Forgets all: the broker will deliver them again.
     pub(crate) fn clear(&mut self) {
         self.runs.clear();

@@ -100,6 +100,28 @@ impl Lane {
         self.deaf = (if goes_on { self.deaf.0 } else { self.closed }, until);
     }
 
+    /// What is closed lies further ahead than the window of a moment.
+    pub(crate) fn is_ahead(&self, latest: i64) -> bool {
+        self.closed > self.end_of(latest)
+    }
+
+    /// A clock that was wrong is right again, and nothing can have happened after a moment: forgets the windows that begin
+    /// after it, and takes for closed no more than the one that it lies in. That one stays closed, since it may have been
+    /// judged. Who was heard meanwhile nobody knows.
+    pub(crate) fn bring_back(&mut self, latest: i64) {
+        let end = self.end_of(latest);
+        if self.is_ahead(latest) {
+            (self.closed, self.kept) = (end, self.kept.min(end));
+            self.deaf = (NEVER, end);
+        }
+        self.deaf.1 = self.deaf.1.min(end);
+        while let Some((_, index)) = self.open.pop_if(|(start, _)| *start > latest) {
+            self.windows[index].reset();
+            self.spare.push(index);
+        }
+        self.current = (0, 0, 0);
+    }
+
     /// Leaves room for samples that are late or early by a time, nanoseconds.
     pub(crate) fn allow(&mut self, spread: i64) {
         let windows = usize::try_from(spread / self.length).unwrap_or_default().saturating_add(2);

@@ -368,6 +368,9 @@ impl Lease {
             | RpcCode::UnknownProfile
             | RpcCode::NoSource
             | RpcCode::UnknownNode
+            | RpcCode::UnknownSilence
+            | RpcCode::UnknownEpisode
+            | RpcCode::Invalid
             | RpcCode::Unauthenticated
             | RpcCode::Version => {
                 self.failures = self.failures.saturating_add(1);

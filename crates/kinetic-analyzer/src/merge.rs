@@ -102,6 +102,18 @@ impl Merge {
         true
     }
 
+    /// A part claims an end that can have been by a moment. Where it has claimed ends after that moment, its clock was wrong,
+    /// and is right again: it begins anew. Returns whether that is so.
+    pub(crate) fn take_back(&mut self, latest: i64, claim: Claim) -> bool {
+        let part = self.parts.get_mut(usize::from(claim.part).wrapping_sub(1));
+        let Some(part) = part.filter(|part| part.through > latest && claim.end <= latest) else {
+            return false;
+        };
+        part.through = self.closed;
+        part.waiting.retain(|end, _| *end <= latest);
+        true
+    }
+
     /// All parts have closed the windows that end by here.
     pub(crate) fn through(&self) -> i64 {
         self.parts.iter().map(|part| part.through).min().unwrap_or(i64::MAX)
@@ -145,19 +157,36 @@ impl Part {
     }
 }
 
-/// The highest epoch seen of each part: an owner of before is not believed any more.
+/// The highest epoch seen of each part: an owner of before is not believed any more, except of the windows that it had closed
+/// when its successor began. Its word of those may come after its successor's, where a broker delivers it again.
 #[derive(Debug, Default)]
 pub(crate) struct Epochs {
-    by_part: BTreeMap<u16, Epoch>,
+    by_part: BTreeMap<u16, Present>,
+}
+
+/// The present owner of a part.
+#[derive(Debug)]
+struct Present {
+    epoch: Epoch,
+    /// By length of windows: where it began.
+    began: BTreeMap<i64, i64>,
 }
 
 impl Epochs {
-    /// Whether a part's owner at this epoch may speak.
-    pub(crate) fn admit(&mut self, part: u16, epoch: Epoch) -> bool {
-        let highest = self.by_part.entry(part).or_insert(epoch);
-        let may_speak = epoch >= *highest;
-        *highest = epoch.max(*highest);
-        may_speak
+    /// Whether a part's owner at this epoch may speak of windows of this length.
+    pub(crate) fn admit(&mut self, epoch: Epoch, length: i64, claim: Claim) -> bool {
+        let fresh = || Present { epoch, began: BTreeMap::new() };
+        let present = self.by_part.entry(claim.part).or_insert_with(fresh);
+        if epoch < present.epoch {
+            return present.began.get(&length).is_some_and(|began| claim.end <= *began);
+        }
+        if epoch > present.epoch {
+            *present = fresh();
+        }
+        let from = claim.from.unwrap_or(NEVER);
+        let began = present.began.entry(length).or_insert(from);
+        *began = from.min(*began);
+        true
     }
 }
 
@@ -274,8 +303,8 @@ mod tests {
     #[test]
     fn lower_epochs_are_not_heard() {
         let mut epochs = Epochs::default();
-        let admitted =
-            [(1, 5), (1, 5), (2, 3), (1, 7), (1, 5), (2, 3)].map(|(p, e)| epochs.admit(p, Epoch(e)));
+        let admitted = [(1, 5), (1, 5), (2, 3), (1, 7), (1, 5), (2, 3)]
+            .map(|(p, e)| epochs.admit(Epoch(e), 10, whole(p, None, 10)));
         assert_eq!(admitted, [true, true, true, true, false, true]);
     }
 

@@ -23,6 +23,8 @@ pub(crate) struct Tally {
     series_refused: u64,
     /// Latest stamp that was too far ahead.
     ahead: i64,
+    /// A sample was late for a window that no clock which is right can have closed.
+    pub(crate) is_behind: bool,
     /// Latest event time, `NEVER` without a sample.
     latest: i64,
     /// Latest event time of a sample that some analytic looks at, `NEVER` without one.
@@ -40,6 +42,7 @@ impl Default for Tally {
             no_origin: 0,
             series_refused: 0,
             ahead: NEVER,
+            is_behind: false,
             latest: NEVER,
             fed: NEVER,
         }
@@ -112,7 +115,10 @@ impl Pass<'_> {
         for &Target { cell, lane, value } in targets {
             match self.lanes[usize::from(lane)].observe(cell, value, observation) {
                 Fate::Counted => {}
-                Fate::Late => self.tally.late += 1,
+                Fate::Late => {
+                    self.tally.late += 1;
+                    self.tally.is_behind |= self.lanes[usize::from(lane)].is_ahead(self.latest_allowed.0);
+                }
                 Fate::Refused => self.tally.windows_refused += 1,
             }
         }

@@ -62,6 +62,11 @@ impl Repeats {
         self.bodies.retain(|body| body.release > closed);
     }
 
+    /// Forgets the bodies that fed windows which cannot have been yet.
+    pub(crate) fn forget_after(&mut self, release: Wall) {
+        self.bodies.retain(|body| body.release <= release);
+    }
+
     /// Forgets all: they will be delivered again.
     pub(crate) fn clear(&mut self) {
         self.bodies.clear();

@@ -20,6 +20,7 @@
 //! Deliveries come to a source only after [`Source::recall`], which the shell brings about when it knows that no former
 //! owner is delivered anything any more.
 
+mod ahead;
 mod arrival;
 mod memory;
 mod parts;
@@ -318,6 +319,9 @@ impl Source {
     /// Counts what a delivery held, and says when it may be released.
     fn take_in(&mut self, now: Now, redelivered: bool, tally: Tally, shared: &mut Shared<'_>) -> Wall {
         tally.count(redelivered, now.wall, shared);
+        if tally.is_behind || (tally.fed != NEVER && self.latest > (now.wall + AHEAD_MAX).0) {
+            self.bring_back(now, shared);
+        }
         self.rate.samples += tally.samples();
         if tally.fed == NEVER {
             return AT_ONCE;
@@ -360,6 +364,7 @@ impl Source {
     }
 
     fn close_due(&mut self, now: Now, shared: &mut Shared<'_>) {
+        self.heed(now.wall);
         let crowded = self.lanes.iter().any(|lane| lane.is_crowded());
         if self.settled_in.is_some_and(|at| now.mono >= at && !self.arrival.is_unread() || crowded) {
             let mut has_moved = false;

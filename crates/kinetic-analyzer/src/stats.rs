@@ -131,6 +131,8 @@ pub struct Stats {
     pub partial_rows_late: u64,
     /// Values left aside because there are too many feeds or open windows.
     pub partial_rows_refused: u64,
+    /// Times that windows which a wrong clock had closed ahead of time were taken back.
+    pub clocks_brought_back: u64,
     /// Feeds that two parts have said something of in one window.
     pub feeds_in_two_parts: u64,
     /// Claims of parts that were left aside because too many waited.

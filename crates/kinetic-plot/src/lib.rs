@@ -23,6 +23,9 @@ pub const SIZE: (u32, u32) = (svg::WIDTH as u32, svg::HEIGHT as u32);
 /// Points drawn; of more, the latest.
 pub const POINTS_MAX: usize = 120;
 
+/// Numbers beyond this are not drawn: there must be room around them on the axis.
+const VALUE_MAX: f64 = 1e100;
+
 /// One window.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
@@ -60,17 +63,18 @@ impl Point {
         (self.mean - reach, self.mean + reach)
     }
 
-    fn is_finite(&self) -> bool {
-        self.mean.is_finite() && self.deviation.is_finite() && self.value.is_none_or(f64::is_finite)
+    fn is_drawable(&self) -> bool {
+        let fits = |value: f64| value.abs() <= VALUE_MAX;
+        fits(self.mean) && fits(self.deviation) && self.value.is_none_or(fits)
     }
 }
 
 impl Plot {
-    /// The points that are drawn: the latest, in order of time, without those that are no numbers.
+    /// The points that are drawn: the latest, in order of time, without those that no axis can show.
     pub(crate) fn drawn(&self) -> Vec<Point> {
         let skipped = self.points.len().saturating_sub(POINTS_MAX);
         let mut points: Vec<Point> =
-            self.points[skipped..].iter().copied().filter(Point::is_finite).collect();
+            self.points[skipped..].iter().copied().filter(Point::is_drawable).collect();
         points.sort_by_key(|point| point.end_ms);
         points.dedup_by_key(|point| point.end_ms);
         points

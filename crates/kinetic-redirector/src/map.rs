@@ -49,14 +49,27 @@ struct Span {
     len: u32,
 }
 
+/// Sixteen bytes, so that no row lies in two lines of a cache: to look at one is most of what an answer costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct CustomerRow {
     name: Span,
     /// Rank of its first unit; its last is before the next customer's first.
     first_unit: u32,
     region: u16,
-    disabled: bool,
+    /// Index of its first source's kind, [`NO_KIND`] where that is to be looked up, or [`DISABLED`].
+    kind: u16,
 }
+
+impl CustomerRow {
+    fn is_disabled(&self) -> bool {
+        self.kind == DISABLED
+    }
+}
+
+/// In place of the index of a customer's first kind: it has no source, or the index is larger than fits.
+const NO_KIND: u16 = u16::MAX - 1;
+/// In place of it: the customer is switched off, and has no sources.
+const DISABLED: u16 = u16::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct UnitRow {
@@ -197,7 +210,7 @@ impl Map {
         self.customers.iter().map(|row| CustomerEntry {
             name: self.text(row.name),
             region: row.region,
-            disabled: row.disabled,
+            disabled: row.is_disabled(),
         })
     }
 
@@ -210,7 +223,7 @@ impl Map {
     /// The customer of this number.
     pub(crate) fn customer_at(&self, index: u32) -> CustomerEntry<'_> {
         let row = self.customers[index as usize];
-        CustomerEntry { name: self.text(row.name), region: row.region, disabled: row.disabled }
+        CustomerEntry { name: self.text(row.name), region: row.region, disabled: row.is_disabled() }
     }
 
     /// Number of a customer in the order of names.
@@ -270,6 +283,12 @@ impl Map {
     fn kind(&self, row: &KindRow) -> Kind<'_> {
         let profile = (row.profile != NO_PROFILE).then(|| self.text(self.names[row.profile as usize]));
         Kind { profile, data_type: row.data_type }
+    }
+
+    /// The kind of a customer's first source, where that is known without a look at its sources: they lie elsewhere in memory.
+    pub(crate) fn first_kind(&self, customer: u32) -> Option<Kind<'_>> {
+        let kind = self.customers[customer as usize].kind;
+        (kind < NO_KIND).then(|| self.kind_at(u32::from(kind)))
     }
 
     /// Index of the kind of each source of a customer.
@@ -400,6 +419,34 @@ mod tests {
         assert!(map.customer("off").is_some_and(|customer| customer.disabled));
         assert_eq!(map.customer("nobody"), None);
         assert_eq!(map.regions()[1].addresses, [], "a region that nobody added has no address");
+    }
+
+    #[test]
+    fn a_customers_first_kind_is_that_of_its_first_source() {
+        let map = built();
+        for (index, customer) in (0..).zip(map.customers()) {
+            let first = map.kinds_of(index).next().map(|kind| map.kind_at(kind));
+            assert_eq!(map.first_kind(index), first, "{}", customer.name);
+            assert_eq!(first.is_none(), customer.name == "off");
+        }
+        assert_eq!(size_of::<CustomerRow>(), 16);
+    }
+
+    /// More kinds than a customer's row can name.
+    #[test]
+    fn kinds_beyond_those_that_fit_are_looked_up() {
+        let mut builder = MapBuilder::new("r1", 7);
+        for number in 0..=u32::from(NO_KIND) + 1 {
+            builder.customer(&format!("c{number:05}").as_str().into(), &"us".into(), false);
+            builder.source("web", DataType::Statsd, 1, 1).profile(&format!("p{number}"));
+        }
+        let map = builder.build();
+        // The kind without a profile came first.
+        assert_eq!(map.first_kind(9).and_then(|kind| kind.profile), Some("p9"));
+        let last = u32::from(NO_KIND) + 1;
+        assert_eq!(map.first_kind(last), None);
+        let own: Vec<_> = map.kinds_of(last).map(|kind| map.kind_at(kind).profile).collect();
+        assert_eq!(own, [Some("p65535")]);
     }
 
     #[test]

@@ -40,8 +40,9 @@ impl<P: Deref<Target = str>> Wanted<P> {
         if known && missing.is_empty() {
             return Ok(());
         }
-        for kind in map.kinds_of(customer) {
-            let kind = map.kind_at(kind);
+        // Most customers' sources are of one kind.
+        let first = map.first_kind(customer).into_iter();
+        for kind in first.chain(map.kinds_of(customer).map(|kind| map.kind_at(kind))) {
             if self.is_of_profile(kind.profile) {
                 known = true;
                 missing = missing.without(kind.data_type);

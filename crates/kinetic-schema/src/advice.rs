@@ -1,6 +1,8 @@
 //! What checks say of a schema that is well formed: rules that can never fire, rules that will never be quiet, parts
 //! that nothing uses.
 
+mod telling;
+
 use std::collections::BTreeSet;
 
 use crate::block::Node;
@@ -36,6 +38,7 @@ pub(crate) fn customer(sink: &mut Sink<'_>, parts: &Parts<'_>, customer: &Custom
             rule(sink, named.node, analytic, customer);
         }
     }
+    telling::hours(sink, parts, customer);
     // With an error about, a part may look unused only because of it.
     if sink.failed() {
         return;
@@ -57,20 +60,9 @@ pub(crate) fn customer(sink: &mut Sink<'_>, parts: &Parts<'_>, customer: &Custom
             );
         }
     }
-    let told = |name: &str| {
-        let analytic = customer.analytics.get(&name.into());
-        analytic.is_some_and(|analytic| {
-            analytic.on.iter().any(|path| !customer.told_by(&analytic.name, path).is_empty())
-        })
-    };
-    for (name, named) in parts.names("analytic") {
-        if !told(name) {
-            let message = format!("no alert tells of analytic `{name}`: what it finds goes to history only");
-            let problem =
-                Problem::warning("untold-analytic", &named.node.header(), message).label("nobody is told");
-            sink.push(problem.help(format!("add analytic.{name} to the `analytics` of an alert")));
-        }
-    }
+    telling::reach(sink, parts, customer);
+    telling::slips(sink, parts, customer);
+    telling::unused_hours(sink, parts, customer);
 }
 
 /// Advice on the installation as a whole.
@@ -78,7 +70,8 @@ pub(crate) fn installation(sink: &mut Sink<'_>, declared: &Declared<'_>) {
     if declared.single.contains_key("mail") || sink.failed() {
         return;
     }
-    let first = declared.customers.values().find_map(|parts| parts.names("alert").values().next());
+    let mut alerts = declared.customers.values().flat_map(|parts| parts.names("alert").values());
+    let first = alerts.find(|named| named.node.get("to").is_some());
     if let Some(named) = first.or_else(|| declared.single.get("watchdog")) {
         let message = "there is no `mail` block, so that alerts are kept in history and nobody is mailed";
         let problem = Problem::warning("no-mail", &named.node.header(), message).label("would be mailed");

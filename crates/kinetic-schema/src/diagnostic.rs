@@ -122,7 +122,7 @@ impl Problem {
 
 /// Problems that a piece of text which could not be read may have caused: with a syntax error about, they wait until
 /// it is mended. Warnings wait too.
-const CONSEQUENTIAL: [&str; 8] = [
+const CONSEQUENTIAL: [&str; 9] = [
     "unknown-reference",
     "missing-attribute",
     "missing-block",
@@ -130,6 +130,7 @@ const CONSEQUENTIAL: [&str; 8] = [
     "empty-service",
     "empty-list",
     "never-fires",
+    "never-open",
     "window-too-long",
 ];
 

@@ -43,6 +43,9 @@ pub const SPANS_MAX: usize = 32;
 pub const HOURS_LIST_MAX: usize = 32;
 /// Labels of one service, cluster or analytic, and of one `match`.
 pub const LABELS_MAX: usize = 64;
+/// How often an alert is compared with an analytic on a cluster in search of those that nobody hears of; in a larger
+/// topology they are not looked for. It is some tenths of a second.
+pub const TELLING_STEPS_MAX: usize = 2_000_000;
 /// Bytes of a label's value.
 pub const LABEL_BYTES_MAX: usize = 255;
 /// Bytes of a web address.

@@ -50,7 +50,7 @@ pub fn load_at(files: &Files, today: Option<Wall>) -> Loaded {
     Loaded { schema, diagnostics: sink.finish() }
 }
 
-/// For fuzzing: loads one file, formats it and renders what there is to say.
+/// For fuzzing: loads one file, formats it and renders what there is to say; also as a template of mails.
 pub fn fuzz_bytes(bytes: &[u8]) {
     let mut files = Files::new();
     files.insert("kinetic.hcl".to_owned(), bytes.to_vec());
@@ -67,6 +67,10 @@ pub fn fuzz_bytes(bytes: &[u8]) {
     {
         assert_eq!(crate::format(&formatted).as_ref(), Ok(&formatted), "formatting twice is formatting once");
     }
+    let template = Files::from([("customers/acme/templates/html.j2".to_owned(), bytes.to_vec())]);
+    let loaded = load(&template);
+    assert!(loaded.schema.is_none(), "its customer is declared nowhere");
+    assert!(!crate::render(&loaded.diagnostics, &template, false, 80).is_empty());
 }
 
 /// The place of a problem that is a whole file, or all of them.

@@ -26,10 +26,21 @@ pub(crate) fn problem(written: &str) -> Option<String> {
     local_problem(local).or_else(|| domain_problem(domain))
 }
 
+/// `user@host` of a mailbox that has no problem, the host in lower case: where two are the same, so is who is meant.
+pub(crate) fn address(written: &str) -> String {
+    let written = written.trim();
+    let bare =
+        written.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')).map_or(written, |(_, bare)| bare);
+    match bare.rsplit_once('@') {
+        Some((local, domain)) => format!("{local}@{}", domain.to_ascii_lowercase()),
+        None => bare.to_owned(),
+    }
+}
+
 /// The domain of a mailbox that has no problem, in lower case.
 pub(crate) fn domain(written: &str) -> String {
-    let address = written.trim().trim_end_matches('>');
-    address.rsplit_once('@').map_or(address, |(_, domain)| domain).to_ascii_lowercase()
+    let address = address(written);
+    address.rsplit_once('@').map_or("", |(_, domain)| domain).to_owned()
 }
 
 fn display_name_problem(name: &str) -> Option<String> {
@@ -75,7 +86,7 @@ pub(crate) fn domain_problem(domain: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{domain, problem};
+    use super::{address, domain, problem};
 
     #[test]
     fn real_addresses_pass() {
@@ -91,6 +102,7 @@ mod tests {
         }
         assert_eq!(domain("Doe <j@Acme.example>"), "acme.example");
         assert_eq!(domain("a@b "), "b");
+        assert_eq!(address("\"Doe <x@y>\" <J@Acme.example>"), "J@acme.example");
     }
 
     #[test]

@@ -137,7 +137,7 @@ pub(crate) fn web_address(written: &str) -> Result<WebAddress, String> {
 }
 
 /// Whether a host is the machine itself (RFC 6761 keeps `localhost` and all below it for that).
-fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     let name = host.trim_end_matches('.').to_ascii_lowercase();
     name == "localhost"
         || name.ends_with(".localhost")

@@ -151,13 +151,17 @@ hours "late" {
     to   = "00:00"
   }
 }
+hours "sundays" {
+  time_zone = "UTC"
+  span { days = "sun" }
+}
 alert "whole" {
   analytics = [analytic.gone]
   to        = ["a@b.example"]
   continue  = false
   group_by  = "site"
-  during    = [hours.business, hours.late]
-  except    = hours.always
+  during    = [hours.business, hours.late, hours.always]
+  except    = hours.sundays
   match {
     services   = ["check*", "s"]
     clusters   = "front"
@@ -216,7 +220,7 @@ fn hours_are_what_is_said() {
     };
     assert_eq!(
         (names(&whole.during), names(&whole.except)),
-        (vec!["business".into(), "late".into()], vec!["always".into()])
+        (vec!["business".into(), "late".into(), "always".into()], vec!["sundays".into()])
     );
     let business = &whole.during[0];
     assert_eq!(business.time_zone, "Europe/Berlin", "as the database spells it");
@@ -229,7 +233,8 @@ fn hours_are_what_is_said() {
     };
     let span = |on: &str, from_min, to_min| HoursSpan { days: days(on), from_min, to_min };
     assert_eq!(business.spans, [span("xxx--x-", 510, 1_080), span("----xxx", 1_320, 360)]);
-    assert_eq!(whole.except[0].spans, [span("xxxxxxx", 0, 1_440)]);
+    assert_eq!(whole.except[0].spans, [span("------x", 0, 1_440)]);
+    assert_eq!(whole.during[2].spans, [span("xxxxxxx", 0, 1_440)]);
     assert_eq!(whole.during[1].spans, [span("------x", 1_439, 1_440)], "00:00 is the end of the day");
     let wide = only(&WHOLE.replace("\"fri-sun\"", "\"sat-mon\""));
     assert_eq!(wide.during[0].spans[1].days, days("x----xx"), "days run over the end of the week");
@@ -441,4 +446,72 @@ fn templates_are_bounded_and_text() {
     for nested in ["{{ (", "{% if a %}", "{{ [", "{{ a if ", "{{ -", "{{ not ", "{% raw %}", "{#"] {
         assert_eq!(told(nested.repeat(most / nested.len()).into_bytes()), ["bad-template"], "{nested}");
     }
+}
+
+fn codes(alerts: &str) -> Vec<&'static str> {
+    let files = Files::from([
+        ("kinetic.hcl".to_owned(), b"region \"local\" {}\n".to_vec()),
+        ("customers/acme/acme.hcl".to_owned(), ACME.as_bytes().to_vec()),
+        ("customers/acme/tell.hcl".to_owned(), alerts.as_bytes().to_vec()),
+    ]);
+    let told = load(&files).diagnostics;
+    told.iter().map(|told| told.code).filter(|code| *code != "false-alerts").collect()
+}
+
+#[test]
+fn who_tells_of_an_analytic_decides_what_is_said_of_it() {
+    const ALL: &str = "alert \"all\" { webhook \"w\" { url = \"https://x.example\" } }\n";
+    let alert = |name: &str, rest: &str| {
+        format!("alert \"{name}\" {{\n  webhook \"w\" {{ url = \"https://x.example\" }}\n  {rest}\n}}\n")
+    };
+    assert_eq!(codes(&ALL.replace("{ webhook", "{\n  webhook").replace("} }", "}\n}")), [""; 0]);
+    // One cluster of an analytic is enough to have it told of.
+    assert_eq!(codes(&alert("a", "match { clusters = \"index\" }")), [""; 0]);
+    assert_eq!(codes(&alert("a", "match { severities = \"critical\" }")), ["untold-analytic"]);
+    // What one keeps, the next does not hear of; with something left over it is not hidden.
+    let keeps = alert("a", "continue = false\n  match { services = \"checkout\" }");
+    assert_eq!(codes(&(keeps.clone() + &alert("b", ""))), [""; 0]);
+    assert_eq!(
+        codes(&(keeps.clone() + &alert("b", "match { clusters = [\"front\", \"back\"] }"))),
+        ["hidden-alert"]
+    );
+    // Two may keep together what neither keeps alone; the order of their places counts and not that of their names.
+    let rest = alert("z", "continue = false\n  match { services = \"search\" }");
+    assert_eq!(codes(&(keeps.clone() + &rest + &alert("b", ""))), ["hidden-alert"]);
+    assert_eq!(codes(&(alert("b", "") + &keeps + &rest)), [""; 0]);
+    // What means nothing at all is idle, also after one that keeps everything.
+    let nothing = alert("b", "match { sites = \"mars\" }");
+    assert_eq!(codes(&(alert("a", "continue = false") + &nothing)), ["idle-alert"]);
+}
+
+#[test]
+fn in_a_very_large_topology_nobody_is_looked_for() {
+    let clusters: String = (0..1_000)
+        .map(|at| {
+            format!("  cluster \"c{at}\" {{\n    source = source.all\n    members = \"m{at}-*\"\n  }}\n")
+        })
+        .collect();
+    let service = |name: &str| format!("service \"{name}\" {{\n{clusters}}}\n");
+    let analytic = |at: usize| {
+        format!(
+            "analytic \"a{at}\" {{\n  on = [service.one, service.two]\n  metric = \"*\"\n  rule \"silent\" {{ after = \"5m\" }}\n}}\n"
+        )
+    };
+    let alert =
+        |at: usize| format!("alert \"t{at}\" {{\n  to = \"a@b.example\"\n  match {{ sites = \"x\" }}\n}}\n");
+    let told = |analytics: usize, alerts: usize| {
+        let text = "region \"local\" {}\nmail {\n  relay = \"a:25\"\n  from = \"a@b\"\n}\ncustomer \"c\" { region = region.local }\n".to_owned();
+        let mut own =
+            String::from("source \"all\" { routing = \"#\" }\n") + &service("one") + &service("two");
+        own.extend((0..analytics).map(analytic));
+        own.extend((0..alerts).map(alert));
+        let files = Files::from([
+            ("kinetic.hcl".to_owned(), text.into_bytes()),
+            ("customers/c/c.hcl".to_owned(), own.into_bytes()),
+        ]);
+        load(&files).diagnostics.iter().filter(|told| told.code == "idle-alert").count()
+    };
+    // 2,000 clusters an analytic, two comparisons an alert.
+    assert_eq!(told(2, 10), 10);
+    assert_eq!(told(2, 600), 0);
 }

@@ -4,6 +4,7 @@ mod common;
 
 use std::path::Path;
 
+use kinetic_schema::schema::{ClusterPath, GroupBy};
 use kinetic_schema::{Files, load, render};
 
 fn examples() -> Vec<(String, Files)> {
@@ -30,6 +31,29 @@ fn every_example_is_in_canonical_form() {
             assert_eq!(kinetic_schema::format(text).expect("well formed"), text, "{name}/{path}");
         }
     }
+}
+
+#[test]
+fn the_on_call_team_is_told_as_its_comments_say() {
+    let (_, files) = examples().into_iter().find(|(name, _)| name == "on-call-team").expect("it is there");
+    let schema = load(&files).schema.expect("checks");
+    let shop = &schema.customers[&"shop".into()];
+    let told = |analytic: &str, service: &str, cluster: &str| {
+        let path = ClusterPath { service: service.into(), cluster: cluster.into() };
+        assert!(shop.analytics[&analytic.into()].on.contains(&path), "{analytic} {path:?}");
+        let told = shop.told_by(&analytic.into(), &path);
+        told.iter().map(|alert| alert.name.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(told("gone", "checkout", "canary"), "canaries");
+    assert_eq!(told("slow-host", "checkout", "canary"), "canaries");
+    assert_eq!(told("gone", "search", "index"), "search");
+    assert_eq!(told("gone", "checkout", "frontends"), "on-call");
+    assert_eq!(told("slow-host", "checkout", "frontends"), "chat");
+    assert_eq!(told("failing-payments", "payments", "workers"), "on-call payments-team");
+    assert_eq!(told("slow-host", "payments", "workers-standby"), "payments-team chat");
+    let on_call = &shop.alerts["on-call"];
+    assert_eq!((on_call.group_by, on_call.escalations.len()), (GroupBy::Service, 2));
+    assert_eq!((on_call.webhooks.len(), on_call.during.len()), (1, 0));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! This crate is the compatibility boundary: what is declared here is what other processes, other versions and
 //! other people's tools see. It does no I/O and knows no clock.
 
+mod alerting;
 mod codec;
 mod control;
 mod envelope;
@@ -13,6 +14,11 @@ mod partial;
 mod state;
 mod time;
 
+pub use alerting::{
+    Acknowledge, Acknowledged, AcknowledgementState, AskSilence, EpisodeState, EpisodesQuestion,
+    EpisodesReply, FiringFeed, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply, ToldState,
+    Unsilence,
+};
 pub use codec::{CodecError, decode, encode};
 pub use control::{
     AnalyzerState, Beacon, Change, LeaderToken, MapChange, MapQuestion, MapReply, MoveRecord, MoveWhy, Nudge,

@@ -313,11 +313,17 @@ pub enum RpcCode {
     Superseded,
     /// A heartbeat older than one already seen.
     Replayed,
-    /// A table of the redirector is full.
+    /// No silence of that name stands.
+    UnknownSilence,
+    /// Nothing fires in a group of that name, or not in the episode that was meant.
+    UnknownEpisode,
+    /// What is asked for is past a bound, or cannot be; the message says why.
+    Invalid,
+    /// A table of the redirector or of the alert node is full.
     Overload,
     /// This redirector does not lead.
     NotLeader,
-    /// A message version that this redirector does not know.
+    /// A message version that this node does not know.
     Version,
 }
 

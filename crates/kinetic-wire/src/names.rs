@@ -10,6 +10,8 @@ pub const RPC_EXCHANGE: &str = "kin.rpc";
 pub const RPC_QUEUE: &str = "kin.redirector";
 /// Direct exchange and durable queue that carry alert events from analyzers to the alert node.
 pub const ALERTS: &str = "kin.alerts";
+/// The alert node's request queue, single-active-consumer.
+pub const ALERT_QUEUE: &str = "kin.alert";
 /// Where alert events go that the alert node refused: kept for people to look at.
 pub const ALERTS_DEAD: &str = "kin.alerts.dead";
 /// Topic exchange on which the alert node republishes what it notifies; key `<customer>.<analytic>.<state>`.
@@ -69,10 +71,22 @@ pub mod rpc {
     pub const MAP: &str = "map";
     /// An operator wants an analyzer to be relieved of its sources.
     pub const RELIEVE: &str = "relieve";
+    /// An operator wants nobody to be told of something for a while.
+    pub const SILENCE: &str = "silence";
+    /// An operator ends a silence.
+    pub const UNSILENCE: &str = "unsilence";
+    /// Somebody asks which silences there are.
+    pub const SILENCES: &str = "silences";
+    /// Somebody takes care of an episode.
+    pub const ACKNOWLEDGE: &str = "acknowledge";
+    /// Somebody asks what fires.
+    pub const EPISODES: &str = "episodes";
     /// What only the leader answers, in the order in which its queue is bound.
     pub const LEADER: [&str; 6] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE];
-    /// All of them.
+    /// What the redirectors answer.
     pub const ALL: [&str; 7] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE, LOCATE];
+    /// What the alert node answers, in the order in which its queue is bound.
+    pub const ALERT: [&str; 5] = [SILENCE, UNSILENCE, SILENCES, ACKNOWLEDGE, EPISODES];
 }
 
 const INGRESS_PREFIX: &str = "in.";

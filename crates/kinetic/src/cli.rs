@@ -12,7 +12,9 @@ mod operator;
 
 pub(crate) use client::{DataType, Locate, Tap};
 pub(crate) use mail::{Mail, MailPreview};
-pub(crate) use operator::{DnsZone, DrainNode, Map};
+pub(crate) use operator::{
+    Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
+};
 
 /// Watches fleets: metrics in over AMQP, an e-mail out when one machine stops behaving like its peers.
 #[derive(Debug, Parser)]
@@ -70,6 +72,13 @@ pub(crate) enum Command {
     /// Relieve an analyzer of its sources, before it is taken down
     #[command(name = "drain")]
     Drain(DrainNode),
+    /// Tell nobody of something for a while
+    #[command(subcommand)]
+    Silence(Silence),
+    /// Say that somebody takes care of what fires: no repeats, no escalation
+    Ack(Ack),
+    /// Show what fires, since when, and who was told
+    Episodes(Episodes),
     /// Print the DNS records by which customers find their brokers
     DnsZone(DnsZone),
     /// Watch the decoded samples of a source, live, without taking them from its analyzer

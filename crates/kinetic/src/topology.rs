@@ -190,6 +190,11 @@ pub(crate) fn alerts() -> Topology {
     }
 }
 
+/// The alert node's request queue, in the control vhost.
+pub(crate) fn alert_requests() -> Topology {
+    requests(names::ALERT_QUEUE, &names::rpc::ALERT, true)
+}
+
 /// What the owner of a source remembers: the last few, of which only the newest counts.
 pub(crate) fn snapshots(source: &SourceKey) -> Queue {
     Queue {

@@ -21,9 +21,9 @@ fn block(send_resolved: bool) -> AlertBlock {
 
 /// The truth about the fleet, as its analyzer has published it.
 #[derive(Default)]
-struct Fleet {
-    firing: BTreeSet<String>,
-    windows: i64,
+pub(crate) struct Fleet {
+    pub(crate) firing: BTreeSet<String>,
+    pub(crate) windows: i64,
 }
 
 impl Fleet {
@@ -116,7 +116,7 @@ fn check_end(world: &World, fleet: &Fleet, send_resolved: bool) {
     }
 }
 
-fn quiet_down(world: &mut World, secs: f64) {
+pub(crate) fn quiet_down(world: &mut World, secs: f64) {
     world.relay = Relay::Up;
     let until = World::secs(world.now.wall) + secs;
     world.run_until(until);
@@ -124,7 +124,7 @@ fn quiet_down(world: &mut World, secs: f64) {
 
 /// Steps of a run, each small enough that a crash can fall between any two.
 #[derive(Clone, Debug)]
-enum Op {
+pub(crate) enum Op {
     Fire(u8),
     Resolve(u8),
     Deliver,
@@ -136,7 +136,7 @@ enum Op {
     LoseSubscription,
 }
 
-fn perform(world: &mut World, fleet: &mut Fleet, op: &Op) {
+pub(crate) fn perform(world: &mut World, fleet: &mut Fleet, op: &Op) {
     match op {
         Op::Fire(feed) => fleet.verdict(world, &format!("web-{feed}"), AlertState::Firing),
         Op::Resolve(feed) => fleet.verdict(world, &format!("web-{feed}"), AlertState::Resolved),
@@ -153,7 +153,7 @@ fn perform(world: &mut World, fleet: &mut Fleet, op: &Op) {
     }
 }
 
-fn op() -> impl Strategy<Value = Op> {
+pub(crate) fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => (0..4u8).prop_map(Op::Fire),
         3 => (0..4u8).prop_map(Op::Resolve),

@@ -3,8 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod crash;
+mod folding;
 mod intake;
+mod levels;
 mod mail;
+mod places;
+mod quiet;
+mod requests;
+mod runs;
 mod template;
 mod timeline;
 mod watchdog;

@@ -7,14 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use globset::Glob as Pattern;
-use kinetic_alert::{Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, Stats};
+use kinetic_alert::{
+    Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, ReplyToken, Stats,
+};
 use kinetic_schema::Schema;
 use kinetic_schema::schema::{
     self, Analytic, ClusterPath, Customer, Deviates, Deviation, Glob, GroupBy, Hysteresis, Mail, MailTls,
     Matching, Rule, Severity, ValueKind,
 };
 use kinetic_wire::{
-    AlertEvent, AlertId, AlertState, Direction, Epoch, Feed, Mono, Now, Numbers, Token, Wall, decode, encode,
+    AlertEvent, AlertId, AlertState, Direction, Epoch, Feed, Login, Mono, Now, Numbers, Token, Wall, decode,
+    encode,
 };
 use uuid::Uuid;
 
@@ -190,6 +193,9 @@ pub(crate) struct World {
     pub(crate) rejected: usize,
     pub(crate) acked: usize,
     pub(crate) announced: Vec<(String, serde_json::Value)>,
+    /// Answers to requests that have not been looked at.
+    pub(crate) replies: BTreeMap<ReplyToken, serde_json::Value>,
+    last_request: u64,
     pub(crate) effects_seen: u64,
     /// Crash once this many effects have been performed.
     pub(crate) crash_at: Option<u64>,
@@ -223,6 +229,8 @@ impl World {
             rejected: 0,
             acked: 0,
             announced: Vec::new(),
+            replies: BTreeMap::new(),
+            last_request: 0,
             effects_seen: 0,
             crash_at: None,
             crash_survive: 0,
@@ -286,6 +294,9 @@ impl World {
             Effect::Send { id, email } => {
                 assert_eq!(self.mails_on_disk.get(&id), Some(&*email), "sent, not on disk as it is: {id:?}");
                 self.in_flight.push_back((id, *email));
+            }
+            Effect::Reply { token, body } => {
+                self.replies.insert(token, serde_json::from_slice(&body).unwrap());
             }
             Effect::Announce { routing_key, body } => {
                 self.announced.push((routing_key, serde_json::from_slice(&body).unwrap()));
@@ -357,6 +368,22 @@ impl World {
     /// All that can happen now happens.
     pub(crate) fn settle(&mut self) {
         while self.deliver_one() || self.write(usize::MAX) || self.attempt_one() {}
+    }
+
+    /// A request of an operator, handed in; its token.
+    pub(crate) fn ask(&mut self, login: &str, kind: &str, body: &[u8]) -> ReplyToken {
+        self.last_request += 1;
+        let token = ReplyToken(self.last_request);
+        let login = Login::new(login);
+        self.input(Input::Request { token, kind, login: Some(&login), body });
+        token
+    }
+
+    /// A request of an operator, and the answer to it.
+    pub(crate) fn request<T: serde::Serialize>(&mut self, kind: &str, message: &T) -> serde_json::Value {
+        let token = self.ask("kinetic", kind, &encode(message));
+        self.settle();
+        self.replies.remove(&token).expect("it is answered")
     }
 
     /// Moves time on to `secs` after noon, waking the machine when it asks for it.
@@ -435,6 +462,11 @@ impl World {
                 Record::Settled { at, to, firing, .. } => {
                     let firing: Vec<String> = firing.iter().map(short).collect();
                     format!("{} settled {to} {firing:?}", Self::secs(*at))
+                }
+                Record::Silenced { at, silence } => format!("{} silenced {}", Self::secs(*at), silence.id),
+                Record::Unsilenced { at, id, .. } => format!("{} unsilenced {id}", Self::secs(*at)),
+                Record::Acknowledged { at, group, author, .. } => {
+                    format!("{} acknowledged {group} by {author}", Self::secs(*at))
                 }
                 Record::NodeKnown { at, node, .. } => format!("{} known {node}", Self::secs(*at)),
                 Record::NodeGone { at, node, .. } => format!("{} gone {node}", Self::secs(*at)),

@@ -65,6 +65,27 @@ impl Role {
         }
     }
 
+    /// The wall clock says less than before: a part is read since then at the latest.
+    pub(super) fn heed(&mut self, now: i64) {
+        if let Self::Part { since: Some(since), .. } = self {
+            *since = now.min(*since);
+        }
+    }
+
+    /// What was closed of a lane is not any more: a part says anew through where it is, and an owner is told anew.
+    pub(super) fn bring_back(&mut self, index: usize, length: i64) {
+        match self {
+            Self::Whole => {}
+            Self::Part { said, .. } => _ = said.remove(&length),
+            Self::Owner { merges, .. } => _ = merges.remove(&index),
+        }
+    }
+
+    /// What the parts have closed of a lane, as far as anything has been said of it.
+    pub(super) fn merge(&mut self, index: usize) -> Option<&mut Merge> {
+        if let Self::Owner { merges, .. } = self { merges.get_mut(&index) } else { None }
+    }
+
     /// Since when a part is read.
     pub(super) fn since(&self) -> Option<i64> {
         if let Self::Part { since, .. } = self { *since } else { None }
@@ -135,7 +156,7 @@ impl Source {
         let is_carried = delivery.envelope.moved.is_some();
         if let Role::Owner { epochs, .. } = &mut self.role
             && !is_carried
-            && !epochs.admit(partial.source.part, partial.epoch)
+            && !epochs.admit(partial.epoch, partial.length_ns, partial::claim(partial))
         {
             shared.stats.partials_stale += 1;
             return self.hold(now, delivery.token, AT_ONCE, shared);
@@ -145,6 +166,7 @@ impl Source {
             shared.stats.partials_unknown += 1;
             return self.hold(now, delivery.token, AT_ONCE, shared);
         };
+        self.take_back(now, index, partial, shared);
         let merged = self.groups.merge(&self.plan, &mut self.lanes, partial, shared.series_max);
         // What a judge's work is measured in: the redirector weighs its values as it does others' samples.
         self.rate.samples += merged.taken;

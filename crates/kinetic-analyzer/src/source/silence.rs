@@ -98,7 +98,10 @@ impl Source {
     pub(crate) fn probed(&mut self, now: Now, ok: bool, shared: &mut Shared<'_>) -> bool {
         let Some(sent) = self.probing.take() else { return true };
         if ok {
-            (self.heard, self.last_came) = (self.heard.max(sent.wall.0), Some(now.mono));
+            // By the present clock: it may have been set since.
+            let since = i64::try_from(now.mono.since(sent.mono).as_nanos()).unwrap_or(i64::MAX);
+            let proven = sent.wall.0.min(now.wall.0.saturating_sub(since));
+            (self.heard, self.last_came) = (self.heard.max(proven), Some(now.mono));
             self.arrival.read();
             self.advance(now, shared);
             return true;

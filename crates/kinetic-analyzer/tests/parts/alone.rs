@@ -165,3 +165,105 @@ fn another_number_of_parts_takes_the_source_up_anew() {
     world.deliver("web-9", "fast:1|ms");
     assert_eq!(world.stats().samples, 2);
 }
+
+/// What a part says of windows: from there to there, in seconds.
+fn said(part: u16, from_s: Option<i64>, end_s: i64, values: &[(&str, f64)]) -> Partial {
+    let mut partial = partial_of(part, end_s, if values.is_empty() { &[("web-0", 1.0)] } else { values });
+    partial.from_ns = from_s.map(|from| Wall::from_secs(START + from).0);
+    if values.is_empty() {
+        partial.groups.clear();
+    }
+    partial
+}
+
+fn hear(world: &mut World, part: u16, from_s: Option<i64>, end_s: i64, values: &[(&str, f64)]) {
+    give(world, &said(part, from_s, end_s, values), names::PARTIALS_EXCHANGE, "kinetic");
+}
+
+/// The clocks of all parts were ahead: once one says something of the present, windows are open again that they had closed.
+#[test]
+fn parts_that_were_all_ahead() {
+    let mut world = one(0, 3);
+    for part in 1..=3 {
+        hear(&mut world, part, None, 10, &[]);
+        hear(&mut world, part, Some(10), 3600, &[]);
+    }
+    world.pass_s(25);
+    for part in 1..=3 {
+        hear(&mut world, part, None, 40, &[]);
+    }
+    assert_eq!(world.stats().clocks_brought_back, 1);
+    world.pass_s(30);
+    for (part, values) in [(1, [("web-1", 1.0), ("web-2", 1.1)]), (2, [("web-3", 1.2), ("web-4", 9.0)])] {
+        hear(&mut world, part, Some(40), 50, &values);
+    }
+    assert_eq!(world.events(), []);
+    hear(&mut world, 3, Some(40), 50, &[]);
+    let events = world.events();
+    assert_eq!((events.len(), events[0].numbers.unwrap().feeds), (1, 4));
+    assert_eq!((world.stats().windows_incomplete, world.stats().clocks_brought_back), (0, 1));
+}
+
+/// The clock of one part was ahead: once it is not, the others' windows wait for it again.
+#[test]
+fn one_part_that_was_ahead() {
+    let mut world = one(0, 3);
+    hear(&mut world, 1, None, 3600, &[]);
+    for part in 2..=3 {
+        hear(&mut world, part, None, 20, &[]);
+    }
+    world.pass_s(25);
+    // It takes what it has said for known up to here, and goes on.
+    hear(&mut world, 1, None, 30, &[]);
+    hear(&mut world, 2, Some(20), 40, &[("web-1", 1.0), ("web-2", 1.1)]);
+    hear(&mut world, 3, Some(20), 40, &[("web-3", 1.2)]);
+    world.pass_s(10);
+    assert_eq!(world.events(), []);
+    hear(&mut world, 1, Some(30), 40, &[("web-4", 9.0)]);
+    let events = world.events();
+    assert_eq!((events.len(), events[0].numbers.unwrap().feeds), (1, 4));
+    assert_eq!((world.stats().windows_incomplete, world.stats().clocks_brought_back), (0, 1));
+}
+
+/// A part whose clock was ahead says at once that it begins anew.
+#[test]
+fn a_part_that_was_ahead_begins_anew() {
+    let mut world = one(1, 2);
+    let hour = Duration::from_secs(3600);
+    world.pass_s(22);
+    world.now.wall = world.now.wall + hour;
+    world.deliver("web-1", "fast:1|ms");
+    world.pass_s(12);
+    let ahead = forwarded(&world.effects).last().map(|partial| second(partial.end_ns)).unwrap();
+    assert!(ahead > 3000, "{ahead}");
+    world.now.wall = Wall(world.now.wall.0 - 3_600_000_000_000);
+    world.effects.clear();
+    world.deliver("web-1", "fast:2|ms");
+    world.pass_s(20);
+    world.deliver("web-1", "fast:3|ms");
+    world.pass_s(30);
+    let said: Vec<_> = forwarded(&world.effects)
+        .iter()
+        .map(|partial| (partial.from_ns.map(second), second(partial.end_ns), partial.groups.len()))
+        .collect();
+    assert_eq!(said[..3], [(None, 50, 0), (Some(50), 60, 1), (Some(60), 70, 0)], "{said:?}");
+}
+
+/// A part has changed hands, and then the judge: what the part's former owner had said of a window may be delivered again after
+/// what its successor says of the next.
+#[test]
+fn a_former_owners_word_counts_of_what_it_had_closed() {
+    let mut world = one(0, 2);
+    let values = [("web-1", 1.0), ("web-2", 1.1), ("web-3", 1.2), ("web-4", 9.0)];
+    let successor = |from: i64, end: i64| Partial { epoch: Epoch(2), ..said(1, Some(from), end, &[]) };
+    give(&mut world, &successor(10, 20), names::PARTIALS_EXCHANGE, "kinetic");
+    give(&mut world, &said(1, Some(10), 20, &values[..1]), names::PARTIALS_EXCHANGE, "kinetic");
+    assert_eq!(world.stats().partials_stale, 1, "its successor has begun there");
+    give(&mut world, &said(1, None, 10, &values[..3]), names::PARTIALS_EXCHANGE, "kinetic");
+    hear(&mut world, 2, None, 10, &values[3..]);
+    hear(&mut world, 2, Some(10), 20, &[]);
+    world.pass_s(5);
+    let (events, stats) = (world.events(), world.stats());
+    assert_eq!((events.len(), events[0].numbers.unwrap().feeds), (1, 4));
+    assert_eq!((stats.partials_stale, stats.windows_incomplete, stats.partial_rows_late), (1, 0, 0));
+}

@@ -7,7 +7,8 @@ use hashbrown::HashTable;
 use kinetic_wire::{CustomerName, DataType, RegionName};
 
 use super::{
-    AddressOrder, CustomerRow, HASH_SEED, KindRow, Map, NO_PROFILE, RegionEntry, Span, UnitRow, hash_of,
+    AddressOrder, CustomerRow, DISABLED, HASH_SEED, KindRow, Map, NO_KIND, NO_PROFILE, RegionEntry, Span,
+    UnitRow, hash_of,
 };
 
 /// Makes a [`Map`]: regions first, then each customer followed by its sources. Any order will do. In the order of names,
@@ -90,7 +91,8 @@ impl MapBuilder {
         self.disordered |= !follows;
         let first_unit = u32::try_from(map.units.len()).expect("fewer units than four billion");
         let name = push(&mut map.text, name.as_str());
-        map.customers.push(CustomerRow { name, first_unit, region, disabled });
+        let kind = if disabled { DISABLED } else { NO_KIND };
+        map.customers.push(CustomerRow { name, first_unit, region, kind });
         self.last = None;
         self
     }
@@ -100,7 +102,7 @@ impl MapBuilder {
     pub fn source(&mut self, name: &str, data_type: DataType, partitions: u16, definition: u32) -> &mut Self {
         self.last = None;
         let Some(customer) = self.map.customers.len().checked_sub(1) else { return self };
-        if self.map.customers[customer].disabled {
+        if self.map.customers[customer].is_disabled() {
             return self;
         }
         let name = self.name(name);
@@ -170,6 +172,13 @@ impl MapBuilder {
         drop((names, kinds));
         if disordered {
             put_in_order(&mut map);
+        }
+        for customer in 0..map.customers.len() {
+            let first = map.units_of(customer as u32).next();
+            let kind = first.and_then(|rank| u16::try_from(map.units[rank as usize].kind).ok());
+            if let Some(kind) = kind.filter(|kind| *kind < NO_KIND) {
+                map.customers[customer].kind = kind;
+            }
         }
         map.text.shrink_to_fit();
         map.names.shrink_to_fit();

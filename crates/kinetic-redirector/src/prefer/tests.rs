@@ -58,6 +58,13 @@ fn loads(fleet: &Fleet<'_>) -> BTreeMap<u32, u64> {
     fleet.members.iter().map(|member| (member.node, member.load)).collect()
 }
 
+/// Bounds are counted in whole average units: with few of them somebody may stay empty, and nothing moves for that.
+#[test]
+fn few_units_leave_room_for_an_empty_analyzer() {
+    assert_eq!(bound(5, 1, 1, 3), 3, "so 3, 2 and 0 stand");
+    assert_eq!(bound(500, 1, 1, 3), 209, "where there are many, it is 1.25 of a share");
+}
+
 #[test]
 fn nobody_is_above_the_bound_and_capacity_counts() {
     let (map, serves) = (map(&[]), Serves::default());

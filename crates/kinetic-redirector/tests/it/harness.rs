@@ -9,8 +9,9 @@ use kinetic_redirector::machine::{
 };
 use kinetic_wire::names::rpc;
 use kinetic_wire::{
-    DataType, Drain, Goodbye, Heartbeat, Hold, Incarnation, LeaseReply, Limits, Locate, LocateReply, Login,
-    MapChange, Mono, Now, Register, Released, RpcCode, RpcError, Serves, SourceKey, Wall, decode, encode,
+    DataType, Drain, Evacuated, Goodbye, Grant, Heartbeat, Hold, Incarnation, LeaseReply, Limits, Locate,
+    LocateReply, Login, MapChange, Mono, Now, Register, Released, RpcCode, RpcError, Serves, SourceKey, Wall,
+    decode, encode,
 };
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -78,6 +79,8 @@ pub(crate) struct Peer {
     pub(crate) holds: BTreeMap<SourceKey, kinetic_wire::Epoch>,
     pub(crate) witness: bool,
     pub(crate) relieved: Option<kinetic_wire::Term>,
+    /// What has moved and is not in its old region any more, said until it is granted anew.
+    pub(crate) evacuated: Vec<Evacuated>,
 }
 
 impl Peer {
@@ -91,6 +94,7 @@ impl Peer {
             holds: BTreeMap::new(),
             witness: false,
             relieved: None,
+            evacuated: Vec::new(),
         }
     }
 
@@ -136,16 +140,28 @@ impl Peer {
             schema: Some("r1".to_owned()),
             generation: 0,
             holds: self.holds(),
-            evacuated: Vec::new(),
+            evacuated: self.evacuated.clone(),
         })
     }
 
-    /// Does what the answer says, as an analyzer with nothing to settle would.
+    /// Does what the answer says, as an analyzer would that has nothing to settle and whose queues are empty.
     pub(crate) fn obey(&mut self, reply: &LeaseReply) {
         self.lease = reply.lease;
         self.relieved = reply.relieved.then_some(reply.term);
+        let of = |grant: &Grant| Evacuated {
+            source: grant.source.clone(),
+            region: grant.region.clone(),
+            epoch: grant.epoch,
+        };
+        self.evacuated.retain(|said| reply.grant.iter().any(|grant| of(grant) == *said));
+        for moving in reply.grant.iter().filter(|grant| reply.moving.contains(&grant.source)).map(of) {
+            if !self.evacuated.contains(&moving) {
+                self.evacuated.push(moving);
+            }
+        }
+        let stays = |grant: &&Grant| !self.evacuated.contains(&of(grant));
         self.holds =
-            reply.grant.iter().map(|grant| (grant.source.clone(), grant.epoch)).collect::<BTreeMap<_, _>>();
+            reply.grant.iter().filter(stays).map(|grant| (grant.source.clone(), grant.epoch)).collect();
     }
 
     pub(crate) fn sources(&self) -> Vec<String> {

@@ -100,16 +100,17 @@ impl Analyzer {
         self.letting_go.clear();
     }
 
-    /// The request that it would send now. What it is letting go it still holds.
+    /// The request that it would send now. What it is letting go it still holds, and has not evacuated.
     fn request(&mut self) -> (&'static str, Vec<u8>) {
-        let own = self.peer.holds.clone();
+        let (own, evacuated) = (self.peer.holds.clone(), self.peer.evacuated.clone());
         self.peer.holds.extend(self.letting_go.clone());
+        self.peer.evacuated.retain(|said| !self.letting_go.contains_key(&said.source));
         let request = if self.registered {
             (rpc::HEARTBEAT, self.peer.heartbeat_body())
         } else {
             (rpc::REGISTER, self.peer.register_body())
         };
-        self.peer.holds = own;
+        (self.peer.holds, self.peer.evacuated) = (own, evacuated);
         request
     }
 

@@ -290,7 +290,8 @@ fn a_schema_revision_adds_removes_and_moves_sources() {
     world.handle(Input::MapChanged { map: map_in("r3", "us", customers).into() });
     assert_eq!(world.locate(Some("acme.k1")).expect("an answer").endpoints[0].vhost, "us");
     let told = world.beat(&mut a).expect("alive");
-    assert_eq!(told.revoke.len(), 2, "their queues are elsewhere now");
+    assert_eq!((told.grant.len(), told.moving.len()), (3, 2), "their queues are elsewhere now");
+    assert_eq!(a.sources(), ["web"], "of the customer that has not moved");
     let back = world.beat(&mut a).expect("alive").grant;
     let web = back.iter().find(|grant| grant.source == web()).expect("granted again");
     assert!(web.region.as_str() == "us" && web.epoch > first);

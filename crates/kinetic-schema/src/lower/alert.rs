@@ -57,6 +57,7 @@ fn alert(
         ("site", GroupBy::Site),
         ("customer", GroupBy::Customer),
     ];
+    let escalations = receiver::escalations(sink, node, &to);
     let group_by = node.get("group_by").and_then(|value| value::choice(sink, value, &groups));
     let timing = timing(sink, node);
     Alert {
@@ -70,7 +71,7 @@ fn alert(
         group_by: group_by.unwrap_or_default(),
         during: named_hours(sink, node, "during", parts, hours),
         except: named_hours(sink, node, "except", parts, hours),
-        escalations: receiver::escalations(sink, node),
+        escalations,
         group_wait: timing.group_wait,
         group_interval: timing.group_interval,
         repeat_interval: timing.repeat_interval,

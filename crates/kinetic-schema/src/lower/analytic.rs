@@ -1,6 +1,6 @@
 //! `analytic`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kinetic_wire::AnalyticName;
@@ -85,12 +85,13 @@ pub(super) fn severity(sink: &mut Sink<'_>, value: Value<'_>) -> Option<Severity
 /// `on`: clusters, services (all their clusters), or a list of either; each cluster once, in the order written.
 fn clusters(sink: &mut Sink<'_>, on: Value<'_>, parts: &Parts<'_>, customer: &Customer) -> Vec<ClusterPath> {
     let mut found: Vec<ClusterPath> = Vec::new();
+    let mut seen: BTreeSet<ClusterPath> = BTreeSet::new();
     for value in value::some_list(sink, on, LIST_MAX, "name a cluster: service.NAME.cluster.NAME") {
         let Some(steps) = reference::steps(sink, value, "service.checkout.cluster.frontends") else {
             continue;
         };
         for path in resolved(sink, value, &steps, parts, customer) {
-            if !found.contains(&path) {
+            if seen.insert(path.clone()) {
                 found.push(path);
             }
         }

@@ -53,6 +53,13 @@ fn relay(sink: &mut Sink<'_>, node: Node<'_>, name: Option<&str>) -> Option<Rela
         }
     }
     let (host, port) = relay?;
+    if let Some(value) =
+        node.get("password_file").filter(|_| tls == MailTls::None && !network::is_loopback(&host))
+    {
+        let message = "the password goes over the network as plain text";
+        let problem = Problem::warning("plain-text", &value.at(), message).label("with tls = \"none\"");
+        sink.push(problem.help("leave out `tls`, or the login"));
+    }
     let name = name.map_or_else(|| format!("{host}:{port}"), str::to_owned);
     Some(Relay { name, host, port, tls, username, password_file })
 }

@@ -118,7 +118,8 @@ impl Shell {
             Effect::Ack { token } => self.settle(token, |tag| Up::Ack { tag, multiple: false }, reach),
             Effect::Reject { token } => self.settle(token, |tag| Up::Reject { tag }, reach),
             Effect::Send { id, email } => self.send(id, *email, reach),
-            Effect::Announce { .. } => {}
+            // Nobody asks anything here.
+            Effect::Announce { .. } | Effect::Reply { .. } => {}
         }
     }
 

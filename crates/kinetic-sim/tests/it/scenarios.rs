@@ -3,9 +3,10 @@
 
 use kinetic_sim::bug::Bug;
 use kinetic_sim::check::{Excuses, Invariant};
+use kinetic_sim::ledger::Sample;
 use kinetic_sim::message::{SECOND, Time};
 use kinetic_sim::plan::{self, Cast, Size};
-use kinetic_sim::world::{Step, World};
+use kinetic_sim::world::{BEGIN_S, Step, World};
 use kinetic_sim::{End, ProcId, broker, installation};
 use kinetic_wire::SourceKey;
 
@@ -464,6 +465,39 @@ fn refused_for_long() {
             world.plan(128 * SECOND, Step::Leaderless(None));
             world.plan(170 * SECOND, Step::MustBeOwned);
         });
+        sound(played.world, true);
+    }
+}
+
+/// Analyzers' clocks are an hour ahead while nothing comes: windows are closed by the clock that are still to come. Once they are
+/// right, what comes counts again from the window after the next on.
+#[test]
+fn a_clock_an_hour_ahead_during_a_cut() {
+    let hour = 3_600_000_000_000;
+    for size in [Size::default(), Size { hushes: false, ..split() }] {
+        let played = play(size, &[], |world, cast| {
+            for publisher in &cast.publishers {
+                world.plan(50 * SECOND, Step::Cut(*publisher));
+                world.plan(95 * SECOND, Step::Heal(*publisher));
+            }
+            for analyzer in &cast.analyzers {
+                world.plan(55 * SECOND, Step::WallStep(*analyzer, hour));
+                world.plan(90 * SECOND, Step::WallStep(*analyzer, -hour));
+            }
+        });
+        let begin_ms = BEGIN_S * 1000;
+        let again_ms = begin_ms + 3 * 60_000;
+        let ledger = &played.world.ledger;
+        let lost = |from: i64, until: i64| {
+            let within = move |sample: &&Sample| sample.window_ms.is_some_and(|at| at >= from && at < until);
+            ledger.samples.iter().filter(within).filter(|sample| sample.dropped).count()
+        };
+        assert!(lost(begin_ms, again_ms) > 0, "windows were closed ahead of time");
+        assert_eq!(lost(again_ms, i64::MAX), 0, "and are open again");
+        let whole = ledger.accepted.iter().filter(|accepted| {
+            accepted.event.window_start_ms == again_ms && accepted.event.numbers.is_some()
+        });
+        assert!(whole.count() > 0, "and judged");
         sound(played.world, true);
     }
 }

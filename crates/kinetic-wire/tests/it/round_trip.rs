@@ -1,12 +1,14 @@
 //! Every message survives its encoding, and no body makes the decoder do anything but say no.
 
 use kinetic_wire::{
-    AlertEvent, AlertId, AlertState, AnalyzerState, Beacon, Change, DataType, Direction, Drain, Endpoint,
-    Epoch, Evacuated, Feed, FeedState, Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken,
-    LeaseId, LeaseReply, Limits, Locate, LocateReply, MapChange, MapQuestion, MapReply, MetricState,
-    MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial, PartialFeed, PartialGroup, Register,
-    Released, Relieve, Relieved, Reply, Role, RpcCode, RpcError, SchemaNotice, Serves, Snapshot, SourceKey,
-    SourceState, Term, TrailPoint, WatchState, decode, encode,
+    Acknowledge, Acknowledged, AcknowledgementState, AlertEvent, AlertId, AlertState, AnalyzerState,
+    AskSilence, Beacon, Change, CustomerName, DataType, Direction, Drain, Endpoint, EpisodeState,
+    EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed, FeedState, FiringFeed, Goodbye, Grant,
+    Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply, Limits, Locate, LocateReply,
+    MapChange, MapQuestion, MapReply, MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState,
+    Partial, PartialFeed, PartialGroup, Register, Released, Relieve, Relieved, Reply, Role, RpcCode,
+    RpcError, SchemaNotice, Serves, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply,
+    Snapshot, SourceKey, SourceState, Term, ToldState, TrailPoint, Unsilence, WatchState, decode, encode,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -35,7 +37,10 @@ fn number() -> impl Strategy<Value = f64> {
 const DATA_TYPES: [DataType; 5] =
     [DataType::Statsd, DataType::Collectd, DataType::Graphite, DataType::Influx, DataType::Auto];
 const DIRECTIONS: [Direction; 3] = [Direction::Above, Direction::Below, Direction::Both];
-const CODES: [RpcCode; 13] = [
+const CODES: [RpcCode; 16] = [
+    RpcCode::UnknownSilence,
+    RpcCode::UnknownEpisode,
+    RpcCode::Invalid,
     RpcCode::Malformed,
     RpcCode::UnknownCustomer,
     RpcCode::Disabled,
@@ -208,6 +213,47 @@ proptest! {
         check(&Relieved { ok: true, remaining: rate, now_ms: at });
         check(&Nudge { v: 1 });
         check(&Beacon { v: 1, node, role, inc, bye: flag });
+    }
+
+    #[test]
+    fn alerting(
+        (id, author, reason, globs) in (text(), text(), text(), [vec(text(), 0..3), vec(text(), 0..3)]),
+        (customer, names, feed) in (text(), [text(), text(), text()], (text(), text())),
+        (flag, from_ms, until_ms, count) in (any::<bool>(), any::<i64>(), any::<i64>(), any::<u64>()),
+        deviations in option::of(number()),
+    ) {
+        let [services, origins] = globs;
+        let customer: CustomerName = customer.as_str().into();
+        let silence = Silence {
+            id: id.clone(), customer: customer.clone(), services, clusters: Vec::new(), analytics: Vec::new(), origins,
+            metrics: vec![feed.1.clone()], author: author.clone(), reason: reason.clone(), from_ms, until_ms,
+        };
+        let name = SilenceName { customer: customer.clone(), id: id.clone() };
+        check(&AskSilence { v: 1, silence: silence.clone() });
+        check(&Unsilence { v: 1, customer: customer.clone(), id, author: author.clone() });
+        check(&Silenced { ok: true, silence: silence.clone(), silenced: count, now_ms: from_ms });
+        check(&SilencesQuestion { v: 1, customer: flag.then(|| customer.clone()), after: flag.then(|| name.clone()) });
+        check(&SilencesReply { ok: true, silences: vec![silence], next: Some(name), now_ms: until_ms });
+        let group = names.join("/");
+        check(&Acknowledge {
+            v: 1, group: group.clone(), episode_ms: flag.then_some(from_ms), author: author.clone(), reason: reason.clone(), until_ms,
+        });
+        let told = ToldState {
+            alert: names[0].clone(), to: reason.clone(), escalation: flag, told: count, mailed_ms: Some(from_ms), on_its_way: !flag,
+            next_reason: Some(author.clone()), next_ms: flag.then_some(until_ms), folded_under: flag.then(|| names[1].clone()),
+        };
+        let episode = EpisodeState {
+            group, customer: customer.clone(), analytic: names[0].as_str().into(), service: names[1].as_str().into(),
+            cluster: names[2].as_str().into(), since_ms: from_ms, firing: count, silenced: count,
+            feeds: vec![FiringFeed {
+                feed: Feed { origin: feed.0, metric: feed.1 }, since_ms: from_ms, deviations, silenced: flag,
+            }],
+            acknowledged: flag.then_some(AcknowledgementState { author, reason, at_ms: from_ms, until_ms }),
+            told: vec![told],
+        };
+        check(&Acknowledged { ok: true, episode: episode.clone(), now_ms: until_ms });
+        check(&EpisodesQuestion { v: 1, customer: Some(customer), after: flag.then(|| episode.group.clone()), limit: Some(7) });
+        check(&EpisodesReply { ok: true, next: Some(episode.group.clone()), episodes: vec![episode], now_ms: from_ms });
     }
 
     #[test]

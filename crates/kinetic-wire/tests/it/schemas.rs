@@ -6,9 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use kinetic_wire::{
-    AlertEvent, Beacon, Drain, Goodbye, Heartbeat, LeaderToken, LeaseReply, Locate, LocateReply, MapChange,
-    MapQuestion, MapReply, Nudge, Partial, Register, Released, Relieve, Relieved, RpcError, SchemaNotice,
-    Snapshot, decode, encode,
+    Acknowledge, Acknowledged, AlertEvent, AskSilence, Beacon, Drain, EpisodesQuestion, EpisodesReply,
+    Goodbye, Heartbeat, LeaderToken, LeaseReply, Locate, LocateReply, MapChange, MapQuestion, MapReply,
+    Nudge, Partial, Register, Released, Relieve, Relieved, RpcError, SchemaNotice, Silenced,
+    SilencesQuestion, SilencesReply, Snapshot, Unsilence, decode, encode,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -53,6 +54,15 @@ fn messages() -> Vec<Message> {
         message::<Relieved>("relieved"),
         message::<Nudge>("nudge"),
         message::<Beacon>("beacon"),
+        message::<AskSilence>("silence"),
+        message::<Unsilence>("unsilence"),
+        message::<Silenced>("silenced"),
+        message::<SilencesQuestion>("silences"),
+        message::<SilencesReply>("silences-reply"),
+        message::<Acknowledge>("acknowledge"),
+        message::<Acknowledged>("acknowledged"),
+        message::<EpisodesQuestion>("episodes"),
+        message::<EpisodesReply>("episodes-reply"),
     ]
 }
 
@@ -160,6 +170,7 @@ fn every_name_is_explained() {
         names::CONTROL_VHOST,
         names::RPC_EXCHANGE,
         names::RPC_QUEUE,
+        names::ALERT_QUEUE,
         names::ALERTS,
         names::ALERTS_DEAD,
         names::NOTIFICATIONS_EXCHANGE,
@@ -171,7 +182,7 @@ fn every_name_is_explained() {
         names::TYPE_PARTIAL,
         names::TYPE_SCHEMA_NOTICE,
     ];
-    for name in headers.into_iter().chain(broker).chain(names::rpc::ALL) {
+    for name in headers.into_iter().chain(broker).chain(names::rpc::ALL).chain(names::rpc::ALERT) {
         assert!(text.contains(&format!("`{name}`")), "docs/wire.md does not explain {name}");
     }
 }

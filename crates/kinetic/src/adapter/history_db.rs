@@ -108,6 +108,9 @@ fn columns(record: &Record) -> (Wall, &'static str, Option<&str>) {
         Record::MailEnded { at, .. } => (*at, "mail_ended", None),
         Record::Stale { at, .. } => (*at, "stale", None),
         Record::Settled { at, .. } => (*at, "settled", None),
+        Record::Silenced { at, silence } => (*at, "silenced", Some(silence.customer.as_str())),
+        Record::Unsilenced { at, customer, .. } => (*at, "unsilenced", Some(customer.as_str())),
+        Record::Acknowledged { at, .. } => (*at, "acknowledged", None),
         Record::NodeKnown { at, .. } => (*at, "node_known", None),
         Record::NodeGone { at, .. } => (*at, "node_gone", None),
     }

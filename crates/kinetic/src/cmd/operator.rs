@@ -1,5 +1,6 @@
-//! Requests that an operator's commands make of the leading redirector.
+//! Requests that an operator's commands make of the leading redirector and of the alert node.
 
+use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -7,7 +8,7 @@ use kinetic_amqp::{RpcClient, RpcFailed};
 use kinetic_wire::{Reply, RpcError, decode, names};
 use serde::de::DeserializeOwned;
 
-use crate::{cli, node};
+use crate::{cli, exit, node};
 
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,7 +20,22 @@ pub(crate) fn client(broker: &cli::BrokerAddress, name: &str) -> Result<RpcClien
     Ok(RpcClient::start(node::address(&broker.amqp, broker.password_file.as_deref(), name)?))
 }
 
-/// Asks the leader, patiently. The inner error is its refusal.
+/// The same, or the refusal said to the operator and the exit code for it.
+pub(crate) async fn ask_or_say<T: DeserializeOwned>(
+    rpc: &RpcClient,
+    kind: &str,
+    body: Vec<u8>,
+) -> Result<Result<T, u8>> {
+    match ask(rpc, kind, body).await? {
+        Ok(reply) => Ok(Ok(reply)),
+        Err(refused) => {
+            std::io::stderr().lock().write_all(format!("{}\n", refused.message).as_bytes())?;
+            Ok(Err(exit::NO))
+        }
+    }
+}
+
+/// Asks whoever answers this kind, patiently. The inner error is its refusal.
 pub(crate) async fn ask<T: DeserializeOwned>(
     rpc: &RpcClient,
     kind: &str,
@@ -38,6 +54,9 @@ pub(crate) async fn ask<T: DeserializeOwned>(
     }
     match rpc.status().error {
         Some(error) => bail!("no answer to `{kind}`: {error}"),
+        None if names::rpc::ALERT.contains(&kind) => {
+            bail!("no answer to `{kind}` ({last}): does an alert node run? this must be its control vhost")
+        }
         None => {
             bail!("no answer to `{kind}` ({last}): does a redirector lead? this must be its control vhost")
         }

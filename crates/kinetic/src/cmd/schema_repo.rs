@@ -40,6 +40,10 @@ region \"local\" {}
 #   from          = \"Kinetic <alerts@example.com>\"
 #   username      = \"alerts@example.com\"
 #   password_file = \"/etc/kinetic/mail-password\"
+#
+#   fallback \"second\" {
+#     relay = \"mx.example.com:25\"   # tried when the first cannot be reached
+#   }
 # }
 ";
     let owner = format!(
@@ -89,7 +93,34 @@ analytic \"slow-host\" {
 alert \"on-call\" {
   analytics = [analytic.slow-host]
   to        = [\"oncall@example.com\"]
+
+  # More that an alert may say, each by itself:
+  # group_by = \"service\"           # one mail about all clusters of a service
+  # during   = [hours.business]    # only then; what it has to say at another time waits
+  #
+  # match {
+  #   severities = [\"warning\", \"critical\"]
+  # }
+  #
+  # escalate {
+  #   after = \"30m\"                # unless somebody has acknowledged
+  #   to    = [\"lead@example.com\"]
+  # }
+  #
+  # webhook \"pager\" {
+  #   url = \"https://pager.example.com/alertmanager\"
+  # }
 }
+
+# hours \"business\" {
+#   time_zone = \"Europe/Berlin\"
+#
+#   span {
+#     days = \"mon-fri\"
+#     from = \"08:00\"
+#     to   = \"18:00\"
+#   }
+# }
 ";
     let folder = format!("customers/{customer}");
     Files::from([
@@ -195,6 +226,31 @@ mod tests {
         let codes: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
         let rendered = kinetic_schema::render(&diagnostics, &files, false, 100);
         assert!(schema.is_some() && codes == ["no-mail"], "{rendered}");
+    }
+
+    /// A text in which what stands in comments after this line is said.
+    fn said(text: &str, after: &str) -> String {
+        let (prose, rest) = text.split_once(after).expect("the line is there");
+        let lines = rest.lines().map(|line| line.replacen("# ", "", 1).replacen('#', "# ", 1));
+        let said: Vec<String> = lines.collect();
+        format!("{prose}{after}{}\n", said.join("\n"))
+    }
+
+    #[test]
+    fn what_the_starter_says_in_comments_checks() {
+        let mut files = starter("acme", &secret_sha256("secret"));
+        for (name, after) in
+            [("kinetic.hcl", "and not mailed.\n"), ("customers/acme/alerts.hcl", "each by itself:\n")]
+        {
+            let file = files.get_mut(name).expect("it is there");
+            *file = said(std::str::from_utf8(file).expect("utf-8"), after).into_bytes();
+        }
+        let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
+        assert!(diagnostics.is_empty(), "{}", kinetic_schema::render(&diagnostics, &files, false, 100));
+        let schema = schema.expect("no error");
+        let alert = &schema.customers[&"acme".into()].alerts["on-call"];
+        assert_eq!((alert.during.len(), alert.escalations.len(), alert.webhooks.len()), (1, 1, 1));
+        assert_eq!(schema.mail.expect("it is said").relays.len(), 2);
     }
 
     #[test]

@@ -1,14 +1,19 @@
 //! The alert node's loop: alert events in, history on disk, mail out.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kinetic_alert::machine::{Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq};
-use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Publisher, Settle};
+use kinetic_alert::machine::{
+    Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, ReplyToken,
+};
+use kinetic_amqp::{
+    Address, ConsumeOptions, Consumer, Event, Publisher, Request, RequestHandle, RpcServer, Served, Settle,
+};
 use kinetic_schema::schema::QueueType;
-use kinetic_wire::{Envelope, Incarnation, NodeId, Role, Token, names};
+use kinetic_wire::{Envelope, Incarnation, Login, NodeId, Role, Token, names};
 use tokio::task::JoinSet;
 
 use crate::adapter::clock;
@@ -27,8 +32,9 @@ const PREFETCH: u16 = 1_000;
 const BEACONS_AT_ONCE: usize = 256;
 /// Announcements in flight; more are dropped, since they are best effort.
 const ANNOUNCES_MAX: usize = 64;
-/// How much history is replayed at boot, at least.
-const REPLAY_MIN: Duration = Duration::from_secs(48 * 3600);
+/// How much history is replayed at boot, at least: what was acknowledged up to seven days ago is not repeated, and what
+/// waits for the end of a long weekend is not forgotten.
+const REPLAY_MIN: Duration = Duration::from_secs(8 * 24 * 3600);
 /// How long history is kept.
 const KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Pause before a failed write is tried again.
@@ -72,6 +78,10 @@ struct Shell {
     consumer: Consumer,
     alive: Consumer,
     publisher: Publisher,
+    requests: RpcServer,
+    /// Requests that are not answered yet; bounded by the prefetch.
+    asked: BTreeMap<ReplyToken, RequestHandle>,
+    last_asked: u64,
     jobs: JoinSet<Done>,
     /// `None` while a batch is being written.
     db: Option<HistoryDb>,
@@ -109,6 +119,13 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 ..ConsumeOptions::default()
             },
         ),
+        requests: RpcServer::start(
+            control.clone(),
+            topology::kept(topology::alert_requests(), queues),
+            names::ALERT_QUEUE,
+        ),
+        asked: BTreeMap::new(),
+        last_asked: 0,
         publisher: Publisher::start(control, declared, ANNOUNCES_MAX),
         jobs: JoinSet::new(),
         db: Some(db),
@@ -132,6 +149,9 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             }
             event = shell.consumer.next() => shell.tell(&mut alert, event, &mut effects),
             event = shell.alive.next() => shell.hear(&mut alert, event, &mut effects).await,
+            served = shell.requests.event() => if let Served::Request(request) = served {
+                shell.ask(&mut alert, request, &mut effects);
+            },
             Some(done) = shell.jobs.join_next() => shell.done(&mut alert, done?, &mut effects),
             () = clock::sleep_until(alert.next_wakeup()) => {
                 alert.handle(clock::now(), Input::Tick, &mut effects);
@@ -231,6 +251,17 @@ impl Shell {
         }
     }
 
+    /// A request of an operator.
+    fn ask(&mut self, alert: &mut Alert, request: Request, effects: &mut Vec<Effect>) {
+        self.last_asked += 1;
+        let token = ReplyToken(self.last_asked);
+        let login = request.user_id.as_deref().map(Login::new);
+        let Request { kind, body, .. } = &request;
+        let input = Input::Request { token, kind, login: login.as_ref(), body };
+        alert.handle(clock::now(), input, effects);
+        self.asked.insert(token, request.handle);
+    }
+
     fn done(&mut self, alert: &mut Alert, done: Done, effects: &mut Vec<Effect>) {
         let now = clock::now();
         match done {
@@ -267,6 +298,11 @@ impl Shell {
                     self.consumer.settle(Settle::Reject { token: token.0, requeue: false }).await;
                 }
                 Effect::Send { id, email } => self.send(id, *email),
+                Effect::Reply { token, body } => {
+                    if let Some(handle) = self.asked.remove(&token) {
+                        self.requests.reply(handle, body).await;
+                    }
+                }
                 Effect::Announce { routing_key, body } => self.announce(routing_key, body),
             }
         }
@@ -326,6 +362,7 @@ impl Shell {
     /// Lets writes and attempts in flight end, so that what happened is recorded, then closes.
     async fn finish(mut self, alert: &mut Alert, effects: &mut Vec<Effect>) {
         self.consumer.cancel().await;
+        self.requests.cancel().await;
         let finishing = async {
             while let Some(done) = self.jobs.join_next().await {
                 match done {
@@ -341,6 +378,7 @@ impl Shell {
                 "jobs were still running at shutdown; what they did not record will be done again"
             );
         }
+        self.requests.close().await;
         self.alive.close().await;
         self.publisher.close().await;
         self.consumer.close().await;

@@ -1,0 +1,255 @@
+//! Requests to the alert node: silences, acknowledgements, and what fires. `docs/wire.md` explains them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{AnalyticName, ClusterName, CustomerName, Feed, ServiceName};
+
+/// Nobody is told of what a silence means, from `from_ms` to `until_ms`. Globs as in the schema; a list that is empty leaves
+/// nothing out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Silence {
+    /// Name, unique within the customer; who asks for the silence gives it, so that asking twice makes one.
+    pub id: String,
+    /// Whose alerts.
+    pub customer: CustomerName,
+    /// Globs of services, any of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<String>,
+    /// Globs of clusters by their own name, any of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<String>,
+    /// Globs of analytics, any of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub analytics: Vec<String>,
+    /// Globs of origins, any of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origins: Vec<String>,
+    /// Globs of metrics, any of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<String>,
+    /// Who wants it.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// When it begins, milliseconds since the Unix epoch.
+    pub from_ms: i64,
+    /// When it ends, milliseconds since the Unix epoch.
+    pub until_ms: i64,
+}
+
+/// `silence`: an operator wants nobody to be told of something for a while. Answered by [`Silenced`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AskSilence {
+    /// Message version, 1.
+    pub v: u32,
+    /// The silence.
+    pub silence: Silence,
+}
+
+/// `unsilence`: a silence ends now, or does not begin. Answered by [`Silenced`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Unsilence {
+    /// Message version, 1.
+    pub v: u32,
+    /// Whose.
+    pub customer: CustomerName,
+    /// Its name.
+    pub id: String,
+    /// Who ends it.
+    pub author: String,
+}
+
+/// Answer to `silence` and `unsilence`, once it is on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Silenced {
+    /// Always true.
+    pub ok: bool,
+    /// The silence as it stands, or as it stood before it was ended.
+    pub silence: Silence,
+    /// Alerts that fire and are silenced by any silence of this customer.
+    pub silenced: u64,
+    /// Alert node's wall clock, milliseconds since the Unix epoch.
+    pub now_ms: i64,
+}
+
+/// `silences`: which are there? Answered by [`SilencesReply`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SilencesQuestion {
+    /// Message version, 1.
+    pub v: u32,
+    /// Whose; everybody's where it is not said.
+    #[serde(default)]
+    pub customer: Option<CustomerName>,
+    /// Only those after this customer's silence of this name, as the last page's `next` says.
+    #[serde(default)]
+    pub after: Option<SilenceName>,
+}
+
+/// A silence by its names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SilenceName {
+    /// Whose.
+    pub customer: CustomerName,
+    /// Its name.
+    pub id: String,
+}
+
+/// Answer to `silences`: one page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SilencesReply {
+    /// Always true.
+    pub ok: bool,
+    /// Those that have not ended, by customer and name.
+    pub silences: Vec<Silence>,
+    /// There are more: ask with this as `after`.
+    #[serde(default)]
+    pub next: Option<SilenceName>,
+    /// Alert node's wall clock, milliseconds since the Unix epoch.
+    pub now_ms: i64,
+}
+
+/// `acknowledge`: somebody takes care of what fires in a group. Answered by [`Acknowledged`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Acknowledge {
+    /// Message version, 1.
+    pub v: u32,
+    /// The group, as [`EpisodeState`] names it.
+    pub group: String,
+    /// Only if its episode is the one that began then, milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub episode_ms: Option<i64>,
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// Until when, milliseconds since the Unix epoch; the end of the episode ends it sooner.
+    pub until_ms: i64,
+}
+
+/// Answer to `acknowledge`, once it is on disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Acknowledged {
+    /// Always true.
+    pub ok: bool,
+    /// The episode as it stands now.
+    pub episode: EpisodeState,
+    /// Alert node's wall clock, milliseconds since the Unix epoch.
+    pub now_ms: i64,
+}
+
+/// `episodes`: what fires? Answered by [`EpisodesReply`], a page at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EpisodesQuestion {
+    /// Message version, 1.
+    pub v: u32,
+    /// Whose; everybody's where it is not said.
+    #[serde(default)]
+    pub customer: Option<CustomerName>,
+    /// Only groups after this one, as the last page's `next` says.
+    #[serde(default)]
+    pub after: Option<String>,
+    /// Episodes on one page at most; the alert node has a bound of its own.
+    #[serde(default)]
+    pub limit: Option<u32>,
+}
+
+/// Somebody takes care.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AcknowledgementState {
+    /// Who.
+    pub author: String,
+    /// Why.
+    pub reason: String,
+    /// Since when, milliseconds since the Unix epoch.
+    pub at_ms: i64,
+    /// Until when, milliseconds since the Unix epoch.
+    pub until_ms: i64,
+}
+
+/// A feed that fires.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FiringFeed {
+    /// The feed.
+    #[serde(flatten)]
+    pub feed: Feed,
+    /// Since when, milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    /// How many standard deviations from its peers, where that is what it fires for.
+    #[serde(default)]
+    pub deviations: Option<f64>,
+    /// A silence means it.
+    #[serde(default)]
+    pub silenced: bool,
+}
+
+/// A recipient of mails about a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ToldState {
+    /// The alert block.
+    pub alert: String,
+    /// The recipient.
+    pub to: String,
+    /// He is told only when nobody acknowledges.
+    #[serde(default)]
+    pub escalation: bool,
+    /// Alerts that he has been told of and not of their end.
+    pub told: u64,
+    /// When his last mail was decided upon, milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub mailed_ms: Option<i64>,
+    /// A mail to him has not been taken by the relay yet.
+    #[serde(default)]
+    pub on_its_way: bool,
+    /// Why he is mailed next, if nothing changes.
+    #[serde(default)]
+    pub next_reason: Option<String>,
+    /// When, milliseconds since the Unix epoch.
+    #[serde(default)]
+    pub next_ms: Option<i64>,
+    /// What he is not told of as long as what it depends on fires: the service that does.
+    #[serde(default)]
+    pub folded_under: Option<String>,
+}
+
+/// A group in which something fires, or of which somebody believes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EpisodeState {
+    /// Name of the group: what `acknowledge` asks for.
+    pub group: String,
+    /// Whose.
+    pub customer: CustomerName,
+    /// The rule.
+    pub analytic: AnalyticName,
+    /// Where.
+    pub service: ServiceName,
+    /// Where.
+    pub cluster: ClusterName,
+    /// When something began to fire, milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    /// Alerts that fire, silenced ones too.
+    pub firing: u64,
+    /// Of these, silenced.
+    pub silenced: u64,
+    /// The farthest from their peers.
+    pub feeds: Vec<FiringFeed>,
+    /// Somebody takes care.
+    #[serde(default)]
+    pub acknowledged: Option<AcknowledgementState>,
+    /// Who is told.
+    pub told: Vec<ToldState>,
+}
+
+/// Answer to `episodes`: one page.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EpisodesReply {
+    /// Always true.
+    pub ok: bool,
+    /// By name of the group.
+    pub episodes: Vec<EpisodeState>,
+    /// There are more: ask with this as `after`.
+    #[serde(default)]
+    pub next: Option<String>,
+    /// Alert node's wall clock, milliseconds since the Unix epoch.
+    pub now_ms: i64,
+}

@@ -1,0 +1,9 @@
+customer "shop" {
+  region         = region.eu
+  mails_per_hour = 40 # what is over it comes as one digest
+  silent_after   = "10m" # nothing at all for so long is an alert of its own
+
+  key "2026-a" {
+    secret_sha256 = "7d1f2f0e9a64a3c08d4ce0e5b2d6a58f1c9b7e3a4f6d8c2b0a1e3f5d7c9b8a60"
+  }
+}
