@@ -1,5 +1,6 @@
 //! A mail relay that can be made to misbehave, and keeps every message it was given.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,17 +46,19 @@ impl Mail {
     /// If there is none.
     #[must_use]
     pub fn part(&self, media_type: &str) -> String {
-        let boundary =
-            self.header("content-type").and_then(|value| value.split_once("boundary=")).map(|(_, rest)| {
-                rest.trim_start_matches('"').split(['"', ';']).next().unwrap_or_default().to_owned()
-            });
-        let boundary = boundary.unwrap_or_else(|| panic!("no multipart: {self:?}"));
-        let delimiter = format!("--{boundary}");
-        let mut parts = self.body.split(delimiter.as_str()).filter_map(split_message);
-        let wanted = parts.find(|(headers, _)| {
-            header_of(headers, "content-type").is_some_and(|t| t.starts_with(media_type))
-        });
-        let (headers, body) = wanted.unwrap_or_else(|| panic!("no part {media_type}: {self:?}"));
+        let mut parts = VecDeque::from([(self.headers.clone(), self.body.clone())]);
+        let (headers, body) = loop {
+            let Some((headers, body)) = parts.pop_front() else { panic!("no part {media_type}: {self:?}") };
+            let kind = header_of(&headers, "content-type").unwrap_or_default();
+            if kind.starts_with(media_type) {
+                break (headers, body);
+            }
+            // Parts may have parts of their own.
+            if let Some((_, rest)) = kind.split_once("boundary=") {
+                let boundary = rest.trim_start_matches('"').split(['"', ';']).next().unwrap_or_default();
+                parts.extend(body.split(&format!("--{boundary}")).filter_map(split_message));
+            }
+        };
         match header_of(&headers, "content-transfer-encoding").unwrap_or("7bit").to_ascii_lowercase().as_str()
         {
             "base64" => String::from_utf8_lossy(&unbase64(&body)).into_owned(),
@@ -373,8 +376,9 @@ mod tests {
     fn parts_are_decoded() {
         let (headers, body) = split_message(
             "Content-Type: multipart/alternative;\r\n boundary=\"b\"\r\n\r\n--b\r\nContent-Type: text/plain\r\n\
-             Content-Transfer-Encoding: quoted-printable\r\n\r\na =3D =C3=BC b=\r\nc\r\n--b\r\nContent-Type: text/html\r\n\
-             Content-Transfer-Encoding: base64\r\n\r\nPGI+\r\n--b--\r\n",
+             Content-Transfer-Encoding: quoted-printable\r\n\r\na =3D =C3=BC b=\r\nc\r\n--b\r\nContent-Type: \
+             multipart/related; boundary=c\r\n\r\n--c\r\nContent-Type: text/html\r\n\
+             Content-Transfer-Encoding: base64\r\n\r\nPGI+\r\n--c--\r\n--b--\r\n",
         )
         .expect("splits");
         let mail = Mail { to: Vec::new(), headers, body };
