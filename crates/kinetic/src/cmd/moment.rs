@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_user_is_found_by_number() {
-        let users = "root:x:0:0:root:/root:/bin/bash\nann:x:1000:1000::/home/ann:/bin/sh\nbroken\n";
+        let users = "root:x:0:0:root:/root:/bin/bash\nann:x:1000:1000::/:/bin/sh\nbroken\n";
         assert_eq!(named(users, 1_000).as_deref(), Some("ann"));
         assert_eq!(named(users, 7), None);
         assert_eq!(author(Some("bob")).ok().as_deref(), Some("bob"));
