@@ -14,6 +14,7 @@ mod flush;
 mod fold;
 mod format;
 mod group;
+mod headers;
 mod history;
 mod hours;
 mod html;

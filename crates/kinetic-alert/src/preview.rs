@@ -127,7 +127,7 @@ fn mailed(config: AlertConfig, schema: &Schema, alert: &str, event: &AlertEvent,
 /// Whether a mail is sent by this alert block: its list is named for it.
 fn is_of(email: &Email, alert: &str) -> bool {
     let list = email.headers.iter().find(|(name, _)| name == "List-Id");
-    list.is_some_and(|(_, value)| value.contains(&format!("<{}.", crate::render::label(alert))))
+    list.is_some_and(|(_, value)| value.contains(&format!("<{}.", crate::headers::label(alert))))
 }
 
 fn marked(mut email: Email) -> Email {

@@ -15,7 +15,7 @@ use crate::level::{self, Level};
 use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
 use crate::words::{self, Matter};
-use crate::{escape, html, template, text};
+use crate::{escape, headers, html, template, text};
 
 /// Characters of an origin or metric in a sentence.
 pub(crate) const SENTENCE_NAME_MAX: usize = 120;
@@ -23,8 +23,6 @@ pub(crate) const SENTENCE_NAME_MAX: usize = 120;
 pub(crate) const SUBJECT_NAME_MAX: usize = 60;
 /// Characters of an origin or metric in a table.
 pub(crate) const TABLE_NAME_MAX: usize = 60;
-/// Characters of a header's value.
-const HEADER_MAX: usize = 300;
 /// Characters of what is said about a picture.
 const PICTURE_WORDS_MAX: usize = 600;
 /// Characters of an analytic's description.
@@ -153,7 +151,7 @@ impl<'a> Notification<'a> {
     }
 
     /// The analytics by which it does, in the order of their names.
-    fn analytics(&self) -> Vec<&'a AnalyticName> {
+    pub(crate) fn analytics(&self) -> Vec<&'a AnalyticName> {
         let mut names: Vec<&AnalyticName> = self.alerts().map(|alert| &alert.home.analytic).collect();
         names.sort();
         names.dedup();
@@ -562,7 +560,7 @@ pub(crate) fn email(
         to: to.to_owned(),
         subject: escape::line(&notification.subject(), 300),
         date: notification.at,
-        headers: headers(notification, names),
+        headers: headers::of(notification, names),
         text: plain,
         html: page.html,
         plot: notification.plot.clone(),
@@ -579,40 +577,6 @@ pub(crate) fn picture_id(message_id: &str) -> String {
 /// What the picture says.
 pub(crate) fn picture_words(plot: &Plot) -> String {
     escape::line(&kinetic_plot::describe(plot), PICTURE_WORDS_MAX)
-}
-
-fn headers(notification: &Notification<'_>, names: &MailNames<'_>) -> Vec<(String, String)> {
-    let Notification { group, thread, .. } = notification;
-    let root = format!("<{}>", names.root(group, thread));
-    let customer = label(group.customer.as_str());
-    let rules: Vec<&str> = notification.analytics().into_iter().map(AnalyticName::as_str).collect();
-    let rules = if rules.is_empty() { group.analytic.to_string() } else { rules.join(", ") };
-    let list = format!(
-        "\"{customer} {}\" <{}.{customer}.alerts.{}>",
-        label(&thread.alert),
-        label(&thread.alert),
-        names.domain
-    );
-    let headers = vec![
-        ("In-Reply-To", root.clone()),
-        ("References", root),
-        ("Auto-Submitted", "auto-generated".to_owned()),
-        ("X-Auto-Response-Suppress", "All".to_owned()),
-        ("List-Id", list),
-        ("X-Kinetic-Customer", group.customer.to_string()),
-        ("X-Kinetic-Rule", rules),
-        ("X-Kinetic-State", notification.state().to_owned()),
-        ("X-Kinetic-Reason", notification.reason.to_string()),
-        ("X-Kinetic-Fingerprint", names.group16(group, &thread.alert)),
-        ("X-Kinetic-Episode", thread.episode.as_ms().to_string()),
-        ("X-Kinetic-Seq", thread.seq.to_string()),
-    ];
-    headers.into_iter().map(|(name, value)| (name.to_owned(), escape::header(&value, HEADER_MAX))).collect()
-}
-
-/// A part of a List-Id: letters, digits and dashes.
-pub(crate) fn label(name: &str) -> String {
-    name.chars().take(63).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 
 /// The rule about silence in words.

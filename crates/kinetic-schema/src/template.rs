@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, filters};
 
 use crate::diagnostic::{At, Problem, Sink};
 use crate::limits::{REPOSITORY_BYTES_MAX, TEMPLATE_BYTES_MAX, TEMPLATE_FUEL};
@@ -12,11 +12,22 @@ use crate::load::Files;
 use crate::schema::{TemplateKind, Templates};
 use crate::suggest::{closest, listed};
 
+/// Tags that a template may have. There are none that keep a value: a text that is put together from itself doubles with
+/// every step, and memory would end before the fuel does.
+const TAGS: [&str; 8] = ["if", "elif", "else", "endif", "for", "endfor", "raw", "endraw"];
+
 /// What reads templates: HTML is escaped, what is not defined prints nothing but may not be looked into, what a template may cost is
-/// bounded by [`TEMPLATE_FUEL`] (one unit an instruction), and nothing can be loaded from outside.
+/// bounded by [`TEMPLATE_FUEL`] (one unit an instruction), and nothing can be loaded from outside. Of the usual filters there are
+/// those that make little out of little.
 #[must_use]
 pub fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
+    let mut environment = Environment::empty();
+    environment.add_filter("upper", filters::upper);
+    environment.add_filter("lower", filters::lower);
+    environment.add_filter("length", filters::length);
+    environment.add_filter("default", filters::default);
+    environment.add_filter("round", filters::round);
+    environment.add_test("defined", minijinja::tests::is_defined);
     environment.set_auto_escape_callback(|name| match TemplateKind::of_file(name) {
         Some(TemplateKind::Html) => AutoEscape::Html,
         _ => AutoEscape::None,
@@ -62,11 +73,12 @@ pub(crate) fn read<'f>(sink: &mut Sink<'f>, files: &'f Files) -> BTreeMap<&'f st
             sink.push(Problem::error("not-utf-8", &at, message).help("save it as UTF-8"));
         } else if let Err(error) = environment.template_from_named_str(name, text) {
             sink.push(syntax(file, text, &error));
-        } else if let Some((span, tag)) = reaches_outside(text) {
-            let message = format!("a template stands by itself: there is nothing for `{tag}` to load");
-            let problem =
-                Problem::error("bad-template", &At::new(file, span), message).label("loads another one");
-            sink.push(problem.help("write it out, or make a {% macro %} of what stands here twice"));
+        } else if let Some((span, tag)) = goes_too_far(text) {
+            let message = format!("a template shows what it is given: `{tag}` has no place in it");
+            let problem = Problem::error("bad-template", &At::new(file, span), message).label("not possible");
+            sink.push(
+                problem.help("its tags are if, for and raw; values are shown as they are, not multiplied"),
+            );
         }
         let (_, templates) = found.entry(customer).or_insert_with(|| (at, Templates::default()));
         if let Some(kind) = kind {
@@ -76,23 +88,37 @@ pub(crate) fn read<'f>(sink: &mut Sink<'f>, files: &'f Files) -> BTreeMap<&'f st
     found
 }
 
-/// The first tag that would load another template. (The engine's features for these come with its bounds, so that they
-/// parse, and would fail only when a mail is made.)
-fn reaches_outside(text: &str) -> Option<(Range<usize>, &str)> {
+/// The first tag that templates do not have, or the first `*` between braces, which repeats a text.
+fn goes_too_far(text: &str) -> Option<(Range<usize>, &str)> {
     let mut at = 0;
-    while let Some(found) = text[at..].find("{%").into_iter().chain(text[at..].find("{#")).min() {
+    while let Some(found) = text[at..].find('{') {
         let start = at + found;
-        if text[start..].starts_with("{#") {
-            at = text[start..].find("#}").map_or(text.len(), |end| start + end);
+        let (closing, is_tag) = match text[start..].get(..2) {
+            Some("{#") => ("#}", false),
+            Some("{{") => ("}}", false),
+            Some("{%") => ("%}", true),
+            _ => {
+                at = start + 1;
+                continue;
+            }
+        };
+        let end = text[start + 2..].find(closing).map_or(text.len(), |end| start + 2 + end);
+        let inner = text[start + 2..end].trim_start_matches(['-', '+']).trim_start();
+        let begin = end - inner.len();
+        at = end;
+        if closing == "#}" {
             continue;
         }
-        let inner = text[start + 2..].trim_start_matches(['-', '+']).trim_start();
         let word = inner.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
-        let begin = text.len() - inner.len();
-        match word {
-            "include" | "import" | "from" | "extends" => return Some((begin..begin + word.len(), word)),
-            "raw" => at = text[begin..].find("endraw").map_or(text.len(), |end| begin + end),
-            _ => at = begin,
+        if is_tag && !TAGS.contains(&word) {
+            return Some((begin..begin + word.len(), word));
+        }
+        if let Some(found) = inner.find('*') {
+            let star = begin + found;
+            return Some((star..star + 1, &text[star..=star]));
+        }
+        if word == "raw" && is_tag {
+            at = text[end..].find("endraw").map_or(text.len(), |raw| end + raw);
         }
     }
     None
@@ -155,35 +181,48 @@ mod tests {
     }
 
     #[test]
-    fn no_template_runs_for_ever_or_reaches_outside() {
+    fn a_template_shows_what_it_is_given_and_no_more() {
+        let rows: Vec<u32> = (0..9_999).collect();
         let environment = environment();
-        let endless = "{% for a in range(9999) %}{% for b in range(9999) %}{{ a }}{% endfor %}{% endfor %}";
+        let endless = "{% for a in rows %}{% for b in rows %}{{ a }}{% endfor %}{% endfor %}";
         let endless = environment.template_from_named_str("text.j2", endless).expect("well formed");
-        assert_eq!(endless.render(()).expect_err("too much").kind(), minijinja::ErrorKind::OutOfFuel);
-        for outside in ["{% include 'html.j2' %}", "{% import '/etc/passwd' as x %}", "{% extends 'x' %}"] {
-            let template = environment.template_from_named_str("text.j2", outside);
-            assert!(template.and_then(|template| template.render(())).is_err(), "{outside}");
-            assert!(reaches_outside(outside).is_some(), "{outside}");
+        let out = endless.render(minijinja::context! { rows }).expect_err("too much").kind();
+        assert_eq!(out, minijinja::ErrorKind::OutOfFuel);
+        for grows in ["{{ range(9) }}", "{{ 'a'|indent(9) }}", "{{ '%9s'|format(1) }}", "{{ [1]|join }}"] {
+            let template = environment.template_from_named_str("text.j2", grows);
+            assert!(template.and_then(|template| template.render(())).is_err(), "{grows}");
         }
-        assert_eq!(reaches_outside("é{%-\n include 'x' %}"), Some((7..14, "include")));
-        assert_eq!(
-            reaches_outside("{# #}{% if a %}{# {% include 'x' %} #}{% from 'x' import y %}")
-                .map(|(_, tag)| tag),
-            Some("from")
-        );
-        for inside in [
+        for (text, at, what) in [
+            ("é{%-\n include 'x' %}", 7, "include"),
+            ("{% import '/etc/passwd' as x %}", 3, "import"),
+            ("{% extends 'x' %}", 3, "extends"),
+            ("{# #}{% if a %}{# {% include 'x' %} #}{% from 'x' import y %}", 41, "from"),
+            ("{% set a = a ~ a %}", 3, "set"),
+            ("{% with a = a ~ a %}", 3, "with"),
+            ("{% macro m() %}", 3, "macro"),
+            ("{% filter upper %}", 3, "filter"),
+            ("{{ 'a' * 1000000000 }}", 7, "*"),
+            ("{% if 'a' * 9 %}", 10, "*"),
+            ("{% raw %}{% set %}{% endraw %}{% set a = 1 %}", 33, "set"),
+        ] {
+            let found = goes_too_far(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(found, (at..at + what.len(), what), "{text}");
+        }
+        for plain in [
             "",
             "{%",
             "{#",
+            "{ * }",
+            "* {{ a }} *",
             "{# {% include 'x' %} #}",
             "{% raw %}{% include 'x' %}{% endraw %}",
-            "{% if a %}{% endif %}",
+            "{% if a %}{% elif b %}{% else %}{% endif %}",
+            "{%- for a in b -%}{% endfor %}",
             "include",
             "{{ include }}",
-            "{% set included = 1 %}",
-            "{% raw %}",
         ] {
-            assert_eq!(reaches_outside(inside), None, "{inside}");
+            let found = goes_too_far(plain);
+            assert!(found.is_none() || plain == "{%", "{plain}: {found:?}");
         }
     }
 }

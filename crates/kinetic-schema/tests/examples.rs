@@ -19,7 +19,9 @@ fn every_example_passes_the_check_without_a_word() {
     for (name, files) in examples() {
         let loaded = load(&files);
         let said = render(&loaded.diagnostics, &files, false, 120);
-        assert!(loaded.schema.is_some() && loaded.diagnostics.is_empty(), "{name}:\n{said}");
+        // Examples may show what a later version does.
+        let passes = loaded.diagnostics.iter().all(|diagnostic| diagnostic.code == "no-effect-yet");
+        assert!(loaded.schema.is_some() && passes, "{name}:\n{said}");
     }
 }
 
@@ -65,6 +67,7 @@ fn the_guide_begins_with_a_file_that_works() {
     let files = Files::from([("kinetic.hcl".to_owned(), text.as_bytes().to_vec())]);
     let loaded = load(&files);
     let said = render(&loaded.diagnostics, &files, false, 120);
-    assert!(loaded.schema.is_some() && loaded.diagnostics.is_empty(), "{said}");
+    let passes = loaded.diagnostics.iter().all(|diagnostic| diagnostic.code == "no-effect-yet");
+    assert!(loaded.schema.is_some() && passes, "{said}");
     assert_eq!(kinetic_schema::format(text).as_deref(), Ok(text));
 }

@@ -68,7 +68,7 @@ fn mangled() -> impl Strategy<Value = String> {
         })
 }
 
-const TEMPLATE: &str = "{# é #}{%- macro row(f, k=1) -%}{{ f.name|upper }} {{ f['v'] // 2 ** k }}{% endmacro %}{% for f in feeds if f.v > 1.5e3 and not f.off recursive %}{{ row(f, k=loop.index) }}{% else %}none{% endfor %}{% set x = {'a': [1, (2, 3)], 'b': none} %}{% if x is defined %}{{ x.a[1:] ~ 'q' }}{% elif y %}{% raw %}{{ {% endraw %}{% endif %}{% with z = 1 %}{% filter lower %}{{ z if z else 'n' }}{% endfilter %}{% endwith %}{% call(u) row(1) %}{{ u }}{% endcall %}{% block b %}{% endblock %}{% do row(1) %}\n";
+const TEMPLATE: &str = "{# é #}{%- for f in feeds if f.v > 1.5e3 and not f.off -%}{{ f.name|upper }} {{ f['v'] // 2 }}{% else %}none{% endfor %}{% if x is defined %}{{ x.a[1:] ~ 'q' }}{% elif y %}{% raw %}{{ {% endraw %}{% endif %}{{ z if z else 'n' }}{% if not a or b %}{{ loop.index|default(1) }}{% endif %}\n";
 
 /// A template with some of its pieces taken out, doubled or overwritten.
 fn mangled_template() -> impl Strategy<Value = String> {

@@ -8,6 +8,7 @@ mod hours;
 mod installation;
 mod labels;
 mod mail;
+mod not_yet;
 mod operation;
 mod receiver;
 mod rule;
