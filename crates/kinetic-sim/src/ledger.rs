@@ -201,6 +201,8 @@ const HEARING_MS: i64 = (HEARING / MS) as i64;
 const WINDOW_MS: i64 = (WINDOW / MS) as i64;
 /// How long a window that one part has closed waits for the others.
 const PARTS_WAIT_MS: i64 = 60_000;
+/// From a window's start until it is closed, at the latest: its minute and its lateness.
+const OPEN_MS: i64 = 75_000;
 /// What comes into a queue is delivered within this, or its consumer's connection is given up.
 const HEARD_WITHIN: Time = 25 * SECOND;
 /// Digits of a feed's value: with the largest factor below 2^53, which a double holds exactly.
@@ -296,6 +298,16 @@ impl Ledger {
                     known.is_in_time(entered)
                 };
             }
+        }
+    }
+
+    /// An analyzer has found that a clock was wrong, by this sample, and forgets what is open of its source: of two clocks that
+    /// disagree it cannot tell which is right.
+    pub(crate) fn brought_back(&mut self, at: Time, sample: usize) {
+        let source = self.samples[sample].source.clone();
+        let is_open = |sample: &Sample| sample.window_ms.is_some_and(|start| start + OPEN_MS > ms_of(at));
+        for sample in self.samples.iter_mut().filter(|sample| sample.source == source && is_open(sample)) {
+            sample.passed_over = true;
         }
     }
 

@@ -93,7 +93,7 @@ pub(crate) struct Shell {
     slots: BTreeMap<Slot, Subscription>,
     standing: Standing,
     /// Samples late, too far ahead, and delivered again for a closed window so far,
-    dropped: [u64; 3],
+    dropped: [u64; 4],
     /// and windows closed without some part's values.
     incomplete: u64,
     /// Time that the process stood still and its clock is made not to show (a planted bug).
@@ -119,7 +119,7 @@ impl Shell {
             witness: reach.link(),
             witness_number: 0,
             slots: BTreeMap::new(),
-            dropped: [0; 3],
+            dropped: [0; 4],
             incomplete: 0,
             hidden: 0,
             last_told: reach.now.mono,
@@ -424,12 +424,17 @@ impl Shell {
             return;
         }
         let stats = self.machine.stats(now);
-        let counts = [stats.late, stats.future, stats.already_counted];
+        let counts = [stats.late, stats.future, stats.already_counted, stats.clocks_brought_back];
         let before = std::mem::replace(&mut self.dropped, counts);
         for (index, how) in [Dropped::Late, Dropped::Ahead, Dropped::Again].into_iter().enumerate() {
             if counts[index] > before[index] {
                 message.samples.iter().for_each(|sample| reach.ledger.dropped(*sample, message.entered, how));
             }
+        }
+        if counts[3] > before[3]
+            && let Some(sample) = message.samples.first()
+        {
+            reach.ledger.brought_back(reach.net.now, *sample);
         }
     }
 
