@@ -21,7 +21,6 @@ mod html;
 mod id;
 mod intake;
 mod level;
-mod links;
 pub mod machine;
 mod outbox;
 mod preview;
@@ -37,7 +36,6 @@ mod trail;
 mod watchdog;
 mod words;
 
-pub use links::{BadLink, Link, LinkAction};
 pub use machine::{
     Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, ReplyToken, Thread,
 };
