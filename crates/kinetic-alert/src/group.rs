@@ -226,6 +226,13 @@ impl Group {
         self.take(key, view, at)
     }
 
+    /// Takes in the windows that an event tells of, for the picture, where its alert is followed.
+    pub(crate) fn take_windows(&mut self, key: AlertKey, event: &AlertEvent) {
+        if self.alerts.contains_key(&key) {
+            self.trails.take(key, event);
+        }
+    }
+
     /// Takes an alert in as it is now.
     pub(crate) fn take(&mut self, key: AlertKey, view: AlertView, at: Steady) -> Applied {
         let fired = self.fires(key);

@@ -191,9 +191,7 @@ impl Alert {
         let Some(group) = self.groups.get_mut(&home) else { return };
         let fired = group.firing() > 0;
         let applied = group.apply(key, AlertView::new(event, &home, at, silenced), at, room);
-        if group.alerts.contains_key(&key) {
-            group.trails.take(key, event);
-        }
+        group.take_windows(key, event);
         let fires = group.firing() > 0;
         self.count_followed(&home);
         match applied {

@@ -127,9 +127,7 @@ impl Alert {
             let wider = self.open_group(wider, at);
             let Some(group) = self.groups.get_mut(&wider) else { continue };
             group.take(key, AlertView::new(event, home, at, silenced), at);
-            if group.alerts.contains_key(&key) {
-                group.trails.take(key, event);
-            }
+            group.take_windows(key, event);
             self.count_followed(&wider);
         }
     }

@@ -3,6 +3,7 @@
 use insta::assert_snapshot;
 use kinetic_schema::schema::{Alert as AlertBlock, GroupBy, Matching, Severity};
 
+use crate::mail::event_with_trail;
 use crate::places::{PLACES, glob, schema_of, world_of};
 use crate::world::{Relay, World, alert_block, config, header};
 
@@ -244,6 +245,19 @@ fn a_stale_alert_ends_in_every_group_that_holds_it() {
         assert_eq!(reasons, ["first_firing", "resolved"], "{restarts:?}");
         assert_eq!((world.stats().alerts, world.stats().groups), (0, 0));
     }
+}
+
+#[test]
+fn wider_groups_show_the_picture_also_after_a_change_of_the_schema() {
+    let mut world = world_of(vec![block("team", GroupBy::Service)]);
+    world.push_at(1.0, &event_with_trail("web-1", 1));
+    world.run_until(10.0);
+    let first = world.inbox[0].1.plot.clone();
+    assert_eq!(first.as_ref().map(|plot| plot.points.len()), Some(13));
+    world.change_schema(schema_of(&PLACES, vec![block("team", GroupBy::Customer)]));
+    world.run_until(30.0);
+    assert_eq!(world.inbox.len(), 2);
+    assert_eq!(world.inbox[1].1.plot, first);
 }
 
 #[test]
