@@ -150,6 +150,7 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         counter ids_evicted: "Event ids forgotten because the table was full.",
         counter epochs_refused: "Sources whose epoch is not remembered because the table was full.",
         counter settled: "Changes that a recipient is not mailed.",
+        counter folds: "Times something was left unsaid because another service explains it.",
         counter outbox_full: "Times a group had a mail to send while the outbox was full.",
         counter mail_absent: "Events accepted while the schema names no relay: history only.",
         counter rows_cut: "Rows left out of a mail for its size.",
