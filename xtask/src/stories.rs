@@ -36,7 +36,7 @@ impl Options {
         for word in rest.by_ref() {
             match word.as_str() {
                 "--require-rabbitmq" => options.required.push("rabbitmq"),
-                "--require-tools" => options.required.extend(["collectd", "pika", "git"]),
+                "--require-tools" => options.required.extend(["collectd", "pika", "python", "git"]),
                 "--long" => options.long = true,
                 "--" => break,
                 word if word.starts_with("--require") => bail!("{word} is not known: see cargo xtask"),
