@@ -9,6 +9,7 @@ use crate::announce;
 use crate::clock::Steady;
 use crate::group::MailEnd;
 use crate::id::{AlertKey, GroupKey, MailNames, StreamKey};
+use crate::links::Links;
 use crate::machine::{Alert, Attempt, Effect, MailId, Record};
 use crate::outbox::MailDue;
 use crate::reason::{NotifyReason, Step};
@@ -58,7 +59,7 @@ impl Alert {
     pub(crate) fn reroute(&mut self, at: Steady, effects: &mut Vec<Effect>) {
         let keys: Vec<Arc<GroupKey>> = self.groups.keys().cloned().collect();
         for key in &keys {
-            let routes = route::routes(&self.schema, key);
+            let routes = route::routes(&self.schema, &self.left, key);
             if let Some(group) = self.groups.get_mut(key) {
                 group.set_routes(routes, at);
             }
@@ -222,6 +223,8 @@ impl Alert {
         let mut notification =
             Notification::new(key, group, state, reason, &thread, now.wall(), &self.schema);
         notification.context = context;
+        let links = Links::of(&self.config, mail, key, &stream, thread.episode, now.wall());
+        notification.links = links;
         let id = names.mail(key, &thread, &stream.to);
         let render::Rendered { email, rows_cut, templates_failed } =
             render::email(&notification, &names, &id, &mail.from, &stream.to);

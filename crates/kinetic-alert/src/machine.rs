@@ -7,7 +7,7 @@ use std::time::Duration;
 use kinetic_plot::Plot;
 use kinetic_schema::Schema;
 use kinetic_wire::{
-    AlertEvent, CustomerName, Incarnation, Login, Mono, NodeId, Now, Role, Silence, Token, Wall,
+    AlertEvent, CustomerName, Incarnation, Login, Mono, NodeId, Now, Role, Silence, Subscription, Token, Wall,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,7 @@ use crate::outbox::Outbox;
 use crate::render;
 use crate::silences::Silences;
 use crate::stats::Stats;
+use crate::subscribe::Left;
 use crate::watchdog::Watchdog;
 
 /// How this alert node runs.
@@ -31,6 +32,8 @@ pub struct AlertConfig {
     pub mail_domain: String,
     /// Key of the derived ids in headers; kept in the data directory, so that ids are stable over restarts.
     pub id_key: [u8; 32],
+    /// Whether an alert node serves what the links in mails lead to; without it, mails have none.
+    pub serves_links: bool,
     /// Alerts remembered per customer; one more is refused visibly (counted).
     pub alerts_max: usize,
     /// E-mails waiting or in flight, over all customers; one more waits in its group.
@@ -198,6 +201,24 @@ pub enum Record {
         /// As in `MailQueued`.
         seen: RecordSeq,
     },
+    /// A recipient has taken himself off an alert block; said again while it stands.
+    Unsubscribed {
+        /// When.
+        at: Wall,
+        /// Who, off what.
+        subscription: Subscription,
+        /// Since when.
+        since: Wall,
+    },
+    /// He is told again.
+    Subscribed {
+        /// When.
+        at: Wall,
+        /// Who, by what.
+        subscription: Subscription,
+        /// Who has put him back.
+        author: String,
+    },
     /// A node of the installation lives: it was heard for the first time, or for the first time in long.
     NodeKnown {
         /// When.
@@ -234,6 +255,8 @@ impl Record {
             | Self::Silenced { at, .. }
             | Self::Unsilenced { at, .. }
             | Self::Acknowledged { at, .. }
+            | Self::Unsubscribed { at, .. }
+            | Self::Subscribed { at, .. }
             | Self::NodeKnown { at, .. }
             | Self::NodeGone { at, .. } => *at,
         }
@@ -393,6 +416,8 @@ pub struct Alert {
     pub(crate) quiet_until: Steady,
     pub(crate) watchdog: Watchdog,
     pub(crate) silences: Silences,
+    /// Who has taken himself off which alert block.
+    pub(crate) left: Left,
     /// Answers that wait until a record is safe.
     pub(crate) answers: Answers,
     /// The last time that was told.
@@ -430,6 +455,7 @@ impl Alert {
             quiet_until: Steady::default(),
             watchdog: Watchdog::default(),
             silences: Silences::default(),
+            left: Left::default(),
             answers: Answers::default(),
             now: Steady::default(),
             stats: Stats::default(),
@@ -447,10 +473,12 @@ impl Alert {
             self.boot(at, effects);
         }
         self.silences_due(at, effects);
+        self.renew_leavers(at, effects);
         match input {
             Input::Tick => {}
             Input::SchemaChanged { schema } => {
                 self.schema = schema;
+                self.forget_leavers(at, effects);
                 self.reroute(at, effects);
                 self.follow_watchdog(at, effects);
             }
@@ -485,11 +513,18 @@ impl Alert {
             return Some(Mono::default());
         }
         let stale = if self.subscribed { self.staleness.next() } else { None };
-        [stale, self.flushes.next(), self.outbox.next_due(), self.watchdog.next(), self.silences.next()]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|at| self.clock.mono(at))
+        [
+            stale,
+            self.flushes.next(),
+            self.outbox.next_due(),
+            self.watchdog.next(),
+            self.silences.next(),
+            self.left.next(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|at| self.clock.mono(at))
     }
 
     /// Counters since boot, and gauges as of now.
@@ -504,6 +539,7 @@ impl Alert {
             groups: self.groups.len() as u64,
             outbox: self.outbox.len() as u64,
             silences: self.silences.len() as u64,
+            unsubscribed: self.left.len() as u64,
             appends_pending: (self.intake.pending() + self.outbox.recording()) as u64,
             ..self.stats
         }
@@ -533,6 +569,7 @@ impl Alert {
         self.outbox.boot(at);
         self.turn_silences(at);
         self.boot_answers();
+        self.forget_leavers(at, effects);
         self.reroute(at, effects);
         self.boot_watchdog(at, effects);
     }

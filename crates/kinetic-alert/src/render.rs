@@ -12,6 +12,7 @@ use crate::format;
 use crate::group::{AlertView, Group, Stream};
 use crate::id::{AlertKey, GroupKey, MailNames};
 use crate::level::{self, Level};
+use crate::links::Links;
 use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
 use crate::words::{self, Matter};
@@ -67,6 +68,8 @@ pub(crate) struct Notification<'a> {
     recovered: Option<&'a ServiceName>,
     /// The picture of the feed that leads.
     pub(crate) plot: Option<Plot>,
+    /// What its recipient can do from the mail.
+    pub(crate) links: Option<Links>,
     schema: &'a Schema,
 }
 
@@ -123,6 +126,7 @@ impl<'a> Notification<'a> {
             recovered: recovered.as_ref().filter(|_| reason == NotifyReason::DependencyRecovered),
             firing,
             resolved,
+            links: None,
             schema,
             analytic: schema.customers.get(&key.customer).and_then(|c| c.analytics.get(analytic)),
             timing: timing.clone(),
@@ -143,6 +147,16 @@ impl<'a> Notification<'a> {
     /// All alerts that the mail speaks of.
     fn alerts(&self) -> impl Iterator<Item = &'a AlertView> {
         self.firing.iter().chain(&self.resolved).copied()
+    }
+
+    /// What its recipient can do about what fires, and where that is done.
+    pub(crate) fn actions(&self) -> Vec<(&'static str, &str)> {
+        match &self.links {
+            Some(links) if !self.firing.is_empty() => {
+                vec![("Acknowledge", &*links.acknowledge), ("Silence 2 h", &*links.silence)]
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// Whether it may speak of more than one cluster.

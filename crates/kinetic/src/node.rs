@@ -214,6 +214,7 @@ pub(crate) fn alert_config(schema: &Schema, id_key: [u8; 32]) -> AlertConfig {
     AlertConfig {
         mail_domain: mail_domain(schema),
         id_key,
+        serves_links: false,
         alerts_max: ALERTS_MAX,
         outbox_max: OUTBOX_MAX,
         mail_expiry: MAIL_EXPIRY,

@@ -6,6 +6,7 @@ mod crash;
 mod folding;
 mod intake;
 mod levels;
+mod links;
 mod mail;
 mod places;
 mod quiet;
