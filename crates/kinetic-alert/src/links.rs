@@ -23,6 +23,7 @@ use sha2::Sha256;
 
 use crate::id::{GroupKey, StreamKey};
 use crate::machine::AlertConfig;
+use crate::render::Notification;
 
 /// First byte of a token.
 const VERSION: u8 = 1;
@@ -202,6 +203,18 @@ impl Links {
     /// Whether mail programs may unsubscribe by themselves (RFC 8058): only over TLS.
     pub(crate) fn one_click(&self) -> bool {
         self.unsubscribe.starts_with("https://")
+    }
+}
+
+impl Notification<'_> {
+    /// What its recipient can do about what fires, and where that is done.
+    pub(crate) fn actions(&self) -> Vec<(&'static str, &str)> {
+        match &self.links {
+            Some(links) if !self.firing.is_empty() => {
+                vec![("Acknowledge", &*links.acknowledge), ("Silence 2 h", &*links.silence)]
+            }
+            _ => Vec::new(),
+        }
     }
 }
 

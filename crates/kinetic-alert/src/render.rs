@@ -149,16 +149,6 @@ impl<'a> Notification<'a> {
         self.firing.iter().chain(&self.resolved).copied()
     }
 
-    /// What its recipient can do about what fires, and where that is done.
-    pub(crate) fn actions(&self) -> Vec<(&'static str, &str)> {
-        match &self.links {
-            Some(links) if !self.firing.is_empty() => {
-                vec![("Acknowledge", &*links.acknowledge), ("Silence 2 h", &*links.silence)]
-            }
-            _ => Vec::new(),
-        }
-    }
-
     /// Whether it may speak of more than one cluster.
     pub(crate) fn is_wide(&self) -> bool {
         self.group.level() != Level::Cluster
