@@ -30,6 +30,8 @@ pub enum Need {
     Pika,
     /// The git program.
     Git,
+    /// Debian's `postgresql`.
+    Postgres,
     /// Minutes: the story runs only where long forms are asked for.
     Patience,
 }
@@ -41,6 +43,7 @@ impl Need {
             Self::Collectd => "collectd",
             Self::Pika => "pika",
             Self::Git => "git",
+            Self::Postgres => "postgresql",
             Self::Patience => "patience",
         }
     }
@@ -50,6 +53,7 @@ impl Need {
             Self::RabbitMq => Path::new(crate::rabbit::SERVER).exists(),
             Self::Collectd => crate::tool::collectd_is_here(),
             Self::Pika => crate::tool::python_with_pika().is_some(),
+            Self::Postgres => crate::postgres::programs().is_some(),
             Self::Patience => is_long(),
             Self::Git => Launch::new("/bin/sh").args(["-c", "git --version"]).output().status.success(),
         }

@@ -7,7 +7,7 @@ use kinetic_wire::{AlertEvent, AlertState, Direction, Numbers};
 use crate::clock::Steady;
 use crate::escape;
 use crate::id::{AlertKey, StreamKey};
-use crate::machine::{MailId, Thread};
+use crate::machine::{MailId, RecordSeq, Thread};
 use crate::reason::{self, Standing, Step, Timing};
 
 /// Characters kept of an origin or a metric name; identity is in the key.
@@ -33,6 +33,8 @@ pub(crate) struct AlertView {
     pub(crate) schema: Option<String>,
     /// When it was last heard of.
     pub(crate) heard_at: Steady,
+    /// The record of the refresh that it stands at, if replay can do without it once a newer one is there.
+    pub(crate) refresh: Option<RecordSeq>,
 }
 
 impl AlertView {
@@ -54,6 +56,7 @@ impl AlertView {
             of: event.of,
             schema: event.schema.as_deref().map(kept),
             heard_at: at,
+            refresh: None,
         }
     }
 

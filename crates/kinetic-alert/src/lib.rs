@@ -7,6 +7,7 @@
 mod agenda;
 mod announce;
 mod clock;
+mod compact;
 mod escape;
 mod flush;
 mod format;
@@ -25,6 +26,7 @@ mod text;
 mod watchdog;
 mod words;
 
+pub use compact::Compaction;
 pub use machine::{Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, Thread};
 pub use reason::NotifyReason;
 pub use stats::Stats;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agenda::Agenda;
 use crate::clock::{Clock, Steady};
+use crate::compact::Superseded;
 use crate::group::Group;
 use crate::id::{AlertKey, GroupKey};
 use crate::intake::Intake;
@@ -26,6 +27,8 @@ pub struct AlertConfig {
     pub id_key: [u8; 32],
     /// Alerts remembered per customer; one more is refused visibly (counted).
     pub alerts_max: usize,
+    /// Event ids remembered, over all customers; the oldest are forgotten first (counted). At least one.
+    pub ids_max: usize,
     /// E-mails waiting or in flight, over all customers; one more waits in its group.
     pub outbox_max: usize,
     /// Give up on an e-mail after this long.
@@ -298,6 +301,8 @@ pub struct Alert {
     /// No group says anything before this moment: after a restart the queue is read first.
     pub(crate) quiet_until: Steady,
     pub(crate) watchdog: Watchdog,
+    /// Records that replay will not need.
+    pub(crate) superseded: Superseded,
     pub(crate) stats: Stats,
 }
 
@@ -329,6 +334,7 @@ impl Alert {
             subscribed: true,
             quiet_until: Steady::default(),
             watchdog: Watchdog::default(),
+            superseded: Superseded::default(),
             stats: Stats::default(),
         };
         alert.replay(history);
