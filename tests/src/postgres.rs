@@ -10,11 +10,14 @@ use tempfile::TempDir;
 
 use crate::poll::{START_PATIENCE, eventually_within};
 use crate::process::{Launch, Process, free_tcp_port, run};
+use crate::rabbit::sweep;
 
 /// Where Debian keeps the programs, one folder a version.
 const VERSIONS: &str = "/usr/lib/postgresql";
 /// Who runs the server where the tests are run by root, whom it refuses: `nobody`.
 const ORDINARY: u32 = 65_534;
+/// Begins the name of a server's folder; the process id of its owner follows.
+const PREFIX: &str = "kinetic-postgres-";
 /// The login of the stories.
 const LOGIN: &str = "kinetic";
 /// How long the server may take to stop.
@@ -68,7 +71,9 @@ impl Postgres {
     #[must_use]
     pub fn start() -> Self {
         let programs = programs().expect("PostgreSQL is installed: the story has asked");
-        let dir = tempfile::Builder::new().prefix("kinetic-postgres-").tempdir().expect("tempdir");
+        sweep(PREFIX);
+        let prefix = format!("{PREFIX}{}-", std::process::id());
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("tempdir");
         let password = dir.path().join("password");
         std::fs::write(&password, format!("{}\n", Self::PASSWORD)).expect("write the password");
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
@@ -150,12 +155,12 @@ impl Postgres {
 impl Drop for Postgres {
     /// Stops it at once, its children with it; whatever remains is ended by the process's own owner.
     fn drop(&mut self) {
-        let id = self.server.id().to_string();
-        if Launch::new("/bin/kill").args(["-QUIT", &id]).output().status.success() {
-            let started = std::time::Instant::now();
-            while self.server.ended().is_none() && started.elapsed() < STOP_PATIENCE {
-                std::thread::sleep(Duration::from_millis(20));
-            }
+        if self.server.ended().is_none() {
+            self.server.signal("QUIT");
+        }
+        let started = std::time::Instant::now();
+        while self.server.ended().is_none() && started.elapsed() < STOP_PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
         }
         // The folder goes after the server.
         let _dir = &self.dir;
