@@ -132,7 +132,7 @@ impl Compacted {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, max_shrink_iters: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn replay_of_what_is_left_is_replay_of_everything(ops in proptest::collection::vec(op(), 1..200)) {

@@ -54,7 +54,7 @@ const SECRET: &str = "mail-id-key";
 
 /// How to reach the database.
 #[derive(Clone)]
-pub(crate) struct Server(Config);
+pub(crate) struct Server(Box<Config>);
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,7 +80,7 @@ impl Server {
             .keepalives_idle(KEEPALIVE_AFTER)
             .keepalives_interval(Duration::from_secs(2))
             .keepalives_retries(3);
-        Ok(Self(config))
+        Ok(Self(Box::new(config)))
     }
 
     fn connect(&self) -> Result<Client> {
