@@ -30,6 +30,7 @@ pub(crate) fn config() -> AlertConfig {
         id_key: [7; 32],
         serves_links: true,
         alerts_max: 1_000,
+        ids_max: 200_000,
         outbox_max: 100,
         mail_expiry: Duration::from_secs(24 * 3_600),
         stale_after: Duration::from_secs(3_600),
