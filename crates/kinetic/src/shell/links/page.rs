@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Refusal, form, is_unsubscribe};
 use crate::cmd::moment::{span, utc};
+use crate::cmd::silence::meant;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark}\
@@ -226,10 +227,9 @@ pub(super) fn look(linked: &Linked) -> Page {
                 page =
                     page.note(&format!("Silenced by {} until {until}: {}", silence.author, silence.reason));
             }
+            let all = linked.silence.as_ref().map(meant).unwrap_or_default();
             page = page.text(&format!(
-                "Silence it: nobody is mailed about {} in {} until then. What still fires when it ends is mailed.",
-                place(episode),
-                linked.customer
+                "For as long as you choose nobody is mailed about this: {all}. What still fires when the silence ends is mailed."
             ));
             form(page, SILENCE_SPANS, "Silence", &linked.to)
         }
@@ -238,8 +238,8 @@ pub(super) fn look(linked: &Linked) -> Page {
                 page = page.note(&acknowledged(state));
             }
             page = page.text(
-                "Acknowledge it: you take care. Until then nobody is reminded and nobody else is called. What begins to fire is \
-                 mailed as ever, and it ends by itself when all is back.",
+                "You take care of it. For as long as you choose nobody is reminded, and nobody else is called in. What begins \
+                 to fire is mailed as ever. It ends by itself when all is back.",
             );
             form(page, ACKNOWLEDGE_SPANS, "Acknowledge", &linked.to)
         }

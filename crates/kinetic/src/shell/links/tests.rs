@@ -301,7 +301,7 @@ fn pages() -> Vec<(&'static str, Page)> {
         ("acknowledge", page::look(&linked(ack))),
         ("acknowledge-taken", page::look(&of(ack, &taken))),
         ("acknowledged", page::done(&Linked { acted: true, ..of(ack, &taken) })),
-        ("silence-wide", page::look(&of(quiet, &wide))),
+        ("silence-wide", page::look(&Linked { silence: Some(silence()), ..of(quiet, &wide) })),
         ("silenced", page::done(&silenced)),
         ("silence-again", page::look(&silenced)),
         ("unsubscribe", page::look(&linked(LinkAction::Unsubscribe))),
