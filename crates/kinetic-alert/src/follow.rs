@@ -92,7 +92,12 @@ impl Alert {
             })
             .filter(|(key, _, stream, _)| keys.stream(key, stream) == claims.subject);
         match found.next() {
-            Some((key, group, stream, state)) if group.firing() > 0 && !state.told.is_empty() => {
+            // Where its recipient believes it to go on it does, though a feed may have flapped since; and where he is told
+            // no more, as long as the group's own episode does.
+            Some((key, group, stream, state))
+                if group.firing() > 0
+                    && (!state.told.is_empty() || claims.episode.as_ms() >= group.episode.wall().as_ms()) =>
+            {
                 Ok((GroupKey::clone(key), stream.clone()))
             }
             _ => refused(RpcCode::UnknownEpisode, "what this mail told of is over"),

@@ -269,6 +269,9 @@ fn who_unsubscribes_is_told_no_more_until_somebody_puts_him_back() {
     assert_eq!(act(&mut world, &token, None, None)["unsubscribed"], true);
     assert_eq!(world.disk.len(), records, "{}", world.story());
     assert_eq!(unsubscribed(&mut world)["unsubscribed"][0]["to"], ANN);
+    // Who is told no more may still take care of what goes on.
+    let acknowledge = self::token(&world, ANN, 0);
+    assert_eq!(act(&mut world, &acknowledge, Some(60), None)["acted"], true);
     world.fire(10.0, "web-8");
     // For longer than history is replayed, with a restart each day.
     for day in 1..=20 {
