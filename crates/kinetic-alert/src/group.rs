@@ -12,6 +12,8 @@ use crate::reason::{self, Standing, Step, Timing};
 
 /// Characters kept of an origin or a metric name; identity is in the key.
 const NAME_KEPT_MAX: usize = 200;
+/// Alerts per recipient that came and went while a mail waited; further ones no mail will name (counted).
+const MISSED_MAX: usize = 200;
 
 /// What is known of one alert.
 #[derive(Clone, Debug)]
@@ -69,6 +71,8 @@ pub(crate) struct Outstanding {
     pub(crate) id: MailId,
     told_before: BTreeSet<AlertKey>,
     told_at_before: Steady,
+    /// Of `Stream::missed`, what it names.
+    named: BTreeSet<AlertKey>,
 }
 
 /// The correspondence with one recipient about one group.
@@ -83,25 +87,68 @@ pub(crate) struct Stream {
     pub(crate) thread: Option<Thread>,
     /// The one mail that may be on its way. Changes meanwhile wait, and merge into the next.
     pub(crate) outstanding: Option<Outstanding>,
+    /// Alerts that came and went while a mail waited for a relay: a mail would have named them.
+    pub(crate) missed: BTreeSet<AlertKey>,
+    /// Alerts that are not in `missed` for want of room.
+    pub(crate) missed_cut: u64,
+    /// Since when he could not be told what was to be told.
+    pub(crate) unsent_since: Option<Steady>,
 }
 
 impl Stream {
     /// Whether a mail about the end of this alert may still be due here.
     fn tells(&self, key: AlertKey) -> bool {
         self.told.contains(&key)
+            || self.missed.contains(&key)
             || self.outstanding.as_ref().is_some_and(|outstanding| outstanding.told_before.contains(&key))
     }
 
     /// One alert has changed its state to `firing`.
     fn alert_changed(&mut self, key: AlertKey, firing: bool, at: Steady) {
+        let owed = !firing && self.owes_mail(at);
         let standing = &mut self.standing;
         match (firing, self.told.contains(&key)) {
             (true, true) => standing.gone -= 1,
-            (true, false) => standing.fresh += 1,
+            (true, false) => {
+                standing.fresh += 1;
+                self.missed.remove(&key);
+            }
             (false, true) => standing.gone += 1,
-            (false, false) => standing.fresh -= 1,
+            (false, false) => {
+                standing.fresh -= 1;
+                if owed {
+                    self.miss(key);
+                }
+            }
         }
+        self.standing.missed = self.missed.len();
         self.mark_change(at);
+    }
+
+    /// Whether a further mail would have been sent by now, if the one on its way had arrived.
+    fn owes_mail(&self, at: Steady) -> bool {
+        let (Some(timing), Some(changed_since)) = (&self.timing, self.standing.changed_since) else {
+            return false;
+        };
+        let due = (changed_since + timing.group_wait).max(self.standing.decided_at + timing.group_interval);
+        self.outstanding.is_some() && due <= at
+    }
+
+    fn miss(&mut self, key: AlertKey) {
+        if self.missed.len() < MISSED_MAX {
+            self.missed.insert(key);
+        } else {
+            self.missed_cut += 1;
+        }
+        self.standing.missed = self.missed.len();
+    }
+
+    /// Whether a mail that is on its way says what is no longer so, or leaves out what it should say.
+    pub(crate) fn outdates(&self, id: &MailId) -> bool {
+        let Some(outstanding) = self.outstanding.as_ref().filter(|outstanding| outstanding.id == *id) else {
+            return false;
+        };
+        self.standing.changed_since.is_some() || !self.missed.is_subset(&outstanding.named)
     }
 
     fn mark_change(&mut self, at: Steady) {
@@ -225,6 +272,11 @@ impl Group {
         self.alerts.iter().filter(|(_, alert)| alert.firing).map(|(key, _)| *key).collect()
     }
 
+    /// Alerts that no mail will name for want of room.
+    pub(crate) fn missed_cut(&self) -> u64 {
+        self.streams.values().map(|stream| stream.missed_cut).sum()
+    }
+
     /// How many alerts fire.
     pub(crate) fn firing(&self) -> usize {
         self.firing
@@ -258,8 +310,10 @@ impl Group {
         let mut believers = Vec::new();
         for (key, stream) in streams {
             let leaves = stream.timing.is_none() && stream.outstanding.is_none();
-            if leaves && !stream.told.is_empty() {
+            if leaves && !(stream.told.is_empty() && stream.missed.is_empty()) {
                 told.append(&mut stream.told);
+                told.append(&mut stream.missed);
+                stream.standing.missed = 0;
                 stream.recount(alerts, at);
                 believers.push(key.clone());
             }
@@ -300,7 +354,9 @@ impl Group {
         let stream = streams.get_mut(&key).expect("the stream was made above");
         let told_before = std::mem::replace(&mut stream.told, firing);
         let told_at_before = stream.standing.told_at;
-        stream.outstanding = Some(Outstanding { id, told_before, told_at_before });
+        let named = stream.missed.clone();
+        stream.outstanding = Some(Outstanding { id, told_before, told_at_before, named });
+        stream.standing.held = None;
         stream.thread = Some(thread);
         stream.standing.decided_at = at;
         stream.standing.told_at = at;
@@ -315,24 +371,39 @@ impl Group {
         self.forget(&before);
     }
 
-    /// A mail has ended. One that expired has told nobody anything: the stream goes back to what stood before.
+    /// A mail has ended. One that expired or was superseded has told nobody anything: the stream goes back to what stood
+    /// before. What replaces a superseded one also names what came and went.
     pub(crate) fn mail_ended(&mut self, key: &StreamKey, id: &MailId, end: MailEnd, at: Steady) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let Some(outstanding) = stream.outstanding.take_if(|outstanding| outstanding.id == *id) else {
             return;
         };
-        let before: Vec<AlertKey> = match end {
-            MailEnd::Told => {
-                stream.standing.told_at = at;
-                outstanding.told_before.into_iter().collect()
+        let Outstanding { told_before, told_at_before, mut named, .. } = outstanding;
+        if end == MailEnd::Superseded {
+            named.clear();
+        }
+        stream.missed.retain(|key| !named.contains(key));
+        let mut before: Vec<AlertKey> = named.into_iter().collect();
+        if end == MailEnd::Told {
+            stream.standing.told_at = at;
+            stream.unsent_since = None;
+            before.extend(told_before);
+        } else {
+            stream.unsent_since.get_or_insert(stream.standing.decided_at);
+            let unsaid = std::mem::replace(&mut stream.told, told_before);
+            stream.standing.told_at = told_at_before;
+            if end == MailEnd::Superseded {
+                stream.standing.held = Some(at);
+                for key in unsaid.difference(&stream.told.clone()) {
+                    if self.alerts.get(key).is_some_and(|alert| !alert.firing) {
+                        stream.miss(*key);
+                    }
+                }
             }
-            MailEnd::Expired => {
-                let expired = std::mem::replace(&mut stream.told, outstanding.told_before);
-                stream.standing.told_at = outstanding.told_at_before;
-                stream.recount(&self.alerts, at);
-                expired.into_iter().collect()
-            }
-        };
+            before.extend(unsaid);
+            stream.recount(&self.alerts, at);
+        }
+        stream.standing.missed = stream.missed.len();
         self.forget(&before);
     }
 
@@ -342,6 +413,8 @@ impl Group {
         for stream in streams.values_mut() {
             let changed_since = stream.standing.changed_since;
             stream.told.retain(|key| alerts.contains_key(key));
+            stream.missed.retain(|key| alerts.contains_key(key));
+            stream.standing.missed = stream.missed.len();
             if let Some(outstanding) = &mut stream.outstanding {
                 outstanding.told_before.retain(|key| alerts.contains_key(key));
             }
@@ -356,6 +429,8 @@ impl Group {
             standing.decided_at = standing.decided_at.min(now);
             standing.told_at = standing.told_at.min(now);
             standing.changed_since = standing.changed_since.map(|at| at.min(now));
+            standing.held = standing.held.map(|at| at.min(now));
+            stream.unsent_since = stream.unsent_since.map(|at| at.min(now));
         }
     }
 
@@ -378,4 +453,6 @@ pub(crate) enum MailEnd {
     Told,
     /// It was given up.
     Expired,
+    /// It waited until it was no longer so; another mail takes its place.
+    Superseded,
 }

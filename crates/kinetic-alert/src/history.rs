@@ -10,10 +10,11 @@ use std::sync::Arc;
 use kinetic_wire::{AlertEvent, Wall};
 
 use crate::clock::Steady;
-use crate::flush::Outcome;
+use crate::deliver::Outcome;
 use crate::group::{Group, MailEnd};
 use crate::id::{AlertKey, GroupKey, StreamKey};
 use crate::machine::{Alert, Email, MailId, Record, RecordSeq, Thread};
+use crate::outbox::{Queued, Sent};
 use crate::route;
 
 /// Events held back at most: more than any shell lets wait for the disk at once.
@@ -78,9 +79,11 @@ impl Alert {
             Record::MailEnded { at, id, outcome, .. } => {
                 let end = Outcome::parse(&outcome).map_or(MailEnd::Told, Outcome::end);
                 if let Some(mail) = self.outbox.remove(&id) {
-                    self.close_mail(at.into(), &mail.group, &mail.stream, &id, end);
+                    self.close_mail(at.into(), &mail, &id, end);
                 }
             }
+            Record::MailsWait { ids, .. } => ids.iter().for_each(|id| self.outbox.replay_sent(id, Sent::No)),
+            Record::MailRetried { id, .. } => self.outbox.replay_sent(&id, Sent::Perhaps),
             Record::Settled { at, group, alert, to, firing, seen } => {
                 self.replay_events(seen, held);
                 let Some(key) = GroupKey::parse(&group) else { return };
@@ -124,6 +127,11 @@ impl Alert {
             group
         });
         group.mail_queued(stream.clone(), id.clone(), thread, firing, at.into());
-        self.outbox.insert(seq, id, email, key, stream, at.into());
+        let severity = route::severity(schema, &key);
+        let mail =
+            Queued::new(email, vec![(Arc::clone(&key), stream)], key.customer.clone(), severity, at.into());
+        self.outbox.insert(seq, id.clone(), mail);
+        // It may have been sent before the process ended; only `MailsWait` says that it was not.
+        self.outbox.replay_sent(&id, Sent::Perhaps);
     }
 }

@@ -121,6 +121,17 @@ impl MailNames<'_> {
         self.keyed(16, &["group", &group.to_string(), alert])
     }
 
+    /// The recipient as envelope senders name him, so that what bounces says whose mail it was: 16 hex digits.
+    pub(crate) fn bounce_token(&self, to: &str) -> String {
+        self.keyed(16, &["bounce", to])
+    }
+
+    /// `bounces+<token>@<domain>` of the mailbox `bounces@<domain>` (VERP).
+    pub(crate) fn envelope_from(&self, bounces: &str, to: &str) -> Option<String> {
+        let (local, domain) = bounces.rsplit_once('@')?;
+        Some(format!("{local}+{}@{domain}", self.bounce_token(to)))
+    }
+
     fn episode_prefix(&self, group: &GroupKey, thread: &Thread) -> String {
         let customer: String = group
             .customer

@@ -152,7 +152,7 @@ impl Alert {
             effects.extend(tokens.into_iter().map(|token| Effect::Ack { token }));
             self.schedule(&GroupKey::of(&event));
         }
-        self.outbox.appended(seq, at);
+        self.outbox.appended(seq, at, self.config.mail_expiry);
     }
 
     pub(crate) fn remember(&mut self, id: AlertId) {

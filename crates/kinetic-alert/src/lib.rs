@@ -7,6 +7,7 @@
 mod agenda;
 mod announce;
 mod clock;
+mod deliver;
 mod escape;
 mod flush;
 mod format;
@@ -18,6 +19,7 @@ mod intake;
 pub mod machine;
 mod outbox;
 mod reason;
+mod relays;
 mod render;
 mod route;
 mod stats;
@@ -25,6 +27,8 @@ mod text;
 mod watchdog;
 mod words;
 
-pub use machine::{Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, Thread};
+pub use machine::{
+    Alert, AlertConfig, Attempt, Effect, Email, Failed, Input, MailId, Record, RecordSeq, Thread,
+};
 pub use reason::NotifyReason;
 pub use stats::Stats;

@@ -13,7 +13,8 @@ use crate::clock::{Clock, Steady};
 use crate::group::Group;
 use crate::id::{AlertKey, GroupKey};
 use crate::intake::Intake;
-use crate::outbox::Outbox;
+use crate::outbox::{Blocked, Outbox};
+use crate::relays::Relays;
 use crate::stats::Stats;
 use crate::watchdog::Watchdog;
 
@@ -51,6 +52,9 @@ pub struct Email {
     pub from: String,
     /// Recipient mailbox, exactly one.
     pub to: String,
+    /// Address that bounces go to; without one it is that of `from`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope_from: Option<String>,
     /// Subject, Unicode.
     pub subject: String,
     /// Date header.
@@ -115,10 +119,24 @@ pub enum Record {
         at: Wall,
         /// Its name.
         id: MailId,
-        /// `accepted`, `refused` or `expired`.
+        /// `accepted`, `refused`, `expired`, or `superseded` by a mail that says what has happened while it waited.
         outcome: String,
         /// The relay's last words.
         detail: String,
+    },
+    /// These mails wait and were surely not taken by a relay: until `MailRetried` says otherwise they may be superseded.
+    MailsWait {
+        /// When.
+        at: Wall,
+        /// Which.
+        ids: Vec<MailId>,
+    },
+    /// A mail of which `MailsWait` spoke is about to be sent: from now on a relay may have it.
+    MailRetried {
+        /// When.
+        at: Wall,
+        /// Which.
+        id: MailId,
     },
     /// Alerts are taken as resolved because their analyzer has not repeated them for `stale_after`.
     Stale {
@@ -178,16 +196,37 @@ pub enum Attempt {
         /// Its words.
         detail: String,
     },
-    /// No connection, 4xx, time-out, connection lost: try again.
+    /// The message was handed over to its final dot, and the reply to that was lost: it may have been taken, and is
+    /// sent again as it is.
+    MaybeAccepted {
+        /// Why.
+        detail: String,
+    },
+    /// Surely not taken; to be tried again.
     Retry {
+        /// What failed.
+        failed: Failed,
         /// Why.
         detail: String,
     },
-    /// 5xx: never this mail to this address.
+    /// 5xx: never this mail to this address. What is refused because of the relay itself is tried again all the same.
     Refused {
+        /// What is refused.
+        failed: Failed,
         /// Why.
         detail: String,
     },
+}
+
+/// What an attempt failed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// The relay: not reached, not usable, or gone before the end. Other mails would fare no better there.
+    Relay,
+    /// This message.
+    Message,
+    /// Its recipient.
+    Recipient,
 }
 
 /// What the alert node is told.
@@ -256,10 +295,12 @@ pub enum Effect {
         /// Which.
         token: Token,
     },
-    /// Hand an e-mail to the relay; answer with `MailAttempted`.
+    /// Hand an e-mail to a relay; answer with `MailAttempted`.
     Send {
         /// Its name.
         id: MailId,
+        /// Name of the relay.
+        relay: Arc<str>,
         /// The mail.
         email: Box<Email>,
     },
@@ -285,10 +326,11 @@ pub struct Alert {
     /// Alerts followed, by customer.
     pub(crate) followed: BTreeMap<CustomerName, usize>,
     pub(crate) outbox: Outbox,
+    pub(crate) relays: Relays,
     /// When a group has something to say.
     pub(crate) flushes: Agenda<Arc<GroupKey>>,
-    /// Groups that had something to say while the outbox was full, by when that was.
-    pub(crate) blocked: Agenda<Arc<GroupKey>>,
+    /// Groups that had something to say while there was no room for it in the outbox.
+    pub(crate) blocked: Blocked,
     /// When an alert may have gone stale.
     pub(crate) staleness: Agenda<(Arc<GroupKey>, AlertKey)>,
     /// Nothing can have gone stale by silence before this moment.
@@ -322,8 +364,9 @@ impl Alert {
             groups: BTreeMap::new(),
             followed: BTreeMap::new(),
             outbox: Outbox::default(),
+            relays: Relays::default(),
             flushes: Agenda::default(),
-            blocked: Agenda::default(),
+            blocked: Blocked::default(),
             staleness: Agenda::default(),
             hearing_since: Steady::default(),
             subscribed: true,
@@ -346,6 +389,7 @@ impl Alert {
             Input::Tick => {}
             Input::SchemaChanged { schema } => {
                 self.schema = schema;
+                self.relays.follow(&self.schema, at);
                 self.reroute(at, effects);
                 self.follow_watchdog(at, effects);
             }
@@ -377,7 +421,7 @@ impl Alert {
             return Some(Mono::default());
         }
         let stale = if self.subscribed { self.staleness.next() } else { None };
-        [stale, self.flushes.next(), self.outbox.next_due(), self.watchdog.next()]
+        [stale, self.flushes.next(), self.outbox.next_due(), self.next_relay(), self.watchdog.next()]
             .into_iter()
             .flatten()
             .min()
@@ -388,6 +432,7 @@ impl Alert {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (nodes, nodes_silent) = self.watchdog.counts();
+        let (mails_in_flight, relays, relays_failing) = self.relays.counts();
         Stats {
             nodes: nodes as u64,
             nodes_silent: nodes_silent as u64,
@@ -395,6 +440,10 @@ impl Alert {
             alerts_firing: self.groups.values().map(Group::firing).sum::<usize>() as u64,
             groups: self.groups.len() as u64,
             outbox: self.outbox.len() as u64,
+            mails_in_flight: mails_in_flight as u64,
+            missed_cut: self.groups.values().map(Group::missed_cut).sum(),
+            relays: relays as u64,
+            relays_failing: relays_failing as u64,
             appends_pending: (self.intake.pending() + self.outbox.recording()) as u64,
             ..self.stats
         }
@@ -415,7 +464,8 @@ impl Alert {
             self.quiet_until = at + CATCH_UP;
         }
         self.groups.values_mut().for_each(|group| group.clamp(at));
-        self.outbox.boot(at);
+        self.relays.follow(&self.schema, at);
+        self.outbox.boot(at, self.config.mail_expiry);
         self.reroute(at, effects);
         self.boot_watchdog(at, effects);
     }

@@ -19,12 +19,20 @@ pub enum NotifyReason {
     Resolved,
     /// Nothing has changed for `repeat_interval`, and it still fires.
     RepeatIntervalElapsed,
+    /// A mail that waited for a relay was replaced: this one says what has happened meanwhile, and what holds now.
+    DeliveryResumed,
 }
 
 impl NotifyReason {
     /// All reasons.
-    pub const ALL: [Self; 5] =
-        [Self::FirstFiring, Self::MoreFiring, Self::FewerFiring, Self::Resolved, Self::RepeatIntervalElapsed];
+    pub const ALL: [Self; 6] = [
+        Self::FirstFiring,
+        Self::MoreFiring,
+        Self::FewerFiring,
+        Self::Resolved,
+        Self::RepeatIntervalElapsed,
+        Self::DeliveryResumed,
+    ];
 
     /// As written in history, headers and announcements.
     #[must_use]
@@ -35,6 +43,7 @@ impl NotifyReason {
             Self::FewerFiring => "fewer_firing",
             Self::Resolved => "resolved",
             Self::RepeatIntervalElapsed => "repeat_interval_elapsed",
+            Self::DeliveryResumed => "delivery_resumed",
         }
     }
 }
@@ -63,6 +72,10 @@ pub(crate) struct Standing {
     pub(crate) fresh: usize,
     /// Alerts he believes to fire and that do not.
     pub(crate) gone: usize,
+    /// Alerts that came and went while a mail waited for a relay, and that no mail has named.
+    pub(crate) missed: usize,
+    /// A mail that waited was taken back at this moment; what replaces it is due.
+    pub(crate) held: Option<Steady>,
     /// Since when `fresh` and `gone` are not both zero.
     pub(crate) changed_since: Option<Steady>,
     /// When his last mail was decided upon.
@@ -82,7 +95,16 @@ pub(crate) enum Step {
 
 /// The next thing to do for a recipient and when, as long as nothing else happens.
 pub(crate) fn next_step(standing: &Standing, timing: &Timing) -> Option<(Steady, Step)> {
-    let Standing { told, fresh, gone, .. } = *standing;
+    let Standing { told, fresh, gone, missed, .. } = *standing;
+    let differs = standing.changed_since.is_some();
+    if let Some(held) = standing.held.filter(|_| differs || missed > 0) {
+        let tells = fresh > 0 || missed > 0 || timing.send_resolved;
+        return Some((held, if tells { Step::Mail(NotifyReason::DeliveryResumed) } else { Step::Settle }));
+    }
+    if missed > 0 && !differs {
+        let due = standing.decided_at + timing.group_interval;
+        return Some((due, Step::Mail(NotifyReason::DeliveryResumed)));
+    }
     let Some(changed_since) = standing.changed_since else {
         let repeat =
             (standing.told_at + timing.repeat_interval, Step::Mail(NotifyReason::RepeatIntervalElapsed));
@@ -137,6 +159,8 @@ mod tests {
             told,
             fresh,
             gone,
+            missed: 0,
+            held: None,
             changed_since: differs.then_some(at(changed)),
             decided_at: at(50),
             told_at: at(60),

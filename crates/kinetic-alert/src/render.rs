@@ -5,6 +5,7 @@ use std::time::Duration;
 use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema, Silent, SilentEach};
 use kinetic_wire::{Direction, Wall};
 
+use crate::clock::Steady;
 use crate::format;
 use crate::group::{AlertView, Group, Stream};
 use crate::id::{AlertKey, GroupKey, MailNames};
@@ -39,6 +40,8 @@ pub(crate) struct Notification<'a> {
     pub(crate) analytic: Option<&'a Analytic>,
     pub(crate) timing: Option<Timing>,
     pub(crate) matter: Matter,
+    /// Since when the recipient could not be told.
+    unsent_since: Option<Wall>,
     schema: &'a Schema,
 }
 
@@ -62,12 +65,13 @@ impl<'a> Notification<'a> {
         at: Wall,
         schema: &'a Schema,
     ) -> Self {
-        let Stream { told, timing, .. } = stream;
+        let Stream { told, timing, missed, .. } = stream;
         let fires = |(_, alert): &(&AlertKey, &AlertView)| alert.firing;
         let firing = group.alerts.iter().filter(fires);
         let fresh = firing.clone().filter(|(alert, _)| !told.contains(alert)).count();
         let firing = ranked(firing.map(|(_, alert)| alert));
-        let ended = told.iter().filter_map(|alert| group.alerts.get(alert)).filter(|alert| !alert.firing);
+        let ended =
+            told.union(missed).filter_map(|alert| group.alerts.get(alert)).filter(|alert| !alert.firing);
         let resolved = ranked(ended);
         Self {
             group: key,
@@ -81,6 +85,7 @@ impl<'a> Notification<'a> {
             schema,
             analytic: schema.customers.get(&key.customer).and_then(|c| c.analytics.get(&key.analytic)),
             timing: *timing,
+            unsent_since: stream.unsent_since.map(Steady::wall),
         }
     }
 
@@ -110,6 +115,21 @@ impl<'a> Notification<'a> {
 
     /// What the headline leaves out.
     pub(crate) fn also(&self) -> Option<String> {
+        let sentences: Vec<String> = self.rest().into_iter().chain(self.unsent()).collect();
+        (!sentences.is_empty()).then(|| sentences.join(" "))
+    }
+
+    /// That mail could not be sent.
+    fn unsent(&self) -> Option<String> {
+        let since = self.unsent_since?;
+        Some(format!(
+            "Mail about this could not be sent from {} on; this mail says what has happened meanwhile and what holds now.",
+            format::time_utc(since.as_ms(), self.at)
+        ))
+    }
+
+    /// The other alerts.
+    fn rest(&self) -> Option<String> {
         let (noun, out, back_is) = (self.matter.noun(), self.matter.out(), self.matter.back());
         let rest = self.firing.len().saturating_sub(1);
         let back = self.resolved.len();
@@ -170,6 +190,7 @@ impl<'a> Notification<'a> {
     pub(crate) fn subject(&self) -> String {
         let state = match self.reason {
             NotifyReason::Resolved => "RESOLVED",
+            NotifyReason::DeliveryResumed if self.firing.is_empty() => "RESOLVED",
             NotifyReason::RepeatIntervalElapsed => "STILL FIRING",
             _ => "FIRING",
         };
@@ -206,6 +227,9 @@ impl<'a> Notification<'a> {
                     Matter::Nodes(_) => ", or not waited for any more",
                 };
                 format!("all that you were told of is {}{or}", self.matter.back())
+            }
+            NotifyReason::DeliveryResumed => {
+                "mail to you had to wait for a relay, and what it said has changed meanwhile".to_owned()
             }
             NotifyReason::RepeatIntervalElapsed => format!(
                 "nothing has changed for {} (repeat_interval), and it still fires",
@@ -371,6 +395,7 @@ pub(crate) fn email(
         message_id: format!("{}@{}", id.0, names.domain),
         from: from.to_owned(),
         to: to.to_owned(),
+        envelope_from: None,
         subject: escape::line(&notification.subject(), 300),
         date: notification.at,
         headers: headers(notification, names),

@@ -1,6 +1,6 @@
 //! Who is told of a group: the alert blocks of the schema that name its analytic, and their recipients.
 
-use kinetic_schema::schema::{Alert, INSTALLATION, Schema, Watchdog};
+use kinetic_schema::schema::{Alert, INSTALLATION, Schema, Severity, Watchdog};
 
 use crate::id::{GroupKey, StreamKey};
 use crate::reason::Timing;
@@ -24,6 +24,16 @@ pub(crate) fn routes(schema: &Schema, group: &GroupKey) -> Vec<(StreamKey, Timin
         }
     }
     routes
+}
+
+/// How grave it is what a group speaks of: its analytic's word, or the gravest of the customer's where it speaks of several.
+pub(crate) fn severity(schema: &Schema, group: &GroupKey) -> Severity {
+    if group.customer.as_str() == INSTALLATION {
+        return Severity::Critical;
+    }
+    let Some(customer) = schema.customers.get(&group.customer) else { return Severity::default() };
+    let gravest = || customer.analytics.values().map(|analytic| analytic.severity).max();
+    customer.analytics.get(&group.analytic).map(|own| own.severity).or_else(gravest).unwrap_or_default()
 }
 
 /// Those who are told of silent nodes.

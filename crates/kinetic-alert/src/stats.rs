@@ -37,6 +37,12 @@ pub struct Stats {
     pub mails_retried: u64,
     /// Mails that the relay took.
     pub mails_accepted: u64,
+    /// Attempts whose outcome nobody knows: the reply to the final dot was lost.
+    pub mails_maybe_accepted: u64,
+    /// Mails that waited until what they said was no longer so, and were replaced.
+    pub mails_superseded: u64,
+    /// Times a relay failed that was taken to work, or was probed.
+    pub relay_failures: u64,
     /// Mails refused for good.
     pub mails_refused: u64,
     /// Mails given up after `mail_expiry`.
@@ -63,6 +69,14 @@ pub struct Stats {
     pub groups: u64,
     /// Gauge: mails waiting or in flight.
     pub outbox: u64,
+    /// Gauge: of these, in flight.
+    pub mails_in_flight: u64,
+    /// Gauge: alerts that came and went while no mail could be sent, and that no mail will name, because too many did.
+    pub missed_cut: u64,
+    /// Gauge: relays of the schema.
+    pub relays: u64,
+    /// Gauge: of these, taken not to work.
+    pub relays_failing: u64,
     /// Gauge: records handed out and not yet known to be safe.
     pub appends_pending: u64,
 }

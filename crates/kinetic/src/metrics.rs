@@ -156,6 +156,9 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         counter mails_tried: "Attempts to hand over a mail.",
         counter mails_retried: "Attempts that are to be repeated.",
         counter mails_accepted: "Mails that the relay took.",
+        counter mails_maybe_accepted: "Attempts whose outcome nobody knows: the last reply was lost.",
+        counter mails_superseded: "Mails that waited and were replaced, because what they said was no longer so.",
+        counter relay_failures: "Times a relay failed that was taken to work, or was probed.",
         counter mails_refused: "Mails refused for good.",
         counter mails_expired: "Mails given up.",
         counter attempts_unknown: "Reports about attempts that were not under way.",
@@ -169,6 +172,10 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         gauge alerts_firing: "Alerts firing.",
         gauge groups: "Groups of alerts.",
         gauge outbox: "Mails waiting or in flight.",
+        gauge mails_in_flight: "Of these, in flight.",
+        gauge missed_cut: "Alerts that came and went while mail could not be sent, and that no mail names.",
+        gauge relays: "Mail relays of the schema.",
+        gauge relays_failing: "Of these, taken not to work.",
         gauge appends_pending: "Records handed out and not yet known to be on disk.",
     })
 }

@@ -1,10 +1,13 @@
 //! The alert node's loop: alert events in, history on disk, mail out.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kinetic_alert::machine::{Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq};
+use kinetic_alert::machine::{
+    Alert, AlertConfig, Attempt, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
+};
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Publisher, Settle};
 use kinetic_schema::schema::QueueType;
 use kinetic_wire::{Envelope, Incarnation, NodeId, Role, Token, names};
@@ -75,7 +78,8 @@ struct Shell {
     db: Option<HistoryDb>,
     /// Written next; bounded by the prefetch and by the machine's own bounds.
     batch: Vec<(RecordSeq, Record)>,
-    relay: Option<Result<Relay, String>>,
+    /// By name, with what was wrong with one that cannot be used.
+    relays: BTreeMap<String, Result<Relay, String>>,
     announcing: usize,
     telemetry: Telemetry,
 }
@@ -111,10 +115,11 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
         jobs: JoinSet::new(),
         db: Some(db),
         batch: Vec::new(),
-        relay: relay(&first),
+        relays: relays(&first, BTreeMap::new(), None),
         announcing: 0,
         telemetry,
     };
+    let mut current = first;
     let mut effects = Vec::new();
     let mut metrics_due = tokio::time::interval(METRICS_INTERVAL);
     alert.handle(clock::now(), Input::Tick, &mut effects);
@@ -125,7 +130,8 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             () = shutdown.wait() => break,
             Ok(()) = schema.changed() => {
                 let revision = schema.borrow_and_update().clone();
-                shell.relay = relay(&revision);
+                shell.relays = relays(&revision, std::mem::take(&mut shell.relays), Some(&current));
+                current = revision.clone();
                 alert.handle(clock::now(), Input::SchemaChanged { schema: revision.schema.clone() }, &mut effects);
             }
             event = shell.consumer.next() => shell.tell(&mut alert, event, &mut effects),
@@ -166,10 +172,24 @@ fn open(path: &std::path::Path, replay: Duration) -> Result<(HistoryDb, Vec<(Rec
     Ok((db, replayed))
 }
 
-/// The relay of a revision; a revision without one keeps alerts in history only.
-fn relay(revision: &Revision) -> Option<Result<Relay, String>> {
-    let declared = revision.schema.mail.as_ref()?.relays.first()?;
-    Some(Relay::new(declared).map_err(|error| format!("{error:#}")))
+/// The relays of a revision; a revision without any keeps alerts in history only. Those that the revision before
+/// described in the same way keep their connections.
+fn relays(
+    revision: &Revision,
+    mut before: BTreeMap<String, Result<Relay, String>>,
+    revision_before: Option<&Revision>,
+) -> BTreeMap<String, Result<Relay, String>> {
+    let declared =
+        |revision: &Revision| revision.schema.mail.clone().map(|mail| mail.relays).unwrap_or_default();
+    let declared_before = revision_before.map(declared).unwrap_or_default();
+    let mut relays = BTreeMap::new();
+    for relay in declared(revision) {
+        let kept = before.remove(&relay.name).filter(|kept| kept.is_ok() && declared_before.contains(&relay));
+        let made = || Relay::new(&relay).map_err(|error| format!("{error:#}"));
+        let made = kept.unwrap_or_else(made);
+        relays.insert(relay.name, made);
+    }
+    relays
 }
 
 impl Shell {
@@ -239,11 +259,15 @@ impl Shell {
                         tracing::info!(mail = id.0, detail, "mail accepted");
                         self.telemetry.health("mail", Health::Ok, now.wall);
                     }
-                    Attempt::Retry { detail } => {
+                    Attempt::MaybeAccepted { detail } => {
+                        tracing::warn!(mail = id.0, detail, "mail perhaps taken; sending it again as it is");
+                        self.telemetry.health("mail", Health::Failing(detail.clone()), now.wall);
+                    }
+                    Attempt::Retry { detail, .. } | Attempt::Refused { failed: Failed::Relay, detail } => {
                         tracing::warn!(mail = id.0, detail, "mail not taken yet; trying again");
                         self.telemetry.health("mail", Health::Failing(detail.clone()), now.wall);
                     }
-                    Attempt::Refused { detail } => tracing::error!(mail = id.0, detail, "mail refused"),
+                    Attempt::Refused { detail, .. } => tracing::error!(mail = id.0, detail, "mail refused"),
                 }
                 alert.handle(now, Input::MailAttempted { id, attempt }, effects);
             }
@@ -260,7 +284,7 @@ impl Shell {
                 Effect::Reject { token } => {
                     self.consumer.settle(Settle::Reject { token: token.0, requeue: false }).await;
                 }
-                Effect::Send { id, email } => self.send(id, *email),
+                Effect::Send { id, relay, email } => self.send(id, &relay, *email),
                 Effect::Announce { routing_key, body } => self.announce(routing_key, body),
             }
         }
@@ -287,13 +311,14 @@ impl Shell {
         });
     }
 
-    fn send(&mut self, id: MailId, email: Email) {
-        let relay = self.relay.clone();
+    fn send(&mut self, id: MailId, relay: &str, email: Email) {
+        let relay = self.relays.get(relay).cloned();
         self.jobs.spawn(async move {
+            let unusable = |detail| Attempt::Retry { failed: Failed::Relay, detail };
             let attempt = match relay {
                 Some(Ok(relay)) => relay.send(&email).await,
-                Some(Err(detail)) => Attempt::Retry { detail },
-                None => Attempt::Retry { detail: "the schema names no mail relay".into() },
+                Some(Err(detail)) => unusable(detail),
+                None => unusable("the schema no longer names this mail relay".into()),
             };
             Done::Attempted { id, attempt }
         });
