@@ -45,6 +45,11 @@ impl<K: Clone + Ord> Agenda<K> {
         Some(key)
     }
 
+    /// Whether `key` is on the agenda.
+    pub(crate) fn contains(&self, key: &K) -> bool {
+        self.by_key.contains_key(key)
+    }
+
     /// The earliest moment.
     pub(crate) fn next(&self) -> Option<Steady> {
         self.by_time.first().map(|(at, _)| *at)

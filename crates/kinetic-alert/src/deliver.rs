@@ -48,6 +48,11 @@ impl Alert {
             && let Some((id, mail)) = self.outbox.next_in_line()
         {
             let id = id.clone();
+            if self.suppressions.holds(&mail.email.to) {
+                self.stats.mails_suppressed += 1;
+                self.mail_ended(now, &id, Ending::Refused("the address is suppressed".into()), effects);
+                continue;
+            }
             if self.is_outdated(now, &id, mail) {
                 self.mail_ended(now, &id, Ending::Superseded, effects);
                 continue;
@@ -108,7 +113,12 @@ impl Alert {
             Attempt::Accepted { detail } => {
                 return self.mail_ended(now, id, Ending::Accepted(detail), effects);
             }
-            Attempt::Refused { failed: Failed::Message | Failed::Recipient, detail } => {
+            Attempt::Refused { failed: failed @ (Failed::Message | Failed::Recipient), detail } => {
+                if failed == Failed::Recipient
+                    && let Some(to) = self.outbox.get(id).map(|mail| mail.email.to.clone())
+                {
+                    self.refused(now, &to, &detail, effects);
+                }
                 return self.mail_ended(now, id, Ending::Refused(detail), effects);
             }
             Attempt::MaybeAccepted { detail } => {
@@ -148,7 +158,8 @@ impl Alert {
             outcome: outcome.as_str().to_owned(),
             detail: crate::escape::line(&detail, DETAIL_KEPT_MAX),
         };
-        self.append(record, effects);
+        let seq = self.append(record, effects);
+        self.undelivered(now, seq, &mail, outcome, &detail);
         self.close_mail(now, &mail, id, outcome.end());
         for (group, _) in &mail.parts {
             self.drop_unrouted(now, group, effects);
@@ -164,6 +175,9 @@ impl Alert {
 
     /// Tells the groups that a mail of theirs has ended.
     pub(crate) fn close_mail(&mut self, at: Steady, mail: &Queued, id: &MailId, end: MailEnd) {
+        if let Some(noticed) = mail.noticed.filter(|_| end == MailEnd::Told) {
+            self.notices.told(&(mail.customer.clone(), mail.email.to.as_str().into()), noticed);
+        }
         for (key, stream) in &mail.parts {
             let Some(group) = self.groups.get_mut(key) else { continue };
             let before = group.alerts.len();

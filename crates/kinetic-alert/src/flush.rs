@@ -139,6 +139,10 @@ impl Alert {
         for (stream, step) in steps {
             match step {
                 Step::Settle => self.settle(now, key, &stream, effects),
+                Step::Mail(_) if self.suppressions.holds(&stream.to) => {
+                    self.withhold(now, key, &stream, effects)
+                }
+                Step::Mail(_) if self.storms(key, now) => self.hold(now, key, &stream),
                 Step::Mail(_) if !self.outbox.room(&key.customer, self.config.outbox_max) => {
                     let severity = route::severity(&self.schema, key);
                     if self.blocked.insert(key, severity, now) {
@@ -170,6 +174,17 @@ impl Alert {
         self.record_settled(now, key, stream, texts(firing), effects);
     }
 
+    /// Nothing is sent to a suppressed address; once it is good again, its recipient is told what fires then.
+    fn withhold(&mut self, now: Steady, key: &Arc<GroupKey>, stream: &StreamKey, effects: &mut Vec<Effect>) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        let before = group.alerts.len();
+        group.withhold(stream, now);
+        let after = group.alerts.len();
+        self.count_followed(key, before, after);
+        self.stats.mails_suppressed += 1;
+        self.record_settled(now, key, stream, Vec::new(), effects);
+    }
+
     /// Decides upon one mail: it is rendered, recorded, and sent once its record is safe.
     fn notify(
         &mut self,
@@ -188,7 +203,11 @@ impl Alert {
         let resolved: Vec<AlertKey> =
             state.told.union(&state.missed).filter(|alert| !firing.contains(*alert)).copied().collect();
         let thread = group.next_thread(&stream, || render::subject(key, group));
-        let notification = Notification::new(key, group, state, reason, &thread, now.wall(), &self.schema);
+        let mut notification =
+            Notification::new(key, group, state, reason, &thread, now.wall(), &self.schema);
+        let notices = self.notices.of(&(key.customer.clone(), Arc::clone(&stream.to)));
+        let (noticed, notices) = notices.map_or((None, Vec::new()), |(last, lines)| (Some(last), lines));
+        notification.notices = notices;
         let id = names.mail(key, &thread, &stream.to);
         let (mut email, rows_cut) = render::email(&notification, &names, &id, &mail.from, &stream.to);
         email.envelope_from = mail.bounces.as_ref().and_then(|own| names.envelope_from(own, &stream.to));
@@ -206,14 +225,18 @@ impl Alert {
             firing: texts(firing.iter().copied()),
             resolved: texts(resolved),
             thread: thread.clone(),
+            noticed,
             seen: self.intake.applied,
         };
         group.mail_queued(stream.clone(), id.clone(), thread, firing, now);
         self.stats.mails_queued += 1;
+        self.storms.mailed(&key.customer, now);
         let seq = self.append(record, effects);
         let severity = route::severity(&self.schema, key);
         let parts = vec![(Arc::clone(key), stream)];
-        self.outbox.insert(seq, id, Queued::new(email, parts, key.customer.clone(), severity, now));
+        let mut queued = Queued::new(email, parts, key.customer.clone(), severity, now);
+        queued.noticed = noticed;
+        self.outbox.insert(seq, id, queued);
     }
 }
 

@@ -91,6 +91,8 @@ pub(crate) struct Stream {
     pub(crate) missed: BTreeSet<AlertKey>,
     /// Alerts that are not in `missed` for want of room.
     pub(crate) missed_cut: u64,
+    /// What is to be said waits for a digest, or for an address that is good again.
+    held: bool,
     /// Since when he could not be told what was to be told.
     pub(crate) unsent_since: Option<Steady>,
 }
@@ -171,7 +173,7 @@ impl Stream {
 
     /// What is due for this recipient, and when.
     pub(crate) fn next_step(&self) -> Option<(Steady, Step)> {
-        if self.outstanding.is_some() {
+        if self.outstanding.is_some() || self.held {
             return None;
         }
         reason::next_step(&self.standing, self.timing.as_ref()?)
@@ -338,6 +340,31 @@ impl Group {
                 subject: subject(),
             },
         }
+    }
+
+    /// What is to be said to a recipient waits.
+    pub(crate) fn hold(&mut self, key: &StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.held = true;
+        }
+    }
+
+    /// It waits no longer.
+    pub(crate) fn release(&mut self, key: &StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.held = false;
+        }
+    }
+
+    /// Nothing can be said to a recipient: he counts as told of nothing, and is not spoken to until `release`.
+    pub(crate) fn withhold(&mut self, key: &StreamKey, at: Steady) {
+        self.hold(key);
+        let missed = self.streams.get_mut(key).map(|stream| {
+            stream.standing.missed = 0;
+            std::mem::take(&mut stream.missed)
+        });
+        self.settle(key, BTreeSet::new(), at);
+        self.forget(&missed.unwrap_or_default().into_iter().collect::<Vec<_>>());
     }
 
     /// A mail has been decided upon: its recipient counts as told that `firing` fire.

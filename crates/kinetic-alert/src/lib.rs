@@ -8,6 +8,7 @@ mod agenda;
 mod announce;
 mod clock;
 mod deliver;
+mod digest;
 mod escape;
 mod flush;
 mod format;
@@ -23,12 +24,15 @@ mod relays;
 mod render;
 mod route;
 mod stats;
+mod storm;
+mod suppress;
 mod text;
 mod watchdog;
 mod words;
 
 pub use machine::{
-    Alert, AlertConfig, Attempt, Effect, Email, Failed, Input, MailId, Record, RecordSeq, Thread,
+    Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq, Thread,
 };
 pub use reason::NotifyReason;
 pub use stats::Stats;
+pub use suppress::Suppression;

@@ -16,6 +16,8 @@ use crate::intake::Intake;
 use crate::outbox::{Blocked, Outbox};
 use crate::relays::Relays;
 use crate::stats::Stats;
+use crate::storm::Storms;
+use crate::suppress::{Notices, Suppressions};
 use crate::watchdog::Watchdog;
 
 /// How this alert node runs.
@@ -80,6 +82,21 @@ pub struct Thread {
     pub subject: String,
 }
 
+/// What a digest says of one group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DigestPart {
+    /// The group.
+    pub group: String,
+    /// Why it would have been mailed.
+    pub reason: String,
+    /// Keys of the alerts reported as firing.
+    pub firing: Vec<String>,
+    /// And as resolved.
+    pub resolved: Vec<String>,
+    /// Its place in that group's correspondence.
+    pub thread: Thread,
+}
+
 /// What history holds. Append-only; replayed at boot to rebuild the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -109,6 +126,9 @@ pub enum Record {
         resolved: Vec<String>,
         /// Its place among the mails about this group to this recipient.
         thread: Thread,
+        /// The last record about mail that did not reach this recipient of which it tells.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        noticed: Option<RecordSeq>,
         /// The last event that had entered its group when this was decided. Later ones, though their numbers are
         /// lower than this record's, were still on their way to the disk, and replay must not know them either.
         seen: RecordSeq,
@@ -122,6 +142,37 @@ pub enum Record {
         /// `accepted`, `refused`, `expired`, or `superseded` by a mail that says what has happened while it waited.
         outcome: String,
         /// The relay's last words.
+        detail: String,
+    },
+    /// One mail was decided upon that speaks of many groups, or of mail that did not arrive.
+    DigestQueued {
+        /// When.
+        at: Wall,
+        /// Its name.
+        id: MailId,
+        /// Whose.
+        customer: CustomerName,
+        /// The mail itself.
+        email: Box<Email>,
+        /// What it says of each group.
+        parts: Vec<DigestPart>,
+        /// As in `MailQueued`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        noticed: Option<RecordSeq>,
+        /// As in `MailQueued`.
+        seen: RecordSeq,
+    },
+    /// How an address stands that was refused, as a whole; empty when it is good again.
+    Address {
+        /// When.
+        at: Wall,
+        /// The address, without a name.
+        address: String,
+        /// When it was refused lately.
+        refusals: Vec<Wall>,
+        /// Since when nothing is sent to it.
+        suppressed: Option<Wall>,
+        /// The last refusal in the relay's words.
         detail: String,
     },
     /// These mails wait and were surely not taken by a relay: until `MailRetried` says otherwise they may be superseded.
@@ -258,6 +309,20 @@ pub enum Input<'a> {
         /// How.
         attempt: Attempt,
     },
+    /// Mail came back to the mailbox of bounces.
+    Bounced {
+        /// What stands behind the `+` of the envelope sender.
+        token: &'a str,
+        /// The enhanced status code of the delivery report (RFC 3464), `5.1.1`.
+        status: &'a str,
+        /// Its words.
+        detail: &'a str,
+    },
+    /// An operator says that an address is good again.
+    Unsuppress {
+        /// The address, or a mailbox with it.
+        address: &'a str,
+    },
     /// The connection to the broker is gone: unsettled tokens are void, their messages will come again. Until
     /// `Subscribed` or the next delivery no alert goes stale: nothing could have been heard of it.
     SubscriptionLost,
@@ -327,6 +392,9 @@ pub struct Alert {
     pub(crate) followed: BTreeMap<CustomerName, usize>,
     pub(crate) outbox: Outbox,
     pub(crate) relays: Relays,
+    pub(crate) storms: Storms,
+    pub(crate) suppressions: Suppressions,
+    pub(crate) notices: Notices,
     /// When a group has something to say.
     pub(crate) flushes: Agenda<Arc<GroupKey>>,
     /// Groups that had something to say while there was no room for it in the outbox.
@@ -365,6 +433,9 @@ impl Alert {
             followed: BTreeMap::new(),
             outbox: Outbox::default(),
             relays: Relays::default(),
+            storms: Storms::default(),
+            suppressions: Suppressions::default(),
+            notices: Notices::default(),
             flushes: Agenda::default(),
             blocked: Blocked::default(),
             staleness: Agenda::default(),
@@ -391,6 +462,7 @@ impl Alert {
                 self.schema = schema;
                 self.relays.follow(&self.schema, at);
                 self.reroute(at, effects);
+                self.follow_addresses(at, effects);
                 self.follow_watchdog(at, effects);
             }
             Input::Delivery { token, body } => {
@@ -399,6 +471,8 @@ impl Alert {
             }
             Input::Appended { seq } => self.appended(at, seq, effects),
             Input::MailAttempted { id, attempt } => self.mail_attempted(at, &id, attempt, effects),
+            Input::Bounced { token, status, detail } => self.bounced(at, token, status, detail, effects),
+            Input::Unsuppress { address } => self.unsuppress(at, address, effects),
             Input::SubscriptionLost => {
                 self.subscribed = false;
                 self.intake.void_tokens();
@@ -410,7 +484,9 @@ impl Alert {
         }
         self.watch_nodes(at, effects);
         self.take_stale(at, effects);
+        self.renew_addresses(at, effects);
         self.flush_due(at, effects);
+        self.digests_due(at, effects);
         self.mails_due(at, effects);
     }
 
@@ -421,11 +497,19 @@ impl Alert {
             return Some(Mono::default());
         }
         let stale = if self.subscribed { self.staleness.next() } else { None };
-        [stale, self.flushes.next(), self.outbox.next_due(), self.next_relay(), self.watchdog.next()]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|at| self.clock.mono(at))
+        [
+            stale,
+            self.flushes.next(),
+            self.outbox.next_due(),
+            self.next_relay(),
+            self.digest_wakeup(),
+            self.suppressions.next(),
+            self.watchdog.next(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|at| self.clock.mono(at))
     }
 
     /// Counters since boot, and gauges as of now.
@@ -442,6 +526,8 @@ impl Alert {
             outbox: self.outbox.len() as u64,
             mails_in_flight: mails_in_flight as u64,
             missed_cut: self.groups.values().map(Group::missed_cut).sum(),
+            streams_held: self.storms.held() as u64,
+            suppressed: self.suppressions.count() as u64,
             relays: relays as u64,
             relays_failing: relays_failing as u64,
             appends_pending: (self.intake.pending() + self.outbox.recording()) as u64,
@@ -466,7 +552,9 @@ impl Alert {
         self.groups.values_mut().for_each(|group| group.clamp(at));
         self.relays.follow(&self.schema, at);
         self.outbox.boot(at, self.config.mail_expiry);
+        self.storms.clamp(at);
         self.reroute(at, effects);
+        self.follow_addresses(at, effects);
         self.boot_watchdog(at, effects);
     }
 

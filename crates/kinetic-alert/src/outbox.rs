@@ -53,6 +53,8 @@ pub(crate) struct Queued {
     severity: Severity,
     pub(crate) queued_at: Steady,
     tries: usize,
+    /// The last record about mail that did not arrive of which it tells.
+    pub(crate) noticed: Option<RecordSeq>,
     /// The relay's last words.
     pub(crate) detail: String,
     phase: Phase,
@@ -80,6 +82,7 @@ impl Queued {
             severity,
             queued_at,
             tries: 0,
+            noticed: None,
             detail: String::new(),
             phase: Phase::Recording,
             maybe_accepted: false,

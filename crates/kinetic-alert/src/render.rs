@@ -40,6 +40,8 @@ pub(crate) struct Notification<'a> {
     pub(crate) analytic: Option<&'a Analytic>,
     pub(crate) timing: Option<Timing>,
     pub(crate) matter: Matter,
+    /// Mail to the recipient that did not arrive.
+    pub(crate) notices: Vec<String>,
     /// Since when the recipient could not be told.
     unsent_since: Option<Wall>,
     schema: &'a Schema,
@@ -85,6 +87,7 @@ impl<'a> Notification<'a> {
             schema,
             analytic: schema.customers.get(&key.customer).and_then(|c| c.analytics.get(&key.analytic)),
             timing: *timing,
+            notices: Vec::new(),
             unsent_since: stream.unsent_since.map(Steady::wall),
         }
     }
@@ -309,6 +312,7 @@ impl<'a> Notification<'a> {
             }
             facts.push(("Look further", format!("kinetic tap {}/{}", self.group.customer, lead.source)));
         }
+        facts.extend(self.notices.iter().map(|notice| ("Not delivered", notice.clone())));
         facts.push(("Why this mail", self.why()));
         facts.push((
             "Sent by",
@@ -435,7 +439,7 @@ fn headers(notification: &Notification<'_>, names: &MailNames<'_>) -> Vec<(Strin
 }
 
 /// A part of a List-Id: letters, digits and dashes.
-fn label(name: &str) -> String {
+pub(crate) fn label(name: &str) -> String {
     name.chars().take(63).map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 

@@ -86,7 +86,7 @@ pub(crate) fn schema(alerts: Vec<schema::Alert>) -> Schema {
         services: BTreeMap::new(),
         analytics: BTreeMap::from([("slow-host".into(), analytic)]),
         alerts: alerts.into_iter().map(|alert| (alert.name.clone(), alert)).collect(),
-        mails_per_hour: 60,
+        mails_per_hour: 1_000_000,
         stream_silent_after: None,
     };
     let mail = Mail {
@@ -165,6 +165,8 @@ pub(crate) fn event_of(
 pub(crate) enum Relay {
     Up,
     Down,
+    /// Refuses the recipient.
+    RefusesRecipient,
     /// Asks for the mail later, because of its recipient.
     Defers,
     Refuses,
@@ -201,6 +203,8 @@ pub(crate) struct World {
     pub(crate) in_flight: VecDeque<Attempted>,
     /// Which relay took each mail of the inbox.
     pub(crate) taken_by: Vec<String>,
+    /// What is done with mail to these, whatever the relay does.
+    pub(crate) mailboxes: BTreeMap<String, Relay>,
     /// All mails that the relay took, repeats too.
     pub(crate) inbox: Vec<(Wall, Email)>,
     pub(crate) rejected: usize,
@@ -238,6 +242,7 @@ impl World {
             latency: Duration::ZERO,
             in_flight: VecDeque::new(),
             taken_by: Vec::new(),
+            mailboxes: BTreeMap::new(),
             inbox: Vec::new(),
             rejected: 0,
             acked: 0,
@@ -259,7 +264,7 @@ impl World {
                 Record::Event { event, .. } => {
                     assert!(self.events_on_disk.insert(event.id), "recorded twice: {event:?}");
                 }
-                Record::MailQueued { id, email, .. } => {
+                Record::MailQueued { id, email, .. } | Record::DigestQueued { id, email, .. } => {
                     let before = self.mails_on_disk.insert(id.clone(), Email::clone(email));
                     assert_eq!(before, None, "two mails were given one id");
                 }
@@ -365,7 +370,7 @@ impl World {
             return false;
         };
         let Attempted { relay, id, email, .. } = attempted;
-        let manner = self.relays.get(&relay).copied().unwrap_or(self.relay);
+        let manner = self.mailboxes.get(&email.to).or(self.relays.get(&relay)).copied().unwrap_or(self.relay);
         if matches!(manner, Relay::Up | Relay::AcceptsUnheard) {
             self.inbox.push((self.now.wall, email));
             self.taken_by.push(relay);
@@ -374,6 +379,7 @@ impl World {
         let attempt = match manner {
             Relay::Up => Attempt::Accepted { detail },
             Relay::Down => Attempt::Retry { failed: Failed::Relay, detail },
+            Relay::RefusesRecipient => Attempt::Refused { failed: Failed::Recipient, detail },
             Relay::Defers => Attempt::Retry { failed: Failed::Recipient, detail },
             Relay::AcceptsUnheard => Attempt::MaybeAccepted { detail },
             Relay::Refuses => Attempt::Refused { failed: Failed::Message, detail },
@@ -461,6 +467,12 @@ impl World {
                 Record::MailEnded { at, id, outcome, .. } => {
                     format!("{} ended {} {outcome}", Self::secs(*at), id.0)
                 }
+                Record::DigestQueued { at, id, parts, .. } => {
+                    format!("{} digest {} of {}", Self::secs(*at), id.0, parts.len())
+                }
+                Record::Address { at, address, refusals, suppressed, .. } => {
+                    format!("{} {address} refused {}, {suppressed:?}", Self::secs(*at), refusals.len())
+                }
                 Record::MailsWait { at, ids } => format!("{} wait {ids:?}", Self::secs(*at)),
                 Record::MailRetried { at, id } => format!("{} retried {}", Self::secs(*at), id.0),
                 Record::Stale { at, alerts, .. } => format!("{} stale {alerts:?}", Self::secs(*at)),
@@ -482,6 +494,13 @@ impl World {
                 if e.message_id == email.message_id =>
             {
                 Some((reason.clone(), firing.len(), resolved.len()))
+            }
+            Record::DigestQueued { email: e, parts, .. } if e.message_id == email.message_id => {
+                let [firing, resolved] = [
+                    parts.iter().map(|part| part.firing.len()).sum(),
+                    parts.iter().map(|part| part.resolved.len()).sum(),
+                ];
+                Some((format!("digest of {}", parts.len()), firing, resolved))
             }
             _ => None,
         });

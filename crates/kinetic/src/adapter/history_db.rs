@@ -110,6 +110,8 @@ fn columns(record: &Record) -> (Wall, &'static str, Option<&str>) {
         Record::Settled { at, .. } => (*at, "settled", None),
         Record::NodeKnown { at, .. } => (*at, "node_known", None),
         Record::NodeGone { at, .. } => (*at, "node_gone", None),
+        Record::DigestQueued { at, .. } => (*at, "digest_queued", None),
+        Record::Address { at, .. } => (*at, "address", None),
         Record::MailsWait { at, .. } => (*at, "mails_wait", None),
         Record::MailRetried { at, .. } => (*at, "mail_retried", None),
     }

@@ -1,5 +1,7 @@
 //! Hands e-mails to a relay over SMTP, through lettre: one recipient per transaction, connections kept and used again.
 
+#[cfg(test)]
+mod script_tests;
 mod session;
 
 use std::sync::{Arc, Mutex, PoisonError};
