@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use kinetic_alert::AlertConfig;
+use kinetic_alert::{AlertConfig, Record};
 use kinetic_schema::Schema;
 use kinetic_schema::schema::{self, Severity};
 use kinetic_wire::{AlertEvent, AlertState};
@@ -389,4 +389,21 @@ fn a_bounce_counts_like_a_refusal_and_leaves_with_the_address() {
     world.schema = std::sync::Arc::new(schema);
     world.input(kinetic_alert::Input::SchemaChanged { schema: std::sync::Arc::clone(&world.schema) });
     assert_eq!(world.stats().suppressed, 0, "the schema has changed the address");
+}
+
+/// What nodes of before several relays wrote is read, and what is written where nothing new is said is the same.
+#[test]
+fn records_of_before_are_read() {
+    let mut world = World::new(team());
+    world.fire(1.0, "web-7");
+    world.run_until(10.0);
+    let queued = world.disk.iter().find(|(_, record)| matches!(record, Record::MailQueued { .. })).unwrap();
+    let json = serde_json::to_value(&queued.1).unwrap();
+    let keys =
+        |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let wanted = ["kind", "at", "id", "group", "reason", "email", "firing", "resolved", "thread", "seen"];
+    assert_eq!(keys(&json), wanted.map(String::from).into());
+    let wanted = ["message_id", "from", "to", "subject", "date", "headers", "text", "html"];
+    assert_eq!(keys(&json["email"]), wanted.map(String::from).into());
+    assert_eq!(serde_json::from_value::<Record>(json).unwrap(), queued.1);
 }

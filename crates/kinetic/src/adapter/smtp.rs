@@ -134,8 +134,12 @@ fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
+        let cause_words = cause.to_string();
+        // Some errors name their cause themselves.
+        if !text.ends_with(&cause_words) {
+            text.push_str(": ");
+            text.push_str(&cause_words);
+        }
         source = cause.source();
     }
     text
