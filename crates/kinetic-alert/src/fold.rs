@@ -212,6 +212,7 @@ impl Alert {
         if covered && let Some(group) = self.groups.get_mut(key) {
             self.stats.folds += 1;
             group.fold(stream);
+            self.count_followed(key);
         }
         covered
     }

@@ -18,6 +18,8 @@ use crate::words::Matter;
 
 /// Characters kept of an origin or a metric name; identity is in the key.
 const NAME_KEPT_MAX: usize = 200;
+/// Alerts per recipient that came and went while a mail waited; further ones no mail will name (counted).
+const MISSED_MAX: usize = 200;
 
 /// What is known of one alert.
 #[derive(Clone, Debug)]
@@ -97,6 +99,8 @@ pub(crate) struct Outstanding {
     told_before: BTreeSet<AlertKey>,
     told_at_before: Steady,
     fold_before: Fold,
+    /// Of `Stream::missed`, what it names.
+    named: BTreeSet<AlertKey>,
 }
 
 /// The correspondence with one recipient about one group.
@@ -113,31 +117,95 @@ pub(crate) struct Stream {
     pub(crate) thread: Option<Thread>,
     /// The one mail that may be on its way. Changes meanwhile wait, and merge into the next.
     pub(crate) outstanding: Option<Outstanding>,
+    /// Alerts that came and went while a mail waited for a relay: a mail would have named them.
+    pub(crate) missed: BTreeSet<AlertKey>,
+    /// Alerts that are not in `missed` for want of room.
+    pub(crate) missed_cut: u64,
+    /// What is to be said waits for a digest, or for an address that is good again.
+    pub(crate) held: bool,
+    /// Since when he could not be told what was to be told.
+    pub(crate) unsent_since: Option<Steady>,
 }
 
 impl Stream {
     /// Whether a mail about the end of this alert may still be due here.
     fn tells(&self, key: AlertKey) -> bool {
         self.told.contains(&key)
+            || self.missed.contains(&key)
             || self.outstanding.as_ref().is_some_and(|outstanding| outstanding.told_before.contains(&key))
     }
 
     /// One alert has changed its state to `firing`.
-    fn alert_changed(&mut self, key: AlertKey, firing: bool, at: Steady) {
+    fn alert_changed(
+        &mut self,
+        key: AlertKey,
+        firing: bool,
+        alerts: &BTreeMap<AlertKey, AlertView>,
+        at: Steady,
+    ) {
+        let owed = !firing && self.owes_mail(at);
         let standing = &mut self.standing;
         match (firing, self.told.contains(&key)) {
             (true, true) => standing.gone -= 1,
-            (true, false) => standing.fresh += 1,
+            (true, false) => {
+                standing.fresh += 1;
+                self.missed.remove(&key);
+            }
             (false, true) => standing.gone += 1,
-            (false, false) => standing.fresh -= 1,
+            (false, false) => {
+                standing.fresh -= 1;
+                if owed {
+                    self.miss(key);
+                }
+            }
         }
+        self.recount_missed(alerts);
         self.mark_change(at);
+    }
+
+    /// Whether a further mail would have been sent by now, if the one on its way had arrived.
+    fn owes_mail(&self, at: Steady) -> bool {
+        let (Some(timing), Some(changed_since)) = (&self.timing, self.standing.changed_since) else {
+            return false;
+        };
+        let due = (changed_since + timing.group_wait).max(self.standing.decided_at + timing.group_interval);
+        let speaks = self.outstanding.is_some() && self.standing.fold != Fold::Folded;
+        speaks && timing.open(due).is_some_and(|due| due <= at)
+    }
+
+    fn miss(&mut self, key: AlertKey) {
+        if self.missed.len() < MISSED_MAX {
+            self.missed.insert(key);
+        } else {
+            self.missed_cut += 1;
+        }
+    }
+
+    /// Of `missed`, what a mail would name now: nobody is told of what is silenced.
+    fn countable(&self, alerts: &BTreeMap<AlertKey, AlertView>) -> impl Iterator<Item = AlertKey> {
+        let is_back = |key: &&AlertKey| alerts.get(key).is_some_and(|alert| !alert.firing && !alert.silenced);
+        self.missed.iter().filter(is_back).copied()
+    }
+
+    fn recount_missed(&mut self, alerts: &BTreeMap<AlertKey, AlertView>) {
+        self.standing.missed = self.countable(alerts).count();
+    }
+
+    /// Whether a mail that is on its way says what is no longer so, or leaves out what it should say.
+    pub(crate) fn outdates(&self, id: &MailId) -> bool {
+        let Some(outstanding) = self.outstanding.as_ref().filter(|outstanding| outstanding.id == *id) else {
+            return false;
+        };
+        self.standing.changed_since.is_some() || self.standing.missed > outstanding.named.len()
     }
 
     fn mark_change(&mut self, at: Steady) {
         let standing = &mut self.standing;
         let differs = standing.fresh > 0 || standing.gone > 0;
         standing.changed_since = differs.then(|| standing.changed_since.unwrap_or(at));
+        if !differs && standing.missed == 0 {
+            standing.held = None;
+        }
         if standing.heard() == 0 {
             standing.fold = Fold::Open;
         }
@@ -171,6 +239,7 @@ impl Stream {
         self.standing.frozen = frozen;
         self.standing.gone = gone;
         self.standing.fresh = fresh;
+        self.recount_missed(alerts);
         self.standing.changed_since = None;
         self.mark_change(at);
     }
@@ -280,8 +349,10 @@ impl Group {
         let Self { alerts, streams, .. } = self;
         for stream in streams.values_mut() {
             stream.told.retain(|key| !keys.contains(key));
+            stream.missed.retain(|key| !keys.contains(key));
             if let Some(outstanding) = &mut stream.outstanding {
                 outstanding.told_before.retain(|key| !keys.contains(key));
+                outstanding.named.retain(|key| !keys.contains(key));
             }
             let changed_since = stream.standing.changed_since;
             stream.recount(alerts, changed_since.unwrap_or(at));
@@ -307,8 +378,9 @@ impl Group {
 
     /// An alert has changed its state, which is nobody's business while it is silenced.
     fn tell_streams(&mut self, key: AlertKey, firing: bool, at: Steady) {
-        if self.alerts.get(&key).is_some_and(|alert| !alert.silenced) {
-            self.streams.values_mut().for_each(|stream| stream.alert_changed(key, firing, at));
+        let Self { alerts, streams, .. } = self;
+        if alerts.get(&key).is_some_and(|alert| !alert.silenced) {
+            streams.values_mut().for_each(|stream| stream.alert_changed(key, firing, alerts, at));
         }
     }
 
@@ -336,9 +408,20 @@ impl Group {
         self.alerts.iter().filter(fires).map(|(key, _)| *key).collect()
     }
 
+    /// What a mail that is decided upon now says is back, where `firing` is what it says fires.
+    pub(crate) fn to_resolve(&self, stream: &Stream, firing: &BTreeSet<AlertKey>) -> Vec<AlertKey> {
+        let ended = stream.told.iter().filter(|key| !firing.contains(key)).copied();
+        ended.chain(stream.countable(&self.alerts)).collect()
+    }
+
     /// How many of the alerts that fire are silenced.
     pub(crate) fn silenced(&self) -> usize {
         self.alerts.values().filter(|alert| alert.firing && alert.silenced).count()
+    }
+
+    /// Alerts that no mail will name for want of room.
+    pub(crate) fn missed_cut(&self) -> u64 {
+        self.streams.values().map(|stream| stream.missed_cut).sum()
     }
 
     /// How many alerts fire.
@@ -369,10 +452,13 @@ impl Group {
 
     /// A service that this one depends on explains what fires here, and this recipient is told of it.
     pub(crate) fn fold(&mut self, key: &StreamKey) {
-        if let Some(stream) = self.streams.get_mut(key) {
-            stream.standing.fold = Fold::Folded;
-            stream.recovered = None;
-        }
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.standing.fold = Fold::Folded;
+        stream.recovered = None;
+        // What came and went unsaid before stays so, like what comes and goes from now on.
+        let missed: Vec<AlertKey> = std::mem::take(&mut stream.missed).into_iter().collect();
+        stream.standing.missed = 0;
+        self.forget(&missed);
     }
 
     /// No such service fails any more. `told` is the last, if this recipient had been told of it. Returns whether that
@@ -436,8 +522,10 @@ impl Group {
         let mut believers = Vec::new();
         for (key, stream) in streams {
             let leaves = stream.timing.is_none() && stream.outstanding.is_none();
-            if leaves && !stream.told.is_empty() {
+            if leaves && !(stream.told.is_empty() && stream.missed.is_empty()) {
                 told.append(&mut stream.told);
+                told.append(&mut stream.missed);
+                stream.standing.missed = 0;
                 stream.recount(alerts, at);
                 believers.push(key.clone());
             }
@@ -464,6 +552,31 @@ impl Group {
         }
     }
 
+    /// What is to be said to a recipient waits.
+    pub(crate) fn hold(&mut self, key: &StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.held = true;
+        }
+    }
+
+    /// It waits no longer.
+    pub(crate) fn release(&mut self, key: &StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.held = false;
+        }
+    }
+
+    /// Nothing can be said to a recipient: he counts as told of nothing, and is not spoken to until `release`.
+    pub(crate) fn withhold(&mut self, key: &StreamKey, at: Steady) {
+        self.hold(key);
+        let missed = self.streams.get_mut(key).map(|stream| {
+            stream.standing.missed = 0;
+            std::mem::take(&mut stream.missed)
+        });
+        self.settle(key, BTreeSet::new(), at);
+        self.forget(&missed.unwrap_or_default().into_iter().collect::<Vec<_>>());
+    }
+
     /// A mail has been decided upon: its recipient counts as told that `firing` fire.
     pub(crate) fn mail_queued(
         &mut self,
@@ -478,11 +591,13 @@ impl Group {
         let stream = streams.get_mut(&key).expect("the stream was made above");
         let told_before = std::mem::replace(&mut stream.told, firing);
         let told_at_before = stream.standing.told_at;
-        if told_before.is_empty() {
+        if told_before.is_empty() && stream.standing.held.is_none() {
             stream.standing.began_at = at;
         }
         let fold_before = std::mem::take(&mut stream.standing.fold);
-        stream.outstanding = Some(Outstanding { id, told_before, told_at_before, fold_before });
+        let named = stream.countable(alerts).collect();
+        stream.outstanding = Some(Outstanding { id, told_before, told_at_before, fold_before, named });
+        stream.standing.held = None;
         stream.thread = Some(thread);
         stream.standing.decided_at = at;
         stream.standing.told_at = at;
@@ -499,27 +614,43 @@ impl Group {
         self.end_acknowledged();
     }
 
-    /// A mail has ended. One that expired has told nobody anything: the stream goes back to what stood before.
+    /// A mail has ended. One that expired or was superseded has told nobody anything: the stream goes back to what stood
+    /// before. What replaces a superseded one also names what came and went.
     pub(crate) fn mail_ended(&mut self, key: &StreamKey, id: &MailId, end: MailEnd, at: Steady) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let Some(outstanding) = stream.outstanding.take_if(|outstanding| outstanding.id == *id) else {
             return;
         };
-        let before: Vec<AlertKey> = match end {
-            MailEnd::Told => {
-                stream.standing.told_at = at;
-                outstanding.told_before.into_iter().collect()
+        let Outstanding { told_before, told_at_before, fold_before, mut named, .. } = outstanding;
+        if end == MailEnd::Superseded {
+            named.clear();
+        }
+        stream.missed.retain(|key| !named.contains(key));
+        let mut before: Vec<AlertKey> = named.into_iter().collect();
+        if end == MailEnd::Told {
+            stream.standing.told_at = at;
+            stream.unsent_since = None;
+            before.extend(told_before);
+            stream.recount_missed(&self.alerts);
+        } else {
+            stream.unsent_since.get_or_insert(stream.standing.decided_at);
+            let unsaid = std::mem::replace(&mut stream.told, told_before);
+            stream.standing.told_at = told_at_before;
+            if stream.standing.fold == Fold::Open {
+                stream.standing.fold = fold_before;
             }
-            MailEnd::Expired => {
-                let expired = std::mem::replace(&mut stream.told, outstanding.told_before);
-                stream.standing.told_at = outstanding.told_at_before;
-                if stream.standing.fold == Fold::Open {
-                    stream.standing.fold = outstanding.fold_before;
+            if end == MailEnd::Superseded {
+                stream.standing.held = Some(at);
+                let folded = stream.standing.fold == Fold::Folded;
+                for key in unsaid.difference(&stream.told.clone()).filter(|_| !folded) {
+                    if self.alerts.get(key).is_some_and(|alert| !alert.firing) {
+                        stream.miss(*key);
+                    }
                 }
-                stream.recount(&self.alerts, at);
-                expired.into_iter().collect()
             }
-        };
+            before.extend(unsaid);
+            stream.recount(&self.alerts, at);
+        }
         self.forget(&before);
     }
 
@@ -529,6 +660,7 @@ impl Group {
         for stream in streams.values_mut() {
             let changed_since = stream.standing.changed_since;
             stream.told.retain(|key| alerts.contains_key(key));
+            stream.missed.retain(|key| alerts.contains_key(key));
             if let Some(outstanding) = &mut stream.outstanding {
                 outstanding.told_before.retain(|key| alerts.contains_key(key));
             }
@@ -547,6 +679,8 @@ impl Group {
             if let Fold::Unfolded { at, .. } = &mut standing.fold {
                 *at = (*at).min(now);
             }
+            standing.held = standing.held.map(|at| at.min(now));
+            stream.unsent_since = stream.unsent_since.map(|at| at.min(now));
         }
     }
 
@@ -564,4 +698,6 @@ pub(crate) enum MailEnd {
     Told,
     /// It was given up.
     Expired,
+    /// It waited until it was no longer so; another mail takes its place.
+    Superseded,
 }

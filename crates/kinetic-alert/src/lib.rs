@@ -7,6 +7,8 @@
 mod agenda;
 mod announce;
 mod clock;
+mod deliver;
+mod digest;
 mod doors;
 mod episodes;
 mod escape;
@@ -26,10 +28,13 @@ mod outbox;
 mod preview;
 mod quiet;
 mod reason;
+mod relays;
 mod render;
 mod route;
 mod silences;
 mod stats;
+mod storm;
+mod suppress;
 mod template;
 mod text;
 mod trail;
@@ -37,8 +42,10 @@ mod watchdog;
 mod words;
 
 pub use machine::{
-    Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, ReplyToken, Thread,
+    Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
+    ReplyToken, Thread,
 };
 pub use preview::{NoPreview, preview};
 pub use reason::NotifyReason;
 pub use stats::Stats;
+pub use suppress::Suppression;

@@ -18,10 +18,13 @@ use crate::fold::Services;
 use crate::group::Group;
 use crate::id::{AlertKey, GroupKey};
 use crate::intake::Intake;
-use crate::outbox::Outbox;
+use crate::outbox::{Blocked, Outbox};
+use crate::relays::Relays;
 use crate::render;
 use crate::silences::Silences;
 use crate::stats::Stats;
+use crate::storm::Storms;
+use crate::suppress::{Notices, Suppressions};
 use crate::watchdog::Watchdog;
 
 /// How this alert node runs.
@@ -58,6 +61,9 @@ pub struct Email {
     pub from: String,
     /// Recipient mailbox, exactly one.
     pub to: String,
+    /// Address that bounces go to; without one it is that of `from`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope_from: Option<String>,
     /// Subject, Unicode.
     pub subject: String,
     /// Date header.
@@ -94,6 +100,21 @@ pub struct Thread {
     pub subject: String,
 }
 
+/// What a digest says of one group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DigestPart {
+    /// The group.
+    pub group: String,
+    /// Why it would have been mailed.
+    pub reason: String,
+    /// Keys of the alerts reported as firing.
+    pub firing: Vec<String>,
+    /// And as resolved.
+    pub resolved: Vec<String>,
+    /// Its place in that group's correspondence.
+    pub thread: Thread,
+}
+
 /// What history holds. Append-only; replayed at boot to rebuild the machine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -123,6 +144,9 @@ pub enum Record {
         resolved: Vec<String>,
         /// Its place among the mails about this group to this recipient.
         thread: Thread,
+        /// The last record about mail that did not reach this recipient of which it tells.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        noticed: Option<RecordSeq>,
         /// The last event that had entered its group when this was decided. Later ones, though their numbers are
         /// lower than this record's, were still on their way to the disk, and replay must not know them either.
         seen: RecordSeq,
@@ -133,10 +157,58 @@ pub enum Record {
         at: Wall,
         /// Its name.
         id: MailId,
-        /// `accepted`, `refused` or `expired`.
+        /// `accepted`, `refused`, `expired`, or `superseded` by a mail that says what has happened while it waited.
         outcome: String,
         /// The relay's last words.
         detail: String,
+        /// As in `MailQueued`.
+        #[serde(default)]
+        seen: RecordSeq,
+    },
+    /// One mail was decided upon that speaks of many groups, or of mail that did not arrive.
+    DigestQueued {
+        /// When.
+        at: Wall,
+        /// Its name.
+        id: MailId,
+        /// Whose.
+        customer: CustomerName,
+        /// The mail itself.
+        email: Box<Email>,
+        /// What it says of each group.
+        parts: Vec<DigestPart>,
+        /// As in `MailQueued`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        noticed: Option<RecordSeq>,
+        /// As in `MailQueued`.
+        seen: RecordSeq,
+    },
+    /// How an address stands that was refused, as a whole; empty when it is good again.
+    Address {
+        /// When.
+        at: Wall,
+        /// The address, without a name.
+        address: String,
+        /// When it was refused lately.
+        refusals: Vec<Wall>,
+        /// Since when nothing is sent to it.
+        suppressed: Option<Wall>,
+        /// The last refusal in the relay's words.
+        detail: String,
+    },
+    /// These mails wait and were surely not taken by a relay: until `MailRetried` says otherwise they may be superseded.
+    MailsWait {
+        /// When.
+        at: Wall,
+        /// Which.
+        ids: Vec<MailId>,
+    },
+    /// A mail of which `MailsWait` spoke is about to be sent: from now on a relay may have it.
+    MailRetried {
+        /// When.
+        at: Wall,
+        /// Which.
+        id: MailId,
     },
     /// Alerts are taken as resolved because their analyzer has not repeated them for `stale_after`.
     Stale {
@@ -229,6 +301,10 @@ impl Record {
             Self::Event { at, .. }
             | Self::MailQueued { at, .. }
             | Self::MailEnded { at, .. }
+            | Self::DigestQueued { at, .. }
+            | Self::Address { at, .. }
+            | Self::MailsWait { at, .. }
+            | Self::MailRetried { at, .. }
             | Self::Stale { at, .. }
             | Self::Settled { at, .. }
             | Self::Silenced { at, .. }
@@ -248,13 +324,23 @@ pub enum Attempt {
         /// Its words.
         detail: String,
     },
-    /// No connection, 4xx, time-out, connection lost: try again.
-    Retry {
+    /// The message was handed over to its final dot, and the reply to that was lost: it may have been taken, and is
+    /// sent again as it is.
+    MaybeAccepted {
         /// Why.
         detail: String,
     },
-    /// 5xx: never this mail to this address.
+    /// Surely not taken; to be tried again.
+    Retry {
+        /// What failed.
+        failed: Failed,
+        /// Why.
+        detail: String,
+    },
+    /// 5xx: never this mail to this address. What is refused because of the relay itself is tried again all the same.
     Refused {
+        /// What is refused.
+        failed: Failed,
         /// Why.
         detail: String,
     },
@@ -263,6 +349,16 @@ pub enum Attempt {
 /// Handle of a request, for its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplyToken(pub u64);
+/// What an attempt failed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// The relay: not reached, not usable, or gone before the end. Other mails would fare no better there.
+    Relay,
+    /// This message.
+    Message,
+    /// Its recipient.
+    Recipient,
+}
 
 /// What the alert node is told.
 #[derive(Clone, Debug)]
@@ -304,6 +400,20 @@ pub enum Input<'a> {
         /// JSON.
         body: &'a [u8],
     },
+    /// Mail came back to the mailbox of bounces.
+    Bounced {
+        /// What stands behind the `+` of the envelope sender.
+        token: &'a str,
+        /// The enhanced status code of the delivery report (RFC 3464), `5.1.1`.
+        status: &'a str,
+        /// Its words.
+        detail: &'a str,
+    },
+    /// An operator says that an address is good again.
+    Unsuppress {
+        /// The address, or a mailbox with it.
+        address: &'a str,
+    },
     /// The connection to the broker is gone: unsettled tokens are void, their messages will come again. Until
     /// `Subscribed` or the next delivery no alert goes stale: nothing could have been heard of it.
     SubscriptionLost,
@@ -341,10 +451,12 @@ pub enum Effect {
         /// Which.
         token: Token,
     },
-    /// Hand an e-mail to the relay; answer with `MailAttempted`.
+    /// Hand an e-mail to a relay; answer with `MailAttempted`.
     Send {
         /// Its name.
         id: MailId,
+        /// Name of the relay.
+        relay: Arc<str>,
         /// The mail.
         email: Box<Email>,
     },
@@ -379,10 +491,14 @@ pub struct Alert {
     /// What explains what.
     pub(crate) services: Services,
     pub(crate) outbox: Outbox,
+    pub(crate) relays: Relays,
+    pub(crate) storms: Storms,
+    pub(crate) suppressions: Suppressions,
+    pub(crate) notices: Notices,
     /// When a group has something to say.
     pub(crate) flushes: Agenda<Arc<GroupKey>>,
-    /// Groups that had something to say while the outbox was full, by when that was.
-    pub(crate) blocked: Agenda<Arc<GroupKey>>,
+    /// Groups that had something to say while there was no room for it in the outbox.
+    pub(crate) blocked: Blocked,
     /// When an alert may have gone stale.
     pub(crate) staleness: Agenda<(Arc<GroupKey>, AlertKey)>,
     /// Nothing can have gone stale by silence before this moment.
@@ -422,8 +538,12 @@ impl Alert {
             groups: BTreeMap::new(),
             followed: BTreeMap::new(),
             outbox: Outbox::default(),
+            relays: Relays::default(),
+            storms: Storms::default(),
+            suppressions: Suppressions::default(),
+            notices: Notices::default(),
             flushes: Agenda::default(),
-            blocked: Agenda::default(),
+            blocked: Blocked::default(),
             staleness: Agenda::default(),
             hearing_since: Steady::default(),
             subscribed: true,
@@ -451,7 +571,9 @@ impl Alert {
             Input::Tick => {}
             Input::SchemaChanged { schema } => {
                 self.schema = schema;
+                self.relays.follow(&self.schema, at);
                 self.reroute(at, effects);
+                self.follow_addresses(at, effects);
                 self.follow_watchdog(at, effects);
             }
             Input::Delivery { token, body } => {
@@ -463,6 +585,8 @@ impl Alert {
             Input::Request { token, kind, login, body } => {
                 self.request(at, token, kind, login, body, effects);
             }
+            Input::Bounced { token, status, detail } => self.bounced(at, token, status, detail, effects),
+            Input::Unsuppress { address } => self.unsuppress(at, address, effects),
             Input::SubscriptionLost => {
                 self.subscribed = false;
                 self.intake.void_tokens();
@@ -474,7 +598,9 @@ impl Alert {
         }
         self.watch_nodes(at, effects);
         self.take_stale(at, effects);
+        self.renew_addresses(at, effects);
         self.flush_due(at, effects);
+        self.digests_due(at, effects);
         self.mails_due(at, effects);
     }
 
@@ -485,17 +611,27 @@ impl Alert {
             return Some(Mono::default());
         }
         let stale = if self.subscribed { self.staleness.next() } else { None };
-        [stale, self.flushes.next(), self.outbox.next_due(), self.watchdog.next(), self.silences.next()]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|at| self.clock.mono(at))
+        [
+            stale,
+            self.flushes.next(),
+            self.outbox.next_due(),
+            self.next_relay(),
+            self.digest_wakeup(),
+            self.suppressions.next(),
+            self.watchdog.next(),
+            self.silences.next(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|at| self.clock.mono(at))
     }
 
     /// Counters since boot, and gauges as of now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (nodes, nodes_silent) = self.watchdog.counts();
+        let (mails_in_flight, relays, relays_failing) = self.relays.counts();
         Stats {
             nodes: nodes as u64,
             nodes_silent: nodes_silent as u64,
@@ -504,6 +640,12 @@ impl Alert {
             groups: self.groups.len() as u64,
             outbox: self.outbox.len() as u64,
             silences: self.silences.len() as u64,
+            mails_in_flight: mails_in_flight as u64,
+            missed_cut: self.groups.values().map(Group::missed_cut).sum(),
+            streams_held: self.storms.held() as u64,
+            suppressed: self.suppressions.count() as u64,
+            relays: relays as u64,
+            relays_failing: relays_failing as u64,
             appends_pending: (self.intake.pending() + self.outbox.recording()) as u64,
             ..self.stats
         }
@@ -530,10 +672,13 @@ impl Alert {
             self.quiet_until = at + CATCH_UP;
         }
         self.groups.values_mut().for_each(|group| group.clamp(at));
-        self.outbox.boot(at);
+        self.relays.follow(&self.schema, at);
+        self.outbox.boot(at, self.config.mail_expiry);
+        self.storms.clamp(at);
         self.turn_silences(at);
         self.boot_answers();
         self.reroute(at, effects);
+        self.follow_addresses(at, effects);
         self.boot_watchdog(at, effects);
     }
 

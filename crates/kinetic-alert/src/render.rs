@@ -7,6 +7,7 @@ use kinetic_plot::Plot;
 use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema, Severity, Silent, SilentEach, Templates};
 use kinetic_wire::{AnalyticName, ClusterName, Direction, ServiceName, Wall};
 
+use crate::clock::Steady;
 use crate::fold::{Failing, Under};
 use crate::format;
 use crate::group::{AlertView, Group, Stream};
@@ -67,6 +68,10 @@ pub(crate) struct Notification<'a> {
     recovered: Option<&'a ServiceName>,
     /// The picture of the feed that leads.
     pub(crate) plot: Option<Plot>,
+    /// Mail to the recipient that did not arrive.
+    pub(crate) notices: Vec<String>,
+    /// Since when the recipient could not be told.
+    unsent_since: Option<Wall>,
     schema: &'a Schema,
 }
 
@@ -90,7 +95,7 @@ impl<'a> Notification<'a> {
         at: Wall,
         schema: &'a Schema,
     ) -> Self {
-        let Stream { told, timing, recovered, .. } = stream;
+        let Stream { told, timing, missed, recovered, .. } = stream;
         let fires = |(_, alert): &(&AlertKey, &AlertView)| alert.firing && !alert.silenced;
         let hidden =
             |(key, alert): &(&AlertKey, &AlertView)| alert.silenced && (alert.firing || told.contains(key));
@@ -99,7 +104,7 @@ impl<'a> Notification<'a> {
         let fresh = firing.clone().filter(|(alert, _)| !told.contains(alert)).count();
         let firing = ranked(firing.map(|(_, alert)| alert));
         let ended = told
-            .iter()
+            .union(missed)
             .filter_map(|alert| group.alerts.get(alert))
             .filter(|alert| !alert.firing && !alert.silenced);
         let resolved = ranked(ended);
@@ -126,6 +131,8 @@ impl<'a> Notification<'a> {
             schema,
             analytic: schema.customers.get(&key.customer).and_then(|c| c.analytics.get(analytic)),
             timing: timing.clone(),
+            notices: Vec::new(),
+            unsent_since: stream.unsent_since.map(Steady::wall),
         }
     }
 
@@ -137,7 +144,9 @@ impl<'a> Notification<'a> {
     /// `firing` or `resolved`.
     pub(crate) fn state(&self) -> &'static str {
         // What is silenced may still fire when all that is spoken of is back.
-        if self.reason == NotifyReason::Resolved { "resolved" } else { "firing" }
+        let resumed = self.reason == NotifyReason::DeliveryResumed && self.silenced == 0;
+        let all_back = self.reason == NotifyReason::Resolved || resumed && self.firing.is_empty();
+        if all_back { "resolved" } else { "firing" }
     }
 
     /// All alerts that the mail speaks of.
@@ -183,6 +192,21 @@ impl<'a> Notification<'a> {
 
     /// What the headline leaves out.
     pub(crate) fn also(&self) -> Option<String> {
+        let sentences: Vec<String> = self.rest().into_iter().chain(self.unsent()).collect();
+        (!sentences.is_empty()).then(|| sentences.join(" "))
+    }
+
+    /// That mail could not be sent.
+    fn unsent(&self) -> Option<String> {
+        let since = self.unsent_since?;
+        Some(format!(
+            "Mail about this could not be sent from {} on; this mail says what has happened meanwhile and what holds now.",
+            format::time_utc(since.as_ms(), self.at)
+        ))
+    }
+
+    /// The other alerts.
+    fn rest(&self) -> Option<String> {
         let (noun, out, back_is) = (self.matter.noun(), self.matter.out(), self.matter.back());
         let rest = self.firing.len().saturating_sub(1);
         let back = self.resolved.len();
@@ -293,6 +317,7 @@ impl<'a> Notification<'a> {
     pub(crate) fn subject(&self) -> String {
         let state = match self.reason {
             NotifyReason::Resolved => "RESOLVED",
+            NotifyReason::DeliveryResumed if self.state() == "resolved" => "RESOLVED",
             NotifyReason::RepeatIntervalElapsed | NotifyReason::DependencyRecovered => "STILL FIRING",
             NotifyReason::Escalated => "ESCALATED",
             _ => "FIRING",
@@ -334,6 +359,9 @@ impl<'a> Notification<'a> {
                     Matter::Nodes(_) => ", or not waited for any more",
                 };
                 format!("all that you were told of is {}{or}", self.matter.back())
+            }
+            NotifyReason::DeliveryResumed => {
+                "mail to you had to wait for a relay, and what it said has changed meanwhile".to_owned()
             }
             NotifyReason::RepeatIntervalElapsed => format!(
                 "nothing has changed for {} (repeat_interval), and it still fires",
@@ -435,6 +463,7 @@ impl<'a> Notification<'a> {
                 format!("{} left out (kinetic silence list)", is_are(self.silenced, noun)),
             ));
         }
+        facts.extend(self.notices.iter().map(|notice| ("Not delivered", notice.clone())));
         facts.push(("Why this mail", self.why()));
         facts.push((
             "Sent by",
@@ -494,7 +523,7 @@ pub(crate) fn distance(alert: &AlertView) -> String {
 }
 
 /// What a group speaks of, as people name it.
-fn group_place(key: &GroupKey) -> String {
+pub(crate) fn group_place(key: &GroupKey) -> String {
     match key.level() {
         Level::Cluster => format!("{}/{}", key.service, key.cluster),
         Level::Service(service) => service.to_owned(),
@@ -558,6 +587,7 @@ pub(crate) fn email(
         message_id,
         from: from.to_owned(),
         to: to.to_owned(),
+        envelope_from: None,
         subject: escape::line(&notification.subject(), 300),
         date: notification.at,
         headers: headers::of(notification, names),

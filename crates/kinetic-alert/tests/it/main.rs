@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails panics")]
 
 mod crash;
+mod delivery;
 mod folding;
 mod intake;
 mod levels;

@@ -113,6 +113,10 @@ fn columns(record: &Record) -> (Wall, &'static str, Option<&str>) {
         Record::Acknowledged { at, .. } => (*at, "acknowledged", None),
         Record::NodeKnown { at, .. } => (*at, "node_known", None),
         Record::NodeGone { at, .. } => (*at, "node_gone", None),
+        Record::DigestQueued { at, .. } => (*at, "digest_queued", None),
+        Record::Address { at, .. } => (*at, "address", None),
+        Record::MailsWait { at, .. } => (*at, "mails_wait", None),
+        Record::MailRetried { at, .. } => (*at, "mail_retried", None),
     }
 }
 
@@ -127,6 +131,7 @@ mod tests {
             id: MailId("m".into()),
             outcome: "accepted".into(),
             detail: "250 ok".into(),
+            seen: RecordSeq(0),
         }
     }
 
