@@ -7,6 +7,7 @@
 mod agenda;
 mod announce;
 mod clock;
+mod compact;
 mod deliver;
 mod digest;
 mod doors;
@@ -28,19 +29,23 @@ mod outbox;
 mod preview;
 mod quiet;
 mod reason;
+mod record;
 mod relays;
 mod render;
 mod route;
 mod silences;
 mod stats;
 mod storm;
+mod stream;
 mod suppress;
 mod template;
 mod text;
 mod trail;
 mod watchdog;
+mod why;
 mod words;
 
+pub use compact::Compaction;
 pub use machine::{
     Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
     ReplyToken, Thread,
