@@ -138,7 +138,9 @@ impl Alert {
         if !named.contains(&to.as_str()) {
             return None;
         }
-        let stays = |other: &&String| *other != to && !self.left.has(customer, alert, other);
+        let stays = |other: &&String| {
+            *other != to && !self.left.has(customer, alert, other) && !self.suppressions.holds(other)
+        };
         Some(if self.left.has(customer, alert, to) {
             Leaving::Has
         } else if first.iter().find(stays).is_none() {
