@@ -7,6 +7,7 @@ mod crash;
 mod delivery;
 mod folding;
 mod intake;
+mod leavers;
 mod levels;
 mod links;
 mod mail;
