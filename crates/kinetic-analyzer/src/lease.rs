@@ -370,6 +370,7 @@ impl Lease {
             | RpcCode::UnknownNode
             | RpcCode::UnknownSilence
             | RpcCode::UnknownEpisode
+            | RpcCode::TestUnderWay
             | RpcCode::Invalid
             | RpcCode::Unauthenticated
             | RpcCode::Version => {

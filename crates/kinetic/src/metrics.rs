@@ -44,6 +44,8 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter alerts_published: "Alert events published.",
         counter alerts_dropped: "Alert events dropped because too many were waiting for the broker.",
         gauge alerts_pending: "Alert events published and not confirmed yet.",
+        counter tests: "Test events taken.",
+        counter tests_refused: "Test events refused: without a trace id, or too soon after another.",
         counter evacuations: "Sources of which a region was emptied, because their customer has moved to another.",
         counter evacuations_given_up: "Of those, that were given up with something left in the old region's queue.",
         counter carried: "Deliveries carried to the region that their customer has moved to.",

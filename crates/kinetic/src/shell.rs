@@ -8,3 +8,4 @@ pub(crate) mod broker;
 pub(crate) mod follow;
 pub(crate) mod provision;
 pub(crate) mod redirector;
+pub(crate) mod trace;

@@ -181,6 +181,7 @@ pub(crate) fn alerts() -> Topology {
             exchange(names::ALERTS, ExchangeKind::Direct),
             exchange(names::ALERTS_DEAD, ExchangeKind::Fanout),
             exchange(names::NOTIFICATIONS_EXCHANGE, ExchangeKind::Topic),
+            exchange(names::TRACE_EXCHANGE, ExchangeKind::Topic),
         ],
         queues: vec![queue, dead],
         bindings: vec![

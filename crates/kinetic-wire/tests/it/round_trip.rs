@@ -37,9 +37,10 @@ fn number() -> impl Strategy<Value = f64> {
 const DATA_TYPES: [DataType; 5] =
     [DataType::Statsd, DataType::Collectd, DataType::Graphite, DataType::Influx, DataType::Auto];
 const DIRECTIONS: [Direction; 3] = [Direction::Above, Direction::Below, Direction::Both];
-const CODES: [RpcCode; 16] = [
+const CODES: [RpcCode; 17] = [
     RpcCode::UnknownSilence,
     RpcCode::UnknownEpisode,
+    RpcCode::TestUnderWay,
     RpcCode::Invalid,
     RpcCode::Malformed,
     RpcCode::UnknownCustomer,
