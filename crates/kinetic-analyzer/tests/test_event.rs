@@ -195,6 +195,20 @@ fn without_a_trace_id_it_is_neither_data_nor_a_test() {
 }
 
 #[test]
+fn only_the_source_that_is_meant_takes_it() {
+    let mut world = world();
+    let meant = |source: &'static str| Envelope {
+        correlation_id: Some(source.into()),
+        ..envelope(TRACE, Wall::from_secs(support::START))
+    };
+    let mut effects = world.deliver_with(meant("other"), "in.acme", &burst(), false);
+    effects.extend(world.pass_s(2));
+    assert!(stages(&effects).is_empty());
+    assert_eq!(world.stats().sources[0].held, 0, "it is acknowledged");
+    assert!(!stages(&world.deliver_with(meant(support::SOURCE), "in.acme", &burst(), false)).is_empty());
+}
+
+#[test]
 fn another_customers_exchange_is_refused_as_ever() {
     let mut world = world();
     let at = world.now.wall;

@@ -17,4 +17,5 @@ pub(crate) mod roles;
 pub(crate) mod schema_repo;
 pub(crate) mod silence;
 pub(crate) mod tap;
+pub(crate) mod test_event;
 pub(crate) mod up;

@@ -12,6 +12,7 @@ mod shutdown;
 mod telemetry;
 mod term;
 mod topology;
+mod tracer;
 
 use std::process::ExitCode;
 
@@ -119,6 +120,7 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Ack(args) => cmd::episodes::acknowledge(args).await,
         Command::Episodes(args) => cmd::episodes::run(args).await,
         Command::Tap(args) => cmd::tap::run(args).await,
+        Command::TestEvent(args) => cmd::test_event::run(args).await,
         Command::Bench(args) => cmd::bench::run(args).await,
         Command::BenchDrain(args) => cmd::bench::drain(args).await,
         Command::Schema(Schema::Notify { broker, revision }) => {

@@ -213,6 +213,11 @@ impl Source {
 
     /// Takes the burst of a test event.
     pub(super) fn take_test(&mut self, now: Now, delivery: &Delivery<'_>, shared: &mut Shared<'_>) {
+        // The routing key may lead to several sources: only the one that is meant takes it.
+        let meant = delivery.envelope.correlation_id.as_deref();
+        if meant.is_some_and(|meant| meant != self.key.source.as_str()) {
+            return;
+        }
         let Some(trace) = delivery.envelope.traceparent.as_deref().and_then(trace_of) else {
             shared.stats.tests_refused += 1;
             return;
