@@ -154,7 +154,7 @@ impl Alert {
             effects.extend(tokens.into_iter().map(|token| Effect::Ack { token }));
             self.schedule_all(&GroupKey::of(&event));
         }
-        self.outbox.appended(seq, at);
+        self.outbox.appended(seq, at, self.config.mail_expiry);
         self.answer_recorded(seq, effects);
     }
 

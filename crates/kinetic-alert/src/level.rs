@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kinetic_schema::schema::{GroupBy, Schema, Severity};
+use kinetic_schema::schema::{GroupBy, INSTALLATION, Schema, Severity};
 use kinetic_wire::{AlertEvent, CustomerName, ServiceName};
 
 use crate::clock::Steady;
@@ -102,7 +102,21 @@ pub(crate) fn severity<'a>(
     alerts.into_iter().filter_map(of).max()
 }
 
+/// How grave it is what a group speaks of, for who is served first.
+pub(crate) fn urgency(schema: &Schema, key: &GroupKey, group: &Group) -> Severity {
+    if key.customer.as_str() == INSTALLATION {
+        return Severity::Critical;
+    }
+    let fires = || group.alerts.values().filter(|alert| alert.firing);
+    severity(schema, fires()).or_else(|| severity(schema, group.alerts.values())).unwrap_or_default()
+}
+
 impl Alert {
+    /// How grave it is what a group speaks of.
+    pub(crate) fn urgency(&self, key: &GroupKey) -> Severity {
+        self.groups.get(key).map(|group| urgency(&self.schema, key, group)).unwrap_or_default()
+    }
+
     /// The name in the table of a group, which is made if it is not there.
     pub(crate) fn open_group(&mut self, key: GroupKey, at: Steady) -> Arc<GroupKey> {
         if let Some((known, _)) = self.groups.get_key_value(&key) {

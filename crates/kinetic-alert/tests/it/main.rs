@@ -4,6 +4,7 @@
 
 mod compact;
 mod crash;
+mod delivery;
 mod folding;
 mod intake;
 mod levels;
