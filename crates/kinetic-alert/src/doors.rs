@@ -43,7 +43,7 @@ const SILENCES_PAGE: usize = 200;
 pub(crate) struct Refusal(pub(crate) RpcCode, pub(crate) String);
 
 impl Refusal {
-    fn invalid(message: impl Into<String>) -> Self {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self(RpcCode::Invalid, message.into())
     }
 
@@ -61,7 +61,7 @@ pub(crate) struct Answers {
 }
 
 /// What is to be answered, and when.
-enum Answer {
+pub(crate) enum Answer {
     /// At once.
     Now(Vec<u8>),
     /// Once all that has been decided so far is on disk.
@@ -87,7 +87,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 }
 
 /// One line of text that people wrote.
-fn check_line(what: &str, text: &str, max: usize) -> Result<(), Refusal> {
+pub(crate) fn check_line(what: &str, text: &str, max: usize) -> Result<(), Refusal> {
     if text.trim().is_empty() {
         return Err(Refusal::invalid(format!("{what} is missing")));
     }
@@ -196,6 +196,7 @@ impl Alert {
             rpc::UNSILENCE => self.unsilence(at, parse(body)?, effects),
             rpc::SILENCES => self.list_silences(at, parse(body)?),
             rpc::ACKNOWLEDGE => self.acknowledge(at, parse(body)?, effects),
+            rpc::TEST_EVENT => self.announce_test(at, parse(body)?),
             rpc::EPISODES => {
                 let question: EpisodesQuestion = parse(body)?;
                 Ok(Answer::Now(encode(&self.episodes(at, &question)?)))

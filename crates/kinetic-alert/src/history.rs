@@ -119,6 +119,7 @@ impl Alert {
                 };
                 group.acknowledged = Some(Acknowledgement { author, reason, at, until: until.into() });
             }
+            Record::Tested { .. } | Record::TestMailQueued { .. } => {}
             Record::NodeKnown { at, role, node, inc } => self.replay_node_known(at, role, node, inc),
             Record::NodeGone { role, node, .. } => self.replay_node_gone(role, node),
         }

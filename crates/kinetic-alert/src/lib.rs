@@ -39,6 +39,8 @@ mod storm;
 mod stream;
 mod suppress;
 mod template;
+mod test_event;
+mod test_mail;
 mod text;
 mod trail;
 mod watchdog;

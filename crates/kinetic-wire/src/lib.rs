@@ -37,5 +37,7 @@ pub use message::{
 };
 pub use partial::{PARTIAL_VERSION, Partial, PartialFeed, PartialGroup};
 pub use state::{FeedState, LaneState, MetricState, SNAPSHOT_VERSION, Snapshot, WatchState};
-pub use test_event::{AnnounceTest, Progress, Stage, TRACE_DIGITS, TestAnnounced, TestStage, trace_of};
+pub use test_event::{
+    AnnounceTest, Progress, Stage, TRACE_DIGITS, TestAnnounced, TestStage, is_trace, trace_of,
+};
 pub use time::{Mono, Now, Wall};

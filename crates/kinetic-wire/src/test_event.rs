@@ -14,9 +14,18 @@ pub const TRACE_DIGITS: usize = 32;
 pub fn trace_of(traceparent: &str) -> Option<&str> {
     let mut parts = traceparent.split('-');
     let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let is_id = |text: &str, digits| is_hex(text, digits) && text.bytes().any(|byte| byte != b'0');
-    let fits = version == "00" && is_id(trace, TRACE_DIGITS) && is_id(span, 16) && is_hex(flags, 2);
+    let fits = version == "00" && is_trace(trace) && is_id(span, 16) && is_hex(flags, 2);
     (fits && parts.next().is_none()).then_some(trace)
+}
+
+/// Whether a text is a trace id: 32 lower-case hexadecimal digits, not all of them zeros.
+#[must_use]
+pub fn is_trace(text: &str) -> bool {
+    is_id(text, TRACE_DIGITS)
+}
+
+fn is_id(text: &str, digits: usize) -> bool {
+    is_hex(text, digits) && text.bytes().any(|byte| byte != b'0')
 }
 
 fn is_hex(text: &str, digits: usize) -> bool {
