@@ -26,6 +26,8 @@ use crate::{node, topology};
 const ANSWER: Duration = Duration::from_secs(3);
 /// Of the test's time, the share that one question may take: the test itself needs the rest.
 const ANSWER_SHARE: u32 = 4;
+/// Words of nodes on their way.
+const PREFETCH: u16 = 64;
 /// Stages kept of one test: more than there can be with any number of recipients and attempts within its time.
 const STEPS_MAX: usize = 500;
 /// Pages of the map that are read to find a source.
@@ -106,6 +108,7 @@ pub(crate) async fn run(test: &Test, say: &mut dyn FnMut(&Step)) -> Report {
     };
     let options = ConsumeOptions {
         topology: topology::trace_subscription(&journal.trace),
+        prefetch: PREFETCH,
         no_ack: true,
         ..ConsumeOptions::default()
     };
