@@ -371,6 +371,10 @@ impl Lease {
             | RpcCode::UnknownSilence
             | RpcCode::UnknownEpisode
             | RpcCode::TestUnderWay
+            | RpcCode::BadLink
+            | RpcCode::ExpiredLink
+            | RpcCode::UnknownSubscription
+            | RpcCode::LastRecipient
             | RpcCode::Invalid
             | RpcCode::Unauthenticated
             | RpcCode::Version => {

@@ -94,12 +94,19 @@ pub mod rpc {
     pub const EPISODES: &str = "episodes";
     /// Somebody is about to publish a test event.
     pub const TEST_EVENT: &str = "test-event";
+    /// Somebody follows a link of a mail.
+    pub const LINK: &str = "link";
+    /// Somebody asks who has taken himself off alert blocks.
+    pub const UNSUBSCRIBED: &str = "unsubscribed";
+    /// An operator puts a recipient back on an alert block.
+    pub const SUBSCRIBE: &str = "subscribe";
     /// What only the leader answers, in the order in which its queue is bound.
     pub const LEADER: [&str; 6] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE];
     /// What the redirectors answer.
     pub const ALL: [&str; 7] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE, LOCATE];
     /// What the alert node answers, in the order in which its queue is bound.
-    pub const ALERT: [&str; 6] = [SILENCE, UNSILENCE, SILENCES, ACKNOWLEDGE, EPISODES, TEST_EVENT];
+    pub const ALERT: [&str; 9] =
+        [SILENCE, UNSILENCE, SILENCES, ACKNOWLEDGE, EPISODES, TEST_EVENT, LINK, UNSUBSCRIBED, SUBSCRIBE];
 }
 
 const INGRESS_PREFIX: &str = "in.";
