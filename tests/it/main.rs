@@ -31,6 +31,7 @@ macro_rules! on_both_brokers {
 }
 
 mod alert_nodes;
+mod alert_quiet;
 mod analyzer_faults;
 mod analyzer_killed;
 mod analyzer_remembers;

@@ -51,6 +51,7 @@ mod why;
 mod words;
 
 pub use compact::Compaction;
+pub use links::fuzz_link;
 pub use machine::{
     Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
     ReplyToken, Thread,
