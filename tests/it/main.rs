@@ -61,4 +61,5 @@ mod smtp_down;
 mod stage;
 mod statsd_backends;
 mod statsd_to_mail;
+mod test_event;
 mod up;

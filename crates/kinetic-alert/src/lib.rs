@@ -42,6 +42,8 @@ mod stream;
 mod subscribe;
 mod suppress;
 mod template;
+mod test_event;
+mod test_mail;
 mod text;
 mod trail;
 mod watchdog;

@@ -370,6 +370,7 @@ impl Lease {
             | RpcCode::UnknownNode
             | RpcCode::UnknownSilence
             | RpcCode::UnknownEpisode
+            | RpcCode::TestUnderWay
             | RpcCode::BadLink
             | RpcCode::ExpiredLink
             | RpcCode::UnknownSubscription

@@ -12,6 +12,7 @@ mod message;
 pub mod names;
 mod partial;
 mod state;
+mod test_event;
 mod time;
 
 pub use alerting::{
@@ -37,4 +38,7 @@ pub use message::{
 };
 pub use partial::{PARTIAL_VERSION, Partial, PartialFeed, PartialGroup};
 pub use state::{FeedState, LaneState, MetricState, SNAPSHOT_VERSION, Snapshot, WatchState};
+pub use test_event::{
+    AnnounceTest, Progress, Stage, TRACE_DIGITS, TestAnnounced, TestStage, is_trace, trace_of,
+};
 pub use time::{Mono, Now, Wall};

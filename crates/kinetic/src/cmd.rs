@@ -18,4 +18,5 @@ pub(crate) mod schema_repo;
 pub(crate) mod silence;
 pub(crate) mod subscription;
 pub(crate) mod tap;
+pub(crate) mod test_event;
 pub(crate) mod up;

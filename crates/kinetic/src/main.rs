@@ -12,6 +12,7 @@ mod shutdown;
 mod telemetry;
 mod term;
 mod topology;
+mod tracer;
 
 use std::process::ExitCode;
 
@@ -121,6 +122,7 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Ack(args) => cmd::episodes::acknowledge(args).await,
         Command::Episodes(args) => cmd::episodes::run(args).await,
         Command::Tap(args) => cmd::tap::run(args).await,
+        Command::TestEvent(args) => cmd::test_event::run(args).await,
         Command::Bench(cli::Bench { part: Some(cli::BenchPart::Alert(args)), .. }) => {
             cmd::bench::alert(args).await
         }

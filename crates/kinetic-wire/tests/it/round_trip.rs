@@ -39,13 +39,14 @@ fn number() -> impl Strategy<Value = f64> {
 const DATA_TYPES: [DataType; 5] =
     [DataType::Statsd, DataType::Collectd, DataType::Graphite, DataType::Influx, DataType::Auto];
 const DIRECTIONS: [Direction; 3] = [Direction::Above, Direction::Below, Direction::Both];
-const CODES: [RpcCode; 20] = [
+const CODES: [RpcCode; 21] = [
     RpcCode::BadLink,
     RpcCode::ExpiredLink,
     RpcCode::UnknownSubscription,
     RpcCode::LastRecipient,
     RpcCode::UnknownSilence,
     RpcCode::UnknownEpisode,
+    RpcCode::TestUnderWay,
     RpcCode::Invalid,
     RpcCode::Malformed,
     RpcCode::UnknownCustomer,
