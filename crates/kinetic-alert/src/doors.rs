@@ -28,7 +28,7 @@ const GLOBS_MAX: usize = 50;
 /// Bytes of a silence's name.
 const ID_BYTES_MAX: usize = 40;
 /// Bytes of an author's name.
-const AUTHOR_BYTES_MAX: usize = 100;
+pub(crate) const AUTHOR_BYTES_MAX: usize = 100;
 /// Bytes of a reason.
 const REASON_BYTES_MAX: usize = 500;
 /// Longest silence.
@@ -61,7 +61,7 @@ pub(crate) struct Answers {
 }
 
 /// What is to be answered, and when.
-enum Answer {
+pub(crate) enum Answer {
     /// At once.
     Now(Vec<u8>),
     /// Once all that has been decided so far is on disk.
@@ -87,7 +87,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 }
 
 /// One line of text that people wrote.
-fn check_line(what: &str, text: &str, max: usize) -> Result<(), Refusal> {
+pub(crate) fn check_line(what: &str, text: &str, max: usize) -> Result<(), Refusal> {
     if text.trim().is_empty() {
         return Err(Refusal::invalid(format!("{what} is missing")));
     }
@@ -200,6 +200,9 @@ impl Alert {
                 let question: EpisodesQuestion = parse(body)?;
                 Ok(Answer::Now(encode(&self.episodes(at, &question)?)))
             }
+            rpc::BOUNCE => self.bounce(at, &parse(body)?, effects),
+            rpc::SUPPRESSIONS => Ok(self.list_suppressions(at, parse(body)?)),
+            rpc::UNSUPPRESS => self.lift_suppression(at, &parse(body)?, effects),
             _ => Err(Refusal(RpcCode::Malformed, "no request has this routing key".into())),
         }
     }

@@ -317,6 +317,8 @@ pub enum RpcCode {
     UnknownSilence,
     /// Nothing fires in a group of that name, or not in the episode that was meant.
     UnknownEpisode,
+    /// No recipient has that token, or nothing keeps mail from that address.
+    UnknownAddress,
     /// What is asked for is past a bound, or cannot be; the message says why.
     Invalid,
     /// A table of the redirector or of the alert node is full.

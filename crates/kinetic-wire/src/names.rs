@@ -81,12 +81,19 @@ pub mod rpc {
     pub const ACKNOWLEDGE: &str = "acknowledge";
     /// Somebody asks what fires.
     pub const EPISODES: &str = "episodes";
+    /// A mail has come back.
+    pub const BOUNCE: &str = "bounce";
+    /// Somebody asks to which addresses nothing is sent.
+    pub const SUPPRESSIONS: &str = "suppressions";
+    /// An operator says that an address is good again.
+    pub const UNSUPPRESS: &str = "unsuppress";
     /// What only the leader answers, in the order in which its queue is bound.
     pub const LEADER: [&str; 6] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE];
     /// What the redirectors answer.
     pub const ALL: [&str; 7] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE, LOCATE];
     /// What the alert node answers, in the order in which its queue is bound.
-    pub const ALERT: [&str; 5] = [SILENCE, UNSILENCE, SILENCES, ACKNOWLEDGE, EPISODES];
+    pub const ALERT: [&str; 8] =
+        [SILENCE, UNSILENCE, SILENCES, ACKNOWLEDGE, EPISODES, BOUNCE, SUPPRESSIONS, UNSUPPRESS];
 }
 
 const INGRESS_PREFIX: &str = "in.";

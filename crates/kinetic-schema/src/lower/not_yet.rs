@@ -4,9 +4,9 @@ use crate::block::Node;
 use crate::diagnostic::{At, Problem, Sink};
 
 /// Attributes and blocks of `mail`.
-pub(super) const OF_MAIL: [&str; 3] = ["bounces", "public_url", "fallback"];
+pub(super) const OF_MAIL: [&str; 1] = ["public_url"];
 /// Those of `customer`.
-pub(super) const OF_CUSTOMER: [&str; 2] = ["mails_per_hour", "silent_after"];
+pub(super) const OF_CUSTOMER: [&str; 1] = ["silent_after"];
 /// Those of `alert`.
 pub(super) const OF_ALERT: [&str; 1] = ["webhook"];
 

@@ -2,13 +2,14 @@
 
 use kinetic_wire::{
     Acknowledge, Acknowledged, AcknowledgementState, AlertEvent, AlertId, AlertState, AnalyzerState,
-    AskSilence, Beacon, Change, CustomerName, DataType, Direction, Drain, Endpoint, EpisodeState,
-    EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed, FeedState, FiringFeed, Goodbye, Grant,
-    Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply, Limits, Locate, LocateReply,
-    MapChange, MapQuestion, MapReply, MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState,
-    Partial, PartialFeed, PartialGroup, Register, Released, Relieve, Relieved, Reply, Role, RpcCode,
-    RpcError, SchemaNotice, Serves, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply,
-    Snapshot, SourceKey, SourceState, Term, ToldState, TrailPoint, Unsilence, WatchState, decode, encode,
+    AskSilence, Beacon, Bounce, Bounced, Change, CustomerName, DataType, Direction, Drain, Endpoint,
+    EpisodeState, EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed, FeedState, FiringFeed, Goodbye,
+    Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply, Limits, Locate,
+    LocateReply, MapChange, MapQuestion, MapReply, MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers,
+    OwnerState, Partial, PartialFeed, PartialGroup, Register, Released, Relieve, Relieved, Reply, Role,
+    RpcCode, RpcError, SchemaNotice, Serves, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply,
+    Snapshot, SourceKey, SourceState, SuppressionState, SuppressionsQuestion, SuppressionsReply, Term,
+    ToldState, TrailPoint, Unsilence, Unsuppress, Unsuppressed, WatchState, decode, encode,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -37,7 +38,8 @@ fn number() -> impl Strategy<Value = f64> {
 const DATA_TYPES: [DataType; 5] =
     [DataType::Statsd, DataType::Collectd, DataType::Graphite, DataType::Influx, DataType::Auto];
 const DIRECTIONS: [Direction; 3] = [Direction::Above, Direction::Below, Direction::Both];
-const CODES: [RpcCode; 16] = [
+const CODES: [RpcCode; 17] = [
+    RpcCode::UnknownAddress,
     RpcCode::UnknownSilence,
     RpcCode::UnknownEpisode,
     RpcCode::Invalid,
@@ -254,6 +256,20 @@ proptest! {
         check(&Acknowledged { ok: true, episode: episode.clone(), now_ms: until_ms });
         check(&EpisodesQuestion { v: 1, customer: Some(customer), after: flag.then(|| episode.group.clone()), limit: Some(7) });
         check(&EpisodesReply { ok: true, next: Some(episode.group.clone()), episodes: vec![episode], now_ms: from_ms });
+    }
+
+    #[test]
+    fn returned_mail(
+        (token, status, detail, mail) in (text(), text(), text(), option::of(text())),
+        (flag, now_ms) in (any::<bool>(), any::<i64>()),
+    ) {
+        check(&Bounce { v: 1, token: token.clone(), mail, status, detail: detail.clone() });
+        check(&Bounced { ok: true, address: token.clone(), counted: flag, suppressed: !flag, now_ms });
+        let state = SuppressionState { address: token.clone(), since_ms: now_ms, detail: detail.clone() };
+        check(&SuppressionsQuestion { v: 1, after: flag.then(|| token.clone()) });
+        check(&SuppressionsReply { ok: true, suppressions: vec![state.clone()], next: flag.then(|| token.clone()), now_ms });
+        check(&Unsuppress { v: 1, address: token, author: detail });
+        check(&Unsuppressed { ok: true, suppression: state, now_ms });
     }
 
     #[test]

@@ -6,10 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use kinetic_wire::{
-    Acknowledge, Acknowledged, AlertEvent, AskSilence, Beacon, Drain, EpisodesQuestion, EpisodesReply,
-    Goodbye, Heartbeat, LeaderToken, LeaseReply, Locate, LocateReply, MapChange, MapQuestion, MapReply,
-    Nudge, Partial, Register, Released, Relieve, Relieved, RpcError, SchemaNotice, Silenced,
-    SilencesQuestion, SilencesReply, Snapshot, Unsilence, decode, encode,
+    Acknowledge, Acknowledged, AlertEvent, AskSilence, Beacon, Bounce, Bounced, Drain, EpisodesQuestion,
+    EpisodesReply, Goodbye, Heartbeat, LeaderToken, LeaseReply, Locate, LocateReply, MapChange, MapQuestion,
+    MapReply, Nudge, Partial, Register, Released, Relieve, Relieved, RpcError, SchemaNotice, Silenced,
+    SilencesQuestion, SilencesReply, Snapshot, SuppressionsQuestion, SuppressionsReply, Unsilence,
+    Unsuppress, Unsuppressed, decode, encode,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -63,6 +64,12 @@ fn messages() -> Vec<Message> {
         message::<Acknowledged>("acknowledged"),
         message::<EpisodesQuestion>("episodes"),
         message::<EpisodesReply>("episodes-reply"),
+        message::<Bounce>("bounce"),
+        message::<Bounced>("bounced"),
+        message::<SuppressionsQuestion>("suppressions"),
+        message::<SuppressionsReply>("suppressions-reply"),
+        message::<Unsuppress>("unsuppress"),
+        message::<Unsuppressed>("unsuppressed"),
     ]
 }
 
