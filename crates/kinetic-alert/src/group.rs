@@ -46,6 +46,8 @@ pub(crate) struct AlertView {
     pub(crate) heard_at: Steady,
     /// The record of the refresh that it stands at, if replay can do without it once a newer one is there.
     pub(crate) refresh: Option<RecordSeq>,
+    /// When it was last heard of in a record that replay cannot do without.
+    pub(crate) needed_at: Steady,
 }
 
 impl AlertView {
@@ -70,6 +72,7 @@ impl AlertView {
             schema: event.schema.as_deref().map(kept),
             heard_at: at,
             refresh: None,
+            needed_at: at,
         }
     }
 

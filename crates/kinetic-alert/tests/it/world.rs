@@ -267,6 +267,11 @@ impl World {
         self.alert.stats()
     }
 
+    /// Records that wait for the disk.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.unwritten.len()
+    }
+
     fn write_down(&mut self, count: usize) {
         for (seq, record) in self.unwritten.drain(..count) {
             match &record {
