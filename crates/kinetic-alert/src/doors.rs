@@ -24,7 +24,7 @@ const VERSION: u32 = 1;
 /// Largest request.
 const BODY_MAX: usize = 64 << 10;
 /// Globs of one list of a silence.
-const GLOBS_MAX: usize = 50;
+pub(crate) const GLOBS_MAX: usize = 50;
 /// Bytes of a silence's name.
 const ID_BYTES_MAX: usize = 40;
 /// Bytes of an author's name.
@@ -203,6 +203,9 @@ impl Alert {
             rpc::BOUNCE => self.bounce(at, &parse(body)?, effects),
             rpc::SUPPRESSIONS => Ok(self.list_suppressions(at, parse(body)?)),
             rpc::UNSUPPRESS => self.lift_suppression(at, &parse(body)?, effects),
+            rpc::LINK => self.follow_link(at, parse(body)?, effects),
+            rpc::UNSUBSCRIBED => Ok(Answer::Now(encode(&self.unsubscribed(at, parse(body)?)))),
+            rpc::SUBSCRIBE => self.subscribe(at, parse(body)?, effects),
             _ => Err(Refusal(RpcCode::Malformed, "no request has this routing key".into())),
         }
     }
@@ -226,8 +229,7 @@ impl Alert {
         mut silence: Silence,
         effects: &mut Vec<Effect>,
     ) -> Result<Answer, Refusal> {
-        self.check_customer(&silence.customer)?;
-        let meant = checked(&mut silence, at.wall())?;
+        let meant = self.checked_silence(&mut silence, at)?;
         let key = (silence.customer.clone(), silence.id.clone());
         if let Some(standing) = self.silences.get(&key) {
             // Asked again because the answer was lost; when it began was for us to say.
@@ -237,14 +239,26 @@ impl Alert {
             }
             return Err(Refusal::invalid("another silence of this name stands"));
         }
-        let of_customer = self.silences.of_customer(&key.0).count();
-        if of_customer >= SILENCES_MAX || self.silences.len() >= SILENCES_ALL_MAX {
-            self.stats.silences_refused += 1;
-            let message = format!("there are {of_customer} silences of this customer: end some first");
-            return Err(Refusal(RpcCode::Overload, message));
-        }
+        self.check_silences(&key.0)?;
         self.add_silence(at, silence.clone(), meant, effects);
         Ok(self.silenced_reply(at, silence))
+    }
+
+    /// The same check for a silence that a link asks for.
+    pub(crate) fn checked_silence(&self, silence: &mut Silence, at: Steady) -> Result<Meant, Refusal> {
+        self.check_customer(&silence.customer)?;
+        checked(silence, at.wall())
+    }
+
+    /// Whether a customer may have one more.
+    pub(crate) fn check_silences(&mut self, customer: &CustomerName) -> Result<(), Refusal> {
+        let of_customer = self.silences.of_customer(customer).count();
+        if of_customer < SILENCES_MAX && self.silences.len() < SILENCES_ALL_MAX {
+            return Ok(());
+        }
+        self.stats.silences_refused += 1;
+        let message = format!("there are {of_customer} silences of this customer: end some first");
+        Err(Refusal(RpcCode::Overload, message))
     }
 
     fn unsilence(
@@ -287,6 +301,18 @@ impl Alert {
         asked: Acknowledge,
         effects: &mut Vec<Effect>,
     ) -> Result<Answer, Refusal> {
+        let key = self.take_care(at, asked, effects)?;
+        let episode = self.episode(at, &key);
+        Ok(Answer::Recorded(encode(&Acknowledged { ok: true, episode, now_ms: at.wall().as_ms() })))
+    }
+
+    /// Somebody takes care of what fires in a group.
+    pub(crate) fn take_care(
+        &mut self,
+        at: Steady,
+        asked: Acknowledge,
+        effects: &mut Vec<Effect>,
+    ) -> Result<GroupKey, Refusal> {
         check_line("the author", &asked.author, AUTHOR_BYTES_MAX)?;
         check_line("the reason", &asked.reason, REASON_BYTES_MAX)?;
         let now = at.wall();
@@ -313,8 +339,7 @@ impl Alert {
             group.acknowledged = Some(Acknowledgement { author, reason, at: now, until: until.into() });
         }
         self.schedule(&key);
-        let episode = self.episode(at, &key);
-        Ok(Answer::Recorded(encode(&Acknowledged { ok: true, episode, now_ms: now.as_ms() })))
+        Ok(key)
     }
 
     /// The group of this name, if something fires in it, and in that episode where one is meant.

@@ -371,6 +371,10 @@ impl Lease {
             | RpcCode::UnknownSilence
             | RpcCode::UnknownAddress
             | RpcCode::UnknownEpisode
+            | RpcCode::BadLink
+            | RpcCode::ExpiredLink
+            | RpcCode::UnknownSubscription
+            | RpcCode::LastRecipient
             | RpcCode::Invalid
             | RpcCode::Unauthenticated
             | RpcCode::Version => {

@@ -87,13 +87,30 @@ pub mod rpc {
     pub const SUPPRESSIONS: &str = "suppressions";
     /// An operator says that an address is good again.
     pub const UNSUPPRESS: &str = "unsuppress";
+    /// Somebody follows a link of a mail.
+    pub const LINK: &str = "link";
+    /// Somebody asks who has taken himself off alert blocks.
+    pub const UNSUBSCRIBED: &str = "unsubscribed";
+    /// An operator puts a recipient back on an alert block.
+    pub const SUBSCRIBE: &str = "subscribe";
     /// What only the leader answers, in the order in which its queue is bound.
     pub const LEADER: [&str; 6] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE];
     /// What the redirectors answer.
     pub const ALL: [&str; 7] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE, LOCATE];
     /// What the alert node answers, in the order in which its queue is bound.
-    pub const ALERT: [&str; 8] =
-        [SILENCE, UNSILENCE, SILENCES, ACKNOWLEDGE, EPISODES, BOUNCE, SUPPRESSIONS, UNSUPPRESS];
+    pub const ALERT: [&str; 11] = [
+        SILENCE,
+        UNSILENCE,
+        SILENCES,
+        ACKNOWLEDGE,
+        EPISODES,
+        LINK,
+        UNSUBSCRIBED,
+        SUBSCRIBE,
+        BOUNCE,
+        SUPPRESSIONS,
+        UNSUPPRESS,
+    ];
 }
 
 const INGRESS_PREFIX: &str = "in.";

@@ -12,7 +12,7 @@ mod operator;
 mod returned;
 
 pub(crate) use client::{DataType, Locate, Tap};
-pub(crate) use mail::{Mail, MailPreview};
+pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
@@ -274,6 +274,10 @@ pub(crate) struct Alert {
     /// File that holds the password of the PostgreSQL login
     #[arg(long, value_name = "FILE", requires = "history")]
     pub(crate) history_password_file: Option<PathBuf>,
+    /// Serve the pages that links in mails lead to here, behind whatever ends TLS for the schema's mail.public_url;
+    /// without it, mails have no links (docs/alerting-links.md)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) links_listen: Option<SocketAddr>,
     /// How to reach the broker
     #[command(flatten)]
     pub(crate) broker: BrokerAddress,

@@ -17,5 +17,6 @@ pub(crate) mod returned;
 pub(crate) mod roles;
 pub(crate) mod schema_repo;
 pub(crate) mod silence;
+pub(crate) mod subscription;
 pub(crate) mod tap;
 pub(crate) mod up;

@@ -119,6 +119,8 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Locate(args) => cmd::locate::run(args).await,
         Command::Map(args) => cmd::map::run(args).await,
         Command::Drain(args) => cmd::drain::run(args).await,
+        Command::Mail(Mail::Unsubscribed(args)) => cmd::subscription::list(args).await,
+        Command::Mail(Mail::Subscribe(args)) => cmd::subscription::subscribe(args).await,
         Command::Silence(args) => cmd::silence::run(args).await,
         Command::Mail(Mail::Bounced(args)) => cmd::returned::bounced(args).await,
         Command::Mail(Mail::Suppressed(args)) => cmd::returned::suppressed(args).await,

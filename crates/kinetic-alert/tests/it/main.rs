@@ -8,6 +8,7 @@ mod delivery;
 mod folding;
 mod intake;
 mod levels;
+mod links;
 mod mail;
 mod places;
 mod quiet;

@@ -3,9 +3,7 @@
 use crate::block::Node;
 use crate::diagnostic::{At, Problem, Sink};
 
-/// Attributes and blocks of `mail`.
-pub(super) const OF_MAIL: [&str; 1] = ["public_url"];
-/// Those of `customer`.
+/// Attributes and blocks of `customer`.
 pub(super) const OF_CUSTOMER: [&str; 1] = ["silent_after"];
 /// Those of `alert`.
 pub(super) const OF_ALERT: [&str; 1] = ["webhook"];

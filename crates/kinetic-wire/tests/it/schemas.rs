@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use kinetic_wire::{
     Acknowledge, Acknowledged, AlertEvent, AskSilence, Beacon, Bounce, Bounced, Drain, EpisodesQuestion,
-    EpisodesReply, Goodbye, Heartbeat, LeaderToken, LeaseReply, Locate, LocateReply, MapChange, MapQuestion,
-    MapReply, Nudge, Partial, Register, Released, Relieve, Relieved, RpcError, SchemaNotice, Silenced,
-    SilencesQuestion, SilencesReply, Snapshot, SuppressionsQuestion, SuppressionsReply, Unsilence,
-    Unsuppress, Unsuppressed, decode, encode,
+    EpisodesReply, FollowLink, Goodbye, Heartbeat, LeaderToken, LeaseReply, Linked, Locate, LocateReply,
+    MapChange, MapQuestion, MapReply, Nudge, Partial, Register, Released, Relieve, Relieved, RpcError,
+    SchemaNotice, Silenced, SilencesQuestion, SilencesReply, Snapshot, Subscribe, Subscribed,
+    SuppressionsQuestion, SuppressionsReply, Unsilence, UnsubscribedQuestion, UnsubscribedReply, Unsuppress,
+    Unsuppressed, decode, encode,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -70,6 +71,12 @@ fn messages() -> Vec<Message> {
         message::<SuppressionsReply>("suppressions-reply"),
         message::<Unsuppress>("unsuppress"),
         message::<Unsuppressed>("unsuppressed"),
+        message::<FollowLink>("link"),
+        message::<Linked>("linked"),
+        message::<UnsubscribedQuestion>("unsubscribed"),
+        message::<UnsubscribedReply>("unsubscribed-reply"),
+        message::<Subscribe>("subscribe"),
+        message::<Subscribed>("subscribed"),
     ]
 }
 
