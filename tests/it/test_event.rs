@@ -107,7 +107,7 @@ fn a_test_goes_the_whole_way(kind: BrokerKind) {
 /// Tests until one stops where it should: on a slow machine one may stop earlier.
 fn stops(world: &World, at: &str, more: &[&str]) -> Value {
     eventually(&format!("a test stops at {at}"), || {
-        let mut answer = test(world, &[&["--timeout", "4s"], more].concat());
+        let mut answer = test(world, &[&["--timeout", "3s"], more].concat());
         let stopped = answer.said["stopped"].take();
         if stopped["at"] == at {
             assert_eq!((answer.code, &answer.said["ok"]), (Some(1), &Value::Bool(false)));
