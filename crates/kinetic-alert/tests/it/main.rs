@@ -6,6 +6,7 @@ mod crash;
 mod delivery;
 mod folding;
 mod intake;
+mod json_schema;
 mod levels;
 mod mail;
 mod places;
