@@ -31,6 +31,7 @@ mod reason;
 mod relays;
 mod render;
 mod route;
+mod rule;
 mod silences;
 mod stats;
 mod storm;
