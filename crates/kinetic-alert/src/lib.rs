@@ -6,6 +6,7 @@
 
 mod agenda;
 mod announce;
+mod circuit;
 mod clock;
 mod deliver;
 mod digest;
@@ -28,6 +29,7 @@ mod outbox;
 mod preview;
 mod quiet;
 mod reason;
+mod receivers;
 mod relays;
 mod render;
 mod route;
@@ -40,7 +42,6 @@ mod template;
 mod text;
 mod trail;
 mod watchdog;
-#[expect(dead_code, reason = "the outbox does not know webhooks yet")]
 pub mod webhook;
 mod words;
 

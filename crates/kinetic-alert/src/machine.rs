@@ -19,6 +19,7 @@ use crate::group::Group;
 use crate::id::{AlertKey, GroupKey};
 use crate::intake::Intake;
 use crate::outbox::{Blocked, Outbox};
+use crate::receivers::Receivers;
 use crate::relays::Relays;
 use crate::render;
 use crate::silences::Silences;
@@ -341,6 +342,13 @@ pub enum Attempt {
         /// Why.
         detail: String,
     },
+    /// Surely not taken: the other side asks for patience. Nothing more is sent that way for so long.
+    Busy {
+        /// How long.
+        after: Duration,
+        /// Its words.
+        detail: String,
+    },
     /// 5xx: never this mail to this address. What is refused because of the relay itself is tried again all the same.
     Refused {
         /// What is refused.
@@ -455,11 +463,11 @@ pub enum Effect {
         /// Which.
         token: Token,
     },
-    /// Hand an e-mail to a relay; answer with `MailAttempted`.
+    /// Hand a message over, an e-mail to a relay or a [`Post`] to a webhook; answer with `MailAttempted`.
     Send {
         /// Its name.
         id: MailId,
-        /// Name of the relay.
+        /// Name of the relay; of a post, that of its recipient.
         relay: Arc<str>,
         /// The mail.
         email: Box<Email>,
@@ -496,6 +504,7 @@ pub struct Alert {
     pub(crate) services: Services,
     pub(crate) outbox: Outbox,
     pub(crate) relays: Relays,
+    pub(crate) receivers: Receivers,
     pub(crate) storms: Storms,
     pub(crate) suppressions: Suppressions,
     pub(crate) notices: Notices,
@@ -543,6 +552,7 @@ impl Alert {
             followed: BTreeMap::new(),
             outbox: Outbox::default(),
             relays: Relays::default(),
+            receivers: Receivers::default(),
             storms: Storms::default(),
             suppressions: Suppressions::default(),
             notices: Notices::default(),
@@ -576,6 +586,7 @@ impl Alert {
             Input::SchemaChanged { schema } => {
                 self.schema = schema;
                 self.relays.follow(&self.schema, at);
+                self.receivers.follow(&self.schema);
                 self.reroute(at, effects);
                 self.follow_addresses(at, effects);
                 self.follow_watchdog(at, effects);
@@ -636,6 +647,7 @@ impl Alert {
     pub fn stats(&self) -> Stats {
         let (nodes, nodes_silent) = self.watchdog.counts();
         let (mails_in_flight, relays, relays_failing) = self.relays.counts();
+        let (posts_in_flight, receivers_failing) = self.receivers.counts();
         Stats {
             nodes: nodes as u64,
             nodes_silent: nodes_silent as u64,
@@ -645,6 +657,8 @@ impl Alert {
             outbox: self.outbox.len() as u64,
             silences: self.silences.len() as u64,
             mails_in_flight: mails_in_flight as u64,
+            posts_in_flight: posts_in_flight as u64,
+            receivers_failing: receivers_failing as u64,
             missed_cut: self.groups.values().map(Group::missed_cut).sum(),
             streams_held: self.storms.held() as u64,
             suppressed: self.suppressions.count() as u64,

@@ -16,7 +16,7 @@ use crate::level::{self, Level};
 use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
 use crate::words::{self, Matter};
-use crate::{escape, headers, html, template, text};
+use crate::{escape, headers, html, template, text, webhook};
 
 /// Characters of an origin or metric in a sentence.
 pub(crate) const SENTENCE_NAME_MAX: usize = 120;
@@ -547,8 +547,29 @@ pub(crate) struct Rendered {
     pub(crate) templates_failed: usize,
 }
 
+/// The whole message to a recipient: a mail, or a post where he is a webhook. None where the schema has no way to him.
+pub(crate) fn message(
+    notification: &Notification<'_>,
+    names: &MailNames<'_>,
+    id: &MailId,
+    to: &str,
+) -> Option<Rendered> {
+    let Notification { group, schema, .. } = notification;
+    let mail = schema.mail.as_ref();
+    if webhook::is_webhook(to) {
+        let declared = webhook::declared(schema, &group.customer, to)?;
+        let public_url = mail.and_then(|mail| mail.public_url.as_deref());
+        let email = webhook::message(notification, names, id, declared, public_url);
+        return Some(Rendered { email, rows_cut: 0, templates_failed: 0 });
+    }
+    let mail = mail?;
+    let mut rendered = email(notification, names, id, &mail.from, to);
+    rendered.email.envelope_from = mail.bounces.as_ref().and_then(|own| names.envelope_from(own, to));
+    Some(rendered)
+}
+
 /// The whole mail.
-pub(crate) fn email(
+fn email(
     notification: &Notification<'_>,
     names: &MailNames<'_>,
     id: &MailId,

@@ -9,6 +9,7 @@ use crate::hours::Openings;
 use crate::id::{GroupKey, StreamKey};
 use crate::level::Level;
 use crate::reason::Timing;
+use crate::webhook;
 
 /// What stands for the `watchdog` block where the name of an alert block is asked for.
 const WATCHDOG: &str = "watchdog";
@@ -29,7 +30,7 @@ impl Routes {
     fn speak(&mut self, alert: &Alert) {
         let timing = timing(alert);
         for (to, escalate_after) in recipients(alert) {
-            let key = StreamKey { alert: alert.name.as_str().into(), to: to.into() };
+            let key = StreamKey { alert: alert.name.as_str().into(), to };
             if !self.streams.iter().any(|(known, _)| *known == key) {
                 self.streams.push((key, Timing { escalate_after, ..timing.clone() }));
             }
@@ -38,8 +39,8 @@ impl Routes {
 
     fn read_by(&mut self, alert: &Alert) {
         for (to, _) in recipients(alert) {
-            if !self.readers.iter().any(|known| **known == *to) {
-                self.readers.push(to.into());
+            if !self.readers.contains(&to) {
+                self.readers.push(to);
             }
         }
     }
@@ -132,14 +133,16 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Those whom an alert block names, who is told first before who is told later.
-fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
-    let first = alert.to.iter().map(|to| (to.as_str(), None));
+/// Those whom an alert block names, mailboxes and webhooks, who is told first before who is told later.
+fn recipients(alert: &Alert) -> impl Iterator<Item = (Arc<str>, Option<Duration>)> {
+    let first = alert.to.iter().map(|to| (to.as_str().into(), None));
+    let hooks = alert.webhooks.iter();
+    let hooks = hooks.map(|hook| (webhook::recipient(&alert.name, &hook.name).into(), None));
     let later = alert
         .escalations
         .iter()
-        .flat_map(|escalation| escalation.to.iter().map(|to| (to.as_str(), Some(escalation.after))));
-    first.chain(later)
+        .flat_map(|escalation| escalation.to.iter().map(|to| (to.as_str().into(), Some(escalation.after))));
+    first.chain(hooks).chain(later)
 }
 
 /// Those who are told of silent nodes.
@@ -211,14 +214,14 @@ mod tests {
                     service: service.clone(),
                     cluster: cluster.clone(),
                 };
-                let mut told: Vec<&str> = shop
+                let mut told: Vec<Arc<str>> = shop
                     .told_by(&analytic.name, &path)
                     .into_iter()
                     .flat_map(recipients)
                     .map(|(to, _)| to)
                     .collect();
                 let routes = routes(&schema, &group);
-                let mut readers: Vec<&str> = routes.readers.iter().map(AsRef::as_ref).collect();
+                let mut readers = routes.readers.clone();
                 told.sort_unstable();
                 readers.sort_unstable();
                 assert_eq!(readers, told, "{group:?}");

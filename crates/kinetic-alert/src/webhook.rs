@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::announce;
-use crate::id::{MailNames, StreamKey};
+use crate::id::MailNames;
 use crate::machine::{Email, MailId};
 use crate::render::Notification;
 
@@ -68,15 +68,24 @@ pub(crate) fn is_webhook(to: &str) -> bool {
     to.starts_with(SCHEME)
 }
 
-/// The webhook that a recipient is.
+/// The webhook that a recipient is. Names hold no slash.
 pub(crate) fn declared<'a>(
     schema: &'a Schema,
     customer: &CustomerName,
-    stream: &StreamKey,
+    to: &str,
 ) -> Option<&'a schema::Webhook> {
-    let name = stream.to.strip_prefix(SCHEME)?.strip_prefix(&*stream.alert)?.strip_prefix('/')?;
-    let alert = schema.customers.get(customer)?.alerts.get(&*stream.alert)?;
+    let (alert, name) = to.strip_prefix(SCHEME)?.split_once('/')?;
+    let alert = schema.customers.get(customer)?.alerts.get(alert)?;
     alert.webhooks.iter().find(|webhook| webhook.name == name)
+}
+
+/// The mailboxes that are told what a webhook is told.
+pub(crate) fn beside<'a>(schema: &'a Schema, customer: &CustomerName, to: &str) -> &'a [String] {
+    let alert = || {
+        let (alert, _) = to.strip_prefix(SCHEME)?.split_once('/')?;
+        schema.customers.get(customer)?.alerts.get(alert)
+    };
+    alert().map(|alert| alert.to.as_slice()).unwrap_or_default()
 }
 
 /// 16 hexadecimal digits of a hash over names and values, each with its length.
@@ -107,6 +116,7 @@ pub(crate) fn message(
         message_id: format!("{}@{}", id.0, names.domain),
         from: String::new(),
         to: recipient(alert, &webhook.name),
+        envelope_from: None,
         subject: notification.thread.subject.clone(),
         date: notification.at,
         headers: Vec::new(),
@@ -153,13 +163,11 @@ mod tests {
         ];
         let files = files.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())).into();
         let schema = kinetic_schema::load(&files).schema.expect("checks");
-        let of = |alert: &str, to: &str| {
-            let stream = StreamKey { alert: alert.into(), to: to.into() };
-            declared(&schema, &"acme".into(), &stream).map(|webhook| webhook.name.clone())
-        };
-        assert_eq!(of("team", &to).as_deref(), Some("pager"));
-        assert_eq!(of("tea", &to), None);
-        assert_eq!(of("team", "webhook:team/other"), None);
-        assert_eq!(of("team", "a@acme.example"), None);
+        let of = |to: &str| declared(&schema, &"acme".into(), to).map(|webhook| webhook.name.clone());
+        assert_eq!(of(&to).as_deref(), Some("pager"));
+        assert_eq!(of("webhook:team/other"), None);
+        assert_eq!(of("webhook:tea/pager"), None);
+        assert_eq!(of("team/pager"), None);
+        assert_eq!(of("a@acme.example"), None);
     }
 }

@@ -16,4 +16,5 @@ mod runs;
 mod template;
 mod timeline;
 mod watchdog;
+mod webhooks;
 mod world;
