@@ -8,6 +8,7 @@ mod agenda;
 mod announce;
 mod circuit;
 mod clock;
+mod compact;
 mod deliver;
 mod digest;
 mod doors;
@@ -30,6 +31,7 @@ mod preview;
 mod quiet;
 mod reason;
 mod receivers;
+mod record;
 mod relays;
 mod render;
 mod route;
@@ -37,14 +39,17 @@ mod rule;
 mod silences;
 mod stats;
 mod storm;
+mod stream;
 mod suppress;
 mod template;
 mod text;
 mod trail;
 mod watchdog;
 pub mod webhook;
+mod why;
 mod words;
 
+pub use compact::Compaction;
 pub use machine::{
     Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
     ReplyToken, Thread,

@@ -3,9 +3,10 @@
 use kinetic_wire::Wall;
 
 use crate::clock::Steady;
-use crate::group::{AlertView, Group, Stream};
+use crate::group::{AlertView, Group};
 use crate::id::StreamKey;
 use crate::reason::{self, Circumstances, Fold, Step};
+use crate::stream::Stream;
 
 /// Somebody takes care of what fires in a group: no repeats and no escalation, until then or until the episode ends.
 #[derive(Clone, Debug, PartialEq, Eq)]

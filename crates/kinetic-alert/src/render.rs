@@ -1,7 +1,6 @@
 //! A notification becomes an e-mail: what every form of it says, its headers, and its subject. Pure.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use kinetic_plot::Plot;
 use kinetic_schema::schema::{Analytic, Customer, Schema, Severity, Templates};
@@ -10,11 +9,12 @@ use kinetic_wire::{AlertState, AnalyticName, ClusterName, Direction, ServiceName
 use crate::clock::Steady;
 use crate::fold::{Failing, Under};
 use crate::format;
-use crate::group::{AlertView, Group, Stream};
+use crate::group::{AlertView, Group};
 use crate::id::{AlertKey, GroupKey, MailNames};
 use crate::level::{self, Level};
 use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
+use crate::stream::Stream;
 use crate::words::{self, Matter};
 use crate::{escape, headers, html, template, text, webhook};
 
@@ -65,7 +65,7 @@ pub(crate) struct Notification<'a> {
     pub(crate) matter: Matter,
     pub(crate) context: Context,
     /// The service that has recovered, where that is the reason.
-    recovered: Option<&'a ServiceName>,
+    pub(crate) recovered: Option<&'a ServiceName>,
     /// The picture of the feed that leads.
     pub(crate) plot: Option<Plot>,
     /// Mail to the recipient that did not arrive.
@@ -335,70 +335,6 @@ impl<'a> Notification<'a> {
         }
     }
 
-    /// Subject: the state in front, the episode's own words behind.
-    pub(crate) fn subject(&self) -> String {
-        let state = match self.reason {
-            NotifyReason::Resolved => "RESOLVED",
-            NotifyReason::DeliveryResumed if self.state() == "resolved" => "RESOLVED",
-            NotifyReason::RepeatIntervalElapsed | NotifyReason::DependencyRecovered => "STILL FIRING",
-            NotifyReason::Escalated => "ESCALATED",
-            _ => "FIRING",
-        };
-        match self.firing.len() {
-            0 | 1 => format!("[{state}] {}", self.thread.subject),
-            n => format!("[{state} {n}] {}", self.thread.subject),
-        }
-    }
-
-    /// Why this mail was sent.
-    pub(crate) fn why(&self) -> String {
-        let timing = |pick: fn(&Timing) -> Duration| {
-            self.timing.as_ref().map_or_else(|| "the agreed time".to_owned(), |t| format::duration(pick(t)))
-        };
-        let (noun, out) = (self.matter.noun(), self.matter.out());
-        match self.reason {
-            NotifyReason::FirstFiring => {
-                format!("something is {out} that you were not told of: {}", format::count(self.fresh, noun))
-            }
-            NotifyReason::Escalated => format!(
-                "{} {out}, others were told of it, and nobody has acknowledged it",
-                is_are(self.firing.len(), noun)
-            ),
-            NotifyReason::MoreFiring => {
-                let new = format::count(self.fresh, &format!("new {noun}"));
-                format!("more is {out} than you were told of: {new}")
-            }
-            NotifyReason::FewerFiring => format!(
-                "less is {out} than you were told of: {} back, {} left",
-                format::count(self.resolved.len(), noun),
-                self.firing.len()
-            ),
-            NotifyReason::Resolved => {
-                let or = match self.matter {
-                    _ if self.resolved.iter().all(|alert| !alert.stale) => "",
-                    Matter::Deviation => "",
-                    Matter::Silence => ", or no analyzer speaks of it any more",
-                    Matter::Nodes(_) => ", or not waited for any more",
-                };
-                format!("all that you were told of is {}{or}", self.matter.back())
-            }
-            NotifyReason::DeliveryResumed => {
-                "mail to you had to wait for a relay, and what it said has changed meanwhile".to_owned()
-            }
-            NotifyReason::RepeatIntervalElapsed => format!(
-                "nothing has changed for {} (repeat_interval), and it still fires",
-                timing(|t| t.repeat_interval)
-            ),
-            NotifyReason::DependencyRecovered => {
-                let other = self.recovered.map_or("a service", ServiceName::as_str);
-                format!(
-                    "{other}, which {} depends on, has recovered, and this still fires",
-                    self.group.service
-                )
-            }
-        }
-    }
-
     /// Labels and values below the tables.
     pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = Vec::new();
@@ -472,7 +408,7 @@ pub(crate) fn described(analytic: &Analytic) -> Option<String> {
 }
 
 /// `1 feed is`, `3 feeds are`.
-fn is_are(n: usize, noun: &str) -> String {
+pub(crate) fn is_are(n: usize, noun: &str) -> String {
     format!("{} {}", format::count(n, noun), if n == 1 { "is" } else { "are" })
 }
 
