@@ -23,6 +23,7 @@ use crate::render;
 use crate::silences::Silences;
 use crate::stats::Stats;
 use crate::watchdog::Watchdog;
+use crate::webhook::Post;
 
 /// How this alert node runs.
 #[derive(Clone, Debug)]
@@ -49,7 +50,7 @@ pub struct RecordSeq(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MailId(pub String);
 
-/// One e-mail to one recipient, ready to be handed to a relay. Every string is free of CR and LF except the bodies.
+/// One message to one recipient, ready to be handed over: an e-mail to a relay, or a [`Post`] to a webhook. Every string is free of CR and LF except the bodies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Email {
     /// Message-ID without the angle brackets; the same on every retry.
@@ -71,6 +72,9 @@ pub struct Email {
     /// The picture of the feed that leads: numbers, drawn when the mail is handed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plot: Option<Plot>,
+    /// Where the recipient is a webhook: what is posted to it instead of a mail. Sender, headers and bodies are empty then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post: Option<Post>,
 }
 
 impl Email {

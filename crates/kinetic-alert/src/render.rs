@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kinetic_plot::Plot;
-use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema, Severity, Silent, SilentEach, Templates};
-use kinetic_wire::{AnalyticName, ClusterName, Direction, ServiceName, Wall};
+use kinetic_schema::schema::{
+    Analytic, Customer, Deviation, Rule, Schema, Severity, Silent, SilentEach, Templates,
+};
+use kinetic_wire::{AlertState, AnalyticName, ClusterName, Direction, ServiceName, Wall};
 
 use crate::fold::{Failing, Under};
 use crate::format;
@@ -129,15 +131,33 @@ impl<'a> Notification<'a> {
         }
     }
 
+    /// The analytic's description, on one line: what to do.
+    pub(crate) fn description(&self) -> Option<String> {
+        self.analytic.and_then(described)
+    }
+
+    /// The customer whose alerts these are, unless the schema has dropped him since.
+    pub(crate) fn customer(&self) -> Option<&'a Customer> {
+        self.schema.customers.get(&self.group.customer)
+    }
+
     /// The customer's own forms.
     pub(crate) fn templates(&self) -> Option<&'a Templates> {
-        self.schema.customers.get(&self.group.customer).map(|customer| &customer.templates)
+        self.customer().map(|customer| &customer.templates)
     }
 
     /// `firing` or `resolved`.
     pub(crate) fn state(&self) -> &'static str {
+        match self.alert_state() {
+            AlertState::Firing => "firing",
+            AlertState::Resolved => "resolved",
+        }
+    }
+
+    /// Whether anything fires that it speaks of.
+    pub(crate) fn alert_state(&self) -> AlertState {
         // What is silenced may still fire when all that is spoken of is back.
-        if self.reason == NotifyReason::Resolved { "resolved" } else { "firing" }
+        if self.reason == NotifyReason::Resolved { AlertState::Resolved } else { AlertState::Firing }
     }
 
     /// All alerts that the mail speaks of.
@@ -175,10 +195,14 @@ impl<'a> Notification<'a> {
     /// What happens, with the numbers: the first line of the text and of the HTML.
     pub(crate) fn headline(&self) -> String {
         match self.lead() {
-            Some(alert) if alert.firing => self.firing_sentence(alert),
-            Some(alert) => self.resolved_sentence(alert),
+            Some(alert) => self.sentence(alert),
             None => format!("{}: nothing is {} any more", group_place(self.group), self.matter.out()),
         }
+    }
+
+    /// What one alert is about, with its numbers.
+    pub(crate) fn sentence(&self, alert: &AlertView) -> String {
+        if alert.firing { self.firing_sentence(alert) } else { self.resolved_sentence(alert) }
     }
 
     /// What the headline leaves out.
@@ -401,10 +425,7 @@ impl<'a> Notification<'a> {
     /// Labels and values below the tables.
     pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = Vec::new();
-        if let Some(description) = self.analytic.and_then(|analytic| analytic.description.as_deref()) {
-            let words: Vec<&str> = description.split_whitespace().collect();
-            facts.push(("What to do", escape::line(&words.join(" "), DESCRIPTION_MAX)));
-        }
+        facts.extend(self.description().map(|description| ("What to do", description)));
         facts.push(("Rule", self.rule()));
         let others = self.analytics();
         if others.len() > 1 {
@@ -464,6 +485,12 @@ impl<'a> Notification<'a> {
             format::count(alert.of as usize, "window")
         )
     }
+}
+
+/// An analytic's description on one line.
+pub(crate) fn described(analytic: &Analytic) -> Option<String> {
+    let words: Vec<&str> = analytic.description.as_deref()?.split_whitespace().collect();
+    Some(escape::line(&words.join(" "), DESCRIPTION_MAX))
 }
 
 /// `1 feed is`, `3 feeds are`.
@@ -564,6 +591,7 @@ pub(crate) fn email(
         text: plain,
         html: page.html,
         plot: notification.plot.clone(),
+        post: None,
     };
     let templates_failed = template::apply(&mut email, notification);
     Rendered { email, rows_cut: all - page.shown.firing - page.shown.resolved, templates_failed }

@@ -38,6 +38,8 @@ pub const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// Message `type` of alert events.
 pub const TYPE_ALERT: &str = "kinetic.alert.v1";
+/// Message `type` of what is said on `kin.notifications`.
+pub const TYPE_NOTIFICATION: &str = "kinetic.notification.v1";
 /// Message `type` of the leader's token.
 pub const TYPE_TOKEN: &str = "kinetic.token.v1";
 /// Message `type` of map changes.

@@ -5,6 +5,7 @@
 mod crash;
 mod folding;
 mod intake;
+mod json_schema;
 mod levels;
 mod mail;
 mod places;

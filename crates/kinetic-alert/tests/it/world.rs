@@ -21,6 +21,8 @@ use kinetic_wire::{
 };
 use uuid::Uuid;
 
+use crate::json_schema;
+
 /// 2026-11-20 12:00:00 UTC.
 pub(crate) const NOON_S: i64 = 1_795_176_000;
 
@@ -299,7 +301,9 @@ impl World {
                 self.replies.insert(token, serde_json::from_slice(&body).unwrap());
             }
             Effect::Announce { routing_key, body } => {
-                self.announced.push((routing_key, serde_json::from_slice(&body).unwrap()));
+                let told = serde_json::from_slice(&body).unwrap();
+                assert_eq!(json_schema::problems(json_schema::NOTIFICATION, &told), [""; 0]);
+                self.announced.push((routing_key, told));
             }
         }
     }

@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 
 use kinetic_wire::{
-    Acknowledge, Acknowledged, AlertEvent, AskSilence, Beacon, Drain, EpisodesQuestion, EpisodesReply,
-    Goodbye, Heartbeat, LeaderToken, LeaseReply, Locate, LocateReply, MapChange, MapQuestion, MapReply,
-    Nudge, Partial, Register, Released, Relieve, Relieved, RpcError, SchemaNotice, Silenced,
+    Acknowledge, Acknowledged, AlertEvent, Announcement, AskSilence, Beacon, Drain, EpisodesQuestion,
+    EpisodesReply, Goodbye, Heartbeat, LeaderToken, LeaseReply, Locate, LocateReply, MapChange, MapQuestion,
+    MapReply, Nudge, Partial, Register, Released, Relieve, Relieved, RpcError, SchemaNotice, Silenced,
     SilencesQuestion, SilencesReply, Snapshot, Unsilence, decode, encode,
 };
 use schemars::JsonSchema;
@@ -44,6 +44,7 @@ fn messages() -> Vec<Message> {
         message::<RpcError>("rpc-error"),
         message::<SchemaNotice>("schema-notice"),
         message::<AlertEvent>("alert"),
+        message::<Announcement>("notification"),
         message::<Snapshot>("snapshot"),
         message::<Partial>("partial"),
         message::<LeaderToken>("token"),
@@ -178,6 +179,7 @@ fn every_name_is_explained() {
         names::DEAD_EXCHANGE,
         names::DEAD_QUEUE,
         names::TYPE_ALERT,
+        names::TYPE_NOTIFICATION,
         names::PARTIALS_EXCHANGE,
         names::TYPE_PARTIAL,
         names::TYPE_SCHEMA_NOTICE,

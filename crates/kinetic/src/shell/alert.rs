@@ -349,7 +349,11 @@ impl Shell {
         self.announcing += 1;
         let publisher = self.publisher.clone();
         self.jobs.spawn(async move {
-            let envelope = Envelope { content_type: Some("application/json".into()), ..Envelope::default() };
+            let envelope = Envelope {
+                kind: Some(names::TYPE_NOTIFICATION.into()),
+                content_type: Some("application/json".into()),
+                ..Envelope::default()
+            };
             let published =
                 publisher.publish(names::NOTIFICATIONS_EXCHANGE, &routing_key, &envelope, body, false).await;
             if let Err(error) = published {
