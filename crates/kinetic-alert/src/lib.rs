@@ -28,6 +28,7 @@ mod quiet;
 mod reason;
 mod render;
 mod route;
+mod rule;
 mod silences;
 mod stats;
 mod template;

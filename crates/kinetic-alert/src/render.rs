@@ -4,9 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kinetic_plot::Plot;
-use kinetic_schema::schema::{
-    Analytic, Customer, Deviation, Rule, Schema, Severity, Silent, SilentEach, Templates,
-};
+use kinetic_schema::schema::{Analytic, Customer, Schema, Severity, Templates};
 use kinetic_wire::{AlertState, AnalyticName, ClusterName, Direction, ServiceName, Wall};
 
 use crate::fold::{Failing, Under};
@@ -69,7 +67,7 @@ pub(crate) struct Notification<'a> {
     recovered: Option<&'a ServiceName>,
     /// The picture of the feed that leads.
     pub(crate) plot: Option<Plot>,
-    schema: &'a Schema,
+    pub(crate) schema: &'a Schema,
 }
 
 /// The farthest from its peers first; equal ones by name, so that the order is always the same.
@@ -373,55 +371,6 @@ impl<'a> Notification<'a> {
         }
     }
 
-    /// The rule in words.
-    pub(crate) fn rule(&self) -> String {
-        if let Matter::Nodes(noun) = self.matter {
-            return words::watchdog_rule(noun, self.schema);
-        }
-        let Some(analytic) = self.analytic else {
-            let analytic = self.lead().map_or(&self.group.analytic, |lead| &lead.home.analytic);
-            return format!("{analytic} (no longer in the schema)");
-        };
-        let rule = match &analytic.rule {
-            Rule::Deviates(rule) => rule,
-            Rule::Silent(rule) => return silent_rule(analytic, rule),
-        };
-        let side = match rule.direction {
-            Direction::Above => "above",
-            Direction::Below => "below",
-            Direction::Both => "away from",
-        };
-        let kind = match rule.deviation {
-            Deviation::Population => "population",
-            Deviation::Sample => "sample",
-        };
-        let mut words = format!(
-            "{}: a feed fires when its {} of {} over {} is more than {} standard deviations ({kind}) {side} the \
-             average of its cluster",
-            analytic.name,
-            analytic.value.as_str(),
-            escape::line(&analytic.metric.pattern, SENTENCE_NAME_MAX),
-            format::duration(analytic.window),
-            format::deviations(rule.deviations),
-        );
-        if rule.min_effect_relative > 0.0 {
-            let percent = format::number(rule.min_effect_relative * 100.0);
-            words.push_str(&format!(", and differs from it by at least {percent} %"));
-        }
-        if rule.min_effect_absolute > 0.0 {
-            let least = format::number(rule.min_effect_absolute);
-            words.push_str(&format!(", and differs from it by at least {least}"));
-        }
-        let hysteresis = analytic.hysteresis;
-        words.push_str(&format!(
-            ", in {} of {}; fewer than {} feeds give no verdict",
-            hysteresis.hits,
-            format::count(hysteresis.of as usize, "window"),
-            rule.min_feeds
-        ));
-        words
-    }
-
     /// Labels and values below the tables.
     pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = Vec::new();
@@ -605,18 +554,4 @@ pub(crate) fn picture_id(message_id: &str) -> String {
 /// What the picture says.
 pub(crate) fn picture_words(plot: &Plot) -> String {
     escape::line(&kinetic_plot::describe(plot), PICTURE_WORDS_MAX)
-}
-
-/// The rule about silence in words.
-fn silent_rule(analytic: &Analytic, rule: &Silent) -> String {
-    let who = match rule.each {
-        SilentEach::Feed => "a feed fires when",
-        SilentEach::Cluster => "a cluster fires when of all its feeds",
-    };
-    format!(
-        "{}: {who} nothing is heard of {} for more than {}",
-        analytic.name,
-        escape::line(&analytic.metric.pattern, SENTENCE_NAME_MAX),
-        format::duration(rule.after),
-    )
 }
