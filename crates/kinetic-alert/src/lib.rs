@@ -7,6 +7,7 @@
 mod agenda;
 mod announce;
 mod clock;
+mod compact;
 mod doors;
 mod episodes;
 mod escape;
@@ -39,6 +40,7 @@ mod watchdog;
 pub mod webhook;
 mod words;
 
+pub use compact::Compaction;
 pub use machine::{
     Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, ReplyToken, Thread,
 };
