@@ -60,3 +60,4 @@ mod stage;
 mod statsd_backends;
 mod statsd_to_mail;
 mod up;
+mod webhooks;

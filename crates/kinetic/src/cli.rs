@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kinetic_schema::Netblock;
 
 mod client;
 mod mail;
@@ -272,6 +273,10 @@ pub(crate) struct Alert {
     /// File that holds the password of the PostgreSQL login
     #[arg(long, value_name = "FILE", requires = "history")]
     pub(crate) history_password_file: Option<PathBuf>,
+    /// Private networks that webhooks may reach, such as 10.20.0.0/16 or 127.0.0.1, separated by commas: without this they
+    /// reach the internet alone (docs/alerting-webhooks.md)
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+    pub(crate) webhook_nets: Vec<Netblock>,
     /// How to reach the broker
     #[command(flatten)]
     pub(crate) broker: BrokerAddress,

@@ -121,7 +121,8 @@ pub(crate) async fn alert(args: cli::Alert) -> Result<()> {
         Some(place) => Location::parse(place, args.history_password_file.as_deref(), Path::new("."))?,
         None => common.shared.own_history(),
     };
-    let setup = common.shared.alert(history)?;
+    let mut setup = common.shared.alert(history)?;
+    setup.webhook_nets = args.webhook_nets;
     common.roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
     common.run(args.node.metrics).await
 }

@@ -14,6 +14,7 @@ use kinetic_alert::machine::{
 use kinetic_amqp::{
     Address, ConsumeOptions, Consumer, Event, Publisher, Request, RequestHandle, RpcServer, Served, Settle,
 };
+use kinetic_schema::Netblock;
 use kinetic_schema::schema::QueueType;
 use kinetic_wire::{Envelope, Incarnation, Login, NodeId, Role, Token, names};
 use tokio::task::JoinSet;
@@ -75,6 +76,8 @@ pub(crate) struct Setup {
     pub(crate) queues: QueueType,
     /// The history.
     pub(crate) history: Location,
+    /// Private networks that webhooks may reach.
+    pub(crate) webhook_nets: Vec<Netblock>,
     /// Schema revisions.
     pub(crate) schema: SchemaWatch,
     /// Where numbers go.
