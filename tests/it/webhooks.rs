@@ -1,6 +1,8 @@
 //! Who is not reached by mail is reached over HTTP: both formats, signed, tried again under the same name, and told of the
 //! end.
 
+use std::path::Path;
+
 use kinetic_tests::hooks::{Hook, HookCatcher};
 use kinetic_tests::needs::{Need, all_here};
 use kinetic_tests::process::{Launch, run};
@@ -23,6 +25,18 @@ fn verified(secret: &str, hook: &Hook) -> bool {
     run(Launch::new("python3").args(args)).trim() == "True"
 }
 
+/// What stands in the alert block: both formats, one of them signed.
+fn webhooks(pager: &HookCatcher, secret: &Path, own: &HookCatcher) -> String {
+    format!(
+        "  send_resolved   = true\n\n  webhook \"pager\" {{\n    url         = \"http://{}/v2/alerts?team=a\"\n    \
+         secret_file = \"{}\"\n  }}\n\n  webhook \"own\" {{\n    url    = \"http://{}/\"\n    format = \
+         \"kinetic\"\n  }}\n",
+        pager.address(),
+        secret.display(),
+        own.address(),
+    )
+}
+
 #[test]
 fn a_receiver_is_told_as_a_mailbox_is() {
     if !all_here("webhooks", &[Need::Git, Need::Python]) {
@@ -33,14 +47,7 @@ fn a_receiver_is_told_as_a_mailbox_is() {
     let pager = HookCatcher::start(&[500]);
     let own = HookCatcher::start(&[]);
     let secret = world.secret_file("hook-secret", "the-new-one\nthe-old-one");
-    let hooks = format!(
-        "  send_resolved   = true\n\n  webhook \"pager\" {{\n    url         = \"http://{}/v2/alerts?team=a\"\n    \
-         secret_file = \"{}\"\n  }}\n\n  webhook \"own\" {{\n    url    = \"http://{}/\"\n    format = \
-         \"kinetic\"\n  }}\n",
-        pager.address(),
-        secret.display(),
-        own.address(),
-    );
+    let hooks = webhooks(&pager, &secret, &own);
     for (path, text) in acme.files() {
         world.schema.write(&(path, text.replace("  send_resolved   = false\n", &hooks)));
     }

@@ -54,7 +54,7 @@ pub use machine::{
     Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
     ReplyToken, Thread,
 };
-pub use preview::{NoPreview, preview};
+pub use preview::{NoPreview, preview, preview_post};
 pub use reason::NotifyReason;
 pub use stats::Stats;
 pub use suppress::Suppression;

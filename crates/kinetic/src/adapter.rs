@@ -10,5 +10,4 @@ pub(crate) mod provision;
 pub(crate) mod smtp;
 pub(crate) mod smtp_sink;
 pub(crate) mod statsd_socket;
-#[cfg_attr(not(test), expect(dead_code, reason = "the outbox does not know webhooks yet"))]
 pub(crate) mod webhook;

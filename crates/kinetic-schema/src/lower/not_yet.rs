@@ -7,8 +7,6 @@ use crate::diagnostic::{At, Problem, Sink};
 pub(super) const OF_MAIL: [&str; 3] = ["bounces", "public_url", "fallback"];
 /// Those of `customer`.
 pub(super) const OF_CUSTOMER: [&str; 2] = ["mails_per_hour", "silent_after"];
-/// Those of `alert`.
-pub(super) const OF_ALERT: [&str; 1] = ["webhook"];
 
 /// Says which of these a block has.
 pub(super) fn report(sink: &mut Sink<'_>, node: Node<'_>, names: &[&'static str]) {
