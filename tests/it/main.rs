@@ -42,6 +42,7 @@ mod common;
 mod demo;
 mod failover;
 mod feed_silent;
+mod links;
 mod locate;
 mod mail_form;
 mod node_silent;

@@ -122,6 +122,10 @@ impl Alert {
                 };
                 group.acknowledged = Some(Acknowledgement { author, reason, at, until: until.into() });
             }
+            Record::Unsubscribed { at, subscription, since } => {
+                self.replay_unsubscribed(at, subscription, since);
+            }
+            Record::Subscribed { subscription, .. } => self.replay_subscribed(&subscription),
             Record::NodeKnown { at, role, node, inc } => self.replay_node_known(at, role, node, inc),
             Record::NodeGone { role, node, .. } => self.replay_node_gone(role, node),
         }

@@ -25,6 +25,7 @@ use crate::render;
 use crate::silences::Silences;
 use crate::stats::Stats;
 use crate::storm::Storms;
+use crate::subscribe::Left;
 use crate::suppress::{Notices, Suppressions};
 use crate::watchdog::Watchdog;
 use crate::webhook::Post;
@@ -36,6 +37,8 @@ pub struct AlertConfig {
     pub mail_domain: String,
     /// Key of the derived ids in headers; kept in the data directory, so that ids are stable over restarts.
     pub id_key: [u8; 32],
+    /// Whether an alert node serves what the links in mails lead to; without it, mails have none.
+    pub serves_links: bool,
     /// Alerts remembered per customer; one more is refused visibly (counted).
     pub alerts_max: usize,
     /// Event ids remembered, over all customers; the oldest are forgotten first (counted). At least one.
@@ -309,6 +312,8 @@ pub struct Alert {
     pub(crate) quiet_until: Steady,
     pub(crate) watchdog: Watchdog,
     pub(crate) silences: Silences,
+    /// Who has taken himself off which alert block.
+    pub(crate) left: Left,
     /// Answers that wait until a record is safe.
     pub(crate) answers: Answers,
     /// The last time that was told.
@@ -353,6 +358,7 @@ impl Alert {
             quiet_until: Steady::default(),
             watchdog: Watchdog::default(),
             silences: Silences::default(),
+            left: Left::default(),
             answers: Answers::default(),
             now: Steady::default(),
             superseded: Superseded::default(),
@@ -371,10 +377,12 @@ impl Alert {
             self.boot(at, effects);
         }
         self.silences_due(at, effects);
+        self.renew_leavers(at, effects);
         match input {
             Input::Tick => {}
             Input::SchemaChanged { schema } => {
                 self.schema = schema;
+                self.forget_leavers(at, effects);
                 self.relays.follow(&self.schema, at);
                 self.receivers.follow(&self.schema);
                 self.reroute(at, effects);
@@ -425,6 +433,7 @@ impl Alert {
             self.suppressions.next(),
             self.watchdog.next(),
             self.silences.next(),
+            self.left.next(),
         ]
         .into_iter()
         .flatten()
@@ -446,6 +455,7 @@ impl Alert {
             groups: self.groups.len() as u64,
             outbox: self.outbox.len() as u64,
             silences: self.silences.len() as u64,
+            unsubscribed: self.left.len() as u64,
             mails_in_flight: mails_in_flight as u64,
             posts_in_flight: posts_in_flight as u64,
             receivers_failing: receivers_failing as u64,
@@ -485,6 +495,7 @@ impl Alert {
         self.storms.clamp(at);
         self.turn_silences(at);
         self.boot_answers();
+        self.forget_leavers(at, effects);
         self.reroute(at, effects);
         self.follow_addresses(at, effects);
         self.boot_watchdog(at, effects);

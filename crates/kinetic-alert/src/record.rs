@@ -1,6 +1,6 @@
 //! What history holds: the records from which the machine is rebuilt.
 
-use kinetic_wire::{AlertEvent, CustomerName, Incarnation, NodeId, Role, Silence, Wall};
+use kinetic_wire::{AlertEvent, CustomerName, Incarnation, NodeId, Role, Silence, Subscription, Wall};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Email, MailId, RecordSeq, Thread};
@@ -175,6 +175,24 @@ pub enum Record {
         /// As in `MailQueued`.
         seen: RecordSeq,
     },
+    /// A recipient has taken himself off an alert block; said again while it stands.
+    Unsubscribed {
+        /// When.
+        at: Wall,
+        /// Who, off what.
+        subscription: Subscription,
+        /// Since when.
+        since: Wall,
+    },
+    /// He is told again.
+    Subscribed {
+        /// When.
+        at: Wall,
+        /// Who, by what.
+        subscription: Subscription,
+        /// Who has put him back.
+        author: String,
+    },
     /// A node of the installation lives: it was heard for the first time, or for the first time in long.
     NodeKnown {
         /// When.
@@ -215,6 +233,8 @@ impl Record {
             | Self::Silenced { at, .. }
             | Self::Unsilenced { at, .. }
             | Self::Acknowledged { at, .. }
+            | Self::Unsubscribed { at, .. }
+            | Self::Subscribed { at, .. }
             | Self::NodeKnown { at, .. }
             | Self::NodeGone { at, .. } => *at,
         }

@@ -103,6 +103,18 @@ pub struct Stats {
     pub silences_refused: u64,
     /// Acknowledgements taken.
     pub acknowledgements: u64,
+    /// Links of mails that were looked at.
+    pub links_seen: u64,
+    /// Links of mails that were used.
+    pub links_acted: u64,
+    /// Tokens of links that were not made here, or have been changed or cut.
+    pub links_forged: u64,
+    /// Links that were made too long ago.
+    pub links_expired: u64,
+    /// Recipients who wanted off an alert block and were kept: nobody else would be told, or the table was full.
+    pub unsubscribes_refused: u64,
+    /// Gauge: recipients who have taken themselves off an alert block.
+    pub unsubscribed: u64,
     /// Gauge: silences that have not ended.
     pub silences: u64,
     /// Gauge: nodes watched.

@@ -370,6 +370,10 @@ impl Lease {
             | RpcCode::UnknownNode
             | RpcCode::UnknownSilence
             | RpcCode::UnknownEpisode
+            | RpcCode::BadLink
+            | RpcCode::ExpiredLink
+            | RpcCode::UnknownSubscription
+            | RpcCode::LastRecipient
             | RpcCode::Invalid
             | RpcCode::Unauthenticated
             | RpcCode::Version => {

@@ -17,8 +17,9 @@ mod time;
 
 pub use alerting::{
     Acknowledge, Acknowledged, AcknowledgementState, AskSilence, EpisodeState, EpisodesQuestion,
-    EpisodesReply, FiringFeed, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply, ToldState,
-    Unsilence,
+    EpisodesReply, FiringFeed, FollowLink, LinkAct, LinkAction, Linked, Silence, SilenceName, Silenced,
+    SilencesQuestion, SilencesReply, Subscribe, Subscribed, Subscription, ToldState, Unsilence,
+    UnsubscribedQuestion, UnsubscribedReply, Unsubscription,
 };
 pub use codec::{CodecError, decode, encode};
 pub use control::{

@@ -83,12 +83,19 @@ pub mod rpc {
     pub const ACKNOWLEDGE: &str = "acknowledge";
     /// Somebody asks what fires.
     pub const EPISODES: &str = "episodes";
+    /// Somebody follows a link of a mail.
+    pub const LINK: &str = "link";
+    /// Somebody asks who has taken himself off alert blocks.
+    pub const UNSUBSCRIBED: &str = "unsubscribed";
+    /// An operator puts a recipient back on an alert block.
+    pub const SUBSCRIBE: &str = "subscribe";
     /// What only the leader answers, in the order in which its queue is bound.
     pub const LEADER: [&str; 6] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE];
     /// What the redirectors answer.
     pub const ALL: [&str; 7] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE, LOCATE];
     /// What the alert node answers, in the order in which its queue is bound.
-    pub const ALERT: [&str; 5] = [SILENCE, UNSILENCE, SILENCES, ACKNOWLEDGE, EPISODES];
+    pub const ALERT: [&str; 8] =
+        [SILENCE, UNSILENCE, SILENCES, ACKNOWLEDGE, EPISODES, LINK, UNSUBSCRIBED, SUBSCRIBE];
 }
 
 const INGRESS_PREFIX: &str = "in.";

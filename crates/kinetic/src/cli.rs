@@ -12,7 +12,7 @@ mod mail;
 mod operator;
 
 pub(crate) use client::{DataType, Locate, Tap};
-pub(crate) use mail::{Mail, MailPreview};
+pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
@@ -277,6 +277,10 @@ pub(crate) struct Alert {
     /// reach the internet alone (docs/alerting-webhooks.md)
     #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
     pub(crate) webhook_nets: Vec<Netblock>,
+    /// Serve the pages that links in mails lead to here, behind whatever ends TLS for the schema's mail.public_url;
+    /// without it, mails have no links (docs/alerting-links.md)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) links_listen: Option<SocketAddr>,
     /// How to reach the broker
     #[command(flatten)]
     pub(crate) broker: BrokerAddress,

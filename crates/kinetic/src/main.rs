@@ -115,6 +115,8 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Locate(args) => cmd::locate::run(args).await,
         Command::Map(args) => cmd::map::run(args).await,
         Command::Drain(args) => cmd::drain::run(args).await,
+        Command::Mail(Mail::Unsubscribed(args)) => cmd::subscription::list(args).await,
+        Command::Mail(Mail::Subscribe(args)) => cmd::subscription::subscribe(args).await,
         Command::Silence(args) => cmd::silence::run(args).await,
         Command::Ack(args) => cmd::episodes::acknowledge(args).await,
         Command::Episodes(args) => cmd::episodes::run(args).await,

@@ -9,6 +9,7 @@ mod folding;
 mod intake;
 mod json_schema;
 mod levels;
+mod links;
 mod mail;
 mod places;
 mod quiet;

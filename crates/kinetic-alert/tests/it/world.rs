@@ -30,6 +30,7 @@ pub(crate) fn config() -> AlertConfig {
     AlertConfig {
         mail_domain: "mail.example".into(),
         id_key: [7; 32],
+        serves_links: true,
         alerts_max: 1_000,
         ids_max: 200_000,
         outbox_max: 100,
@@ -528,6 +529,12 @@ impl World {
                 Record::Unsilenced { at, id, .. } => format!("{} unsilenced {id}", Self::secs(*at)),
                 Record::Acknowledged { at, group, author, .. } => {
                     format!("{} acknowledged {group} by {author}", Self::secs(*at))
+                }
+                Record::Unsubscribed { at, subscription, .. } => {
+                    format!("{} unsubscribed {}", Self::secs(*at), subscription.to)
+                }
+                Record::Subscribed { at, subscription, author } => {
+                    format!("{} subscribed {} by {author}", Self::secs(*at), subscription.to)
                 }
                 Record::NodeKnown { at, node, .. } => format!("{} known {node}", Self::secs(*at)),
                 Record::NodeGone { at, node, .. } => format!("{} gone {node}", Self::secs(*at)),

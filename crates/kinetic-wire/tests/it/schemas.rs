@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use kinetic_wire::{
     Acknowledge, Acknowledged, AlertEvent, Announcement, AskSilence, Beacon, Drain, EpisodesQuestion,
-    EpisodesReply, Goodbye, Heartbeat, LeaderToken, LeaseReply, Locate, LocateReply, MapChange, MapQuestion,
-    MapReply, Nudge, Partial, Register, Released, Relieve, Relieved, RpcError, SchemaNotice, Silenced,
-    SilencesQuestion, SilencesReply, Snapshot, Unsilence, decode, encode,
+    EpisodesReply, FollowLink, Goodbye, Heartbeat, LeaderToken, LeaseReply, Linked, Locate, LocateReply,
+    MapChange, MapQuestion, MapReply, Nudge, Partial, Register, Released, Relieve, Relieved, RpcError,
+    SchemaNotice, Silenced, SilencesQuestion, SilencesReply, Snapshot, Subscribe, Subscribed, Unsilence,
+    UnsubscribedQuestion, UnsubscribedReply, decode, encode,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -64,6 +65,12 @@ fn messages() -> Vec<Message> {
         message::<Acknowledged>("acknowledged"),
         message::<EpisodesQuestion>("episodes"),
         message::<EpisodesReply>("episodes-reply"),
+        message::<FollowLink>("link"),
+        message::<Linked>("linked"),
+        message::<UnsubscribedQuestion>("unsubscribed"),
+        message::<UnsubscribedReply>("unsubscribed-reply"),
+        message::<Subscribe>("subscribe"),
+        message::<Subscribed>("subscribed"),
     ]
 }
 

@@ -115,6 +115,12 @@ fn columns(record: &Record) -> (Wall, &'static str, Option<&str>) {
         Record::Silenced { at, silence } => (*at, "silenced", Some(silence.customer.as_str())),
         Record::Unsilenced { at, customer, .. } => (*at, "unsilenced", Some(customer.as_str())),
         Record::Acknowledged { at, .. } => (*at, "acknowledged", None),
+        Record::Unsubscribed { at, subscription, .. } => {
+            (*at, "unsubscribed", Some(subscription.customer.as_str()))
+        }
+        Record::Subscribed { at, subscription, .. } => {
+            (*at, "subscribed", Some(subscription.customer.as_str()))
+        }
         Record::NodeKnown { at, .. } => (*at, "node_known", None),
         Record::NodeGone { at, .. } => (*at, "node_gone", None),
     }

@@ -1,5 +1,6 @@
 //! `kinetic up`: everything in one process.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -50,10 +51,14 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
         &mut roles,
         &shared,
         config.history,
+        config.listen_links,
         &config.webhook_nets,
         config.lease_ttl,
         config.lease_grace,
     )?;
+    if let Some(listen) = config.listen_links {
+        node::start_links(&mut roles, listen, &shared).await?;
+    }
     // Not before: until a part has said how it is, the heartbeat could not count it.
     node::start_metrics(&mut roles, config.listen_metrics, &telemetry).await?;
     roles.run_until_interrupted().await
@@ -65,6 +70,7 @@ pub(crate) fn start_engine(
     roles: &mut Roles,
     shared: &Shared,
     history: Location,
+    links: Option<SocketAddr>,
     webhook_nets: &[Netblock],
     ttl: Duration,
     grace: Duration,
@@ -74,6 +80,7 @@ pub(crate) fn start_engine(
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
     let mut setup = shared.alert(history)?;
     setup.webhook_nets = webhook_nets.to_vec();
+    setup.config.serves_links = links.is_some();
     roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
     let setup = shared.analyzer(Serves::default(), 100, None);
     roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));
