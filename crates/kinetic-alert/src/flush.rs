@@ -275,12 +275,12 @@ impl Alert {
             seen: self.intake.applied,
         };
         group.mail_queued(stream.clone(), id.clone(), thread, firing, now);
-        if webhook::is_webhook(&stream.to) {
-            self.stats.posts_queued += 1;
+        *if webhook::is_webhook(&stream.to) {
+            &mut self.stats.posts_queued
         } else {
-            self.stats.mails_queued += 1;
-            self.storms.mailed(&key.customer, now);
-        }
+            &mut self.stats.mails_queued
+        } += 1;
+        self.storms.told(&key.customer, &stream.to, now);
         let seq = self.append(record, effects);
         let parts = vec![(Arc::clone(key), stream)];
         let mut queued = Queued::new(email, parts, key.customer.clone(), severity, now);

@@ -16,7 +16,6 @@ use crate::level;
 use crate::machine::{Alert, Email, MailId, Record, RecordSeq, Thread};
 use crate::outbox::{Queued, Sent};
 use crate::quiet::Acknowledgement;
-use crate::webhook;
 
 /// Events held back at most: more than any shell lets wait for the disk at once.
 const HELD_MAX: usize = 100_000;
@@ -76,9 +75,7 @@ impl Alert {
             Record::MailQueued { at, id, group, email, firing, thread, noticed, seen, .. } => {
                 self.replay_events(seen, held);
                 let Some(key) = GroupKey::parse(&group) else { return };
-                if !webhook::is_webhook(&email.to) {
-                    self.storms.mailed(&key.customer, at.into());
-                }
+                self.storms.told(&key.customer, &email.to, at.into());
                 self.replay_queued(seq, at, id, key, email, keys(&firing), thread, noticed);
             }
             Record::DigestQueued { at, id, customer, email, parts, noticed, seen } => {

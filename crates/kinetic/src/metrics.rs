@@ -139,7 +139,7 @@ fn parts(stats: &AnalyzerStats) -> Vec<Metric> {
 
 /// The alert node's numbers.
 pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
-    numbers!(stats, "kinetic_alert", {
+    let mut metrics = numbers!(stats, "kinetic_alert", {
         counter events: "Alert events accepted into history.",
         counter duplicates: "Deliveries of an event that was known already.",
         counter malformed: "Deliveries that are no alert event, dead-lettered.",
@@ -151,6 +151,35 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         counter epochs_refused: "Sources whose epoch is not remembered because the table was full.",
         counter settled: "Changes that a recipient is not mailed.",
         counter folds: "Times something was left unsaid because another service explains it.",
+        counter beacons: "Signs of life of nodes that are watched.",
+        counter beacons_malformed: "Messages of kin.alive that are no sign of life.",
+        counter beacons_refused: "Signs of life of nodes that are not watched because the table was full.",
+        counter nodes_forgotten: "Nodes silent for so long that they are not waited for any more.",
+        counter requests: "Requests of operators.",
+        counter requests_refused: "Requests that were not granted.",
+        counter silences_refused: "Silences that found too many others.",
+        counter acknowledgements: "Acknowledgements taken.",
+        counter links_seen: "Links of mails that were looked at.",
+        counter links_acted: "Links of mails that were used.",
+        counter links_forged: "Tokens of links that were not made here, or have been changed or cut.",
+        counter links_expired: "Links that were made too long ago.",
+        counter unsubscribes_refused: "Recipients who wanted off an alert and were kept: nobody else would be told, or the table was full.",
+        gauge unsubscribed: "Recipients who have taken themselves off an alert.",
+        gauge silences: "Silences that have not ended.",
+        gauge nodes: "Nodes watched.",
+        gauge nodes_silent: "Of these, silent.",
+        gauge alerts: "Alerts followed.",
+        gauge alerts_firing: "Alerts firing.",
+        gauge groups: "Groups of alerts.",
+        gauge appends_pending: "Records handed out and not yet known to be on disk.",
+    });
+    metrics.extend(told(stats));
+    metrics
+}
+
+/// Its numbers about mails and posts.
+fn told(stats: &kinetic_alert::Stats) -> Vec<Metric> {
+    numbers!(stats, "kinetic_alert", {
         counter outbox_full: "Times a group had a mail to send while the outbox was full.",
         counter mail_absent: "Events accepted while the schema names no relay: history only.",
         counter rows_cut: "Rows left out of a mail for its size.",
@@ -182,26 +211,6 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         counter mails_refused: "Mails refused for good.",
         counter mails_expired: "Mails given up.",
         counter attempts_unknown: "Reports about attempts that were not under way.",
-        counter beacons: "Signs of life of nodes that are watched.",
-        counter beacons_malformed: "Messages of kin.alive that are no sign of life.",
-        counter beacons_refused: "Signs of life of nodes that are not watched because the table was full.",
-        counter nodes_forgotten: "Nodes silent for so long that they are not waited for any more.",
-        counter requests: "Requests of operators.",
-        counter requests_refused: "Requests that were not granted.",
-        counter silences_refused: "Silences that found too many others.",
-        counter acknowledgements: "Acknowledgements taken.",
-        counter links_seen: "Links of mails that were looked at.",
-        counter links_acted: "Links of mails that were used.",
-        counter links_forged: "Tokens of links that were not made here, or have been changed or cut.",
-        counter links_expired: "Links that were made too long ago.",
-        counter unsubscribes_refused: "Recipients who wanted off an alert and were kept: nobody else would be told, or the table was full.",
-        gauge unsubscribed: "Recipients who have taken themselves off an alert.",
-        gauge silences: "Silences that have not ended.",
-        gauge nodes: "Nodes watched.",
-        gauge nodes_silent: "Of these, silent.",
-        gauge alerts: "Alerts followed.",
-        gauge alerts_firing: "Alerts firing.",
-        gauge groups: "Groups of alerts.",
         gauge outbox: "Mails waiting or in flight.",
         gauge mails_in_flight: "Of these, in flight.",
         gauge posts_in_flight: "Posts in flight.",
@@ -211,7 +220,6 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         gauge suppressed: "Addresses to which nothing is sent.",
         gauge relays: "Mail relays of the schema.",
         gauge relays_failing: "Of these, taken not to work.",
-        gauge appends_pending: "Records handed out and not yet known to be on disk.",
     })
 }
 
