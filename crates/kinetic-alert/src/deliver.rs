@@ -9,6 +9,7 @@ use crate::clock::Steady;
 use crate::group::MailEnd;
 use crate::machine::{Alert, Attempt, Effect, Failed, MailId, Record};
 use crate::outbox::{Queued, Sent, Take, Unsent};
+use crate::suppress::Refused;
 
 /// Characters of a relay's words kept in history.
 const DETAIL_KEPT_MAX: usize = 500;
@@ -91,6 +92,7 @@ impl Alert {
             None => &mut self.stats.mails_tried,
         } += 1;
         let email = mail.email.clone();
+        self.test_sending(self.now, &id, &relay, effects);
         effects.push(Effect::Send { id, relay, email });
     }
 
@@ -143,9 +145,11 @@ impl Alert {
             }
             Attempt::Refused { failed: failed @ (Failed::Message | Failed::Recipient), detail } => {
                 if failed == Failed::Recipient
-                    && let Some(to) = self.outbox.get(id).map(|mail| mail.email.to.clone())
+                    && !self.tests.holds(id)
+                    && let Some(email) = self.outbox.get(id).map(|mail| mail.email.clone())
                 {
-                    self.refused(now, &to, &detail, effects);
+                    let mail = Some(email.message_id.as_str());
+                    self.refused(now, &Refused { mailbox: &email.to, mail, detail: &detail }, effects);
                 }
                 return self.mail_ended(now, id, Ending::Refused(detail), effects);
             }
@@ -161,6 +165,7 @@ impl Alert {
             Some(_) => &mut self.stats.posts_retried,
             None => &mut self.stats.mails_retried,
         } += 1;
+        self.test_waits(now, id, &relay, &detail, effects);
         let unsent = match verdict {
             Verdict::Works => Unsent::Later,
             Verdict::Failed if other_way => Unsent::OtherRelay,
@@ -172,6 +177,7 @@ impl Alert {
     }
 
     pub(crate) fn mail_ended(&mut self, now: Steady, id: &MailId, ending: Ending, effects: &mut Vec<Effect>) {
+        let relay = self.outbox.relay_of(id);
         let Some(mail) = self.outbox.remove(id) else { return };
         let (outcome, detail) = match ending {
             Ending::Accepted(detail) => (Outcome::Accepted, detail),
@@ -198,6 +204,7 @@ impl Alert {
             seen: self.intake.applied,
         };
         let seq = self.append(record, effects);
+        self.test_ended(now, id, relay.as_deref(), (outcome, &detail), effects);
         self.undelivered(now, seq, &mail, outcome, &detail);
         self.close_mail(now, &mail, id, outcome.end());
         for (group, _) in &mail.parts {

@@ -43,7 +43,7 @@ const SILENCES_PAGE: usize = 200;
 pub(crate) struct Refusal(pub(crate) RpcCode, pub(crate) String);
 
 impl Refusal {
-    fn invalid(message: impl Into<String>) -> Self {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self(RpcCode::Invalid, message.into())
     }
 
@@ -196,10 +196,14 @@ impl Alert {
             rpc::UNSILENCE => self.unsilence(at, parse(body)?, effects),
             rpc::SILENCES => self.list_silences(at, parse(body)?),
             rpc::ACKNOWLEDGE => self.acknowledge(at, parse(body)?, effects),
+            rpc::TEST_EVENT => self.announce_test(at, parse(body)?),
             rpc::EPISODES => {
                 let question: EpisodesQuestion = parse(body)?;
                 Ok(Answer::Now(encode(&self.episodes(at, &question)?)))
             }
+            rpc::BOUNCE => self.bounce(at, &parse(body)?, effects),
+            rpc::SUPPRESSIONS => Ok(self.list_suppressions(at, parse(body)?)),
+            rpc::UNSUPPRESS => self.lift_suppression(at, &parse(body)?, effects),
             rpc::LINK => self.follow_link(at, parse(body)?, effects),
             rpc::UNSUBSCRIBED => Ok(Answer::Now(encode(&self.unsubscribed(at, parse(body)?)))),
             rpc::SUBSCRIBE => self.subscribe(at, parse(body)?, effects),

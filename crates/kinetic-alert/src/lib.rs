@@ -36,6 +36,7 @@ mod receivers;
 mod record;
 mod relays;
 mod render;
+mod returned;
 mod route;
 mod rule;
 mod silences;
@@ -45,6 +46,8 @@ mod stream;
 mod subscribe;
 mod suppress;
 mod template;
+mod test_event;
+mod test_mail;
 mod text;
 mod trail;
 mod watchdog;
@@ -53,6 +56,7 @@ mod why;
 mod words;
 
 pub use compact::Compaction;
+pub use links::fuzz_link;
 pub use machine::{
     Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
     ReplyToken, Thread,
@@ -60,4 +64,3 @@ pub use machine::{
 pub use preview::{NoPreview, preview, preview_post};
 pub use reason::NotifyReason;
 pub use stats::Stats;
-pub use suppress::Suppression;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kinetic_plot::Plot;
 use kinetic_schema::Schema;
-use kinetic_wire::{CustomerName, Login, Mono, Now, Token, Wall};
+use kinetic_wire::{CustomerName, Login, Mono, Now, TestStage, Token, Wall};
 use serde::{Deserialize, Serialize};
 
 use crate::agenda::Agenda;
@@ -27,6 +27,7 @@ use crate::stats::Stats;
 use crate::storm::Storms;
 use crate::subscribe::Left;
 use crate::suppress::{Notices, Suppressions};
+use crate::test_event::Tests;
 use crate::watchdog::Watchdog;
 use crate::webhook::Post;
 
@@ -202,20 +203,6 @@ pub enum Input<'a> {
         /// JSON.
         body: &'a [u8],
     },
-    /// Mail came back to the mailbox of bounces.
-    Bounced {
-        /// What stands behind the `+` of the envelope sender.
-        token: &'a str,
-        /// The enhanced status code of the delivery report (RFC 3464), `5.1.1`.
-        status: &'a str,
-        /// Its words.
-        detail: &'a str,
-    },
-    /// An operator says that an address is good again.
-    Unsuppress {
-        /// The address, or a mailbox with it.
-        address: &'a str,
-    },
     /// The connection to the broker is gone: unsettled tokens are void, their messages will come again. Until
     /// `Subscribed` or the next delivery no alert goes stale: nothing could have been heard of it.
     SubscriptionLost,
@@ -269,6 +256,8 @@ pub enum Effect {
         /// JSON.
         body: Vec<u8>,
     },
+    /// Say on `kin.trace` how far a test event has come: transient, best effort.
+    Trace(Box<TestStage>),
     /// Publish on `kin.notifications` what has been notified (best effort, JSON).
     Announce {
         /// `<customer>.<analytic>.<state>`.
@@ -312,6 +301,7 @@ pub struct Alert {
     pub(crate) quiet_until: Steady,
     pub(crate) watchdog: Watchdog,
     pub(crate) silences: Silences,
+    pub(crate) tests: Tests,
     /// Who has taken himself off which alert block.
     pub(crate) left: Left,
     /// Answers that wait until a record is safe.
@@ -358,6 +348,7 @@ impl Alert {
             quiet_until: Steady::default(),
             watchdog: Watchdog::default(),
             silences: Silences::default(),
+            tests: Tests::default(),
             left: Left::default(),
             answers: Answers::default(),
             now: Steady::default(),
@@ -398,11 +389,10 @@ impl Alert {
             Input::Request { token, kind, login, body } => {
                 self.request(at, token, kind, login, body, effects);
             }
-            Input::Bounced { token, status, detail } => self.bounced(at, token, status, detail, effects),
-            Input::Unsuppress { address } => self.unsuppress(at, address, effects),
             Input::SubscriptionLost => {
                 self.subscribed = false;
                 self.intake.void_tokens();
+                self.tests.void_tokens();
             }
             Input::Subscribed => self.hearing(at),
             Input::Alive { body } => self.beacon(at, body, effects),
@@ -414,6 +404,7 @@ impl Alert {
         self.renew_addresses(at, effects);
         self.flush_due(at, effects);
         self.digests_due(at, effects);
+        self.tests_due(at, effects);
         self.mails_due(at, effects);
     }
 
@@ -431,6 +422,7 @@ impl Alert {
             self.next_relay(),
             self.digest_wakeup(),
             self.suppressions.next(),
+            self.tests.next(self.clock.latest()),
             self.watchdog.next(),
             self.silences.next(),
             self.left.next(),
@@ -464,7 +456,7 @@ impl Alert {
             suppressed: self.suppressions.count() as u64,
             relays: relays as u64,
             relays_failing: relays_failing as u64,
-            appends_pending: (self.intake.pending() + self.outbox.recording()) as u64,
+            appends_pending: (self.intake.pending() + self.tests.pending() + self.outbox.recording()) as u64,
             ..self.stats
         }
     }

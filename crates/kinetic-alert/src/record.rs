@@ -56,6 +56,24 @@ pub enum Record {
         /// lower than this record's, were still on their way to the disk, and replay must not know them either.
         seen: RecordSeq,
     },
+    /// The event of a test has come. It is in no group, and replay passes it over.
+    Tested {
+        /// When.
+        at: Wall,
+        /// The event.
+        event: Box<AlertEvent>,
+    },
+    /// A mail of a test was decided upon. It does not outlive the process: replay passes it over.
+    TestMailQueued {
+        /// When.
+        at: Wall,
+        /// Its name.
+        id: MailId,
+        /// Whose line is tested.
+        customer: CustomerName,
+        /// The mail itself.
+        email: Box<Email>,
+    },
     /// How an e-mail ended.
     MailEnded {
         /// When.
@@ -100,6 +118,12 @@ pub enum Record {
         suppressed: Option<Wall>,
         /// The last refusal in the relay's words.
         detail: String,
+        /// Message-ID of the mail that was refused last, where it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mail: Option<String>,
+        /// Who said that the address is good again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lifted_by: Option<String>,
     },
     /// These mails wait and were surely not taken by a relay: until `MailRetried` says otherwise they may be superseded.
     MailsWait {
@@ -222,6 +246,8 @@ impl Record {
     pub fn at(&self) -> Wall {
         match self {
             Self::Event { at, .. }
+            | Self::Tested { at, .. }
+            | Self::TestMailQueued { at, .. }
             | Self::MailQueued { at, .. }
             | Self::MailEnded { at, .. }
             | Self::DigestQueued { at, .. }

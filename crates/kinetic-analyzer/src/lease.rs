@@ -369,7 +369,9 @@ impl Lease {
             | RpcCode::NoSource
             | RpcCode::UnknownNode
             | RpcCode::UnknownSilence
+            | RpcCode::UnknownAddress
             | RpcCode::UnknownEpisode
+            | RpcCode::TestUnderWay
             | RpcCode::BadLink
             | RpcCode::ExpiredLink
             | RpcCode::UnknownSubscription

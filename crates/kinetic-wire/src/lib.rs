@@ -12,7 +12,9 @@ mod message;
 pub mod names;
 mod notification;
 mod partial;
+mod returned;
 mod state;
+mod test_event;
 mod time;
 
 pub use alerting::{
@@ -38,5 +40,11 @@ pub use message::{
 };
 pub use notification::{AnnouncedAlert, AnnouncedFold, Announcement};
 pub use partial::{PARTIAL_VERSION, Partial, PartialFeed, PartialGroup};
+pub use returned::{
+    Bounce, Bounced, SuppressionState, SuppressionsQuestion, SuppressionsReply, Unsuppress, Unsuppressed,
+};
 pub use state::{FeedState, LaneState, MetricState, SNAPSHOT_VERSION, Snapshot, WatchState};
+pub use test_event::{
+    AnnounceTest, Progress, Stage, TRACE_DIGITS, TestAnnounced, TestStage, is_trace, trace_of,
+};
 pub use time::{Mono, Now, Wall};

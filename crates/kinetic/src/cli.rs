@@ -10,12 +10,14 @@ use kinetic_schema::Netblock;
 mod client;
 mod mail;
 mod operator;
+mod returned;
 
-pub(crate) use client::{DataType, Locate, Tap};
+pub(crate) use client::{DataType, Locate, Tap, TestEvent};
 pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
+pub(crate) use returned::{MailBounced, MailSuppressed, MailUnsuppress};
 
 /// Watches fleets: metrics in over AMQP, an e-mail out when one machine stops behaving like its peers.
 #[derive(Debug, Parser)]
@@ -84,6 +86,8 @@ pub(crate) enum Command {
     DnsZone(DnsZone),
     /// Watch the decoded samples of a source, live, without taking them from its analyzer
     Tap(Tap),
+    /// Send a test event the whole way to an accepted mail, and show where it is or where it stopped
+    TestEvent(TestEvent),
     /// Measure: the analyzer against a consumer that only acknowledges
     Bench(Bench),
     /// One measured consumer of `bench`

@@ -190,6 +190,26 @@ fn tokens_of_others_are_refused_and_counted() {
 }
 
 #[test]
+fn what_fuzzing_began_with_is_refused() {
+    for seed in [
+        include_bytes!("../../../../fuzz/seeds/links/token").as_slice(),
+        include_bytes!("../../../../fuzz/seeds/links/changes").as_slice(),
+    ] {
+        kinetic_alert::fuzz_link(seed);
+        let mut state = 1_u32;
+        for _ in 0..2_000 {
+            let mut bytes = seed.to_vec();
+            for _ in 0..3 {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let at = (state >> 8) as usize % bytes.len();
+                bytes[at] = (state >> 24) as u8;
+            }
+            kinetic_alert::fuzz_link(&bytes);
+        }
+    }
+}
+
+#[test]
 fn a_link_is_about_the_episode_of_its_mail_alone() {
     let mut world = world();
     world.fire(1.0, "web-7");

@@ -16,6 +16,7 @@ mod quiet;
 mod requests;
 mod runs;
 mod template;
+mod test_event;
 mod timeline;
 mod watchdog;
 mod webhooks;

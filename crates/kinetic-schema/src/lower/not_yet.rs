@@ -3,10 +3,8 @@
 use crate::block::Node;
 use crate::diagnostic::{At, Problem, Sink};
 
-/// Attributes and blocks of `mail`.
-pub(super) const OF_MAIL: [&str; 2] = ["bounces", "fallback"];
-/// Those of `customer`.
-pub(super) const OF_CUSTOMER: [&str; 2] = ["mails_per_hour", "silent_after"];
+/// Attributes and blocks of `customer`.
+pub(super) const OF_CUSTOMER: [&str; 1] = ["silent_after"];
 
 /// Says which of these a block has.
 pub(super) fn report(sink: &mut Sink<'_>, node: Node<'_>, names: &[&'static str]) {

@@ -28,6 +28,7 @@ use crate::adapter::webhook::Poster;
 use crate::node::{hex, unhex};
 use crate::shell::alive::{self, Alive};
 use crate::shell::follow::{Revision, SchemaWatch};
+use crate::shell::trace;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
@@ -91,6 +92,7 @@ enum Done {
     Attempted { id: MailId, attempt: Attempt },
     Posted { id: MailId, to: String, attempt: Attempt },
     Announced,
+    Traced,
 }
 
 /// By name, with what was wrong with one that cannot be used.
@@ -385,6 +387,7 @@ impl Shell {
                 alert.handle(now, Input::MailAttempted { id, attempt }, effects);
             }
             Done::Announced => self.announcing -= 1,
+            Done::Traced => {}
         }
     }
 
@@ -417,6 +420,13 @@ impl Shell {
                     if let Some(handle) = self.asked.remove(&token) {
                         self.requests.reply(handle, body).await;
                     }
+                }
+                Effect::Trace(stage) => {
+                    let publisher = self.publisher.clone();
+                    self.jobs.spawn(async move {
+                        trace::say(publisher, stage).await;
+                        Done::Traced
+                    });
                 }
                 Effect::Announce { routing_key, body } => self.announce(routing_key, body),
             }
