@@ -211,6 +211,7 @@ impl Shared {
             control: self.control.clone(),
             queues: self.queues,
             history,
+            webhook_nets: Vec::new(),
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
         })
