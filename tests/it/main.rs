@@ -31,6 +31,7 @@ macro_rules! on_both_brokers {
 }
 
 mod alert_nodes;
+mod alert_quiet;
 mod analyzer_faults;
 mod analyzer_killed;
 mod analyzer_remembers;
@@ -63,4 +64,5 @@ mod smtp_down;
 mod stage;
 mod statsd_backends;
 mod statsd_to_mail;
+mod test_event;
 mod up;

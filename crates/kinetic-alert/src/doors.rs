@@ -43,7 +43,7 @@ const SILENCES_PAGE: usize = 200;
 pub(crate) struct Refusal(pub(crate) RpcCode, pub(crate) String);
 
 impl Refusal {
-    fn invalid(message: impl Into<String>) -> Self {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self(RpcCode::Invalid, message.into())
     }
 
@@ -196,6 +196,7 @@ impl Alert {
             rpc::UNSILENCE => self.unsilence(at, parse(body)?, effects),
             rpc::SILENCES => self.list_silences(at, parse(body)?),
             rpc::ACKNOWLEDGE => self.acknowledge(at, parse(body)?, effects),
+            rpc::TEST_EVENT => self.announce_test(at, parse(body)?),
             rpc::EPISODES => {
                 let question: EpisodesQuestion = parse(body)?;
                 Ok(Answer::Now(encode(&self.episodes(at, &question)?)))

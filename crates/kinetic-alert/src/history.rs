@@ -119,6 +119,7 @@ impl Alert {
                 };
                 group.acknowledged = Some(Acknowledgement { author, reason, at, until: until.into() });
             }
+            Record::Tested { .. } | Record::TestMailQueued { .. } => {}
             Record::Unsubscribed { at, subscription, since } => {
                 self.replay_unsubscribed(at, subscription, since);
             }

@@ -7,11 +7,12 @@ use kinetic_schema::schema::INSTALLATION;
 use kinetic_wire::{AlertEvent, AlertId, Epoch, SourceKey, Token, decode};
 
 use crate::clock::Steady;
-use crate::compact::Stood;
+use crate::compact::{Picture, Stood};
 use crate::group::{AlertView, Applied};
 use crate::id::{AlertKey, GroupKey};
 use crate::level;
 use crate::machine::{Alert, Effect, Record, RecordSeq};
+use crate::test_event;
 
 /// Sources whose epoch is remembered; further ones are taken without that check (counted).
 const EPOCHS_MAX: usize = 100_000;
@@ -100,6 +101,9 @@ impl Alert {
     /// is acknowledged, since it must not come again, counted, and kept nowhere: its successor judges the window.
     pub(crate) fn delivery(&mut self, at: Steady, token: Token, body: &[u8], effects: &mut Vec<Effect>) {
         let Some(event) = read(body) else {
+            if let Some(test) = test_event::read(body) {
+                return self.test_delivery(at, token, test, effects);
+            }
             self.stats.malformed += 1;
             effects.push(Effect::Reject { token });
             return;
@@ -155,6 +159,7 @@ impl Alert {
             self.schedule_all(&GroupKey::of(&event));
         }
         self.outbox.appended(seq, at, self.config.mail_expiry);
+        self.tests_appended(at, seq, effects);
         self.answer_recorded(seq, effects);
     }
 
@@ -189,11 +194,13 @@ impl Alert {
         let silenced = self.silences.silence(event);
         let Some(group) = self.groups.get_mut(&home) else { return };
         let fired = group.firing() > 0;
-        let stood = group.alerts.get(&key).map(Stood::of);
+        let stood = group.alerts.get_mut(&key).map(Stood::of);
         let applied = group.apply(key, AlertView::new(event, &home, at, silenced), at, room);
         group.take_windows(key, event);
         self.superseded.recorded(self.intake.applied, self.config.ids_max);
-        self.superseded.note(applied, stood, self.intake.applied, event, group.alerts.get_mut(&key));
+        let picture = if group.trails.has(key) { Picture::Kept } else { Picture::None };
+        let alert = group.alerts.get_mut(&key);
+        self.superseded.note(applied, stood, (self.intake.applied, event), alert, picture);
         let fires = group.firing() > 0;
         self.count_followed(&home);
         match applied {

@@ -43,6 +43,8 @@ mod stream;
 mod subscribe;
 mod suppress;
 mod template;
+mod test_event;
+mod test_mail;
 mod text;
 mod trail;
 mod watchdog;
@@ -50,6 +52,7 @@ mod why;
 mod words;
 
 pub use compact::Compaction;
+pub use links::fuzz_link;
 pub use machine::{
     Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
     ReplyToken, Thread,

@@ -206,6 +206,27 @@ impl Links {
     }
 }
 
+/// Reads any bytes as the token of a link, and as a change of a good one: neither is taken. For fuzzing, and for the tests
+/// that replay its seeds.
+///
+/// # Panics
+/// If one is.
+pub fn fuzz_link(bytes: &[u8]) {
+    let keys = Keys::new(&[7; 32]);
+    let refused = |token: &str| assert!(keys.read(token).is_none(), "taken: {token}");
+    refused(&String::from_utf8_lossy(bytes));
+    let (action, subject) = (LinkAction::Acknowledge, [1; SUBJECT_BYTES]);
+    let claims = Claims { action, expires: Wall::from_secs(1), episode: Wall::from_ms(1), subject };
+    let good = keys.seal(&claims);
+    let mut changed = good.clone().into_bytes();
+    for change in bytes.chunks_exact(2) {
+        changed[usize::from(change[0]) % TOKEN_CHARS] = change[1];
+    }
+    if changed != good.as_bytes() {
+        refused(&String::from_utf8_lossy(&changed));
+    }
+}
+
 impl Notification<'_> {
     /// What its recipient can do about what fires, and where that is done.
     pub(crate) fn actions(&self) -> Vec<(&'static str, &str)> {

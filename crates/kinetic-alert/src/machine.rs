@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kinetic_plot::Plot;
 use kinetic_schema::Schema;
-use kinetic_wire::{CustomerName, Login, Mono, Now, Token, Wall};
+use kinetic_wire::{CustomerName, Login, Mono, Now, TestStage, Token, Wall};
 use serde::{Deserialize, Serialize};
 
 use crate::agenda::Agenda;
@@ -26,6 +26,7 @@ use crate::stats::Stats;
 use crate::storm::Storms;
 use crate::subscribe::Left;
 use crate::suppress::{Notices, Suppressions};
+use crate::test_event::Tests;
 use crate::watchdog::Watchdog;
 
 /// How this alert node runs.
@@ -242,6 +243,8 @@ pub enum Effect {
         /// JSON.
         body: Vec<u8>,
     },
+    /// Say on `kin.trace` how far a test event has come: transient, best effort.
+    Trace(Box<TestStage>),
     /// Publish on `kin.notifications` what has been notified (best effort, JSON).
     Announce {
         /// `<customer>.<analytic>.<state>`.
@@ -284,6 +287,7 @@ pub struct Alert {
     pub(crate) quiet_until: Steady,
     pub(crate) watchdog: Watchdog,
     pub(crate) silences: Silences,
+    pub(crate) tests: Tests,
     /// Who has taken himself off which alert block.
     pub(crate) left: Left,
     /// Answers that wait until a record is safe.
@@ -329,6 +333,7 @@ impl Alert {
             quiet_until: Steady::default(),
             watchdog: Watchdog::default(),
             silences: Silences::default(),
+            tests: Tests::default(),
             left: Left::default(),
             answers: Answers::default(),
             now: Steady::default(),
@@ -371,6 +376,7 @@ impl Alert {
             Input::SubscriptionLost => {
                 self.subscribed = false;
                 self.intake.void_tokens();
+                self.tests.void_tokens();
             }
             Input::Subscribed => self.hearing(at),
             Input::Alive { body } => self.beacon(at, body, effects),
@@ -382,6 +388,7 @@ impl Alert {
         self.renew_addresses(at, effects);
         self.flush_due(at, effects);
         self.digests_due(at, effects);
+        self.tests_due(at, effects);
         self.mails_due(at, effects);
     }
 
@@ -399,6 +406,7 @@ impl Alert {
             self.next_relay(),
             self.digest_wakeup(),
             self.suppressions.next(),
+            self.tests.next(self.clock.latest()),
             self.watchdog.next(),
             self.silences.next(),
             self.left.next(),
@@ -429,7 +437,7 @@ impl Alert {
             suppressed: self.suppressions.count() as u64,
             relays: relays as u64,
             relays_failing: relays_failing as u64,
-            appends_pending: (self.intake.pending() + self.outbox.recording()) as u64,
+            appends_pending: (self.intake.pending() + self.tests.pending() + self.outbox.recording()) as u64,
             ..self.stats
         }
     }

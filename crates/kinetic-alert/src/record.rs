@@ -56,6 +56,24 @@ pub enum Record {
         /// lower than this record's, were still on their way to the disk, and replay must not know them either.
         seen: RecordSeq,
     },
+    /// The event of a test has come. It is in no group, and replay passes it over.
+    Tested {
+        /// When.
+        at: Wall,
+        /// The event.
+        event: Box<AlertEvent>,
+    },
+    /// A mail of a test was decided upon. It does not outlive the process: replay passes it over.
+    TestMailQueued {
+        /// When.
+        at: Wall,
+        /// Its name.
+        id: MailId,
+        /// Whose line is tested.
+        customer: CustomerName,
+        /// The mail itself.
+        email: Box<Email>,
+    },
     /// How an e-mail ended.
     MailEnded {
         /// When.
@@ -228,6 +246,8 @@ impl Record {
     pub fn at(&self) -> Wall {
         match self {
             Self::Event { at, .. }
+            | Self::Tested { at, .. }
+            | Self::TestMailQueued { at, .. }
             | Self::MailQueued { at, .. }
             | Self::MailEnded { at, .. }
             | Self::DigestQueued { at, .. }

@@ -83,6 +83,12 @@ pub struct Stats {
     pub requests: u64,
     /// Requests that were not granted.
     pub requests_refused: u64,
+    /// Test events announced.
+    pub tests: u64,
+    /// Announcements of tests refused: one of the customer was under way.
+    pub tests_refused: u64,
+    /// Test events that came without having been announced, or too late.
+    pub tests_unannounced: u64,
     /// Silences that found the table full.
     pub silences_refused: u64,
     /// Acknowledgements taken.

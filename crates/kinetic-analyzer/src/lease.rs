@@ -371,6 +371,7 @@ impl Lease {
             | RpcCode::UnknownSilence
             | RpcCode::UnknownAddress
             | RpcCode::UnknownEpisode
+            | RpcCode::TestUnderWay
             | RpcCode::BadLink
             | RpcCode::ExpiredLink
             | RpcCode::UnknownSubscription

@@ -13,6 +13,7 @@ pub mod names;
 mod partial;
 mod returned;
 mod state;
+mod test_event;
 mod time;
 
 pub use alerting::{
@@ -41,4 +42,7 @@ pub use returned::{
     Bounce, Bounced, SuppressionState, SuppressionsQuestion, SuppressionsReply, Unsuppress, Unsuppressed,
 };
 pub use state::{FeedState, LaneState, MetricState, SNAPSHOT_VERSION, Snapshot, WatchState};
+pub use test_event::{
+    AnnounceTest, Progress, Stage, TRACE_DIGITS, TestAnnounced, TestStage, is_trace, trace_of,
+};
 pub use time::{Mono, Now, Wall};

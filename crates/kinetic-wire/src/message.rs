@@ -317,6 +317,8 @@ pub enum RpcCode {
     UnknownSilence,
     /// Nothing fires in a group of that name, or not in the episode that was meant.
     UnknownEpisode,
+    /// A test of this customer is under way, or has just been.
+    TestUnderWay,
     /// No recipient has that token, or nothing keeps mail from that address.
     UnknownAddress,
     /// A link that was not made here, or has been changed or cut.

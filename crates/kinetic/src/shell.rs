@@ -9,3 +9,4 @@ pub(crate) mod follow;
 pub(crate) mod links;
 pub(crate) mod provision;
 pub(crate) mod redirector;
+pub(crate) mod trace;

@@ -123,7 +123,7 @@ impl Shell {
             Effect::Reject { token } => self.settle(token, |tag| Up::Reject { tag }, reach),
             Effect::Send { id, email, .. } => self.send(id, *email, reach),
             // Nobody asks anything here.
-            Effect::Announce { .. } | Effect::Reply { .. } => {}
+            Effect::Announce { .. } | Effect::Reply { .. } | Effect::Trace(_) => {}
         }
     }
 

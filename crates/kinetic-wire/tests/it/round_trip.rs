@@ -40,7 +40,7 @@ fn number() -> impl Strategy<Value = f64> {
 const DATA_TYPES: [DataType; 5] =
     [DataType::Statsd, DataType::Collectd, DataType::Graphite, DataType::Influx, DataType::Auto];
 const DIRECTIONS: [Direction; 3] = [Direction::Above, Direction::Below, Direction::Both];
-const CODES: [RpcCode; 21] = [
+const CODES: [RpcCode; 22] = [
     RpcCode::UnknownAddress,
     RpcCode::BadLink,
     RpcCode::ExpiredLink,
@@ -48,6 +48,7 @@ const CODES: [RpcCode; 21] = [
     RpcCode::LastRecipient,
     RpcCode::UnknownSilence,
     RpcCode::UnknownEpisode,
+    RpcCode::TestUnderWay,
     RpcCode::Invalid,
     RpcCode::Malformed,
     RpcCode::UnknownCustomer,

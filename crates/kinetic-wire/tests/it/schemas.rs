@@ -6,12 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use kinetic_wire::{
-    Acknowledge, Acknowledged, AlertEvent, AskSilence, Beacon, Bounce, Bounced, Drain, EpisodesQuestion,
-    EpisodesReply, FollowLink, Goodbye, Heartbeat, LeaderToken, LeaseReply, Linked, Locate, LocateReply,
-    MapChange, MapQuestion, MapReply, Nudge, Partial, Register, Released, Relieve, Relieved, RpcError,
-    SchemaNotice, Silenced, SilencesQuestion, SilencesReply, Snapshot, Subscribe, Subscribed,
-    SuppressionsQuestion, SuppressionsReply, Unsilence, UnsubscribedQuestion, UnsubscribedReply, Unsuppress,
-    Unsuppressed, decode, encode,
+    Acknowledge, Acknowledged, AlertEvent, AnnounceTest, AskSilence, Beacon, Bounce, Bounced, Drain,
+    EpisodesQuestion, EpisodesReply, FollowLink, Goodbye, Heartbeat, LeaderToken, LeaseReply, Linked, Locate,
+    LocateReply, MapChange, MapQuestion, MapReply, Nudge, Partial, Register, Released, Relieve, Relieved,
+    RpcError, SchemaNotice, Silenced, SilencesQuestion, SilencesReply, Snapshot, Subscribe, Subscribed,
+    SuppressionsQuestion, SuppressionsReply, TestAnnounced, TestStage, Unsilence, UnsubscribedQuestion,
+    UnsubscribedReply, Unsuppress, Unsuppressed, decode, encode,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -65,6 +65,9 @@ fn messages() -> Vec<Message> {
         message::<Acknowledged>("acknowledged"),
         message::<EpisodesQuestion>("episodes"),
         message::<EpisodesReply>("episodes-reply"),
+        message::<AnnounceTest>("test-event"),
+        message::<TestAnnounced>("test-announced"),
+        message::<TestStage>("test-stage"),
         message::<Bounce>("bounce"),
         message::<Bounced>("bounced"),
         message::<SuppressionsQuestion>("suppressions"),
@@ -195,6 +198,9 @@ fn every_name_is_explained() {
         names::PARTIALS_EXCHANGE,
         names::TYPE_PARTIAL,
         names::TYPE_SCHEMA_NOTICE,
+        names::TRACE_EXCHANGE,
+        names::TYPE_TEST,
+        names::TYPE_TEST_STAGE,
     ];
     for name in headers.into_iter().chain(broker).chain(names::rpc::ALL).chain(names::rpc::ALERT) {
         assert!(text.contains(&format!("`{name}`")), "docs/wire.md does not explain {name}");

@@ -110,6 +110,8 @@ fn columns(record: &Record) -> (Wall, &'static str, Option<&str>) {
         Record::Address { at, .. } => (*at, "address", None),
         Record::MailsWait { at, .. } => (*at, "mails_wait", None),
         Record::MailRetried { at, .. } => (*at, "mail_retried", None),
+        Record::Tested { at, event } => (*at, "tested", Some(event.customer.as_str())),
+        Record::TestMailQueued { at, customer, .. } => (*at, "test_mail_queued", Some(customer.as_str())),
         Record::Stale { at, .. } => (*at, "stale", None),
         Record::Settled { at, .. } => (*at, "settled", None),
         Record::Silenced { at, silence } => (*at, "silenced", Some(silence.customer.as_str())),
