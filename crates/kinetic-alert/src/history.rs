@@ -84,9 +84,9 @@ impl Alert {
                 self.queue_digest(at.into(), seq, id.clone(), customer, email, parts, noticed);
                 self.outbox.replay_sent(&id, Sent::Perhaps);
             }
-            Record::Address { at, address, refusals, suppressed, detail } => {
+            Record::Address { at, address, refusals, suppressed, detail, mail, .. } => {
                 let begins = suppressed == Some(at);
-                self.suppressions.replay(at, address.clone(), &refusals, suppressed, detail);
+                self.suppressions.replay(at, address.clone(), &refusals, suppressed, detail, mail);
                 if begins {
                     self.tell_of_suppression(at.into(), &address, seq);
                 }
@@ -119,6 +119,11 @@ impl Alert {
                 };
                 group.acknowledged = Some(Acknowledgement { author, reason, at, until: until.into() });
             }
+            Record::Tested { .. } | Record::TestMailQueued { .. } => {}
+            Record::Unsubscribed { at, subscription, since } => {
+                self.replay_unsubscribed(at, subscription, since);
+            }
+            Record::Subscribed { subscription, .. } => self.replay_subscribed(&subscription),
             Record::NodeKnown { at, role, node, inc } => self.replay_node_known(at, role, node, inc),
             Record::NodeGone { role, node, .. } => self.replay_node_gone(role, node),
         }

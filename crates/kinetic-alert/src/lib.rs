@@ -15,6 +15,7 @@ mod episodes;
 mod escape;
 mod flush;
 mod fold;
+mod follow;
 mod format;
 mod group;
 mod headers;
@@ -24,6 +25,7 @@ mod html;
 mod id;
 mod intake;
 mod level;
+mod links;
 pub mod machine;
 mod outbox;
 mod preview;
@@ -32,13 +34,17 @@ mod reason;
 mod record;
 mod relays;
 mod render;
+mod returned;
 mod route;
 mod silences;
 mod stats;
 mod storm;
 mod stream;
+mod subscribe;
 mod suppress;
 mod template;
+mod test_event;
+mod test_mail;
 mod text;
 mod trail;
 mod watchdog;
@@ -46,6 +52,7 @@ mod why;
 mod words;
 
 pub use compact::Compaction;
+pub use links::fuzz_link;
 pub use machine::{
     Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
     ReplyToken, Thread,
@@ -53,4 +60,3 @@ pub use machine::{
 pub use preview::{NoPreview, preview};
 pub use reason::NotifyReason;
 pub use stats::Stats;
-pub use suppress::Suppression;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kinetic_plot::Plot;
 use kinetic_schema::Schema;
-use kinetic_wire::{CustomerName, Login, Mono, Now, Token, Wall};
+use kinetic_wire::{CustomerName, Login, Mono, Now, TestStage, Token, Wall};
 use serde::{Deserialize, Serialize};
 
 use crate::agenda::Agenda;
@@ -24,7 +24,9 @@ use crate::render;
 use crate::silences::Silences;
 use crate::stats::Stats;
 use crate::storm::Storms;
+use crate::subscribe::Left;
 use crate::suppress::{Notices, Suppressions};
+use crate::test_event::Tests;
 use crate::watchdog::Watchdog;
 
 /// How this alert node runs.
@@ -34,6 +36,8 @@ pub struct AlertConfig {
     pub mail_domain: String,
     /// Key of the derived ids in headers; kept in the data directory, so that ids are stable over restarts.
     pub id_key: [u8; 32],
+    /// Whether an alert node serves what the links in mails lead to; without it, mails have none.
+    pub serves_links: bool,
     /// Alerts remembered per customer; one more is refused visibly (counted).
     pub alerts_max: usize,
     /// Event ids remembered, over all customers; the oldest are forgotten first (counted). At least one.
@@ -186,20 +190,6 @@ pub enum Input<'a> {
         /// JSON.
         body: &'a [u8],
     },
-    /// Mail came back to the mailbox of bounces.
-    Bounced {
-        /// What stands behind the `+` of the envelope sender.
-        token: &'a str,
-        /// The enhanced status code of the delivery report (RFC 3464), `5.1.1`.
-        status: &'a str,
-        /// Its words.
-        detail: &'a str,
-    },
-    /// An operator says that an address is good again.
-    Unsuppress {
-        /// The address, or a mailbox with it.
-        address: &'a str,
-    },
     /// The connection to the broker is gone: unsettled tokens are void, their messages will come again. Until
     /// `Subscribed` or the next delivery no alert goes stale: nothing could have been heard of it.
     SubscriptionLost,
@@ -253,6 +243,8 @@ pub enum Effect {
         /// JSON.
         body: Vec<u8>,
     },
+    /// Say on `kin.trace` how far a test event has come: transient, best effort.
+    Trace(Box<TestStage>),
     /// Publish on `kin.notifications` what has been notified (best effort, JSON).
     Announce {
         /// `<customer>.<analytic>.<state>`.
@@ -295,6 +287,9 @@ pub struct Alert {
     pub(crate) quiet_until: Steady,
     pub(crate) watchdog: Watchdog,
     pub(crate) silences: Silences,
+    pub(crate) tests: Tests,
+    /// Who has taken himself off which alert block.
+    pub(crate) left: Left,
     /// Answers that wait until a record is safe.
     pub(crate) answers: Answers,
     /// The last time that was told.
@@ -338,6 +333,8 @@ impl Alert {
             quiet_until: Steady::default(),
             watchdog: Watchdog::default(),
             silences: Silences::default(),
+            tests: Tests::default(),
+            left: Left::default(),
             answers: Answers::default(),
             now: Steady::default(),
             superseded: Superseded::default(),
@@ -356,10 +353,12 @@ impl Alert {
             self.boot(at, effects);
         }
         self.silences_due(at, effects);
+        self.renew_leavers(at, effects);
         match input {
             Input::Tick => {}
             Input::SchemaChanged { schema } => {
                 self.schema = schema;
+                self.forget_leavers(at, effects);
                 self.relays.follow(&self.schema, at);
                 self.reroute(at, effects);
                 self.follow_addresses(at, effects);
@@ -374,11 +373,10 @@ impl Alert {
             Input::Request { token, kind, login, body } => {
                 self.request(at, token, kind, login, body, effects);
             }
-            Input::Bounced { token, status, detail } => self.bounced(at, token, status, detail, effects),
-            Input::Unsuppress { address } => self.unsuppress(at, address, effects),
             Input::SubscriptionLost => {
                 self.subscribed = false;
                 self.intake.void_tokens();
+                self.tests.void_tokens();
             }
             Input::Subscribed => self.hearing(at),
             Input::Alive { body } => self.beacon(at, body, effects),
@@ -390,6 +388,7 @@ impl Alert {
         self.renew_addresses(at, effects);
         self.flush_due(at, effects);
         self.digests_due(at, effects);
+        self.tests_due(at, effects);
         self.mails_due(at, effects);
     }
 
@@ -407,8 +406,10 @@ impl Alert {
             self.next_relay(),
             self.digest_wakeup(),
             self.suppressions.next(),
+            self.tests.next(self.clock.latest()),
             self.watchdog.next(),
             self.silences.next(),
+            self.left.next(),
         ]
         .into_iter()
         .flatten()
@@ -429,13 +430,14 @@ impl Alert {
             groups: self.groups.len() as u64,
             outbox: self.outbox.len() as u64,
             silences: self.silences.len() as u64,
+            unsubscribed: self.left.len() as u64,
             mails_in_flight: mails_in_flight as u64,
             missed_cut: self.groups.values().map(Group::missed_cut).sum(),
             streams_held: self.storms.held() as u64,
             suppressed: self.suppressions.count() as u64,
             relays: relays as u64,
             relays_failing: relays_failing as u64,
-            appends_pending: (self.intake.pending() + self.outbox.recording()) as u64,
+            appends_pending: (self.intake.pending() + self.tests.pending() + self.outbox.recording()) as u64,
             ..self.stats
         }
     }
@@ -466,6 +468,7 @@ impl Alert {
         self.storms.clamp(at);
         self.turn_silences(at);
         self.boot_answers();
+        self.forget_leavers(at, effects);
         self.reroute(at, effects);
         self.follow_addresses(at, effects);
         self.boot_watchdog(at, effects);

@@ -1,6 +1,6 @@
 //! What history holds: the records from which the machine is rebuilt.
 
-use kinetic_wire::{AlertEvent, CustomerName, Incarnation, NodeId, Role, Silence, Wall};
+use kinetic_wire::{AlertEvent, CustomerName, Incarnation, NodeId, Role, Silence, Subscription, Wall};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Email, MailId, RecordSeq, Thread};
@@ -56,6 +56,24 @@ pub enum Record {
         /// lower than this record's, were still on their way to the disk, and replay must not know them either.
         seen: RecordSeq,
     },
+    /// The event of a test has come. It is in no group, and replay passes it over.
+    Tested {
+        /// When.
+        at: Wall,
+        /// The event.
+        event: Box<AlertEvent>,
+    },
+    /// A mail of a test was decided upon. It does not outlive the process: replay passes it over.
+    TestMailQueued {
+        /// When.
+        at: Wall,
+        /// Its name.
+        id: MailId,
+        /// Whose line is tested.
+        customer: CustomerName,
+        /// The mail itself.
+        email: Box<Email>,
+    },
     /// How an e-mail ended.
     MailEnded {
         /// When.
@@ -100,6 +118,12 @@ pub enum Record {
         suppressed: Option<Wall>,
         /// The last refusal in the relay's words.
         detail: String,
+        /// Message-ID of the mail that was refused last, where it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mail: Option<String>,
+        /// Who said that the address is good again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lifted_by: Option<String>,
     },
     /// These mails wait and were surely not taken by a relay: until `MailRetried` says otherwise they may be superseded.
     MailsWait {
@@ -175,6 +199,24 @@ pub enum Record {
         /// As in `MailQueued`.
         seen: RecordSeq,
     },
+    /// A recipient has taken himself off an alert block; said again while it stands.
+    Unsubscribed {
+        /// When.
+        at: Wall,
+        /// Who, off what.
+        subscription: Subscription,
+        /// Since when.
+        since: Wall,
+    },
+    /// He is told again.
+    Subscribed {
+        /// When.
+        at: Wall,
+        /// Who, by what.
+        subscription: Subscription,
+        /// Who has put him back.
+        author: String,
+    },
     /// A node of the installation lives: it was heard for the first time, or for the first time in long.
     NodeKnown {
         /// When.
@@ -204,6 +246,8 @@ impl Record {
     pub fn at(&self) -> Wall {
         match self {
             Self::Event { at, .. }
+            | Self::Tested { at, .. }
+            | Self::TestMailQueued { at, .. }
             | Self::MailQueued { at, .. }
             | Self::MailEnded { at, .. }
             | Self::DigestQueued { at, .. }
@@ -215,6 +259,8 @@ impl Record {
             | Self::Silenced { at, .. }
             | Self::Unsilenced { at, .. }
             | Self::Acknowledged { at, .. }
+            | Self::Unsubscribed { at, .. }
+            | Self::Subscribed { at, .. }
             | Self::NodeKnown { at, .. }
             | Self::NodeGone { at, .. } => *at,
         }

@@ -9,9 +9,10 @@ use crate::hours::Openings;
 use crate::id::{GroupKey, StreamKey};
 use crate::level::Level;
 use crate::reason::Timing;
+use crate::subscribe::{Leavers, Left};
 
 /// What stands for the `watchdog` block where the name of an alert block is asked for.
-const WATCHDOG: &str = "watchdog";
+pub(crate) const WATCHDOG: &str = "watchdog";
 
 /// Where what a group holds goes.
 #[derive(Clone, Debug, Default)]
@@ -26,9 +27,9 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// A block's recipients are told in mails about this group itself.
-    fn speak(&mut self, alert: &Alert) {
+    fn speak(&mut self, alert: &Alert, leavers: &Leavers<'_>) {
         let timing = timing(alert);
-        for (to, escalate_after) in recipients(alert) {
+        for (to, escalate_after) in recipients(alert).filter(|(to, _)| !leavers.has(to)) {
             let key = StreamKey { alert: alert.name.as_str().into(), to: to.into() };
             if !self.streams.iter().any(|(known, _)| *known == key) {
                 self.streams.push((key, Timing { escalate_after, ..timing.clone() }));
@@ -36,8 +37,8 @@ impl Routes {
         }
     }
 
-    fn read_by(&mut self, alert: &Alert) {
-        for (to, _) in recipients(alert) {
+    fn read_by(&mut self, alert: &Alert, leavers: &Leavers<'_>) {
+        for (to, _) in recipients(alert).filter(|(to, _)| !leavers.has(to)) {
             if !self.readers.iter().any(|known| **known == *to) {
                 self.readers.push(to.into());
             }
@@ -45,18 +46,19 @@ impl Routes {
     }
 }
 
-/// Where what `group` holds goes by this schema.
-pub(crate) fn routes(schema: &Schema, group: &GroupKey) -> Routes {
+/// Where what `group` holds goes by this schema, but to those who have `left` a block.
+pub(crate) fn routes(schema: &Schema, left: &Left, group: &GroupKey) -> Routes {
     let mut routes = Routes::default();
     if group.customer.as_str() == INSTALLATION {
-        routes.streams = schema.watchdog.as_ref().map(of_nodes).unwrap_or_default();
+        routes.streams =
+            schema.watchdog.as_ref().map(|watchdog| of_nodes(watchdog, left)).unwrap_or_default();
         return routes;
     }
     let Some(customer) = schema.customers.get(&group.customer) else { return routes };
     if let Some(block) = group.block() {
         let alert = customer.alerts.get(block).filter(|alert| alert.group_by == group.level().group_by());
         if let Some(alert) = alert {
-            routes.speak(alert);
+            routes.speak(alert, &left.of_block(&group.customer, &alert.name, &alert.to));
         }
         return routes;
     }
@@ -64,10 +66,11 @@ pub(crate) fn routes(schema: &Schema, group: &GroupKey) -> Routes {
     let mut blocks: Vec<&Alert> = customer.alerts.values().collect();
     blocks.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
     for alert in blocks.into_iter().filter(|alert| subject.is_meant_by(alert)) {
-        routes.read_by(alert);
+        let leavers = left.of_block(&group.customer, &alert.name, &alert.to);
+        routes.read_by(alert, &leavers);
         match GroupKey::of_block(&group.customer, &alert.name, subject.level(alert.group_by)) {
             Some(wider) => routes.wider.push(wider),
-            None => routes.speak(alert),
+            None => routes.speak(alert, &leavers),
         }
         if !alert.continues {
             break;
@@ -133,7 +136,7 @@ impl<'a> Subject<'a> {
 }
 
 /// Those whom an alert block names, who is told first before who is told later.
-fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
+pub(crate) fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
     let first = alert.to.iter().map(|to| (to.as_str(), None));
     let later = alert
         .escalations
@@ -143,7 +146,7 @@ fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
 }
 
 /// Those who are told of silent nodes.
-fn of_nodes(watchdog: &Watchdog) -> Vec<(StreamKey, Timing)> {
+fn of_nodes(watchdog: &Watchdog, left: &Left) -> Vec<(StreamKey, Timing)> {
     let timing = Timing {
         group_wait: watchdog.group_wait,
         group_interval: watchdog.group_interval,
@@ -153,7 +156,8 @@ fn of_nodes(watchdog: &Watchdog) -> Vec<(StreamKey, Timing)> {
         escalate_after: None,
     };
     let key = |to: &String| StreamKey { alert: WATCHDOG.into(), to: to.as_str().into() };
-    watchdog.to.iter().map(|to| (key(to), timing.clone())).collect()
+    let leavers = left.of_block(&INSTALLATION.into(), WATCHDOG, &watchdog.to);
+    watchdog.to.iter().filter(|to| !leavers.has(to)).map(|to| (key(to), timing.clone())).collect()
 }
 
 fn timing(alert: &Alert) -> Timing {
@@ -217,7 +221,7 @@ mod tests {
                     .flat_map(recipients)
                     .map(|(to, _)| to)
                     .collect();
-                let routes = routes(&schema, &group);
+                let routes = routes(&schema, &Left::default(), &group);
                 let mut readers: Vec<&str> = routes.readers.iter().map(AsRef::as_ref).collect();
                 told.sort_unstable();
                 readers.sort_unstable();

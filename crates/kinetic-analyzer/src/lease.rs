@@ -369,7 +369,13 @@ impl Lease {
             | RpcCode::NoSource
             | RpcCode::UnknownNode
             | RpcCode::UnknownSilence
+            | RpcCode::UnknownAddress
             | RpcCode::UnknownEpisode
+            | RpcCode::TestUnderWay
+            | RpcCode::BadLink
+            | RpcCode::ExpiredLink
+            | RpcCode::UnknownSubscription
+            | RpcCode::LastRecipient
             | RpcCode::Invalid
             | RpcCode::Unauthenticated
             | RpcCode::Version => {

@@ -25,6 +25,7 @@ mod arrival;
 mod memory;
 mod parts;
 mod settle;
+mod shadow;
 mod silence;
 
 use std::time::Duration;
@@ -35,6 +36,8 @@ use kinetic_wire::{AlertId, Epoch, Mono, NodeId, Now, RegionName, SourceKey, Tok
 use self::arrival::Arrival;
 pub use self::memory::LEAVE_MAX;
 use self::parts::Role;
+use self::shadow::Shadow;
+pub use self::shadow::{TEST_AGAIN, TEST_BYTES_MAX};
 use self::silence::Rate;
 pub use self::silence::{PROBE_AGAIN, RATE_OVER};
 use crate::carrier;
@@ -126,6 +129,10 @@ pub(crate) struct Source {
     keeper: Keeper,
     role: Role,
     arrival: Arrival,
+    /// The last test event.
+    shadow: Option<Shadow>,
+    /// No other one before this.
+    test_again: Mono,
     sweep_at: Option<Mono>,
     acks: Vec<Ack>,
 }
@@ -181,6 +188,8 @@ impl Source {
             through: AT_ONCE,
             closed: AT_ONCE,
             keeper: Keeper::new(),
+            shadow: None,
+            test_again: Mono(0),
             sweep_at: None,
             acks: Vec::new(),
         };
@@ -248,6 +257,11 @@ impl Source {
                 claimed = ?delivery.envelope.claimed_customer, "delivery is not of the source's customer, refused"
             );
             return self.refuse(delivery.token, shared);
+        }
+        if delivery.envelope.kind.as_deref() == Some(names::TYPE_TEST) {
+            self.take_test(now, delivery, shared);
+            self.hold(now, delivery.token, AT_ONCE, shared);
+            return self.advance(now, shared);
         }
         let numbers = delivery.envelope.inc.zip(delivery.envelope.seq);
         if let Some(release) = numbers.and_then(|(inc, seq)| self.repeats.first(inc, seq)) {
@@ -354,6 +368,7 @@ impl Source {
         if self.leaves_by.is_none() {
             self.close_due(now, shared);
         }
+        self.judge_test(now, shared);
         if self.keeper.wants() {
             self.keep(shared);
         }
@@ -463,7 +478,10 @@ impl Source {
     }
 
     /// The broker has an alert event. Returns whether it was one of this source's.
-    pub(crate) fn confirmed(&mut self, id: AlertId, shared: &mut Shared<'_>) -> bool {
+    pub(crate) fn confirmed(&mut self, now: Now, id: AlertId, shared: &mut Shared<'_>) -> bool {
+        if self.test_confirmed(now, id, shared) {
+            return true;
+        }
         let was_ours = self.keeper.confirm(id);
         if was_ours {
             self.keep(shared);

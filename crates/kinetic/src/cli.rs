@@ -9,12 +9,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod client;
 mod mail;
 mod operator;
+mod returned;
 
-pub(crate) use client::{DataType, Locate, Tap};
-pub(crate) use mail::{Mail, MailPreview};
+pub(crate) use client::{Canary, DataType, Locate, Tap, TestEvent};
+pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
+pub(crate) use returned::{MailBounced, MailSuppressed, MailUnsuppress};
 
 /// Watches fleets: metrics in over AMQP, an e-mail out when one machine stops behaving like its peers.
 #[derive(Debug, Parser)]
@@ -83,6 +85,10 @@ pub(crate) enum Command {
     DnsZone(DnsZone),
     /// Watch the decoded samples of a source, live, without taking them from its analyzer
     Tap(Tap),
+    /// Send a test event the whole way to an accepted mail, and show where it is or where it stopped
+    TestEvent(TestEvent),
+    /// Send test events on a schedule, and raise the alarm by another relay when they do not arrive
+    Canary(Canary),
     /// Measure: the analyzer against a consumer that only acknowledges
     Bench(Bench),
     /// One measured consumer of `bench`
@@ -272,6 +278,10 @@ pub(crate) struct Alert {
     /// File that holds the password of the PostgreSQL login
     #[arg(long, value_name = "FILE", requires = "history")]
     pub(crate) history_password_file: Option<PathBuf>,
+    /// Serve the pages that links in mails lead to here, behind whatever ends TLS for the schema's mail.public_url;
+    /// without it, mails have no links (docs/alerting-links.md)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) links_listen: Option<SocketAddr>,
     /// How to reach the broker
     #[command(flatten)]
     pub(crate) broker: BrokerAddress,

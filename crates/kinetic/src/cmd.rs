@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod bench;
+pub(crate) mod canary;
 pub(crate) mod check;
 pub(crate) mod client_config;
 pub(crate) mod demo;
@@ -13,8 +14,11 @@ pub(crate) mod mail;
 pub(crate) mod map;
 pub(crate) mod moment;
 mod operator;
+pub(crate) mod returned;
 pub(crate) mod roles;
 pub(crate) mod schema_repo;
 pub(crate) mod silence;
+pub(crate) mod subscription;
 pub(crate) mod tap;
+pub(crate) mod test_event;
 pub(crate) mod up;

@@ -3,10 +3,8 @@
 use crate::block::Node;
 use crate::diagnostic::{At, Problem, Sink};
 
-/// Attributes and blocks of `mail`.
-pub(super) const OF_MAIL: [&str; 3] = ["bounces", "public_url", "fallback"];
-/// Those of `customer`.
-pub(super) const OF_CUSTOMER: [&str; 2] = ["mails_per_hour", "silent_after"];
+/// Attributes and blocks of `customer`.
+pub(super) const OF_CUSTOMER: [&str; 1] = ["silent_after"];
 /// Those of `alert`.
 pub(super) const OF_ALERT: [&str; 1] = ["webhook"];
 

@@ -1,8 +1,12 @@
 //! Arguments of the commands by which people see what a client is told, and what arrives from it.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 
 use super::BrokerAddress;
+use crate::cmd::moment;
 
 /// `kinetic locate`
 #[derive(Debug, Args)]
@@ -72,4 +76,93 @@ pub(crate) struct Tap {
     /// Only metrics that this pattern matches
     #[arg(long, value_name = "GLOB")]
     pub(crate) metric: Option<String>,
+}
+
+/// `kinetic test-event`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A burst of feeds that do not exist is published where the customer's own data is, judged by itself, and mailed, marked as a test,
+to those whom the customer's alerts name. Nothing of it mixes with data. Exit code 0 only when the relay has taken the mail.
+
+Examples:
+  kinetic test-event acme --schema /srv/kinetic/schema --amqp amqp://kinetic@127.0.0.1/kinetic \\
+      --password-file /var/lib/kinetic/broker-secret
+                                            the whole way, by the login of a node
+  kinetic test-event acme … --to me@acme.example
+                                            the same, with the mail to me alone
+  kinetic test-event acme … --login acme.first --login-password-file key
+                                            published as the customer, so that login and permissions are tested too
+  kinetic test-event acme … --json | jq .ok")]
+pub(crate) struct TestEvent {
+    /// Whose line to test
+    #[arg(value_name = "CUSTOMER")]
+    pub(crate) customer: String,
+    /// How to reach the control vhost, with the login of a node
+    #[command(flatten)]
+    pub(crate) broker: BrokerAddress,
+    /// Schema folder or repository
+    #[arg(long, value_name = "DIR|REMOTE", default_value = ".")]
+    pub(crate) schema: String,
+    /// Which of the customer's sources; the first by name otherwise
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) source: Option<String>,
+    /// Publish with this login of the customer
+    #[arg(long, value_name = "LOGIN", requires = "login_password_file")]
+    pub(crate) login: Option<String>,
+    /// File whose first line is that login's password (mode 600)
+    #[arg(long, value_name = "FILE", requires = "login")]
+    pub(crate) login_password_file: Option<PathBuf>,
+    /// Mail this address and nobody else; may stand more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) to: Vec<String>,
+    /// Give up after this long
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = moment::duration)]
+    pub(crate) timeout: Duration,
+    /// Print one JSON object at the end
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `kinetic canary`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What `kinetic test-event` does, again and again, until it is told to stop. The test's mail goes to --to, which should be a mailbox that
+wakes nobody. When tests fail in a row, --alarm-to is mailed by this process itself, by the last relay that the schema names (or
+--relay), and by the others when that does not take it; again after --again, and when tests arrive again. Run it on a machine of
+its own: it is there for the day on which the installation cannot speak.
+
+Example:
+  kinetic canary acme --schema https://git.example/schema.git --every 15m --to canary@example.net --alarm-to ops@example.net \\
+      --amqp amqp://kinetic@broker.example/kinetic --password-file /etc/kinetic/broker-secret")]
+pub(crate) struct Canary {
+    /// Whose lines to test, one after the other
+    #[arg(value_name = "CUSTOMER", required = true)]
+    pub(crate) customer: Vec<String>,
+    /// How to reach the control vhost, with the login of a node
+    #[command(flatten)]
+    pub(crate) broker: BrokerAddress,
+    /// Schema folder or repository, read anew for every round
+    #[arg(long, value_name = "DIR|REMOTE")]
+    pub(crate) schema: String,
+    /// Where the mails of the tests go; may stand more than once
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    pub(crate) to: Vec<String>,
+    /// Whom to mail when tests do not arrive; may stand more than once
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    pub(crate) alarm_to: Vec<String>,
+    /// Relay of the schema by which alarms go first; the last one otherwise
+    #[arg(long, value_name = "NAME")]
+    pub(crate) relay: Option<String>,
+    /// Time between two rounds
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = moment::duration)]
+    pub(crate) every: Duration,
+    /// When a test counts as failed
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = moment::duration)]
+    pub(crate) timeout: Duration,
+    /// How many in a row must fail before the alarm; after the first the next comes within 30 seconds
+    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) fails: u32,
+    /// As long as they fail, alarm again after this long
+    #[arg(long, value_name = "DURATION", default_value = "4h", value_parser = moment::duration)]
+    pub(crate) again: Duration,
 }

@@ -150,6 +150,7 @@ fn ceiling_of(path: PathBuf, bodies: &[Vec<u8>]) -> Result<f64> {
     let config = AlertConfig {
         mail_domain: "bench.example".into(),
         id_key: [7; 32],
+        serves_links: false,
         alerts_max: 100_000,
         ids_max: 200_000,
         outbox_max: 10_000,
