@@ -156,6 +156,9 @@ mod tests {
         assert_eq!(config.data_dir, Path::new("/var/lib/kinetic"));
         assert_eq!(config.listen_amqp, ([127, 0, 0, 1], 5672).into());
         assert_eq!(config.queues, QueueType::Classic);
+        assert_eq!(config.listen_links, None, "nothing listens for links unless it is asked to");
+        let text = "schema = \"s\"\ndata_dir = \"d\"\n[listen]\nlinks = \"127.0.0.1:8480\"";
+        assert_eq!(parse(text).expect("checks").listen_links, Some(([127, 0, 0, 1], 8480).into()));
         let text = "schema = \"s\"\ndata_dir = \"d\"\n[broker]\nquorum = true";
         assert_eq!(parse(text).expect("checks").queues, QueueType::Quorum);
     }
