@@ -340,13 +340,18 @@ pub(crate) async fn start_metrics(
 
 /// Starts the pages that links in mails lead to; the address is logged.
 pub(crate) async fn start_links(roles: &mut Roles, listen: SocketAddr, shared: &Shared) -> Result<()> {
-    shared.starting(links::PART);
     let bound = links::bind(listen).await?;
+    serve_links(roles, bound, shared);
+    Ok(())
+}
+
+/// The same, where the address has been taken.
+pub(crate) fn serve_links(roles: &mut Roles, bound: links::Bound, shared: &Shared) {
+    shared.starting(links::PART);
     let public_url = shared.schema.borrow().schema.mail.as_ref().and_then(|mail| mail.public_url.clone());
     tracing::info!(address = %bound.address(), public_url, "serving the links in mails");
     let (control, telemetry) = (shared.control.clone(), shared.telemetry.clone());
     roles.start("server of links", |shutdown| bound.run(control, telemetry, shutdown));
-    Ok(())
 }
 
 /// The embedded broker with its own login's address on it.
