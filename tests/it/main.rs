@@ -38,6 +38,7 @@ mod broker_faults;
 mod broker_restarted;
 mod collectd;
 mod common;
+mod customer_silent;
 mod demo;
 mod failover;
 mod feed_silent;

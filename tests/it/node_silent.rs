@@ -42,7 +42,8 @@ struct Alive<'w> {
 
 impl Alive<'_> {
     fn say(&self, role: Role, node: &str, bye: bool) {
-        let beacon = Beacon { v: 1, node: node.into(), role, inc: Incarnation::default(), bye };
+        let inc = Incarnation::default();
+        let beacon = Beacon { v: 1, node: node.into(), role, inc, bye, listens: Vec::new() };
         self.client.publish(names::ALIVE_EXCHANGE, "", &Envelope::default(), &encode(&beacon));
     }
 

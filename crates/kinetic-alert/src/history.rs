@@ -61,6 +61,7 @@ impl Alert {
                 self.remember(event.id);
                 self.owner_is_current(&event);
                 self.replay_node_event(&event);
+                self.replay_stream_event(&event);
                 held.push_back((seq, at, event));
             }
             Record::Stale { at, group, alerts, seen } => {
@@ -100,6 +101,8 @@ impl Alert {
             }
             Record::NodeKnown { at, role, node, inc } => self.replay_node_known(at, role, node, inc),
             Record::NodeGone { role, node, .. } => self.replay_node_gone(role, node),
+            Record::StreamKnown { at, customer } => self.replay_stream_known(at, customer),
+            Record::StreamGone { customer, .. } => self.replay_stream_gone(&customer),
         }
     }
 

@@ -30,6 +30,7 @@ mod render;
 mod route;
 mod silences;
 mod stats;
+mod streams;
 mod template;
 mod text;
 mod trail;

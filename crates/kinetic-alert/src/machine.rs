@@ -22,6 +22,7 @@ use crate::outbox::Outbox;
 use crate::render;
 use crate::silences::Silences;
 use crate::stats::Stats;
+use crate::streams::Streams;
 use crate::watchdog::Watchdog;
 
 /// How this alert node runs.
@@ -219,6 +220,20 @@ pub enum Record {
         /// Its name.
         node: NodeId,
     },
+    /// Something comes of a customer whose silence is an event: for the first time, or for the first time in long.
+    StreamKnown {
+        /// When.
+        at: Wall,
+        /// Whose.
+        customer: CustomerName,
+    },
+    /// A customer's silence is no event from now on: it has lasted for too long, or the schema says so.
+    StreamGone {
+        /// When.
+        at: Wall,
+        /// Whose.
+        customer: CustomerName,
+    },
 }
 
 impl Record {
@@ -235,7 +250,9 @@ impl Record {
             | Self::Unsilenced { at, .. }
             | Self::Acknowledged { at, .. }
             | Self::NodeKnown { at, .. }
-            | Self::NodeGone { at, .. } => *at,
+            | Self::NodeGone { at, .. }
+            | Self::StreamKnown { at, .. }
+            | Self::StreamGone { at, .. } => *at,
         }
     }
 }
@@ -392,6 +409,7 @@ pub struct Alert {
     /// No group says anything before this moment: after a restart the queue is read first.
     pub(crate) quiet_until: Steady,
     pub(crate) watchdog: Watchdog,
+    pub(crate) streams: Streams,
     pub(crate) silences: Silences,
     /// Answers that wait until a record is safe.
     pub(crate) answers: Answers,
@@ -429,6 +447,7 @@ impl Alert {
             subscribed: true,
             quiet_until: Steady::default(),
             watchdog: Watchdog::default(),
+            streams: Streams::default(),
             silences: Silences::default(),
             answers: Answers::default(),
             now: Steady::default(),
@@ -453,6 +472,7 @@ impl Alert {
                 self.schema = schema;
                 self.reroute(at, effects);
                 self.follow_watchdog(at, effects);
+                self.follow_streams(at, effects);
             }
             Input::Delivery { token, body } => {
                 self.hearing(at);
@@ -473,6 +493,7 @@ impl Alert {
             Input::AliveLost => self.hearing_beacons(None),
         }
         self.watch_nodes(at, effects);
+        self.watch_streams(at, effects);
         self.take_stale(at, effects);
         self.flush_due(at, effects);
         self.mails_due(at, effects);
@@ -485,18 +506,29 @@ impl Alert {
             return Some(Mono::default());
         }
         let stale = if self.subscribed { self.staleness.next() } else { None };
-        [stale, self.flushes.next(), self.outbox.next_due(), self.watchdog.next(), self.silences.next()]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|at| self.clock.mono(at))
+        [
+            stale,
+            self.flushes.next(),
+            self.outbox.next_due(),
+            self.watchdog.next(),
+            self.streams.next(),
+            self.silences.next(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .map(|at| self.clock.mono(at))
     }
 
     /// Counters since boot, and gauges as of now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (nodes, nodes_silent) = self.watchdog.counts();
+        let (streams, streams_not_begun, streams_silent) = self.streams.counts();
         Stats {
+            streams: streams as u64,
+            streams_not_begun: streams_not_begun as u64,
+            streams_silent: streams_silent as u64,
             nodes: nodes as u64,
             nodes_silent: nodes_silent as u64,
             alerts: self.followed.values().map(BTreeMap::len).sum::<usize>() as u64,
@@ -535,6 +567,7 @@ impl Alert {
         self.boot_answers();
         self.reroute(at, effects);
         self.boot_watchdog(at, effects);
+        self.boot_streams(at, effects);
     }
 
     /// Hands out the number of a record and asks for it to be written.

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinetic_schema::schema::{Alert, Analytic, Customer, Glob, GroupBy, INSTALLATION, Schema, Watchdog};
+use kinetic_schema::schema::{Alert, Analytic, Customer, Glob, GroupBy, Schema, Severity, Watchdog};
 
 use crate::hours::Openings;
 use crate::id::{GroupKey, StreamKey};
 use crate::level::Level;
 use crate::reason::Timing;
+use crate::{streams, watchdog};
 
 /// What stands for the `watchdog` block where the name of an alert block is asked for.
 const WATCHDOG: &str = "watchdog";
@@ -48,11 +49,14 @@ impl Routes {
 /// Where what `group` holds goes by this schema.
 pub(crate) fn routes(schema: &Schema, group: &GroupKey) -> Routes {
     let mut routes = Routes::default();
-    if group.customer.as_str() == INSTALLATION {
+    if watchdog::is_of_nodes(group) {
         routes.streams = schema.watchdog.as_ref().map(of_nodes).unwrap_or_default();
         return routes;
     }
     let Some(customer) = schema.customers.get(&group.customer) else { return routes };
+    if streams::is_stream(group) {
+        return of_stream(customer, schema.watchdog.as_ref());
+    }
     if let Some(block) = group.block() {
         let alert = customer.alerts.get(block).filter(|alert| alert.group_by == group.level().group_by());
         if let Some(alert) = alert {
@@ -140,6 +144,40 @@ fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
         .iter()
         .flat_map(|escalation| escalation.to.iter().map(|to| (to.as_str(), Some(escalation.after))));
     first.chain(later)
+}
+
+/// Who is told that nothing comes of a customer any more: the blocks that tell of everything. Where there is none, all: none
+/// of them can tell of anything meanwhile. And whoever looks after the installation, once each.
+fn of_stream(customer: &Customer, watchdog: Option<&Watchdog>) -> Routes {
+    let mut routes = Routes::default();
+    let all = customer.alerts_in_order();
+    let mut telling = Vec::new();
+    for alert in all.iter().copied().filter(|alert| tells_of_everything(alert)) {
+        telling.push(alert);
+        if !alert.continues {
+            break;
+        }
+    }
+    for alert in if telling.is_empty() { all } else { telling } {
+        routes.read_by(alert);
+        routes.speak(alert);
+    }
+    for (key, timing) in watchdog.map(of_nodes).unwrap_or_default() {
+        if !routes.readers.contains(&key.to) {
+            routes.readers.push(key.to.clone());
+            routes.streams.push((key, timing));
+        }
+    }
+    routes
+}
+
+/// Whether nothing is left out by an alert block that is as grave as a customer's silence.
+fn tells_of_everything(alert: &Alert) -> bool {
+    let matching = &alert.matching;
+    alert.analytics.is_empty()
+        && [&matching.services, &matching.clusters, &matching.sites].into_iter().all(Vec::is_empty)
+        && matching.labels.is_empty()
+        && (matching.severities.is_empty() || matching.severities.contains(&Severity::Critical))
 }
 
 /// Those who are told of silent nodes.

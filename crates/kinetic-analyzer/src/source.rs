@@ -24,6 +24,7 @@ mod ahead;
 mod arrival;
 mod memory;
 mod parts;
+mod quiet;
 mod settle;
 mod silence;
 
@@ -35,6 +36,7 @@ use kinetic_wire::{AlertId, Epoch, Mono, NodeId, Now, RegionName, SourceKey, Tok
 use self::arrival::Arrival;
 pub use self::memory::LEAVE_MAX;
 use self::parts::Role;
+use self::quiet::Quiet;
 use self::silence::Rate;
 pub use self::silence::{PROBE_AGAIN, RATE_OVER};
 use crate::carrier;
@@ -113,6 +115,7 @@ pub(crate) struct Source {
     probe_again: Mono,
     /// All that was published up to here has been delivered, by the wall clock at which a probe was sent.
     heard: i64,
+    quiet: Quiet,
     rate: Rate,
     /// Deliveries that wait only for company to be acknowledged, and since when.
     due: usize,
@@ -174,6 +177,7 @@ impl Source {
             probing: None,
             probe_again: Mono(0),
             heard: NEVER,
+            quiet: Quiet::default(),
             rate: Rate::default(),
             due: 0,
             due_since: Mono(0),
@@ -248,6 +252,9 @@ impl Source {
                 claimed = ?delivery.envelope.claimed_customer, "delivery is not of the source's customer, refused"
             );
             return self.refuse(delivery.token, shared);
+        }
+        if !delivery.redelivered {
+            self.quiet.broken(now.mono);
         }
         let numbers = delivery.envelope.inc.zip(delivery.envelope.seq);
         if let Some(release) = numbers.and_then(|(inc, seq)| self.repeats.first(inc, seq)) {
@@ -481,6 +488,7 @@ impl Source {
         self.role.lost();
         self.arrival.lost();
         (self.last_came, self.probing, self.heard) = (None, None, NEVER);
+        self.quiet.lost();
         if self.recall == Recall::Done {
             self.recall = Recall::Before;
         }

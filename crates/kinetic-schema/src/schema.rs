@@ -108,6 +108,19 @@ pub struct Customer {
     pub templates: Templates,
 }
 
+impl Customer {
+    /// How often the owners of its sources say what they hear, where its silence is an event: so often that what is
+    /// reported is late by a fifth at most, and no more often than nodes say that they live.
+    #[must_use]
+    pub fn listened_every(&self) -> Option<Duration> {
+        let after = self.stream_silent_after.filter(|_| !self.disabled)?;
+        Some((after / 5).clamp(LISTENED_EVERY.0, LISTENED_EVERY.1))
+    }
+}
+
+/// Bounds of [`Customer::listened_every`].
+const LISTENED_EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+
 /// A key: the broker login `<customer>.<name>`, whose password has this hash.
 #[derive(Clone, Debug)]
 pub struct Key {

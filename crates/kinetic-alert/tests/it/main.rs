@@ -11,6 +11,7 @@ mod places;
 mod quiet;
 mod requests;
 mod runs;
+mod streams;
 mod template;
 mod timeline;
 mod watchdog;

@@ -42,7 +42,7 @@ fn inc(start: u128) -> Incarnation {
 }
 
 fn beacon(role: Role, node: &str, start: u128, bye: bool) -> Vec<u8> {
-    encode(&Beacon { v: 1, node: node.into(), role, inc: inc(start), bye })
+    encode(&Beacon { v: 1, node: node.into(), role, inc: inc(start), bye, listens: Vec::new() })
 }
 
 fn beat(world: &mut World, node: &str) {
@@ -373,7 +373,14 @@ fn what_is_no_sign_of_life_is_counted() {
         beacon(Role::Analyzer, "", 1, false),
         beacon(Role::Analyzer, "a\n7", 1, false),
         beacon(Role::Analyzer, &"a".repeat(256), 1, false),
-        encode(&Beacon { v: 2, node: "a7".into(), role: Role::Analyzer, inc: inc(1), bye: false }),
+        encode(&Beacon {
+            v: 2,
+            node: "a7".into(),
+            role: Role::Analyzer,
+            inc: inc(1),
+            bye: false,
+            listens: Vec::new(),
+        }),
     ] {
         world.input(Input::Alive { body: &body });
     }

@@ -470,6 +470,8 @@ impl World {
                 }
                 Record::NodeKnown { at, node, .. } => format!("{} known {node}", Self::secs(*at)),
                 Record::NodeGone { at, node, .. } => format!("{} gone {node}", Self::secs(*at)),
+                Record::StreamKnown { at, customer } => format!("{} flows {customer}", Self::secs(*at)),
+                Record::StreamGone { at, customer } => format!("{} unwatched {customer}", Self::secs(*at)),
             };
             writeln!(lines, "{} {line}", seq.0).unwrap();
         }

@@ -30,7 +30,8 @@ impl Source {
         let silence = self.silent_end(now).filter(|_| self.probing.is_none());
         let silence = silence.map(|(at, end)| if self.heard < end { at.max(self.probe_again) } else { at });
         let arrival = self.wants_to_be_told().then_some(self.probe_again);
-        [ack, close, silence, arrival, self.sweep_at, self.leaves_by].into_iter().flatten().min()
+        let quiet = self.quiet_unproven_at();
+        [ack, close, silence, arrival, quiet, self.sweep_at, self.leaves_by].into_iter().flatten().min()
     }
 
     /// The lanes in which the end of a window can change something.
@@ -63,7 +64,10 @@ impl Source {
     /// Whether silence is to be proven: by the wall clock a window should be closed, and nothing has come for a while.
     pub(crate) fn wants_probe(&self, now: Now) -> bool {
         let is_silent = || self.silent_end(now).is_some_and(|(at, end)| now.mono >= at && self.heard < end);
-        self.probing.is_none() && now.mono >= self.probe_again && (self.wants_to_be_told() || is_silent())
+        let is_quiet = || self.quiet_unproven_at().is_some_and(|at| now.mono >= at);
+        self.probing.is_none()
+            && now.mono >= self.probe_again
+            && (self.wants_to_be_told() || is_silent() || is_quiet())
     }
 
     /// Whether it must be known that all has been read that was carried here from another region.
@@ -103,6 +107,7 @@ impl Source {
             let proven = sent.wall.0.min(now.wall.0.saturating_sub(since));
             (self.heard, self.last_came) = (self.heard.max(proven), Some(now.mono));
             self.arrival.read();
+            self.quiet.proven(sent.mono);
             self.advance(now, shared);
             return true;
         }

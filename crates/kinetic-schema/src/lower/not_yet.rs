@@ -6,7 +6,7 @@ use crate::diagnostic::{At, Problem, Sink};
 /// Attributes and blocks of `mail`.
 pub(super) const OF_MAIL: [&str; 3] = ["bounces", "public_url", "fallback"];
 /// Those of `customer`.
-pub(super) const OF_CUSTOMER: [&str; 2] = ["mails_per_hour", "silent_after"];
+pub(super) const OF_CUSTOMER: [&str; 1] = ["mails_per_hour"];
 /// Those of `alert`.
 pub(super) const OF_ALERT: [&str; 1] = ["webhook"];
 

@@ -4,10 +4,10 @@ use kinetic_wire::{
     Acknowledge, Acknowledged, AcknowledgementState, AlertEvent, AlertId, AlertState, AnalyzerState,
     AskSilence, Beacon, Change, CustomerName, DataType, Direction, Drain, Endpoint, EpisodeState,
     EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed, FeedState, FiringFeed, Goodbye, Grant,
-    Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply, Limits, Locate, LocateReply,
-    MapChange, MapQuestion, MapReply, MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState,
-    Partial, PartialFeed, PartialGroup, Register, Released, Relieve, Relieved, Reply, Role, RpcCode,
-    RpcError, SchemaNotice, Serves, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply,
+    Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply, Limits, Listening, Locate,
+    LocateReply, MapChange, MapQuestion, MapReply, MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers,
+    OwnerState, Partial, PartialFeed, PartialGroup, Register, Released, Relieve, Relieved, Reply, Role,
+    RpcCode, RpcError, SchemaNotice, Serves, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply,
     Snapshot, SourceKey, SourceState, Term, ToldState, TrailPoint, Unsilence, WatchState, decode, encode,
 };
 use proptest::collection::vec;
@@ -212,7 +212,9 @@ proptest! {
         check(&Relieve { v: 1, node: node.clone(), undo: flag });
         check(&Relieved { ok: true, remaining: rate, now_ms: at });
         check(&Nudge { v: 1 });
-        check(&Beacon { v: 1, node, role, inc, bye: flag });
+        let source = SourceKey::new("acme", "web").with_part(u16::from(flag));
+        let listens = vec![Listening { source, epoch: Epoch(rate), came: rate, quiet_ms: rate, proven_ms: rate }];
+        check(&Beacon { v: 1, node, role, inc, bye: flag, listens });
     }
 
     #[test]

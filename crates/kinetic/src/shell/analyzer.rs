@@ -178,6 +178,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 numbers.push(metrics::publish_blocked(shell.is_blocked()));
                 telemetry.show(PART, numbers);
                 telemetry.health(PART, health(&analyzer), clock::now().wall);
+                alive.listens(|max| analyzer.listening(clock::now(), max));
             }
         }
     }
