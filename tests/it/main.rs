@@ -30,6 +30,7 @@ macro_rules! on_both_brokers {
     };
 }
 
+mod alert_nodes;
 mod analyzer_faults;
 mod analyzer_killed;
 mod analyzer_remembers;

@@ -40,6 +40,12 @@ impl Stage {
         Self::empty(kind, queues, lease).with_two()
     }
 
+    /// The same for publishers that lose their connection: what they repeat counts as long as this after its window's end.
+    pub(crate) fn start_patient(kind: BrokerKind, lateness: &'static str) -> Self {
+        let redirector = |world: &World| world.redirector_with("redirector", SHORT_LEASE);
+        Self::raise(kind, Queues::Classic, lateness, redirector).with_two()
+    }
+
     /// With two analyzers.
     pub(crate) fn with_two(mut self) -> Self {
         for name in ["analyzer-1", "analyzer-2"] {
@@ -62,6 +68,15 @@ impl Stage {
     ) -> Self {
         // A cluster that has lost a node takes nothing while it elects.
         let lateness = if kind == BrokerKind::Cluster { "10s" } else { "500ms" };
+        Self::raise(kind, queues, lateness, redirector)
+    }
+
+    fn raise(
+        kind: BrokerKind,
+        queues: Queues,
+        lateness: &'static str,
+        redirector: impl FnOnce(&World) -> Node,
+    ) -> Self {
         let acme = numbered::customer(lateness);
         let world = World::start_with(kind, queues, std::slice::from_ref(&acme));
         let alert = world.alert();
@@ -152,6 +167,11 @@ impl Stage {
         assert_eq!(self.alert.metric("kinetic_alert_stale_epoch_total"), 0);
     }
 
+    /// Samples that the living analyzers have dropped because their windows were closed.
+    fn late(&self) -> u64 {
+        self.analyzers.iter().map(|(_, node)| node.metric("kinetic_analyzer_late_total")).sum()
+    }
+
     /// Stops the streams. Every window must have the verdict of an undisturbed run, and the alert node must have recorded
     /// these verdicts and no other; returns how often a body was published again.
     pub(crate) fn finish(&self, streams: [Stream; RULES.len()]) -> u64 {
@@ -162,7 +182,7 @@ impl Stage {
             let what = format!("{analytic}: every window has the verdict of an undisturbed run");
             eventually_within(CLOSING, &what, || {
                 let lines = differences(windows, &self.ear.heard(), rule);
-                if lines.is_empty() { Ok(()) } else { Err(lines) }
+                if lines.is_empty() { Ok(()) } else { Err((lines, self.late())) }
             });
             counted += numbered::expected(windows, hits, of).len() as u64;
         }

@@ -32,6 +32,8 @@ pub enum Need {
     Python,
     /// The git program.
     Git,
+    /// Debian's `postgresql`.
+    Postgres,
     /// Minutes: the story runs only where long forms are asked for.
     Patience,
 }
@@ -44,6 +46,7 @@ impl Need {
             Self::Pika => "pika",
             Self::Python => "python",
             Self::Git => "git",
+            Self::Postgres => "postgresql",
             Self::Patience => "patience",
         }
     }
@@ -57,6 +60,7 @@ impl Need {
                 let probe = "command -v openssl && python3 -c 'import email'";
                 Launch::new("/bin/sh").args(["-c", probe]).output().status.success()
             }
+            Self::Postgres => crate::postgres::programs().is_some(),
             Self::Patience => is_long(),
             Self::Git => Launch::new("/bin/sh").args(["-c", "git --version"]).output().status.success(),
         }

@@ -67,7 +67,7 @@ impl Rabbit {
     /// If it does not come up.
     #[must_use]
     pub fn cluster(size: usize) -> Self {
-        sweep();
+        sweep(PREFIX);
         let prefix = format!("{PREFIX}{}-", std::process::id());
         let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("tempdir");
         let epmd_port = free_tcp_port();
@@ -245,12 +245,13 @@ impl Member {
     }
 }
 
-/// Removes the folders of nodes whose test process is gone: nothing drops the shared node, it ends with the process.
-fn sweep() {
+/// Removes the folders of servers whose test process is gone: nothing drops a shared one, it ends with the process. Their
+/// names begin with a prefix, which the process id of their owner follows.
+pub(crate) fn sweep(prefix: &str) {
     let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
     for entry in entries {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        let owner = name.strip_prefix(prefix).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         if owner.is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
             // Another test process may be sweeping as well.
             std::fs::remove_dir_all(entry.path()).ok();

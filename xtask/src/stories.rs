@@ -36,7 +36,9 @@ impl Options {
         for word in rest.by_ref() {
             match word.as_str() {
                 "--require-rabbitmq" => options.required.push("rabbitmq"),
-                "--require-tools" => options.required.extend(["collectd", "pika", "python", "git"]),
+                "--require-tools" => {
+                    options.required.extend(["collectd", "pika", "python", "git", "postgresql"])
+                }
                 "--long" => options.long = true,
                 "--" => break,
                 word if word.starts_with("--require") => bail!("{word} is not known: see cargo xtask"),
@@ -88,7 +90,7 @@ fn banner(skipped: &str) -> String {
         text.push_str(&format!("!!   {story}\n"));
     }
     text.push_str(&format!(
-        "!! On Debian: apt-get install rabbitmq-server collectd-core libyajl2 python3-pika\n{rule}\n"
+        "!! On Debian: apt-get install rabbitmq-server collectd-core libyajl2 python3-pika postgresql\n{rule}\n"
     ));
     text
 }

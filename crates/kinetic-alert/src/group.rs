@@ -9,7 +9,7 @@ use kinetic_wire::{AlertEvent, AlertState, Direction, Numbers, ServiceName};
 use crate::clock::Steady;
 use crate::escape;
 use crate::id::{AlertKey, GroupKey, StreamKey};
-use crate::machine::{MailId, Thread};
+use crate::machine::{MailId, RecordSeq, Thread};
 use crate::quiet::Acknowledgement;
 use crate::reason::{Fold, Standing, Timing};
 use crate::route::Routes;
@@ -43,6 +43,8 @@ pub(crate) struct AlertView {
     pub(crate) schema: Option<String>,
     /// When it was last heard of.
     pub(crate) heard_at: Steady,
+    /// The record of the refresh that it stands at, if replay can do without it once a newer one is there.
+    pub(crate) refresh: Option<RecordSeq>,
 }
 
 impl AlertView {
@@ -66,6 +68,7 @@ impl AlertView {
             of: event.of,
             schema: event.schema.as_deref().map(kept),
             heard_at: at,
+            refresh: None,
         }
     }
 

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use kinetic_wire::{AlertEvent, AlertId, Epoch, SourceKey, Token, decode};
 
 use crate::clock::Steady;
+use crate::compact::Stood;
 use crate::group::{AlertView, Applied};
 use crate::id::{AlertKey, GroupKey};
 use crate::machine::{Alert, Effect, Record, RecordSeq};
 use crate::{level, streams, watchdog};
 
-/// Event ids remembered, over all customers; the oldest are forgotten first (counted).
-const IDS_MAX: usize = 200_000;
 /// Sources whose epoch is remembered; further ones are taken without that check (counted).
 const EPOCHS_MAX: usize = 100_000;
 /// Bytes of a customer's, service's, cluster's or analytic's name; two of them make a routing key of at most 255.
@@ -58,11 +57,11 @@ impl Intake {
         self.pending.values_mut().for_each(|pending| pending.tokens.clear());
     }
 
-    fn remember(&mut self, id: AlertId) -> Remembered {
+    fn remember(&mut self, id: AlertId, ids_max: usize) -> Remembered {
         if self.ids.insert(id) {
             self.ids_by_age.push_back(id);
         }
-        let evicted = self.ids_by_age.len() > IDS_MAX;
+        let evicted = self.ids_by_age.len() > ids_max.max(1);
         if evicted && let Some(oldest) = self.ids_by_age.pop_front() {
             self.ids.remove(&oldest);
         }
@@ -160,7 +159,7 @@ impl Alert {
     }
 
     pub(crate) fn remember(&mut self, id: AlertId) {
-        if self.intake.remember(id).evicted {
+        if self.intake.remember(id, self.config.ids_max).evicted {
             self.stats.ids_evicted += 1;
         }
     }
@@ -190,8 +189,11 @@ impl Alert {
         let silenced = self.silences.silence(event);
         let Some(group) = self.groups.get_mut(&home) else { return };
         let fired = group.firing() > 0;
+        let stood = group.alerts.get(&key).map(Stood::of);
         let applied = group.apply(key, AlertView::new(event, &home, at, silenced), at, room);
         group.take_windows(key, event);
+        self.superseded.recorded(self.intake.applied, self.config.ids_max);
+        self.superseded.note(applied, stood, self.intake.applied, event, group.alerts.get_mut(&key));
         let fires = group.firing() > 0;
         self.count_followed(&home);
         match applied {

@@ -7,6 +7,7 @@
 mod agenda;
 mod announce;
 mod clock;
+mod compact;
 mod doors;
 mod episodes;
 mod escape;
@@ -37,6 +38,7 @@ mod trail;
 mod watchdog;
 mod words;
 
+pub use compact::Compaction;
 pub use machine::{
     Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, ReplyToken, Thread,
 };

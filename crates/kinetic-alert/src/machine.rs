@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::agenda::Agenda;
 use crate::clock::{Clock, Steady};
+use crate::compact::Superseded;
 use crate::doors::Answers;
 use crate::fold::Services;
 use crate::group::Group;
@@ -34,6 +35,8 @@ pub struct AlertConfig {
     pub id_key: [u8; 32],
     /// Alerts remembered per customer; one more is refused visibly (counted).
     pub alerts_max: usize,
+    /// Event ids remembered, over all customers; the oldest are forgotten first (counted). At least one.
+    pub ids_max: usize,
     /// E-mails waiting or in flight, over all customers; one more waits in its group.
     pub outbox_max: usize,
     /// Give up on an e-mail after this long.
@@ -415,6 +418,8 @@ pub struct Alert {
     pub(crate) answers: Answers,
     /// The last time that was told.
     pub(crate) now: Steady,
+    /// Records that replay will not need.
+    pub(crate) superseded: Superseded,
     pub(crate) stats: Stats,
 }
 
@@ -451,6 +456,7 @@ impl Alert {
             silences: Silences::default(),
             answers: Answers::default(),
             now: Steady::default(),
+            superseded: Superseded::default(),
             stats: Stats::default(),
         };
         alert.replay(history);

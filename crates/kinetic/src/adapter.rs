@@ -1,9 +1,9 @@
-//! Where the world is touched: clock, files, sockets, SMTP, SQLite.
+//! Where the world is touched: clock, files, sockets, SMTP, databases.
 
 pub(crate) mod clock;
 pub(crate) mod dkim;
 pub(crate) mod file;
-pub(crate) mod history_db;
+pub(crate) mod history;
 pub(crate) mod mime;
 pub(crate) mod parent;
 pub(crate) mod provision;

@@ -261,8 +261,17 @@ pub(crate) struct Analyzer {
 #[command(after_help = "\
 Example:
   kinetic alert --amqp amqps://kinetic@rabbit.example/prod --password-file pw \\
-      --schema https://git.example/schema.git --data-dir /var/lib/kinetic-alert")]
+      --schema https://git.example/schema.git --data-dir /var/lib/kinetic-alert
+
+Of several nodes with one history one works, and the others stand by:
+  kinetic alert … --history postgres://kinetic@db.example/kinetic --history-password-file db-pw")]
 pub(crate) struct Alert {
+    /// Where the history is: a PostgreSQL URL, or the path of a SQLite file; history.sqlite in the data directory by default
+    #[arg(long, value_name = "URL|FILE")]
+    pub(crate) history: Option<String>,
+    /// File that holds the password of the PostgreSQL login
+    #[arg(long, value_name = "FILE", requires = "history")]
+    pub(crate) history_password_file: Option<PathBuf>,
     /// How to reach the broker
     #[command(flatten)]
     pub(crate) broker: BrokerAddress,
@@ -435,7 +444,8 @@ Examples:
   kinetic bench                                     embedded broker
   kinetic bench --amqp amqp://guest:guest@127.0.0.1 RabbitMQ
   kinetic bench --millions 4 --json --peer          and the script that one would write instead
-  kinetic bench redirector                          the redirector alone, with a million customers")]
+  kinetic bench redirector                          the redirector alone, with a million customers
+  kinetic bench alert                               the alert node alone, with a mail sink")]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Bench {
     /// One part alone, instead of the whole line
@@ -466,6 +476,8 @@ pub(crate) struct Bench {
 pub(crate) enum BenchPart {
     /// The redirector's map in this process: locate answers, memory, placing after a loss
     Redirector(BenchRedirector),
+    /// The alert node: events into history, mails out, and how far one customer's storm delays another
+    Alert(BenchAlert),
 }
 
 /// `kinetic bench redirector`
@@ -484,6 +496,39 @@ pub(crate) struct BenchRedirector {
     /// Questions asked
     #[arg(long, value_name = "N", default_value_t = 2_000_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     pub(crate) questions: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `kinetic bench alert`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kinetic bench alert
+  kinetic bench alert --events 1000000 --json
+  kinetic bench alert --history postgres://kinetic@127.0.0.1/bench --history-password-file pw   into an empty database
+
+Goals: 20,000 events/s, 1,000 mails/s, p99 under 1,000 ms beyond group_wait, a storm's delay under 2,000 ms.")]
+pub(crate) struct BenchAlert {
+    /// Events published to measure how many are stored durably
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1_000..=100_000_000))]
+    pub(crate) events: u32,
+    /// Mails sent to a sink in this process to measure how many can be
+    #[arg(long, value_name = "N", default_value_t = 5_000, value_parser = clap::value_parser!(u32).range(100..=9_000))]
+    pub(crate) mails: u32,
+    /// Alerts of the customer whose storm must not delay another's mail
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
+    pub(crate) storm: u32,
+    /// Folder for the history; a temporary one by default, and what that lies on is what is measured
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// History to write to instead, which must be empty
+    #[arg(long, value_name = "URL")]
+    pub(crate) history: Option<String>,
+    /// File that holds the password of the PostgreSQL login
+    #[arg(long, value_name = "FILE", requires = "history")]
+    pub(crate) history_password_file: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

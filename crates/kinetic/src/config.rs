@@ -9,6 +9,7 @@ use kinetic_schema::schema::QueueType;
 use serde::Deserialize;
 
 use crate::adapter::file;
+use crate::adapter::history::Location;
 
 /// Name of the file in a configuration folder.
 pub(crate) const FILE_NAME: &str = "kinetic.toml";
@@ -27,6 +28,14 @@ struct RawConfig {
     lease: RawLease,
     #[serde(default)]
     broker: RawBroker,
+    history: Option<RawHistory>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHistory {
+    url: String,
+    password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -51,7 +60,7 @@ struct RawLease {
 }
 
 /// Checked, with every default filled in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Config {
     /// Schema repository.
     pub(crate) schema: String,
@@ -71,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) lease_grace: Duration,
     /// How the queues of the control vhost are kept.
     pub(crate) queues: QueueType,
+    /// Where the alert history is.
+    pub(crate) history: Location,
 }
 
 impl Config {
@@ -97,15 +108,24 @@ impl Config {
             !raw.schema.trim().is_empty(),
             "schema must name a repository: a path, or anything git can fetch"
         );
+        let data_dir = folder.join(raw.data_dir);
+        let history = match &raw.history {
+            Some(history) => {
+                let password_file = history.password_file.as_ref().map(|path| folder.join(path));
+                Location::parse(&history.url, password_file.as_deref(), folder)?
+            }
+            None => Location::Sqlite(data_dir.join("history.sqlite")),
+        };
         Ok(Self {
             schema: local_path(&raw.schema, folder),
             branch: raw.branch.unwrap_or_else(|| "main".into()),
-            data_dir: folder.join(raw.data_dir),
+            data_dir,
             fetch_interval: Duration::from_secs(seconds),
             listen_amqp: raw.listen.amqp.unwrap_or_else(|| ([127, 0, 0, 1], 5672).into()),
             listen_metrics: raw.listen.metrics.unwrap_or_else(|| ([127, 0, 0, 1], 9464).into()),
             lease_ttl: Duration::from_millis(ttl),
             lease_grace: Duration::from_millis(raw.lease.grace_ms.unwrap_or(5_000)),
+            history,
             queues: if raw.broker.quorum { QueueType::Quorum } else { QueueType::Classic },
         })
     }
@@ -150,5 +170,7 @@ mod tests {
         assert!(error("schema = \"s\"\ndata_dir = \"d\"\nfetch_interval_s = 0").contains("fetch_interval_s"));
         assert!(error("schema = \" \"\ndata_dir = \"d\"").contains("repository"));
         assert!(error("schema = \"s\"").contains("data_dir"));
+        let history = "schema = \"s\"\ndata_dir = \"d\"\n[history]\nurl = \"mysql://x\"";
+        assert!(error(history).contains("mysql"));
     }
 }

@@ -119,6 +119,9 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Ack(args) => cmd::episodes::acknowledge(args).await,
         Command::Episodes(args) => cmd::episodes::run(args).await,
         Command::Tap(args) => cmd::tap::run(args).await,
+        Command::Bench(cli::Bench { part: Some(cli::BenchPart::Alert(args)), .. }) => {
+            cmd::bench::alert(args).await
+        }
         Command::Bench(args) => cmd::bench::run(args).await,
         Command::BenchDrain(args) => cmd::bench::drain(args).await,
         Command::Schema(Schema::Notify { broker, revision }) => {

@@ -14,6 +14,7 @@ use kinetic_schema::schema::QueueType;
 use kinetic_wire::{Incarnation, Limits, NodeId, Serves};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::adapter::history::Location;
 use crate::adapter::{clock, file};
 use crate::shell::follow::{self, FollowConfig, Follower, SchemaWatch};
 use crate::shell::{alert, analyzer, broker, redirector};
@@ -26,6 +27,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 const ANALYZERS_MAX: usize = 10_000;
 /// Alerts remembered per customer.
 const ALERTS_MAX: usize = 100_000;
+/// Event ids remembered, over all customers: repeats of what was published in the last seconds of the worst storm are told.
+const EVENT_IDS_MAX: usize = 200_000;
 /// Mails waiting or in flight.
 const OUTBOX_MAX: usize = 10_000;
 /// Give up on a mail after this long.
@@ -188,8 +191,13 @@ impl Shared {
         }
     }
 
+    /// Where the history is unless something else is said.
+    pub(crate) fn own_history(&self) -> Location {
+        Location::Sqlite(self.data_dir.join("history.sqlite"))
+    }
+
     /// The alert node's setup.
-    pub(crate) fn alert(&self) -> Result<alert::Setup> {
+    pub(crate) fn alert(&self, history: Location) -> Result<alert::Setup> {
         self.starting(alert::PART);
         let key =
             file::secret_or_new(&self.data_dir.join("mail-id-key"), || hex(&rand::random::<[u8; 32]>()))?;
@@ -202,7 +210,7 @@ impl Shared {
             inc: new_incarnation(),
             control: self.control.clone(),
             queues: self.queues,
-            history: self.data_dir.join("history.sqlite"),
+            history,
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
         })
@@ -215,6 +223,7 @@ pub(crate) fn alert_config(schema: &Schema, id_key: [u8; 32]) -> AlertConfig {
         mail_domain: mail_domain(schema),
         id_key,
         alerts_max: ALERTS_MAX,
+        ids_max: EVENT_IDS_MAX,
         outbox_max: OUTBOX_MAX,
         mail_expiry: MAIL_EXPIRY,
         stale_after: ALERT_STALE_AFTER,
@@ -243,7 +252,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(text: &str) -> Option<[u8; 32]> {
+/// What [`hex`] wrote, of 32 bytes.
+pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     if text.len() != 64 || !text.is_ascii() {
         return None;

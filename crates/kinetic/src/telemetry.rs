@@ -83,6 +83,8 @@ impl Metric {
 pub(crate) enum Health {
     /// Works.
     Ok,
+    /// Works as far as it should: another node does this part's work, and this one waits to take over.
+    Standby(String),
     /// Does not, and why.
     Failing(String),
 }
@@ -122,6 +124,7 @@ impl Telemetry {
         let was_ok = parts.health.get(part).is_some_and(|(known, _)| *known == Health::Ok);
         match &health {
             Health::Ok => tracing::info!(part, "healthy"),
+            Health::Standby(reason) => tracing::info!(part, reason, "standing by"),
             // A part that has not been ready yet has not failed; what keeps it from it is logged where it happens.
             Health::Failing(reason) if !was_ok => tracing::info!(part, reason, "not ready yet"),
             Health::Failing(reason) => tracing::warn!(part, reason, "failing"),
@@ -132,13 +135,14 @@ impl Telemetry {
     /// `/__heartbeat__`: whether all parts work, and JSON that says which do not.
     fn heartbeat(&self) -> (bool, String) {
         let parts = self.parts();
-        let failing = parts.health.values().any(|(health, _)| *health != Health::Ok);
+        let failing = parts.health.values().any(|(health, _)| matches!(health, Health::Failing(_)));
         let list: serde_json::Map<String, serde_json::Value> = parts
             .health
             .iter()
             .map(|(part, (health, since))| {
                 let (ok, reason) = match health {
                     Health::Ok => (true, None),
+                    Health::Standby(reason) => (true, Some(reason)),
                     Health::Failing(reason) => (false, Some(reason)),
                 };
                 (

@@ -29,6 +29,7 @@ pub(crate) fn config() -> AlertConfig {
         mail_domain: "mail.example".into(),
         id_key: [7; 32],
         alerts_max: 1_000,
+        ids_max: 200_000,
         outbox_max: 100,
         mail_expiry: Duration::from_secs(24 * 3_600),
         stale_after: Duration::from_secs(3_600),

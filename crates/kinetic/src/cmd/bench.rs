@@ -3,6 +3,7 @@
 //! Each consumer is a process of its own, so that its CPU time and its memory are its own; the parent publishes, and
 //! holds the embedded broker unless `--amqp` names another.
 
+mod alert;
 mod drain;
 mod load;
 mod redirector;
@@ -20,6 +21,7 @@ use kinetic_wire::{NodeId, names};
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
+pub(crate) use self::alert::run as alert;
 pub(crate) use self::drain::run as drain;
 pub(crate) use self::redirector::run as redirector;
 

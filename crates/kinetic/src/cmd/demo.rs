@@ -242,7 +242,8 @@ async fn start(
         node: NodeId::new("demo"),
         queues: QueueType::Classic,
     };
-    up::start_engine(roles, &shared, LEASE, LEASE)?;
+    let history = shared.own_history();
+    up::start_engine(roles, &shared, history, LEASE, LEASE)?;
     show.tap(format!(
         "kinetic tap {}/web --schema {} --amqp amqp://{}@{} --password-file {}",
         schema::CUSTOMER,

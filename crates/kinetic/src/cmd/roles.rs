@@ -1,6 +1,7 @@
 //! One role a process: `kinetic redirector | analyzer | alert | broker | agent`.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -8,6 +9,7 @@ use kinetic_agent::machine::AgentConfig;
 use kinetic_schema::schema::QueueType;
 use kinetic_wire::{DataType, Endpoint, Login, NodeId, Serves, names};
 
+use crate::adapter::history::Location;
 use crate::adapter::parent;
 use crate::adapter::provision::Launch;
 use crate::adapter::statsd_socket::StatsdSocket;
@@ -115,7 +117,11 @@ pub(crate) async fn analyzer(args: cli::Analyzer) -> Result<()> {
 /// `kinetic alert`
 pub(crate) async fn alert(args: cli::Alert) -> Result<()> {
     let mut common = common(&args.node, &args.broker, "alert").await?;
-    let setup = common.shared.alert()?;
+    let history = match &args.history {
+        Some(place) => Location::parse(place, args.history_password_file.as_deref(), Path::new("."))?,
+        None => common.shared.own_history(),
+    };
+    let setup = common.shared.alert(history)?;
     common.roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
     common.run(args.node.metrics).await
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use kinetic_wire::{NodeId, Serves};
 
+use crate::adapter::history::Location;
 use crate::cli;
 use crate::config::Config;
 use crate::node::{self, Roles, Shared};
@@ -44,7 +45,7 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
         node: NodeId::new(&node::host_name()),
         queues: config.queues,
     };
-    start_engine(&mut roles, &shared, config.lease_ttl, config.lease_grace)?;
+    start_engine(&mut roles, &shared, config.history, config.lease_ttl, config.lease_grace)?;
     // Not before: until a part has said how it is, the heartbeat could not count it.
     node::start_metrics(&mut roles, config.listen_metrics, &telemetry).await?;
     roles.run_until_interrupted().await
@@ -52,11 +53,17 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
 
 /// Redirector, alert node and analyzer of a one-process installation. The analyzer comes last, so that it stops first
 /// and can still say goodbye.
-pub(crate) fn start_engine(roles: &mut Roles, shared: &Shared, ttl: Duration, grace: Duration) -> Result<()> {
+pub(crate) fn start_engine(
+    roles: &mut Roles,
+    shared: &Shared,
+    history: Location,
+    ttl: Duration,
+    grace: Duration,
+) -> Result<()> {
     // The only analyzer that could hold a lease lives and dies with this process: no need to listen first.
     let setup = shared.redirector(ttl, grace, Duration::ZERO, shared.control.uris.clone());
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
-    let setup = shared.alert()?;
+    let setup = shared.alert(history)?;
     roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
     let setup = shared.analyzer(Serves::default(), 100, None);
     roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));

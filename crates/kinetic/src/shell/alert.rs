@@ -1,7 +1,9 @@
 //! The alert node's loop: alert events in, history on disk, mail out.
 
+mod keeper;
+mod settle;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,31 +20,43 @@ use tokio::task::JoinSet;
 
 use crate::adapter::clock;
 use crate::adapter::dkim::Signer;
-use crate::adapter::history_db::HistoryDb;
+use crate::adapter::history::Location;
 use crate::adapter::smtp::Relay;
-use crate::shell::alive;
+use crate::node::{hex, unhex};
+use crate::shell::alive::{self, Alive};
 use crate::shell::follow::{Revision, SchemaWatch};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
 
-/// Alert events in flight from the broker.
-const PREFETCH: u16 = 1_000;
+use keeper::{Batch, Keeper, News};
+use settle::Settling;
+
+/// Alert events in flight from the broker: two batches, so that one gathers while the other is written.
+const PREFETCH: u16 = 8_000;
+/// Records of one transaction.
+const BATCH_MAX: usize = 4_000;
+/// Records after which history is compacted: a restart replays these, and those whose ids are remembered.
+const COMPACT_RECORDS: u64 = 50_000;
 /// Signs of life read at a time, so that the rest of the loop has its turn.
 const BEACONS_AT_ONCE: usize = 256;
+/// Signs of life in flight.
+const BEACONS_PREFETCH: u16 = 1_000;
+/// Effects that a row of deliveries may have before they are performed.
+const EFFECTS_AT_ONCE: usize = 500;
 /// Announcements in flight; more are dropped, since they are best effort.
 const ANNOUNCES_MAX: usize = 64;
 /// How much history is replayed at boot, at least: what was acknowledged up to seven days ago is not repeated, and what
 /// waits for the end of a long weekend is not forgotten.
 const REPLAY_MIN: Duration = Duration::from_secs(8 * 24 * 3600);
-/// How long history is kept.
-const KEEP: Duration = Duration::from_secs(400 * 24 * 3600);
 /// Pause before a failed write is tried again.
 const APPEND_RETRY: Duration = Duration::from_secs(1);
 /// How often the numbers on `/metrics` are renewed.
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long attempts in flight may take to end at shutdown.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
+/// What the heartbeat of a node says that waits for the lead.
+const STANDBY: &str = "standby: another node leads this history";
 /// Name of this part on `/metrics` and `/__heartbeat__`.
 pub(crate) const PART: &str = "alert";
 
@@ -59,8 +73,8 @@ pub(crate) struct Setup {
     pub(crate) control: Address,
     /// How its queues are kept.
     pub(crate) queues: QueueType,
-    /// The history database.
-    pub(crate) history: PathBuf,
+    /// The history.
+    pub(crate) history: Location,
     /// Schema revisions.
     pub(crate) schema: SchemaWatch,
     /// Where numbers go.
@@ -69,7 +83,6 @@ pub(crate) struct Setup {
 
 /// What a finished job says.
 enum Done {
-    Appended { db: HistoryDb, seq: RecordSeq },
     Attempted { id: MailId, attempt: Attempt },
     Announced,
 }
@@ -83,8 +96,12 @@ struct Shell {
     asked: BTreeMap<ReplyToken, RequestHandle>,
     last_asked: u64,
     jobs: JoinSet<Done>,
-    /// `None` while a batch is being written.
-    db: Option<HistoryDb>,
+    settling: Settling,
+    keeper: Keeper,
+    /// The first record after which history is compacted again.
+    compact_at: RecordSeq,
+    /// How far back replay goes.
+    replay: Duration,
     /// Written next; bounded by the prefetch and by the machine's own bounds.
     batch: Vec<(RecordSeq, Record)>,
     relay: Option<Result<Relay, String>>,
@@ -92,59 +109,93 @@ struct Shell {
     telemetry: Telemetry,
 }
 
-/// Runs until shutdown.
-pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
-    let Setup { config, node, inc, control, queues, history, mut schema, telemetry } = setup;
+/// Runs until shutdown: stands by until this node leads its history, leads until that is lost, and stands by again.
+pub(crate) async fn run(mut setup: Setup, shutdown: Shutdown) -> Result<()> {
+    let alive = alive::start(&setup.control, setup.node.clone(), Role::Alert, setup.inc);
+    loop {
+        let Some((keeper, replayed)) = stand_by(&mut setup, &alive, &shutdown).await? else { break };
+        let end = lead(&setup, keeper, replayed, &alive, &shutdown).await?;
+        let End::Deposed(reason) = end else { break };
+        // What was decided and not written is as if it had not been: the next leader decides.
+        tracing::warn!(reason, "this node leads no longer");
+    }
+    alive.bye().await;
+    Ok(())
+}
+
+/// Why a lead has ended.
+enum End {
+    Shutdown,
+    Deposed(String),
+}
+
+/// Consumes nothing until this node leads the history; `None` at shutdown. The key of Message-IDs becomes the one that all
+/// nodes have in common.
+async fn stand_by(
+    setup: &mut Setup,
+    alive: &Alive,
+    shutdown: &Shutdown,
+) -> Result<Option<(Keeper, Vec<(RecordSeq, Record)>)>> {
+    let schema = setup.schema.clone();
+    let back = move || replay(&schema.borrow());
+    let own = hex(&setup.config.id_key);
+    let mut keeper = Keeper::start(setup.history.clone(), own, back)?;
+    loop {
+        let told = tokio::select! {
+            () = shutdown.wait() => break,
+            told = keeper.news.recv() => told,
+            () = tokio::time::sleep(METRICS_INTERVAL) => { alive.turned(); continue }
+        };
+        alive.turned();
+        let now = clock::now().wall;
+        match told.context("the history's thread has ended")? {
+            News::Standby => {
+                setup.telemetry.health("history", Health::Ok, now);
+                setup.telemetry.health(PART, Health::Standby(STANDBY.into()), now);
+            }
+            News::Failing(reason) => setup.telemetry.health("history", Health::Failing(reason), now),
+            News::Leading { replayed, secret } => {
+                setup.config.id_key = unhex(&secret).context("the common mail-id-key is damaged")?;
+                setup.telemetry.health("history", Health::Ok, now);
+                return Ok(Some((keeper, replayed)));
+            }
+            News::Deposed(reason) => {
+                setup.telemetry.health(PART, Health::Failing(reason), now);
+                tokio::time::sleep(APPEND_RETRY).await;
+                let schema = setup.schema.clone();
+                let own = hex(&setup.config.id_key);
+                keeper = Keeper::start(setup.history.clone(), own, move || replay(&schema.borrow()))?;
+            }
+            News::Appended(_) => {}
+        }
+    }
+    keeper.close().await;
+    Ok(None)
+}
+
+/// Consumes, records and mails until shutdown, or until this node leads no longer.
+async fn lead(
+    setup: &Setup,
+    keeper: Keeper,
+    replayed: Vec<(RecordSeq, Record)>,
+    alive: &Alive,
+    shutdown: &Shutdown,
+) -> Result<End> {
+    let mut schema = setup.schema.clone();
     let first = schema.borrow_and_update().clone();
-    let replay = replay(&first);
-    let (db, replayed) = tokio::task::spawn_blocking(move || open(&history, replay)).await??;
-    let mut alert = Alert::new(config, first.schema.clone(), replayed);
-    let alive = alive::start(&control, node, Role::Alert, inc);
-    let declared = topology::kept(topology::alerts(), queues);
-    let mut shell = Shell {
-        consumer: Consumer::start(
-            control.clone(),
-            ConsumeOptions {
-                queue: names::ALERTS.into(),
-                topology: declared.clone(),
-                prefetch: PREFETCH,
-                ..ConsumeOptions::default()
-            },
-        ),
-        alive: Consumer::start(
-            control.clone(),
-            ConsumeOptions {
-                topology: topology::alive_subscription(),
-                prefetch: PREFETCH,
-                ..ConsumeOptions::default()
-            },
-        ),
-        requests: RpcServer::start(
-            control.clone(),
-            topology::kept(topology::alert_requests(), queues),
-            names::ALERT_QUEUE,
-        ),
-        asked: BTreeMap::new(),
-        last_asked: 0,
-        publisher: Publisher::start(control, declared, ANNOUNCES_MAX),
-        jobs: JoinSet::new(),
-        db: Some(db),
-        batch: Vec::new(),
-        relay: relay(&first),
-        announcing: 0,
-        telemetry,
-    };
+    let mut alert = Alert::new(setup.config.clone(), first.schema.clone(), replayed);
+    let mut shell = Shell::start(setup, keeper, &first);
     let mut effects = Vec::new();
     let mut metrics_due = tokio::time::interval(METRICS_INTERVAL);
     alert.handle(clock::now(), Input::Tick, &mut effects);
-    loop {
+    let end = loop {
         alive.turned();
-        shell.perform(&mut effects).await;
+        shell.perform(&mut alert, &mut effects).await;
         tokio::select! {
-            () = shutdown.wait() => break,
+            () = shutdown.wait() => break End::Shutdown,
             Ok(()) = schema.changed() => {
                 let revision = schema.borrow_and_update().clone();
-                shell.relay = relay(&revision);
+                shell.revise(&revision);
                 alert.handle(clock::now(), Input::SchemaChanged { schema: revision.schema.clone() }, &mut effects);
             }
             event = shell.consumer.next() => shell.tell(&mut alert, event, &mut effects),
@@ -152,16 +203,23 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             served = shell.requests.event() => if let Served::Request(request) = served {
                 shell.ask(&mut alert, request, &mut effects);
             },
+            told = shell.keeper.news.recv() => match told.context("the history's thread has ended")? {
+                News::Deposed(reason) => break End::Deposed(reason),
+                told => shell.kept(&mut alert, told, &mut effects),
+            },
             Some(done) = shell.jobs.join_next() => shell.done(&mut alert, done?, &mut effects),
             () = clock::sleep_until(alert.next_wakeup()) => {
                 alert.handle(clock::now(), Input::Tick, &mut effects);
             }
             _ = metrics_due.tick() => shell.telemetry.show(PART, metrics::alert(&alert.stats())),
         }
+    };
+    match end {
+        End::Shutdown => shell.finish(&mut alert, &mut effects).await,
+        // Dropped, connections and attempts with it: what is not acknowledged goes to the next leader.
+        End::Deposed(_) => shell.abandon().await,
     }
-    alive.bye().await;
-    shell.finish(&mut alert, &mut effects).await;
-    Ok(())
+    Ok(end)
 }
 
 /// How far back the machine must remember: what was mailed within the longest repeat interval is not mailed anew.
@@ -170,22 +228,6 @@ fn replay(revision: &Revision) -> Duration {
     let watchdog = revision.schema.watchdog.iter().map(|watchdog| watchdog.repeat_interval);
     let longest = alerts.map(|alert| alert.repeat_interval).chain(watchdog).max().unwrap_or_default();
     REPLAY_MIN.max(longest.saturating_mul(2))
-}
-
-/// The database and what the machine is to remember.
-fn open(path: &std::path::Path, replay: Duration) -> Result<(HistoryDb, Vec<(RecordSeq, Record)>)> {
-    let now = clock::now().wall;
-    let mut db = HistoryDb::open(path)?;
-    let pruned = db.prune(now - KEEP).context("cannot prune the alert history")?;
-    let mut replayed = db.since(now - replay)?;
-    tracing::info!(records = replayed.len(), pruned, "alert history opened");
-    if replayed.is_empty()
-        && let Some(last) = db.last()?
-    {
-        // Record numbers go on growing even when all that is known is older than the replay.
-        replayed.push(last);
-    }
-    Ok((db, replayed))
 }
 
 /// The relay of a revision; a revision without one keeps alerts in history only.
@@ -199,16 +241,61 @@ fn relay(revision: &Revision) -> Option<Result<Relay, String>> {
 }
 
 impl Shell {
+    fn start(setup: &Setup, keeper: Keeper, revision: &Revision) -> Self {
+        let control = setup.control.clone();
+        let declared = topology::kept(topology::alerts(), setup.queues);
+        let options = ConsumeOptions {
+            queue: names::ALERTS.into(),
+            topology: declared.clone(),
+            prefetch: PREFETCH,
+            ..ConsumeOptions::default()
+        };
+        let beacons = ConsumeOptions {
+            topology: topology::alive_subscription(),
+            prefetch: BEACONS_PREFETCH,
+            ..ConsumeOptions::default()
+        };
+        Self {
+            consumer: Consumer::start(control.clone(), options),
+            settling: Settling::default(),
+            alive: Consumer::start(control.clone(), beacons),
+            requests: RpcServer::start(
+                control.clone(),
+                topology::kept(topology::alert_requests(), setup.queues),
+                names::ALERT_QUEUE,
+            ),
+            asked: BTreeMap::new(),
+            last_asked: 0,
+            publisher: Publisher::start(control, declared, ANNOUNCES_MAX),
+            jobs: JoinSet::new(),
+            keeper,
+            compact_at: RecordSeq(0),
+            replay: replay(revision),
+            batch: Vec::new(),
+            relay: relay(revision),
+            announcing: 0,
+            telemetry: setup.telemetry.clone(),
+        }
+    }
+
+    /// Follows a schema revision.
+    fn revise(&mut self, revision: &Revision) {
+        self.relay = relay(revision);
+        self.replay = replay(revision);
+    }
+
     fn tell(&mut self, alert: &mut Alert, event: Event, effects: &mut Vec<Effect>) {
         let now = clock::now();
         let mut next = Some(event);
         while let Some(event) = next {
             match event {
                 Event::Delivery(delivery) => {
+                    self.settling.delivered(delivery.token);
                     let input = Input::Delivery { token: Token(delivery.token), body: delivery.body() };
                     alert.handle(now, input, effects);
                 }
                 Event::Lost { reason } => {
+                    self.settling.lost();
                     self.telemetry.health(PART, Health::Failing(format!("broker: {reason}")), now.wall);
                     alert.handle(now, Input::SubscriptionLost, effects);
                 }
@@ -218,7 +305,7 @@ impl Shell {
                 }
                 Event::Cancelled => {}
             }
-            next = if effects.len() < usize::from(PREFETCH) { self.consumer.try_next() } else { None };
+            next = if effects.len() < EFFECTS_AT_ONCE { self.consumer.try_next() } else { None };
         }
     }
 
@@ -265,11 +352,6 @@ impl Shell {
     fn done(&mut self, alert: &mut Alert, done: Done, effects: &mut Vec<Effect>) {
         let now = clock::now();
         match done {
-            Done::Appended { db, seq } => {
-                self.db = Some(db);
-                self.telemetry.health("history", Health::Ok, now.wall);
-                alert.handle(now, Input::Appended { seq }, effects);
-            }
             Done::Attempted { id, attempt } => {
                 match &attempt {
                     Attempt::Accepted { detail } => {
@@ -288,14 +370,29 @@ impl Shell {
         }
     }
 
-    /// Performs effects in order; records are gathered and written together.
-    async fn perform(&mut self, effects: &mut Vec<Effect>) {
+    /// What the history's thread says of what it was given.
+    fn kept(&mut self, alert: &mut Alert, told: News, effects: &mut Vec<Effect>) {
+        let now = clock::now();
+        match told {
+            News::Appended(seq) => {
+                self.keeper.written();
+                self.telemetry.health("history", Health::Ok, now.wall);
+                alert.handle(now, Input::Appended { seq }, effects);
+            }
+            News::Failing(reason) => self.telemetry.health("history", Health::Failing(reason), now.wall),
+            News::Standby | News::Leading { .. } | News::Deposed(_) => {}
+        }
+    }
+
+    /// Performs effects in order; records are gathered and written together, and what is safe is acknowledged together.
+    async fn perform(&mut self, alert: &mut Alert, effects: &mut Vec<Effect>) {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Append { seq, record } => self.batch.push((seq, record)),
-                Effect::Ack { token } => self.consumer.settle(Settle::Ack(token.0)).await,
+                Effect::Ack { token } => self.settling.ack(token.0),
                 Effect::Reject { token } => {
                     self.consumer.settle(Settle::Reject { token: token.0, requeue: false }).await;
+                    self.settling.rejected(token.0);
                 }
                 Effect::Send { id, email } => self.send(id, *email),
                 Effect::Reply { token, body } => {
@@ -306,27 +403,25 @@ impl Shell {
                 Effect::Announce { routing_key, body } => self.announce(routing_key, body),
             }
         }
-        self.write();
+        if let Some(settle) = self.settling.take() {
+            self.consumer.settle(settle).await;
+        }
+        self.write(alert);
     }
 
-    /// Starts writing what has gathered, unless a batch is on its way.
-    fn write(&mut self) {
-        if self.batch.is_empty() {
+    /// Gives what has gathered to be written, unless a batch is on its way.
+    fn write(&mut self, alert: &mut Alert) {
+        if self.batch.is_empty() || !self.keeper.is_free() {
             return;
         }
-        let Some(mut db) = self.db.take() else { return };
-        let batch = std::mem::take(&mut self.batch);
-        let telemetry = self.telemetry.clone();
-        self.jobs.spawn_blocking(move || {
-            let seq = batch.last().map_or(RecordSeq(0), |(seq, _)| *seq);
-            // Until it is on disk nothing is acknowledged, so the only way on is to try again.
-            while let Err(error) = db.append(&batch) {
-                tracing::error!(error = format!("{error:#}"), "cannot write the alert history; trying again");
-                telemetry.health("history", Health::Failing(format!("{error:#}")), clock::now().wall);
-                std::thread::sleep(APPEND_RETRY);
-            }
-            Done::Appended { db, seq }
-        });
+        let records: Vec<_> = self.batch.drain(..self.batch.len().min(BATCH_MAX)).collect();
+        let last = records.last().map_or(RecordSeq(0), |(seq, _)| *seq);
+        let due = last >= self.compact_at;
+        if due {
+            self.compact_at = RecordSeq(last.0 + COMPACT_RECORDS);
+        }
+        let compaction = due.then(|| alert.compact()).filter(|compaction| compaction.upto > RecordSeq(0));
+        self.keeper.write(Batch { records, compaction, replay: self.replay });
     }
 
     fn send(&mut self, id: MailId, email: Email) {
@@ -364,13 +459,19 @@ impl Shell {
         self.consumer.cancel().await;
         self.requests.cancel().await;
         let finishing = async {
-            while let Some(done) = self.jobs.join_next().await {
-                match done {
-                    Ok(done) => self.done(alert, done, effects),
-                    Err(error) => tracing::warn!(%error, "a job failed at shutdown"),
+            loop {
+                tokio::select! {
+                    Some(done) = self.jobs.join_next() => match done {
+                        Ok(done) => self.done(alert, done, effects),
+                        Err(error) => tracing::warn!(%error, "a job failed at shutdown"),
+                    },
+                    Some(told) = self.keeper.news.recv(), if !self.keeper.is_free() => {
+                        self.kept(alert, told, effects);
+                    }
+                    else => break,
                 }
                 effects.retain(|effect| !matches!(effect, Effect::Send { .. } | Effect::Announce { .. }));
-                self.perform(effects).await;
+                self.perform(alert, effects).await;
             }
         };
         if tokio::time::timeout(SHUTDOWN_WAIT, finishing).await.is_err() {
@@ -378,10 +479,20 @@ impl Shell {
                 "jobs were still running at shutdown; what they did not record will be done again"
             );
         }
+        self.abandon().await;
+    }
+
+    /// Closes as it stands.
+    async fn abandon(mut self) {
+        self.jobs.shutdown().await;
         self.requests.close().await;
         self.alive.close().await;
         self.publisher.close().await;
         self.consumer.close().await;
+        // Last: until then nobody else may lead.
+        if tokio::time::timeout(SHUTDOWN_WAIT, self.keeper.close()).await.is_err() {
+            tracing::warn!("the history was still being written at shutdown");
+        }
     }
 }
 
