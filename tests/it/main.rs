@@ -61,3 +61,4 @@ mod stage;
 mod statsd_backends;
 mod statsd_to_mail;
 mod up;
+mod watching_kinetic;

@@ -6,11 +6,12 @@
 
 use std::collections::VecDeque;
 
-use kinetic_schema::schema::INSTALLATION;
 use kinetic_wire::AlertEvent;
 
 use crate::group::{AlertView, Applied};
+use crate::id::GroupKey;
 use crate::machine::{Alert, RecordSeq};
+use crate::watchdog;
 
 /// How far history has been looked through, and what of it replay will not need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +67,7 @@ impl Superseded {
         alert: Option<&mut AlertView>,
     ) {
         // Words about nodes also feed the watchdog, and are few.
-        if event.customer.as_str() == INSTALLATION {
+        if watchdog::is_of_nodes(&GroupKey::of(event)) {
             return;
         }
         let refresh = match applied {

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kinetic_schema::schema::{INSTALLATION, Silent};
+use kinetic_schema::schema::{INSTALLATION, INSTALLATION_SERVICE, Silent};
 use kinetic_wire::{
     AlertEvent, AlertId, AlertState, Beacon, CustomerName, Direction, Epoch, Feed, Incarnation, NodeId, Role,
     Wall, decode,
@@ -40,8 +40,6 @@ const ID_NAMESPACE: Uuid = Uuid::from_bytes(*b"kinetic-watchdog");
 
 /// Names under which silent nodes stand in events. See also [`INSTALLATION`], the customer.
 pub(crate) const ANALYTIC: &str = "silent";
-/// The service.
-pub(crate) const SERVICE: &str = "installation";
 /// The source, and the metric.
 const ALIVE: &str = "alive";
 /// Who decides.
@@ -104,7 +102,7 @@ impl Watchdog {
 
 /// Whether a group is about the installation's own nodes. The customer of its name has groups of its own.
 pub(crate) fn is_of_nodes(group: &GroupKey) -> bool {
-    group.customer.as_str() == INSTALLATION && group.service.as_str() == SERVICE
+    group.customer.as_str() == INSTALLATION && group.service.as_str() == INSTALLATION_SERVICE
 }
 
 /// The cluster of a role's nodes, where they are watched.
@@ -369,7 +367,7 @@ impl Alert {
             customer: INSTALLATION.into(),
             source: ALIVE,
             analytic: ANALYTIC,
-            service: SERVICE,
+            service: INSTALLATION_SERVICE,
             cluster,
             origin: key.1.to_string(),
             metric: ALIVE,
@@ -393,7 +391,7 @@ impl Alert {
 
     /// History says that a node was silent, or no longer.
     pub(crate) fn replay_node_event(&mut self, event: &AlertEvent) {
-        let ours = event.customer.as_str() == INSTALLATION && event.analytic.as_str() == ANALYTIC;
+        let ours = is_of_nodes(&GroupKey::of(event)) && event.analytic.as_str() == ANALYTIC;
         let Some(role) = role_of(event.cluster.as_str()).filter(|_| ours) else { return };
         let key = (role, NodeId::new(&event.feed.origin));
         let said = Steady::from(Wall::from_ms(event.window_end_ms));

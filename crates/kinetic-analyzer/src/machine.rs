@@ -269,7 +269,7 @@ impl Analyzer {
         stats.alerts_pending = self.sources.values().map(Source::pending).sum();
         stats.witness = self.has_witness;
         stats.degraded = self.lease.is_degraded(now.mono);
-        stats.sources = self.sources.values().map(|source| source.stats(now.mono)).collect();
+        stats.sources = self.sources.values().map(|source| source.stats(now)).collect();
         stats.customers = self.customers.clone();
         stats
     }

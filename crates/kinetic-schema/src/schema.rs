@@ -23,8 +23,11 @@ pub use operation::{
 
 pub use templates::{TemplateKind, Templates};
 
-/// The customer under whose name alerts about Kinetic's own nodes stand. No customer of a schema has it.
+/// The customer under whose name alerts about Kinetic's own nodes stand. Where a schema has it, it is the one that nodes
+/// publish their health as.
 pub const INSTALLATION: &str = "kinetic";
+/// The service of that customer under which the watchdog speaks; no schema has it.
+pub const INSTALLATION_SERVICE: &str = "installation";
 
 /// One revision of an installation's schema repository, checked.
 #[derive(Clone, Debug, Default)]

@@ -77,6 +77,9 @@ fn gauges(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
     let help = "Age of the oldest unsettled delivery.";
     let lag_ms = stats.sources.iter().map(|source| source.lag_ms).max().unwrap_or_default();
     metrics.push(Metric::gauge("kinetic_analyzer_lag_seconds", help, lag_ms as f64 / 1000.0));
+    let help = "How long ago the windows of the oldest unsettled delivery should have been closed.";
+    let behind_ms = stats.sources.iter().map(|source| source.behind_ms).max().unwrap_or_default();
+    metrics.push(Metric::gauge("kinetic_analyzer_behind_seconds", help, behind_ms as f64 / 1000.0));
     metrics.push(Metric::gauge("kinetic_analyzer_sources", "Sources consumed.", stats.sources.len() as f64));
 }
 
@@ -114,6 +117,12 @@ fn customers(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
 pub(crate) fn publish_blocked(is_blocked: bool) -> Metric {
     let help = "1 while a broker takes no publishes, because it is short of memory or disk.";
     Metric::gauge("kinetic_analyzer_publish_blocked", help, f64::from(u8::from(is_blocked)))
+}
+
+/// How long the redirector took to answer the last request.
+pub(crate) fn round_trip(took: std::time::Duration) -> Metric {
+    let help = "How long the last answered request to the redirector took.";
+    Metric::gauge("kinetic_analyzer_request_seconds", help, took.as_secs_f64())
 }
 
 /// The analyzer's numbers about split sources and silence.

@@ -395,9 +395,15 @@ fn what_is_no_sign_of_life_is_counted() {
 #[test]
 fn of_the_installations_nodes_nobody_else_speaks() {
     let mut world = world();
-    world.push(&event_of("kinetic", "a7", "alive", AlertState::Firing, 1));
+    let mut event = event_of("kinetic", "a7", "alive", AlertState::Firing, 1);
+    event.service = "installation".into();
+    world.push(&event);
     world.run_until(10.0);
     assert_eq!((world.rejected, world.stats().malformed, world.stats().events), (1, 1, 0));
+    // The customer of that name is one like all others.
+    world.push(&event_of("kinetic", "a7", "lag", AlertState::Firing, 1));
+    world.run_until(20.0);
+    assert_eq!((world.rejected, world.stats().events), (1, 1));
 }
 
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use crate::load::{Declared, declare};
 use crate::network::{self, Netblock};
 use crate::notation;
 use crate::reference::{self, Names};
-use crate::schema::{Customer, INSTALLATION, Key, Schema};
+use crate::schema::{Customer, INSTALLATION, INSTALLATION_SERVICE, Key, Schema};
 use crate::value;
 
 /// All customers.
@@ -54,11 +54,12 @@ fn own<'a>(
     today: Option<Wall>,
 ) {
     let node = named.node;
-    if named.name == INSTALLATION {
-        let message = format!("a customer cannot be named `{INSTALLATION}`");
+    if named.name == INSTALLATION && customer.services.contains_key(&INSTALLATION_SERVICE.into()) {
+        let message =
+            format!("a service of customer `{INSTALLATION}` cannot be named `{INSTALLATION_SERVICE}`");
         let problem =
-            Problem::error("bad-name", &node.name_at(), message).label("the installation's own name");
-        sink.push(problem.help("alerts about Kinetic's own nodes stand under it"));
+            Problem::error("bad-name", &node.name_at(), message).label("the installation's own customer");
+        sink.push(problem.help("what the watchdog says about Kinetic's own nodes stands under it"));
     }
     let example = reference::written("region", declared.regions.keys().next().copied().unwrap_or("local"));
     if let Some(region) = node.required(sink, "region", &example)

@@ -2,4 +2,15 @@ region "local" {}
 
 customer "kinetic" {
   region = region.local
+
+  source "health" {
+    routing = ["#"]
+  }
+
+  service "installation" {
+    cluster "nodes" {
+      source  = source.health
+      members = ["*"]
+    }
+  }
 }

@@ -106,6 +106,10 @@ alert \"on-call\" {
 # }
 ";
 
+/// The customer as which nodes publish their health, and the rules about it.
+const WATCHING_KINETIC: &str =
+    include_str!("../../../../topology-examples/watching-kinetic/customers/kinetic/kinetic.hcl");
+
 /// What a new repository holds: one region on this machine's broker, one customer, one rule worth having.
 pub(crate) fn starter(customer: &str, secret_sha256: &str) -> Files {
     let owner = format!(
@@ -126,6 +130,7 @@ customer \"{customer}\" {{
         (format!("{folder}/customer.hcl"), owner.into_bytes()),
         (format!("{folder}/topology.hcl"), TOPOLOGY.as_bytes().to_vec()),
         (format!("{folder}/alerts.hcl"), ALERTS.as_bytes().to_vec()),
+        ("customers/kinetic/kinetic.hcl".to_owned(), WATCHING_KINETIC.as_bytes().to_vec()),
     ])
 }
 
