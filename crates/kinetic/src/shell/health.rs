@@ -169,7 +169,7 @@ impl Publishing {
         };
         let (lines, own) = mpsc::channel(WAITING_MAX);
         let (ender, shutdown) = shutdown::channel();
-        let broker = control.clone().named(&format!("health of {node}"));
+        let broker = control.clone().named(format!("health of {node}"));
         let telemetry = Telemetry::default();
         let setup =
             agent::Setup { config, broker, sockets: Vec::new(), own: Some(own), part: PART, telemetry };
