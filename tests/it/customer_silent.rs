@@ -23,9 +23,9 @@ fn a_customer_that_stops_is_mailed(kind: BrokerKind) {
     world.schema.write(&("customers/acme/everything.hcl".to_owned(), ALERT.to_owned()));
     world.schema.push();
     let engine = world.engine();
-    let heard = || engine.alert.metric("kinetic_alert_streams");
+    let heard = || engine.alert.metric("kinetic_alert_customers");
     eventually("the analyzer says what it hears", || if heard() == 1 { Ok(()) } else { Err(heard()) });
-    assert_eq!(engine.alert.metric("kinetic_alert_streams_not_begun"), 1);
+    assert_eq!(engine.alert.metric("kinetic_alert_customers_not_begun"), 1);
 
     let client = Client::start(world.customer_address(&acme));
     client.publish("in.acme", "web", &envelope(), round(false).as_bytes());

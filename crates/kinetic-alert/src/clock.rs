@@ -43,13 +43,20 @@ impl std::ops::Add<Duration> for Steady {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Clock {
     boot: Option<Now>,
+    latest: Steady,
 }
 
 impl Clock {
     /// Where `now` lies on the time line; the first call fixes its origin.
     pub(crate) fn read(&mut self, now: Now) -> Steady {
         let boot = *self.boot.get_or_insert(now);
-        Steady::from(boot.wall + now.mono.since(boot.mono))
+        self.latest = Steady::from(boot.wall + now.mono.since(boot.mono));
+        self.latest
+    }
+
+    /// What was read last.
+    pub(crate) fn latest(&self) -> Steady {
+        self.latest
     }
 
     /// Whether the time has been told.

@@ -1,17 +1,23 @@
 //! What replay can do without: a repeat of a firing alert that a newer one has replaced.
 //!
 //! While an alert fires its analyzer says so after every window, and each time the newer word replaces the older whole. Of
-//! such a row replay needs the first, which began it, and the last. This is decided where the event takes effect, since only
+//! such a row replay needs the first, which began it, the last, and one of each half day between: a replay that begins within
+//! the row must meet the alert before what was decided upon it. This is decided where the event takes effect, since only
 //! there is known what the effect was; that replay of the rest gives the same machine is what the property test holds.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use kinetic_wire::AlertEvent;
 
+use crate::clock::Steady;
 use crate::group::{AlertView, Applied};
 use crate::id::GroupKey;
 use crate::machine::{Alert, RecordSeq};
 use crate::watchdog;
+
+/// Of a row of refreshes one in this time stays.
+const NEEDED_EVERY: Duration = Duration::from_secs(12 * 3_600);
 
 /// How far history has been looked through, and what of it replay will not need.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,11 +42,12 @@ pub(crate) struct Superseded {
 pub(crate) struct Stood {
     source: String,
     refresh: Option<RecordSeq>,
+    needed_at: Steady,
 }
 
 impl Stood {
     pub(crate) fn of(alert: &AlertView) -> Self {
-        Self { source: alert.source.clone(), refresh: alert.refresh }
+        Self { source: alert.source.clone(), refresh: alert.refresh, needed_at: alert.needed_at }
     }
 }
 
@@ -70,16 +77,14 @@ impl Superseded {
         if watchdog::is_of_nodes(&GroupKey::of(event)) {
             return;
         }
-        let refresh = match applied {
-            Applied::Refreshed | Applied::Ended => {
-                let stood = stood.filter(|stood| stood.source == event.source.as_str());
-                self.records.extend(stood.as_ref().and_then(|stood| stood.refresh));
-                (applied == Applied::Refreshed && stood.is_some()).then_some(seq)
-            }
-            Applied::OutOfOrder | Applied::Fired | Applied::Nothing | Applied::NoRoom => None,
-        };
-        if let Some(alert) = alert {
-            alert.refresh = refresh;
+        let replaces = matches!(applied, Applied::Refreshed | Applied::Ended);
+        let stood = stood.filter(|stood| replaces && stood.source == event.source.as_str());
+        self.records.extend(stood.as_ref().and_then(|stood| stood.refresh));
+        let Some(alert) = alert else { return };
+        alert.refresh = None;
+        if let Some(stood) = stood.filter(|stood| alert.heard_at.since(stood.needed_at) < NEEDED_EVERY) {
+            alert.needed_at = stood.needed_at;
+            alert.refresh = (applied == Applied::Refreshed).then_some(seq);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What becomes due: alerts that went stale, groups that have something to say, mails to be tried.
+//! What becomes due: alerts that went stale, groups that have something to say.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,16 +7,13 @@ use kinetic_wire::CustomerName;
 
 use crate::announce;
 use crate::clock::Steady;
-use crate::group::MailEnd;
 use crate::id::{AlertKey, GroupKey, MailNames, StreamKey};
-use crate::machine::{Alert, Attempt, Effect, MailId, Record};
-use crate::outbox::MailDue;
+use crate::level;
+use crate::machine::{Alert, Effect, Record};
+use crate::outbox::Queued;
 use crate::reason::{NotifyReason, Step};
 use crate::render::{self, Context, Notification};
 use crate::route;
-
-/// Characters of a relay's words kept in history.
-const DETAIL_KEPT_MAX: usize = 500;
 
 /// Keys as history writes them.
 fn texts(keys: impl IntoIterator<Item = AlertKey>) -> Vec<String> {
@@ -30,7 +27,7 @@ impl Alert {
         let key = Arc::clone(key);
         if group.is_idle() {
             self.flushes.set(&key, None);
-            self.blocked.set(&key, None);
+            self.blocked.remove(&key);
             self.groups.remove(&key);
             self.services.leave(&key);
             return;
@@ -75,7 +72,7 @@ impl Alert {
     }
 
     /// Takes leave of the recipients that the schema names no more, once no mail to them is on its way.
-    fn drop_unrouted(&mut self, at: Steady, key: &Arc<GroupKey>, effects: &mut Vec<Effect>) {
+    pub(crate) fn drop_unrouted(&mut self, at: Steady, key: &Arc<GroupKey>, effects: &mut Vec<Effect>) {
         let Some(group) = self.groups.get_mut(key) else { return };
         let believers = group.drop_unrouted(at);
         self.count_followed(key);
@@ -153,6 +150,13 @@ impl Alert {
         group.streams.iter().filter_map(due).collect()
     }
 
+    /// What is due for one recipient.
+    pub(crate) fn step_due(&self, key: &GroupKey, stream: &StreamKey, now: Steady) -> Option<Step> {
+        let group = self.groups.get(key)?;
+        let (due, step) = group.next_step(stream, group.streams.get(stream)?, now)?;
+        (due <= now).then_some(step)
+    }
+
     fn flush(&mut self, now: Steady, key: &Arc<GroupKey>, effects: &mut Vec<Effect>) {
         let mut steps = self.due_steps(now, key);
         let mut folded = false;
@@ -168,10 +172,14 @@ impl Alert {
         for (stream, step) in steps {
             match step {
                 Step::Settle => self.settle(now, key, &stream, effects),
-                Step::Mail(_) if self.outbox.len() >= self.config.outbox_max => {
-                    if !self.blocked.contains(key) {
+                Step::Mail(_) if self.suppressions.holds(&stream.to) => {
+                    self.withhold(now, key, &stream, effects)
+                }
+                Step::Mail(_) if self.storms(key, now) => self.hold(now, key, &stream),
+                Step::Mail(_) if !self.outbox.room(&key.customer, self.config.outbox_max) => {
+                    let severity = self.urgency(key);
+                    if self.blocked.insert(key, severity, now) {
                         self.stats.outbox_full += 1;
-                        self.blocked.set(key, Some(now));
                     }
                 }
                 Step::Mail(reason) => {
@@ -198,6 +206,15 @@ impl Alert {
         self.record_settled(now, key, stream, texts(firing), effects);
     }
 
+    /// Nothing is sent to a suppressed address; once it is good again, its recipient is told what fires then.
+    fn withhold(&mut self, now: Steady, key: &Arc<GroupKey>, stream: &StreamKey, effects: &mut Vec<Effect>) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        group.withhold(stream, now);
+        self.count_followed(key);
+        self.stats.mails_suppressed += 1;
+        self.record_settled(now, key, stream, Vec::new(), effects);
+    }
+
     /// Decides upon one mail: it is rendered, recorded, and sent once its record is safe.
     fn notify(
         &mut self,
@@ -217,14 +234,19 @@ impl Alert {
         let Some(state) = group.streams.get(&stream) else { return };
         let names = MailNames { key: &self.config.id_key, domain: &self.config.mail_domain };
         let firing = group.to_tell(&state.told);
-        let resolved: Vec<AlertKey> = state.told.difference(&firing).copied().collect();
+        let resolved = group.to_resolve(state, &firing);
         let thread = group.next_thread(&stream, || render::subject(key, group));
         let mut notification =
             Notification::new(key, group, state, reason, &thread, now.wall(), &self.schema);
         notification.context = context;
+        let notices = self.notices.of(&(key.customer.clone(), Arc::clone(&stream.to)));
+        let (noticed, notices) = notices.map_or((None, Vec::new()), |(last, lines)| (Some(last), lines));
+        notification.notices = notices;
         let id = names.mail(key, &thread, &stream.to);
-        let render::Rendered { email, rows_cut, templates_failed } =
+        let severity = level::urgency(&self.schema, key, group);
+        let render::Rendered { mut email, rows_cut, templates_failed } =
             render::email(&notification, &names, &id, &mail.from, &stream.to);
+        email.envelope_from = mail.bounces.as_ref().and_then(|own| names.envelope_from(own, &stream.to));
         self.stats.rows_cut += rows_cut as u64;
         self.stats.templates_failed += templates_failed as u64;
         if announce.is_some() {
@@ -240,132 +262,19 @@ impl Alert {
             firing: texts(firing.iter().copied()),
             resolved: texts(resolved),
             thread: thread.clone(),
+            noticed,
             seen: self.intake.applied,
         };
         group.mail_queued(stream.clone(), id.clone(), thread, firing, now);
         self.stats.mails_queued += 1;
+        self.storms.mailed(&key.customer, now);
         let seq = self.append(record, effects);
-        self.outbox.insert(seq, id, email, Arc::clone(key), stream, now);
-    }
-
-    /// Mails whose moment has come are tried, or given up.
-    pub(crate) fn mails_due(&mut self, now: Steady, effects: &mut Vec<Effect>) {
-        while let Some((id, due)) = self.outbox.take_due(now, self.config.mail_expiry) {
-            match due {
-                MailDue::Expire => self.mail_ended(now, &id, Ending::Expired, effects),
-                MailDue::Try => {
-                    self.stats.mails_tried += 1;
-                    let mail = self.outbox.get(&id).expect("it was just taken from there");
-                    let email = mail.email.clone();
-                    effects.push(Effect::Send { id, email });
-                }
-            }
-        }
-    }
-
-    /// The shell says how an attempt ended.
-    pub(crate) fn mail_attempted(
-        &mut self,
-        now: Steady,
-        id: &MailId,
-        attempt: Attempt,
-        effects: &mut Vec<Effect>,
-    ) {
-        if !self.outbox.in_flight(id) {
-            self.stats.attempts_unknown += 1;
-            return;
-        }
-        match attempt {
-            Attempt::Accepted { detail } => self.mail_ended(now, id, Ending::Accepted(detail), effects),
-            Attempt::Refused { detail } => self.mail_ended(now, id, Ending::Refused(detail), effects),
-            Attempt::Retry { detail } => {
-                self.stats.mails_retried += 1;
-                self.outbox.retry(id, detail, now, self.config.mail_expiry);
-            }
-        }
-    }
-
-    fn mail_ended(&mut self, now: Steady, id: &MailId, ending: Ending, effects: &mut Vec<Effect>) {
-        let Some(mail) = self.outbox.remove(id) else { return };
-        let (outcome, detail) = match ending {
-            Ending::Accepted(detail) => (Outcome::Accepted, detail),
-            Ending::Refused(detail) => (Outcome::Refused, detail),
-            Ending::Expired => (Outcome::Expired, mail.detail.clone()),
-        };
-        *match outcome {
-            Outcome::Accepted => &mut self.stats.mails_accepted,
-            Outcome::Refused => &mut self.stats.mails_refused,
-            Outcome::Expired => &mut self.stats.mails_expired,
-        } += 1;
-        let record = Record::MailEnded {
-            at: now.wall(),
-            id: id.clone(),
-            outcome: outcome.as_str().to_owned(),
-            detail: crate::escape::line(&detail, DETAIL_KEPT_MAX),
-        };
-        self.append(record, effects);
-        self.close_mail(now, &mail.group, &mail.stream, id, outcome.end());
-        self.drop_unrouted(now, &mail.group, effects);
-        self.schedule(&mail.group);
-        self.flush_due(now, effects);
-        while self.outbox.len() < self.config.outbox_max
-            && let Some(key) = self.blocked.take_due(now)
-        {
-            self.schedule(&key);
-            self.flush_due(now, effects);
-        }
-    }
-
-    /// Tells the group that a mail of its has ended.
-    pub(crate) fn close_mail(
-        &mut self,
-        at: Steady,
-        key: &GroupKey,
-        stream: &StreamKey,
-        id: &MailId,
-        end: MailEnd,
-    ) {
-        let Some(group) = self.groups.get_mut(key) else { return };
-        group.mail_ended(stream, id, end, at);
-        self.count_followed(key);
+        let parts = vec![(Arc::clone(key), stream)];
+        let mut queued = Queued::new(email, parts, key.customer.clone(), severity, now);
+        queued.noticed = noticed;
+        self.outbox.insert(seq, id, queued);
     }
 }
 
 /// Marks the first of several like mails: it is also announced on `kin.notifications`.
 struct Announce;
-
-enum Ending {
-    Accepted(String),
-    Refused(String),
-    Expired,
-}
-
-/// How a mail ended, as history writes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    Accepted,
-    Refused,
-    Expired,
-}
-
-impl Outcome {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Refused => "refused",
-            Self::Expired => "expired",
-        }
-    }
-
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Accepted, Self::Refused, Self::Expired].into_iter().find(|outcome| outcome.as_str() == text)
-    }
-
-    /// A refused mail counts as told, or the same refusal would be asked for again and again.
-    pub(crate) fn end(self) -> MailEnd {
-        match self {
-            Self::Accepted | Self::Refused => MailEnd::Told,
-            Self::Expired => MailEnd::Expired,
-        }
-    }
-}

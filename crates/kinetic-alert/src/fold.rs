@@ -11,10 +11,11 @@ use kinetic_schema::schema::{Customer, Schema};
 use kinetic_wire::{CustomerName, ServiceName};
 
 use crate::clock::Steady;
-use crate::group::{AlertView, Group, Stream};
+use crate::group::{AlertView, Group};
 use crate::id::{AlertKey, GroupKey, StreamKey};
 use crate::level::Level;
 use crate::machine::Alert;
+use crate::stream::Stream;
 
 /// What folding needs to know of one service.
 #[derive(Clone, Debug, Default)]
@@ -212,6 +213,7 @@ impl Alert {
         if covered && let Some(group) = self.groups.get_mut(key) {
             self.stats.folds += 1;
             group.fold(stream);
+            self.count_followed(key);
         }
         covered
     }

@@ -11,8 +11,9 @@ use crate::escape;
 use crate::id::{AlertKey, GroupKey, StreamKey};
 use crate::machine::{MailId, RecordSeq, Thread};
 use crate::quiet::Acknowledgement;
-use crate::reason::{Fold, Standing, Timing};
+use crate::reason::Fold;
 use crate::route::Routes;
+use crate::stream::{Outstanding, Stream};
 use crate::trail::Trails;
 use crate::words::Matter;
 
@@ -45,6 +46,8 @@ pub(crate) struct AlertView {
     pub(crate) heard_at: Steady,
     /// The record of the refresh that it stands at, if replay can do without it once a newer one is there.
     pub(crate) refresh: Option<RecordSeq>,
+    /// When it was last heard of in a record that replay cannot do without.
+    pub(crate) needed_at: Steady,
 }
 
 impl AlertView {
@@ -69,6 +72,7 @@ impl AlertView {
             schema: event.schema.as_deref().map(kept),
             heard_at: at,
             refresh: None,
+            needed_at: at,
         }
     }
 
@@ -90,92 +94,6 @@ impl AlertView {
     /// How far from its peers, for ranking.
     pub(crate) fn distance(&self) -> f64 {
         self.numbers.map_or(0.0, |numbers| numbers.deviations.abs())
-    }
-}
-
-/// A mail of a stream that has not ended, and what to go back to if it never arrives.
-#[derive(Clone, Debug)]
-pub(crate) struct Outstanding {
-    pub(crate) id: MailId,
-    told_before: BTreeSet<AlertKey>,
-    told_at_before: Steady,
-    fold_before: Fold,
-}
-
-/// The correspondence with one recipient about one group.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Stream {
-    /// How often to speak; `None` once the schema names this recipient no more.
-    pub(crate) timing: Option<Timing>,
-    /// Alerts that he believes to fire.
-    pub(crate) told: BTreeSet<AlertKey>,
-    pub(crate) standing: Standing,
-    /// The service whose recovery is to be said with this group's still firing.
-    pub(crate) recovered: Option<ServiceName>,
-    /// Where the correspondence stands; `None` before the first mail.
-    pub(crate) thread: Option<Thread>,
-    /// The one mail that may be on its way. Changes meanwhile wait, and merge into the next.
-    pub(crate) outstanding: Option<Outstanding>,
-}
-
-impl Stream {
-    /// Whether a mail about the end of this alert may still be due here.
-    fn tells(&self, key: AlertKey) -> bool {
-        self.told.contains(&key)
-            || self.outstanding.as_ref().is_some_and(|outstanding| outstanding.told_before.contains(&key))
-    }
-
-    /// One alert has changed its state to `firing`.
-    fn alert_changed(&mut self, key: AlertKey, firing: bool, at: Steady) {
-        let standing = &mut self.standing;
-        match (firing, self.told.contains(&key)) {
-            (true, true) => standing.gone -= 1,
-            (true, false) => standing.fresh += 1,
-            (false, true) => standing.gone += 1,
-            (false, false) => standing.fresh -= 1,
-        }
-        self.mark_change(at);
-    }
-
-    fn mark_change(&mut self, at: Steady) {
-        let standing = &mut self.standing;
-        let differs = standing.fresh > 0 || standing.gone > 0;
-        standing.changed_since = differs.then(|| standing.changed_since.unwrap_or(at));
-        if standing.heard() == 0 {
-            standing.fold = Fold::Open;
-        }
-    }
-
-    /// Whether he knows of something that fires.
-    pub(crate) fn knows(&self) -> bool {
-        self.standing.told > self.standing.gone
-    }
-
-    /// Counts anew after alerts have been silenced or are so no more. What was news before is so since then.
-    pub(crate) fn refreeze(&mut self, alerts: &BTreeMap<AlertKey, AlertView>, at: Steady) {
-        let before = self.standing.changed_since;
-        self.recount(alerts, at);
-        let standing = &mut self.standing;
-        standing.changed_since = standing.changed_since.map(|at| before.unwrap_or(at));
-    }
-
-    /// Counts anew after `told` has been replaced.
-    fn recount(&mut self, alerts: &BTreeMap<AlertKey, AlertView>, at: Steady) {
-        let heard = || alerts.iter().filter(|(_, alert)| !alert.silenced);
-        let told = |key: &AlertKey| self.told.contains(key);
-        let fresh = heard().filter(|(key, alert)| alert.firing && !told(key)).count();
-        let gone = self
-            .told
-            .iter()
-            .filter(|key| alerts.get(key).is_none_or(|alert| !alert.firing && !alert.silenced));
-        let frozen = self.told.iter().filter(|key| alerts.get(key).is_some_and(|alert| alert.silenced));
-        let (gone, frozen) = (gone.count(), frozen.count());
-        self.standing.told = self.told.len();
-        self.standing.frozen = frozen;
-        self.standing.gone = gone;
-        self.standing.fresh = fresh;
-        self.standing.changed_since = None;
-        self.mark_change(at);
     }
 }
 
@@ -283,8 +201,10 @@ impl Group {
         let Self { alerts, streams, .. } = self;
         for stream in streams.values_mut() {
             stream.told.retain(|key| !keys.contains(key));
+            stream.missed.retain(|key| !keys.contains(key));
             if let Some(outstanding) = &mut stream.outstanding {
                 outstanding.told_before.retain(|key| !keys.contains(key));
+                outstanding.named.retain(|key| !keys.contains(key));
             }
             let changed_since = stream.standing.changed_since;
             stream.recount(alerts, changed_since.unwrap_or(at));
@@ -310,8 +230,9 @@ impl Group {
 
     /// An alert has changed its state, which is nobody's business while it is silenced.
     fn tell_streams(&mut self, key: AlertKey, firing: bool, at: Steady) {
-        if self.alerts.get(&key).is_some_and(|alert| !alert.silenced) {
-            self.streams.values_mut().for_each(|stream| stream.alert_changed(key, firing, at));
+        let Self { alerts, streams, .. } = self;
+        if alerts.get(&key).is_some_and(|alert| !alert.silenced) {
+            streams.values_mut().for_each(|stream| stream.alert_changed(key, firing, alerts, at));
         }
     }
 
@@ -339,9 +260,20 @@ impl Group {
         self.alerts.iter().filter(fires).map(|(key, _)| *key).collect()
     }
 
+    /// What a mail that is decided upon now says is back, where `firing` is what it says fires.
+    pub(crate) fn to_resolve(&self, stream: &Stream, firing: &BTreeSet<AlertKey>) -> Vec<AlertKey> {
+        let ended = stream.told.iter().filter(|key| !firing.contains(key)).copied();
+        ended.chain(stream.countable(&self.alerts)).collect()
+    }
+
     /// How many of the alerts that fire are silenced.
     pub(crate) fn silenced(&self) -> usize {
         self.alerts.values().filter(|alert| alert.firing && alert.silenced).count()
+    }
+
+    /// Alerts that no mail will name for want of room.
+    pub(crate) fn missed_cut(&self) -> u64 {
+        self.streams.values().map(|stream| stream.missed_cut).sum()
     }
 
     /// How many alerts fire.
@@ -372,10 +304,13 @@ impl Group {
 
     /// A service that this one depends on explains what fires here, and this recipient is told of it.
     pub(crate) fn fold(&mut self, key: &StreamKey) {
-        if let Some(stream) = self.streams.get_mut(key) {
-            stream.standing.fold = Fold::Folded;
-            stream.recovered = None;
-        }
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        stream.standing.fold = Fold::Folded;
+        stream.recovered = None;
+        // What came and went unsaid before stays so, like what comes and goes from now on.
+        let missed: Vec<AlertKey> = std::mem::take(&mut stream.missed).into_iter().collect();
+        stream.standing.missed = 0;
+        self.forget(&missed);
     }
 
     /// No such service fails any more. `told` is the last, if this recipient had been told of it. Returns whether that
@@ -439,8 +374,10 @@ impl Group {
         let mut believers = Vec::new();
         for (key, stream) in streams {
             let leaves = stream.timing.is_none() && stream.outstanding.is_none();
-            if leaves && !stream.told.is_empty() {
+            if leaves && !(stream.told.is_empty() && stream.missed.is_empty()) {
                 told.append(&mut stream.told);
+                told.append(&mut stream.missed);
+                stream.standing.missed = 0;
                 stream.recount(alerts, at);
                 believers.push(key.clone());
             }
@@ -467,6 +404,31 @@ impl Group {
         }
     }
 
+    /// What is to be said to a recipient waits.
+    pub(crate) fn hold(&mut self, key: &StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.held = true;
+        }
+    }
+
+    /// It waits no longer.
+    pub(crate) fn release(&mut self, key: &StreamKey) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.held = false;
+        }
+    }
+
+    /// Nothing can be said to a recipient: he counts as told of nothing, and is not spoken to until `release`.
+    pub(crate) fn withhold(&mut self, key: &StreamKey, at: Steady) {
+        self.hold(key);
+        let missed = self.streams.get_mut(key).map(|stream| {
+            stream.standing.missed = 0;
+            std::mem::take(&mut stream.missed)
+        });
+        self.settle(key, BTreeSet::new(), at);
+        self.forget(&missed.unwrap_or_default().into_iter().collect::<Vec<_>>());
+    }
+
     /// A mail has been decided upon: its recipient counts as told that `firing` fire.
     pub(crate) fn mail_queued(
         &mut self,
@@ -481,11 +443,13 @@ impl Group {
         let stream = streams.get_mut(&key).expect("the stream was made above");
         let told_before = std::mem::replace(&mut stream.told, firing);
         let told_at_before = stream.standing.told_at;
-        if told_before.is_empty() {
+        if told_before.is_empty() && stream.standing.held.is_none() {
             stream.standing.began_at = at;
         }
         let fold_before = std::mem::take(&mut stream.standing.fold);
-        stream.outstanding = Some(Outstanding { id, told_before, told_at_before, fold_before });
+        let named = stream.countable(alerts).collect();
+        stream.outstanding = Some(Outstanding { id, told_before, told_at_before, fold_before, named });
+        stream.standing.held = None;
         stream.thread = Some(thread);
         stream.standing.decided_at = at;
         stream.standing.told_at = at;
@@ -502,27 +466,43 @@ impl Group {
         self.end_acknowledged();
     }
 
-    /// A mail has ended. One that expired has told nobody anything: the stream goes back to what stood before.
+    /// A mail has ended. One that expired or was superseded has told nobody anything: the stream goes back to what stood
+    /// before. What replaces a superseded one also names what came and went.
     pub(crate) fn mail_ended(&mut self, key: &StreamKey, id: &MailId, end: MailEnd, at: Steady) {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let Some(outstanding) = stream.outstanding.take_if(|outstanding| outstanding.id == *id) else {
             return;
         };
-        let before: Vec<AlertKey> = match end {
-            MailEnd::Told => {
-                stream.standing.told_at = at;
-                outstanding.told_before.into_iter().collect()
+        let Outstanding { told_before, told_at_before, fold_before, mut named, .. } = outstanding;
+        if end == MailEnd::Superseded {
+            named.clear();
+        }
+        stream.missed.retain(|key| !named.contains(key));
+        let mut before: Vec<AlertKey> = named.into_iter().collect();
+        if end == MailEnd::Told {
+            stream.standing.told_at = at;
+            stream.unsent_since = None;
+            before.extend(told_before);
+            stream.recount_missed(&self.alerts);
+        } else {
+            stream.unsent_since.get_or_insert(stream.standing.decided_at);
+            let unsaid = std::mem::replace(&mut stream.told, told_before);
+            stream.standing.told_at = told_at_before;
+            if stream.standing.fold == Fold::Open {
+                stream.standing.fold = fold_before;
             }
-            MailEnd::Expired => {
-                let expired = std::mem::replace(&mut stream.told, outstanding.told_before);
-                stream.standing.told_at = outstanding.told_at_before;
-                if stream.standing.fold == Fold::Open {
-                    stream.standing.fold = outstanding.fold_before;
+            if end == MailEnd::Superseded {
+                stream.standing.held = Some(at);
+                let folded = stream.standing.fold == Fold::Folded;
+                for key in unsaid.difference(&stream.told.clone()).filter(|_| !folded) {
+                    if self.alerts.get(key).is_some_and(|alert| !alert.firing) {
+                        stream.miss(*key);
+                    }
                 }
-                stream.recount(&self.alerts, at);
-                expired.into_iter().collect()
             }
-        };
+            before.extend(unsaid);
+            stream.recount(&self.alerts, at);
+        }
         self.forget(&before);
     }
 
@@ -532,6 +512,7 @@ impl Group {
         for stream in streams.values_mut() {
             let changed_since = stream.standing.changed_since;
             stream.told.retain(|key| alerts.contains_key(key));
+            stream.missed.retain(|key| alerts.contains_key(key));
             if let Some(outstanding) = &mut stream.outstanding {
                 outstanding.told_before.retain(|key| alerts.contains_key(key));
             }
@@ -550,6 +531,8 @@ impl Group {
             if let Fold::Unfolded { at, .. } = &mut standing.fold {
                 *at = (*at).min(now);
             }
+            standing.held = standing.held.map(|at| at.min(now));
+            stream.unsent_since = stream.unsent_since.map(|at| at.min(now));
         }
     }
 
@@ -567,4 +550,6 @@ pub(crate) enum MailEnd {
     Told,
     /// It was given up.
     Expired,
+    /// It waited until it was no longer so; another mail takes its place.
+    Superseded,
 }

@@ -5,14 +5,16 @@
 //! them, or until there is nothing more to come.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use kinetic_wire::{AlertEvent, Wall};
 
 use crate::clock::Steady;
-use crate::flush::Outcome;
-use crate::group::MailEnd;
+use crate::deliver::Outcome;
 use crate::id::{AlertKey, GroupKey, StreamKey};
+use crate::level;
 use crate::machine::{Alert, Email, MailId, Record, RecordSeq, Thread};
+use crate::outbox::{Queued, Sent};
 use crate::quiet::Acknowledgement;
 
 /// Events held back at most: more than any shell lets wait for the disk at once.
@@ -71,17 +73,36 @@ impl Alert {
                     self.replay_stale(at.into(), &key, alert);
                 }
             }
-            Record::MailQueued { at, id, group, email, firing, thread, seen, .. } => {
+            Record::MailQueued { at, id, group, email, firing, thread, noticed, seen, .. } => {
                 self.replay_events(seen, held);
                 let Some(key) = GroupKey::parse(&group) else { return };
-                self.replay_queued(seq, at, id, key, email, keys(&firing), thread);
+                self.storms.mailed(&key.customer, at.into());
+                self.replay_queued(seq, at, id, key, email, keys(&firing), thread, noticed);
             }
-            Record::MailEnded { at, id, outcome, .. } => {
-                let end = Outcome::parse(&outcome).map_or(MailEnd::Told, Outcome::end);
-                if let Some(mail) = self.outbox.remove(&id) {
-                    self.close_mail(at.into(), &mail.group, &mail.stream, &id, end);
+            Record::DigestQueued { at, id, customer, email, parts, noticed, seen } => {
+                self.replay_events(seen, held);
+                self.storms.digested(&customer, &email.to.as_str().into(), at.into());
+                self.queue_digest(at.into(), seq, id.clone(), customer, email, parts, noticed);
+                self.outbox.replay_sent(&id, Sent::Perhaps);
+            }
+            Record::Address { at, address, refusals, suppressed, detail } => {
+                let begins = suppressed == Some(at);
+                self.suppressions.replay(at, address.clone(), &refusals, suppressed, detail);
+                if begins {
+                    self.tell_of_suppression(at.into(), &address, seq);
                 }
             }
+            Record::MailEnded { at, id, outcome, detail, seen } => {
+                self.replay_events(seen, held);
+                let outcome = Outcome::parse(&outcome).unwrap_or(Outcome::Accepted);
+                let end = outcome.end();
+                if let Some(mail) = self.outbox.remove(&id) {
+                    self.undelivered(at.into(), seq, &mail, outcome, &detail);
+                    self.close_mail(at.into(), &mail, &id, end);
+                }
+            }
+            Record::MailsWait { ids, .. } => ids.iter().for_each(|id| self.outbox.replay_sent(id, Sent::No)),
+            Record::MailRetried { id, .. } => self.outbox.replay_sent(&id, Sent::Perhaps),
             Record::Settled { at, group, alert, to, firing, seen } => {
                 self.replay_events(seen, held);
                 let Some(key) = GroupKey::parse(&group) else { return };
@@ -126,11 +147,18 @@ impl Alert {
         email: Box<Email>,
         firing: BTreeSet<AlertKey>,
         thread: Thread,
+        noticed: Option<RecordSeq>,
     ) {
         let stream = StreamKey { alert: thread.alert.as_str().into(), to: email.to.as_str().into() };
         let key = self.open_group(key, at.into());
         let Some(group) = self.groups.get_mut(&key) else { return };
         group.mail_queued(stream.clone(), id.clone(), thread, firing, at.into());
-        self.outbox.insert(seq, id, email, key, stream, at.into());
+        let severity = level::urgency(&self.schema, &key, group);
+        let mut mail =
+            Queued::new(email, vec![(Arc::clone(&key), stream)], key.customer.clone(), severity, at.into());
+        mail.noticed = noticed;
+        self.outbox.insert(seq, id.clone(), mail);
+        // It may have been sent before the process ended; only `MailsWait` says that it was not.
+        self.outbox.replay_sent(&id, Sent::Perhaps);
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use hmac::{Hmac, Mac};
-use kinetic_wire::{AlertEvent, AnalyticName, ClusterName, CustomerName, ServiceName};
+use kinetic_wire::{AlertEvent, AnalyticName, ClusterName, CustomerName, ServiceName, Wall};
 use sha2::{Digest, Sha256};
 
 use crate::machine::{MailId, Thread};
@@ -127,6 +127,17 @@ impl MailNames<'_> {
         self.keyed(16, &["group", &group.to_string(), alert])
     }
 
+    /// The recipient as envelope senders name him, so that what bounces says whose mail it was: 16 hex digits.
+    pub(crate) fn bounce_token(&self, to: &str) -> String {
+        self.keyed(16, &["bounce", to])
+    }
+
+    /// `bounces+<token>@<domain>` of the mailbox `bounces@<domain>` (VERP).
+    pub(crate) fn envelope_from(&self, bounces: &str, to: &str) -> Option<String> {
+        let (local, domain) = bounces.rsplit_once('@')?;
+        Some(format!("{local}+{}@{domain}", self.bounce_token(to)))
+    }
+
     fn episode_prefix(&self, group: &GroupKey, thread: &Thread) -> String {
         let customer: String = group
             .customer
@@ -142,6 +153,14 @@ impl MailNames<'_> {
     pub(crate) fn mail(&self, group: &GroupKey, thread: &Thread, to: &str) -> MailId {
         let recipient = self.keyed(8, &["recipient", to]);
         MailId(format!("{}.{}.{recipient}", self.episode_prefix(group, thread), thread.seq))
+    }
+
+    /// The left part of a digest's Message-ID: `k1.<customer>.digest.<when>.<rcpt8>`.
+    pub(crate) fn digest(&self, customer: &CustomerName, to: &str, at: Wall) -> MailId {
+        let shown: String = customer.as_str().chars().take(CUSTOMER_SHOWN_MAX).collect();
+        let shown = shown.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let recipient = self.keyed(8, &["digest", customer.as_str(), to]);
+        MailId(format!("k1.{shown}.digest.{:x}.{recipient}", at.as_ms()))
     }
 
     /// The Message-ID, without brackets, that all mails of an episode refer to; no mail bears it.

@@ -14,7 +14,7 @@ use crate::clock::Steady;
 use crate::group::{AlertView, Group};
 use crate::id::{AlertKey, GroupKey};
 use crate::machine::Alert;
-use crate::route;
+use crate::{deadman, route, watchdog};
 
 /// What a group's mails speak of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +102,21 @@ pub(crate) fn severity<'a>(
     alerts.into_iter().filter_map(of).max()
 }
 
+/// How grave it is what a group speaks of, for who is served first.
+pub(crate) fn urgency(schema: &Schema, key: &GroupKey, group: &Group) -> Severity {
+    if watchdog::is_of_nodes(key) || deadman::is_stream(key) {
+        return Severity::Critical;
+    }
+    let fires = || group.alerts.values().filter(|alert| alert.firing);
+    severity(schema, fires()).or_else(|| severity(schema, group.alerts.values())).unwrap_or_default()
+}
+
 impl Alert {
+    /// How grave it is what a group speaks of.
+    pub(crate) fn urgency(&self, key: &GroupKey) -> Severity {
+        self.groups.get(key).map(|group| urgency(&self.schema, key, group)).unwrap_or_default()
+    }
+
     /// The name in the table of a group, which is made if it is not there.
     pub(crate) fn open_group(&mut self, key: GroupKey, at: Steady) -> Arc<GroupKey> {
         if let Some((known, _)) = self.groups.get_key_value(&key) {

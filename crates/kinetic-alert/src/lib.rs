@@ -8,6 +8,9 @@ mod agenda;
 mod announce;
 mod clock;
 mod compact;
+mod deadman;
+mod deliver;
+mod digest;
 mod doors;
 mod episodes;
 mod escape;
@@ -27,21 +30,28 @@ mod outbox;
 mod preview;
 mod quiet;
 mod reason;
+mod record;
+mod relays;
 mod render;
 mod route;
 mod silences;
 mod stats;
-mod streams;
+mod storm;
+mod stream;
+mod suppress;
 mod template;
 mod text;
 mod trail;
 mod watchdog;
+mod why;
 mod words;
 
 pub use compact::Compaction;
 pub use machine::{
-    Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, ReplyToken, Thread,
+    Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
+    ReplyToken, Thread,
 };
 pub use preview::{NoPreview, preview};
 pub use reason::NotifyReason;
 pub use stats::Stats;
+pub use suppress::Suppression;

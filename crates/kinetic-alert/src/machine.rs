@@ -6,24 +6,26 @@ use std::time::Duration;
 
 use kinetic_plot::Plot;
 use kinetic_schema::Schema;
-use kinetic_wire::{
-    AlertEvent, CustomerName, Incarnation, Login, Mono, NodeId, Now, Role, Silence, Token, Wall,
-};
+use kinetic_wire::{CustomerName, Login, Mono, Now, Token, Wall};
 use serde::{Deserialize, Serialize};
 
 use crate::agenda::Agenda;
 use crate::clock::{Clock, Steady};
 use crate::compact::Superseded;
+use crate::deadman::Streams;
 use crate::doors::Answers;
 use crate::fold::Services;
 use crate::group::Group;
 use crate::id::{AlertKey, GroupKey};
 use crate::intake::Intake;
-use crate::outbox::Outbox;
+use crate::outbox::{Blocked, Outbox};
+pub use crate::record::{DigestPart, Record};
+use crate::relays::Relays;
 use crate::render;
 use crate::silences::Silences;
 use crate::stats::Stats;
-use crate::streams::Streams;
+use crate::storm::Storms;
+use crate::suppress::{Notices, Suppressions};
 use crate::watchdog::Watchdog;
 
 /// How this alert node runs.
@@ -62,6 +64,9 @@ pub struct Email {
     pub from: String,
     /// Recipient mailbox, exactly one.
     pub to: String,
+    /// Address that bounces go to; without one it is that of `from`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envelope_from: Option<String>,
     /// Subject, Unicode.
     pub subject: String,
     /// Date header.
@@ -98,168 +103,6 @@ pub struct Thread {
     pub subject: String,
 }
 
-/// What history holds. Append-only; replayed at boot to rebuild the machine.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Record {
-    /// An alert event was accepted.
-    Event {
-        /// When.
-        at: Wall,
-        /// The event.
-        event: Box<AlertEvent>,
-    },
-    /// An e-mail was decided upon and will be sent until it is accepted, refused or expired.
-    MailQueued {
-        /// When.
-        at: Wall,
-        /// Its name.
-        id: MailId,
-        /// The group it speaks of (opaque text, stable).
-        group: String,
-        /// Why it is sent.
-        reason: String,
-        /// The mail itself.
-        email: Box<Email>,
-        /// Keys of the alerts that its recipient believes to fire from then on, and of those it reports as resolved.
-        firing: Vec<String>,
-        /// See `firing`.
-        resolved: Vec<String>,
-        /// Its place among the mails about this group to this recipient.
-        thread: Thread,
-        /// The last event that had entered its group when this was decided. Later ones, though their numbers are
-        /// lower than this record's, were still on their way to the disk, and replay must not know them either.
-        seen: RecordSeq,
-    },
-    /// How an e-mail ended.
-    MailEnded {
-        /// When.
-        at: Wall,
-        /// Its name.
-        id: MailId,
-        /// `accepted`, `refused` or `expired`.
-        outcome: String,
-        /// The relay's last words.
-        detail: String,
-    },
-    /// Alerts are taken as resolved because their analyzer has not repeated them for `stale_after`.
-    Stale {
-        /// When.
-        at: Wall,
-        /// Their group.
-        group: String,
-        /// Their keys.
-        alerts: Vec<String>,
-        /// As in `MailQueued`.
-        seen: RecordSeq,
-    },
-    /// What a recipient is taken to know of a group has changed without a mail: his alert block does not speak of
-    /// ends, or the schema no longer names him.
-    Settled {
-        /// When.
-        at: Wall,
-        /// The group.
-        group: String,
-        /// Name of the alert block.
-        alert: String,
-        /// The recipient.
-        to: String,
-        /// Keys of the alerts that he is taken to know as firing from now on.
-        firing: Vec<String>,
-        /// As in `MailQueued`.
-        seen: RecordSeq,
-    },
-    /// Somebody wants nobody to be told of something for a while; said again while it stands.
-    Silenced {
-        /// When.
-        at: Wall,
-        /// The silence.
-        silence: Box<Silence>,
-    },
-    /// Somebody has ended a silence before its time.
-    Unsilenced {
-        /// When.
-        at: Wall,
-        /// Whose.
-        customer: CustomerName,
-        /// Its name.
-        id: String,
-        /// Who.
-        author: String,
-    },
-    /// Somebody takes care of what fires in a group.
-    Acknowledged {
-        /// When.
-        at: Wall,
-        /// The group.
-        group: String,
-        /// Who.
-        author: String,
-        /// Why.
-        reason: String,
-        /// Until then, or until the episode ends.
-        until: Wall,
-        /// As in `MailQueued`.
-        seen: RecordSeq,
-    },
-    /// A node of the installation lives: it was heard for the first time, or for the first time in long.
-    NodeKnown {
-        /// When.
-        at: Wall,
-        /// What it is.
-        role: Role,
-        /// Its name.
-        node: NodeId,
-        /// The start of it that was heard.
-        inc: Incarnation,
-    },
-    /// A node's silence is no event from now on: it has stopped in good order, has been silent for too long to be
-    /// waited for, or nobody is to be told.
-    NodeGone {
-        /// When.
-        at: Wall,
-        /// What it is.
-        role: Role,
-        /// Its name.
-        node: NodeId,
-    },
-    /// Something comes of a customer whose silence is an event: for the first time, or for the first time in long.
-    StreamKnown {
-        /// When.
-        at: Wall,
-        /// Whose.
-        customer: CustomerName,
-    },
-    /// A customer's silence is no event from now on: it has lasted for too long, or the schema says so.
-    StreamGone {
-        /// When.
-        at: Wall,
-        /// Whose.
-        customer: CustomerName,
-    },
-}
-
-impl Record {
-    /// When it was written down.
-    #[must_use]
-    pub fn at(&self) -> Wall {
-        match self {
-            Self::Event { at, .. }
-            | Self::MailQueued { at, .. }
-            | Self::MailEnded { at, .. }
-            | Self::Stale { at, .. }
-            | Self::Settled { at, .. }
-            | Self::Silenced { at, .. }
-            | Self::Unsilenced { at, .. }
-            | Self::Acknowledged { at, .. }
-            | Self::NodeKnown { at, .. }
-            | Self::NodeGone { at, .. }
-            | Self::StreamKnown { at, .. }
-            | Self::StreamGone { at, .. } => *at,
-        }
-    }
-}
-
 /// How one attempt to hand over an e-mail ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attempt {
@@ -268,13 +111,23 @@ pub enum Attempt {
         /// Its words.
         detail: String,
     },
-    /// No connection, 4xx, time-out, connection lost: try again.
-    Retry {
+    /// The message was handed over to its final dot, and the reply to that was lost: it may have been taken, and is
+    /// sent again as it is.
+    MaybeAccepted {
         /// Why.
         detail: String,
     },
-    /// 5xx: never this mail to this address.
+    /// Surely not taken; to be tried again.
+    Retry {
+        /// What failed.
+        failed: Failed,
+        /// Why.
+        detail: String,
+    },
+    /// 5xx: never this mail to this address. What is refused because of the relay itself is tried again all the same.
     Refused {
+        /// What is refused.
+        failed: Failed,
         /// Why.
         detail: String,
     },
@@ -283,6 +136,16 @@ pub enum Attempt {
 /// Handle of a request, for its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplyToken(pub u64);
+/// What an attempt failed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    /// The relay: not reached, not usable, or gone before the end. Other mails would fare no better there.
+    Relay,
+    /// This message.
+    Message,
+    /// Its recipient.
+    Recipient,
+}
 
 /// What the alert node is told.
 #[derive(Clone, Debug)]
@@ -324,6 +187,20 @@ pub enum Input<'a> {
         /// JSON.
         body: &'a [u8],
     },
+    /// Mail came back to the mailbox of bounces.
+    Bounced {
+        /// What stands behind the `+` of the envelope sender.
+        token: &'a str,
+        /// The enhanced status code of the delivery report (RFC 3464), `5.1.1`.
+        status: &'a str,
+        /// Its words.
+        detail: &'a str,
+    },
+    /// An operator says that an address is good again.
+    Unsuppress {
+        /// The address, or a mailbox with it.
+        address: &'a str,
+    },
     /// The connection to the broker is gone: unsettled tokens are void, their messages will come again. Until
     /// `Subscribed` or the next delivery no alert goes stale: nothing could have been heard of it.
     SubscriptionLost,
@@ -361,10 +238,12 @@ pub enum Effect {
         /// Which.
         token: Token,
     },
-    /// Hand an e-mail to the relay; answer with `MailAttempted`.
+    /// Hand an e-mail to a relay; answer with `MailAttempted`.
     Send {
         /// Its name.
         id: MailId,
+        /// Name of the relay.
+        relay: Arc<str>,
         /// The mail.
         email: Box<Email>,
     },
@@ -399,10 +278,14 @@ pub struct Alert {
     /// What explains what.
     pub(crate) services: Services,
     pub(crate) outbox: Outbox,
+    pub(crate) relays: Relays,
+    pub(crate) storms: Storms,
+    pub(crate) suppressions: Suppressions,
+    pub(crate) notices: Notices,
     /// When a group has something to say.
     pub(crate) flushes: Agenda<Arc<GroupKey>>,
-    /// Groups that had something to say while the outbox was full, by when that was.
-    pub(crate) blocked: Agenda<Arc<GroupKey>>,
+    /// Groups that had something to say while there was no room for it in the outbox.
+    pub(crate) blocked: Blocked,
     /// When an alert may have gone stale.
     pub(crate) staleness: Agenda<(Arc<GroupKey>, AlertKey)>,
     /// Nothing can have gone stale by silence before this moment.
@@ -445,8 +328,12 @@ impl Alert {
             groups: BTreeMap::new(),
             followed: BTreeMap::new(),
             outbox: Outbox::default(),
+            relays: Relays::default(),
+            storms: Storms::default(),
+            suppressions: Suppressions::default(),
+            notices: Notices::default(),
             flushes: Agenda::default(),
-            blocked: Agenda::default(),
+            blocked: Blocked::default(),
             staleness: Agenda::default(),
             hearing_since: Steady::default(),
             subscribed: true,
@@ -476,7 +363,9 @@ impl Alert {
             Input::Tick => {}
             Input::SchemaChanged { schema } => {
                 self.schema = schema;
+                self.relays.follow(&self.schema, at);
                 self.reroute(at, effects);
+                self.follow_addresses(at, effects);
                 self.follow_watchdog(at, effects);
                 self.follow_streams(at, effects);
             }
@@ -489,6 +378,8 @@ impl Alert {
             Input::Request { token, kind, login, body } => {
                 self.request(at, token, kind, login, body, effects);
             }
+            Input::Bounced { token, status, detail } => self.bounced(at, token, status, detail, effects),
+            Input::Unsuppress { address } => self.unsuppress(at, address, effects),
             Input::SubscriptionLost => {
                 self.subscribed = false;
                 self.intake.void_tokens();
@@ -501,7 +392,9 @@ impl Alert {
         self.watch_nodes(at, effects);
         self.watch_streams(at, effects);
         self.take_stale(at, effects);
+        self.renew_addresses(at, effects);
         self.flush_due(at, effects);
+        self.digests_due(at, effects);
         self.mails_due(at, effects);
     }
 
@@ -516,6 +409,9 @@ impl Alert {
             stale,
             self.flushes.next(),
             self.outbox.next_due(),
+            self.next_relay(),
+            self.digest_wakeup(),
+            self.suppressions.next(),
             self.watchdog.next(),
             self.streams.next(),
             self.silences.next(),
@@ -530,11 +426,12 @@ impl Alert {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let (nodes, nodes_silent) = self.watchdog.counts();
-        let (streams, streams_not_begun, streams_silent) = self.streams.counts();
+        let (mails_in_flight, relays, relays_failing) = self.relays.counts();
+        let (customers, customers_not_begun, customers_silent) = self.streams.counts();
         Stats {
-            streams: streams as u64,
-            streams_not_begun: streams_not_begun as u64,
-            streams_silent: streams_silent as u64,
+            customers: customers as u64,
+            customers_not_begun: customers_not_begun as u64,
+            customers_silent: customers_silent as u64,
             nodes: nodes as u64,
             nodes_silent: nodes_silent as u64,
             alerts: self.followed.values().map(BTreeMap::len).sum::<usize>() as u64,
@@ -542,6 +439,12 @@ impl Alert {
             groups: self.groups.len() as u64,
             outbox: self.outbox.len() as u64,
             silences: self.silences.len() as u64,
+            mails_in_flight: mails_in_flight as u64,
+            missed_cut: self.groups.values().map(Group::missed_cut).sum(),
+            streams_held: self.storms.held() as u64,
+            suppressed: self.suppressions.count() as u64,
+            relays: relays as u64,
+            relays_failing: relays_failing as u64,
             appends_pending: (self.intake.pending() + self.outbox.recording()) as u64,
             ..self.stats
         }
@@ -568,10 +471,13 @@ impl Alert {
             self.quiet_until = at + CATCH_UP;
         }
         self.groups.values_mut().for_each(|group| group.clamp(at));
-        self.outbox.boot(at);
+        self.relays.follow(&self.schema, at);
+        self.outbox.boot(at, self.config.mail_expiry);
+        self.storms.clamp(at);
         self.turn_silences(at);
         self.boot_answers();
         self.reroute(at, effects);
+        self.follow_addresses(at, effects);
         self.boot_watchdog(at, effects);
         self.boot_streams(at, effects);
     }

@@ -3,9 +3,10 @@
 use kinetic_wire::Wall;
 
 use crate::clock::Steady;
-use crate::group::{AlertView, Group, Stream};
+use crate::group::{AlertView, Group};
 use crate::id::StreamKey;
 use crate::reason::{self, Circumstances, Fold, Step};
+use crate::stream::Stream;
 
 /// Somebody takes care of what fires in a group: no repeats and no escalation, until then or until the episode ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +21,8 @@ impl Stream {
     /// When the first mail of what goes on was due here.
     fn first_due(&self) -> Option<Steady> {
         let timing = self.timing.as_ref()?;
-        if !self.told.is_empty() {
+        // A mail that was taken back had been due.
+        if !self.told.is_empty() || self.standing.held.is_some() {
             return Some(self.standing.began_at);
         }
         let since = self.standing.changed_since?;
@@ -41,7 +43,7 @@ impl Group {
         stream: &Stream,
         not_before: Steady,
     ) -> Option<(Steady, Step)> {
-        let timing = stream.timing.as_ref().filter(|_| stream.outstanding.is_none())?;
+        let timing = stream.timing.as_ref().filter(|_| stream.outstanding.is_none() && !stream.held)?;
         let escalates = timing.escalate_after.is_some() && stream.told.is_empty();
         let first_due = if escalates { self.first_due(key) } else { None };
         if escalates && first_due.is_none() && self.is_folded_for_first(key) {

@@ -25,11 +25,13 @@ pub enum NotifyReason {
     DependencyRecovered,
     /// It fires, others were told of it long ago, and nobody has acknowledged it.
     Escalated,
+    /// A mail that waited for a relay was replaced: this one says what has happened meanwhile, and what holds now.
+    DeliveryResumed,
 }
 
 impl NotifyReason {
     /// All reasons.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::FirstFiring,
         Self::MoreFiring,
         Self::FewerFiring,
@@ -37,6 +39,7 @@ impl NotifyReason {
         Self::RepeatIntervalElapsed,
         Self::DependencyRecovered,
         Self::Escalated,
+        Self::DeliveryResumed,
     ];
 
     /// As written in history, headers and announcements.
@@ -50,6 +53,7 @@ impl NotifyReason {
             Self::RepeatIntervalElapsed => "repeat_interval_elapsed",
             Self::DependencyRecovered => "dependency_recovered",
             Self::Escalated => "escalated",
+            Self::DeliveryResumed => "delivery_resumed",
         }
     }
 
@@ -98,7 +102,7 @@ pub(crate) enum Fold {
 
 impl Timing {
     /// When what is due at this moment may be said.
-    fn open(&self, due: Steady) -> Option<Steady> {
+    pub(crate) fn open(&self, due: Steady) -> Option<Steady> {
         match &self.hours {
             Some(hours) => hours.next_open(due),
             None => Some(due),
@@ -122,6 +126,10 @@ pub(crate) struct Standing {
     pub(crate) fresh: usize,
     /// Alerts he believes to fire and that do not.
     pub(crate) gone: usize,
+    /// Alerts that came and went while a mail waited for a relay, and that no mail has named.
+    pub(crate) missed: usize,
+    /// A mail that waited was taken back at this moment; what replaces it is due.
+    pub(crate) held: Option<Steady>,
     /// Since when `fresh` and `gone` are not both zero.
     pub(crate) changed_since: Option<Steady>,
     /// When the first mail of what he believes to go on was decided upon.
@@ -220,8 +228,17 @@ fn unfolded_due(
 
 /// Where nothing else explains it.
 fn next_due(standing: &Standing, timing: &Timing, circumstances: &Circumstances) -> Option<(Steady, Step)> {
-    let Standing { told, frozen, fresh, gone, .. } = *standing;
+    let Standing { told, frozen, fresh, gone, missed, .. } = *standing;
     let acknowledged_until = circumstances.acknowledged_until;
+    let differs = standing.changed_since.is_some();
+    if let Some(held) = standing.held.filter(|_| differs || missed > 0) {
+        let tells = fresh > 0 || missed > 0 || timing.send_resolved;
+        return Some((held, if tells { Step::Mail(NotifyReason::DeliveryResumed) } else { Step::Settle }));
+    }
+    if missed > 0 && !differs {
+        let due = standing.decided_at + timing.group_interval;
+        return Some((due, Step::Mail(NotifyReason::DeliveryResumed)));
+    }
     let Some(changed_since) = standing.changed_since else {
         let due = (standing.told_at + timing.repeat_interval).max(acknowledged_until);
         return (told > frozen).then_some((due, Step::Mail(NotifyReason::RepeatIntervalElapsed)));
@@ -280,6 +297,8 @@ mod tests {
             frozen,
             fresh,
             gone,
+            missed: 0,
+            held: None,
             changed_since: differs.then_some(at(changed)),
             began_at: at(50),
             decided_at: at(50),

@@ -1,19 +1,20 @@
 //! A notification becomes an e-mail: what every form of it says, its headers, and its subject. Pure.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use kinetic_plot::Plot;
 use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema, Severity, Silent, SilentEach, Templates};
 use kinetic_wire::{AnalyticName, ClusterName, Direction, ServiceName, Wall};
 
+use crate::clock::Steady;
 use crate::fold::{Failing, Under};
 use crate::format;
-use crate::group::{AlertView, Group, Stream};
+use crate::group::{AlertView, Group};
 use crate::id::{AlertKey, GroupKey, MailNames};
 use crate::level::{self, Level};
 use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
+use crate::stream::Stream;
 use crate::words::{self, Matter};
 use crate::{escape, headers, html, template, text};
 
@@ -64,9 +65,13 @@ pub(crate) struct Notification<'a> {
     pub(crate) matter: Matter,
     pub(crate) context: Context,
     /// The service that has recovered, where that is the reason.
-    recovered: Option<&'a ServiceName>,
+    pub(crate) recovered: Option<&'a ServiceName>,
     /// The picture of the feed that leads.
     pub(crate) plot: Option<Plot>,
+    /// Mail to the recipient that did not arrive.
+    pub(crate) notices: Vec<String>,
+    /// Since when the recipient could not be told.
+    unsent_since: Option<Wall>,
     schema: &'a Schema,
 }
 
@@ -90,7 +95,7 @@ impl<'a> Notification<'a> {
         at: Wall,
         schema: &'a Schema,
     ) -> Self {
-        let Stream { told, timing, recovered, .. } = stream;
+        let Stream { told, timing, missed, recovered, .. } = stream;
         let fires = |(_, alert): &(&AlertKey, &AlertView)| alert.firing && !alert.silenced;
         let hidden =
             |(key, alert): &(&AlertKey, &AlertView)| alert.silenced && (alert.firing || told.contains(key));
@@ -99,7 +104,7 @@ impl<'a> Notification<'a> {
         let fresh = firing.clone().filter(|(alert, _)| !told.contains(alert)).count();
         let firing = ranked(firing.map(|(_, alert)| alert));
         let ended = told
-            .iter()
+            .union(missed)
             .filter_map(|alert| group.alerts.get(alert))
             .filter(|alert| !alert.firing && !alert.silenced);
         let resolved = ranked(ended);
@@ -126,6 +131,8 @@ impl<'a> Notification<'a> {
             schema,
             analytic: schema.customers.get(&key.customer).and_then(|c| c.analytics.get(analytic)),
             timing: timing.clone(),
+            notices: Vec::new(),
+            unsent_since: stream.unsent_since.map(Steady::wall),
         }
     }
 
@@ -137,7 +144,9 @@ impl<'a> Notification<'a> {
     /// `firing` or `resolved`.
     pub(crate) fn state(&self) -> &'static str {
         // What is silenced may still fire when all that is spoken of is back.
-        if self.reason == NotifyReason::Resolved { "resolved" } else { "firing" }
+        let resumed = self.reason == NotifyReason::DeliveryResumed && self.silenced == 0;
+        let all_back = self.reason == NotifyReason::Resolved || resumed && self.firing.is_empty();
+        if all_back { "resolved" } else { "firing" }
     }
 
     /// All alerts that the mail speaks of.
@@ -183,6 +192,21 @@ impl<'a> Notification<'a> {
 
     /// What the headline leaves out.
     pub(crate) fn also(&self) -> Option<String> {
+        let sentences: Vec<String> = self.rest().into_iter().chain(self.unsent()).collect();
+        (!sentences.is_empty()).then(|| sentences.join(" "))
+    }
+
+    /// That mail could not be sent.
+    fn unsent(&self) -> Option<String> {
+        let since = self.unsent_since?;
+        Some(format!(
+            "Mail about this could not be sent from {} on; this mail says what has happened meanwhile and what holds now.",
+            format::time_utc(since.as_ms(), self.at)
+        ))
+    }
+
+    /// The other alerts.
+    fn rest(&self) -> Option<String> {
         let (noun, out, back_is) = (self.matter.noun(), self.matter.out(), self.matter.back());
         let rest = self.firing.len().saturating_sub(1);
         let back = self.resolved.len();
@@ -289,66 +313,6 @@ impl<'a> Notification<'a> {
         }
     }
 
-    /// Subject: the state in front, the episode's own words behind.
-    pub(crate) fn subject(&self) -> String {
-        let state = match self.reason {
-            NotifyReason::Resolved => "RESOLVED",
-            NotifyReason::RepeatIntervalElapsed | NotifyReason::DependencyRecovered => "STILL FIRING",
-            NotifyReason::Escalated => "ESCALATED",
-            _ => "FIRING",
-        };
-        match self.firing.len() {
-            0 | 1 => format!("[{state}] {}", self.thread.subject),
-            n => format!("[{state} {n}] {}", self.thread.subject),
-        }
-    }
-
-    /// Why this mail was sent.
-    pub(crate) fn why(&self) -> String {
-        let timing = |pick: fn(&Timing) -> Duration| {
-            self.timing.as_ref().map_or_else(|| "the agreed time".to_owned(), |t| format::duration(pick(t)))
-        };
-        let (noun, out) = (self.matter.noun(), self.matter.out());
-        match self.reason {
-            NotifyReason::FirstFiring => {
-                format!("something is {out} that you were not told of: {}", format::count(self.fresh, noun))
-            }
-            NotifyReason::Escalated => format!(
-                "{} {out}, others were told of it, and nobody has acknowledged it",
-                is_are(self.firing.len(), noun)
-            ),
-            NotifyReason::MoreFiring => {
-                let new = format::count(self.fresh, &format!("new {noun}"));
-                format!("more is {out} than you were told of: {new}")
-            }
-            NotifyReason::FewerFiring => format!(
-                "less is {out} than you were told of: {} back, {} left",
-                format::count(self.resolved.len(), noun),
-                self.firing.len()
-            ),
-            NotifyReason::Resolved => {
-                let or = match self.matter {
-                    _ if self.resolved.iter().all(|alert| !alert.stale) => "",
-                    Matter::Deviation => "",
-                    Matter::Silence => ", or no analyzer speaks of it any more",
-                    Matter::Nodes(_) => ", or not waited for any more",
-                };
-                format!("all that you were told of is {}{or}", self.matter.back())
-            }
-            NotifyReason::RepeatIntervalElapsed => format!(
-                "nothing has changed for {} (repeat_interval), and it still fires",
-                timing(|t| t.repeat_interval)
-            ),
-            NotifyReason::DependencyRecovered => {
-                let other = self.recovered.map_or("a service", ServiceName::as_str);
-                format!(
-                    "{other}, which {} depends on, has recovered, and this still fires",
-                    self.group.service
-                )
-            }
-        }
-    }
-
     /// The rule in words.
     pub(crate) fn rule(&self) -> String {
         if let Matter::Nodes(noun) = self.matter {
@@ -435,6 +399,7 @@ impl<'a> Notification<'a> {
                 format!("{} left out (kinetic silence list)", is_are(self.silenced, noun)),
             ));
         }
+        facts.extend(self.notices.iter().map(|notice| ("Not delivered", notice.clone())));
         facts.push(("Why this mail", self.why()));
         facts.push((
             "Sent by",
@@ -467,7 +432,7 @@ impl<'a> Notification<'a> {
 }
 
 /// `1 feed is`, `3 feeds are`.
-fn is_are(n: usize, noun: &str) -> String {
+pub(crate) fn is_are(n: usize, noun: &str) -> String {
     format!("{} {}", format::count(n, noun), if n == 1 { "is" } else { "are" })
 }
 
@@ -494,7 +459,7 @@ pub(crate) fn distance(alert: &AlertView) -> String {
 }
 
 /// What a group speaks of, as people name it.
-fn group_place(key: &GroupKey) -> String {
+pub(crate) fn group_place(key: &GroupKey) -> String {
     match key.level() {
         Level::Cluster => format!("{}/{}", key.service, key.cluster),
         Level::Service(service) => service.to_owned(),
@@ -558,6 +523,7 @@ pub(crate) fn email(
         message_id,
         from: from.to_owned(),
         to: to.to_owned(),
+        envelope_from: None,
         subject: escape::line(&notification.subject(), 300),
         date: notification.at,
         headers: headers::of(notification, names),

@@ -9,7 +9,7 @@ use crate::hours::Openings;
 use crate::id::{GroupKey, StreamKey};
 use crate::level::Level;
 use crate::reason::Timing;
-use crate::{streams, watchdog};
+use crate::{deadman, watchdog};
 
 /// What stands for the `watchdog` block where the name of an alert block is asked for.
 const WATCHDOG: &str = "watchdog";
@@ -54,7 +54,7 @@ pub(crate) fn routes(schema: &Schema, group: &GroupKey) -> Routes {
         return routes;
     }
     let Some(customer) = schema.customers.get(&group.customer) else { return routes };
-    if streams::is_stream(group) {
+    if deadman::is_stream(group) {
         return of_stream(customer, schema.watchdog.as_ref());
     }
     if let Some(block) = group.block() {

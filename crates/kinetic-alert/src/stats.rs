@@ -41,6 +41,30 @@ pub struct Stats {
     pub mails_retried: u64,
     /// Mails that the relay took.
     pub mails_accepted: u64,
+    /// Attempts whose outcome nobody knows: the reply to the final dot was lost.
+    pub mails_maybe_accepted: u64,
+    /// Mails that waited until what they said was no longer so, and were replaced.
+    pub mails_superseded: u64,
+    /// Times a relay failed that was taken to work, or was probed.
+    pub relay_failures: u64,
+    /// Times that what a recipient was to be told had to wait for a digest.
+    pub mails_held: u64,
+    /// Digests and reports decided upon.
+    pub digests_queued: u64,
+    /// Correspondences that had to wait for the next digest, because one was full.
+    pub digests_cut: u64,
+    /// Addresses refused for good, by relays and by bounces.
+    pub refusals: u64,
+    /// Of these, not remembered because that table was full.
+    pub refusals_forgotten: u64,
+    /// Mails not sent because their recipient is suppressed.
+    pub mails_suppressed: u64,
+    /// Bounces that are not for good.
+    pub bounces_passing: u64,
+    /// Bounces of no recipient of the schema.
+    pub bounces_unknown: u64,
+    /// Notices of mail that did not arrive, dropped because too many waited for one recipient.
+    pub notices_cut: u64,
     /// Mails refused for good.
     pub mails_refused: u64,
     /// Mails given up after `mail_expiry`.
@@ -62,7 +86,7 @@ pub struct Stats {
     /// Such words about what this revision does not have, or no longer asks.
     pub listens_unknown: u64,
     /// Customers that have been silent for so long that they are not waited for any more.
-    pub streams_forgotten: u64,
+    pub customers_forgotten: u64,
     /// Requests of operators.
     pub requests: u64,
     /// Requests that were not granted.
@@ -74,11 +98,11 @@ pub struct Stats {
     /// Gauge: silences that have not ended.
     pub silences: u64,
     /// Gauge: customers whose silence is an event, as far as anybody listens to them.
-    pub streams: u64,
+    pub customers: u64,
     /// Gauge: of these, such of whom nothing has ever come.
-    pub streams_not_begun: u64,
+    pub customers_not_begun: u64,
     /// Gauge: and such that are silent.
-    pub streams_silent: u64,
+    pub customers_silent: u64,
     /// Gauge: nodes watched.
     pub nodes: u64,
     /// Gauge: of these, silent.
@@ -91,6 +115,18 @@ pub struct Stats {
     pub groups: u64,
     /// Gauge: mails waiting or in flight.
     pub outbox: u64,
+    /// Gauge: of these, in flight.
+    pub mails_in_flight: u64,
+    /// Gauge: alerts that came and went while no mail could be sent, and that no mail will name, because too many did.
+    pub missed_cut: u64,
+    /// Gauge: correspondences that wait for a digest.
+    pub streams_held: u64,
+    /// Gauge: addresses to which nothing is sent.
+    pub suppressed: u64,
+    /// Gauge: relays of the schema.
+    pub relays: u64,
+    /// Gauge: of these, taken not to work.
+    pub relays_failing: u64,
     /// Gauge: records handed out and not yet known to be safe.
     pub appends_pending: u64,
 }

@@ -7,7 +7,7 @@ use kinetic_wire::Wall;
 use crate::group::AlertView;
 use crate::id::GroupKey;
 use crate::render::{Notification, SENTENCE_NAME_MAX, SUBJECT_NAME_MAX};
-use crate::{escape, format, streams, watchdog};
+use crate::{deadman, escape, format, watchdog};
 
 /// What a customer is called whose whole stream is meant.
 const CUSTOMER: &str = "customer";
@@ -28,7 +28,7 @@ pub(crate) enum Matter {
 impl Matter {
     /// Of a group, by one of its alerts.
     pub(crate) fn of(group: &GroupKey, alert: Option<&AlertView>) -> Self {
-        if streams::is_stream(group) {
+        if deadman::is_stream(group) {
             return Self::Nodes(CUSTOMER);
         }
         if watchdog::is_of_nodes(group) {

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_alert::{Alert, AlertConfig, Input, Record, RecordSeq};
-use kinetic_wire::{AlertId, AlertState, Epoch};
+use kinetic_schema::schema::GroupBy;
+use kinetic_wire::{AlertId, AlertState, Epoch, encode};
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::world::{Relay, World, alert_block, config, event, schema};
+use crate::quiet::{acknowledge, silence};
+use crate::world::{NOON_S, Relay, World, alert_block, config, event, schema};
 
-/// Few, so that runs go past them; more than a crash can leave unacknowledged.
+/// Few, so that runs go past them; as many as may wait for the disk, and a crash can lose. What was decided while they
+/// waited may be lost too, and then they have another effect in a replay than they had.
 const IDS_MAX: usize = 8;
 
 #[derive(Clone, Debug)]
@@ -27,6 +30,13 @@ enum Op {
     Attempt,
     Relay(Relay),
     Advance(u64),
+    /// Of one of the feeds, from so many seconds in the past or future, for so many.
+    Silence {
+        feed: u8,
+        in_s: i32,
+        for_s: u32,
+    },
+    Acknowledge,
     Crash(usize),
     Compact,
 }
@@ -45,6 +55,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => prop_oneof![3 => Just(Relay::Up), 1 => Just(Relay::Down)].prop_map(Op::Relay),
         4 => (0..4_000u64).prop_map(Op::Advance),
         1 => (10_000..90_000u64).prop_map(Op::Advance),
+        1 => (0..3u8, 0..60i32, 1..60u32).prop_map(|(feed, in_s, for_s)| Op::Silence { feed, in_s, for_s }),
+        1 => Just(Op::Acknowledge),
         1 => (0..4usize).prop_map(Op::Crash),
         4 => Just(Op::Compact),
     ]
@@ -56,21 +68,30 @@ struct Compacted {
     upto: RecordSeq,
     dropped: BTreeSet<RecordSeq>,
     verdicts: i64,
+    silences: u32,
 }
 
 impl Compacted {
     fn new() -> Self {
         let config =
-            AlertConfig { ids_max: IDS_MAX, stale_after: Duration::from_secs(60), alerts_max: 2, ..config() };
+            AlertConfig { ids_max: IDS_MAX, stale_after: Duration::from_secs(60), alerts_max: 3, ..config() };
         let block = kinetic_schema::schema::Alert {
             repeat_interval: Duration::from_secs(40),
             ..alert_block("team", &["a@acme.example", "b@acme.example"])
         };
-        let world = World::with(config, schema(vec![block]));
-        Self { world, upto: RecordSeq(0), dropped: BTreeSet::new(), verdicts: 0 }
+        let wide = kinetic_schema::schema::Alert {
+            group_by: GroupBy::Service,
+            repeat_interval: Duration::from_secs(30),
+            ..alert_block("wide", &["c@acme.example"])
+        };
+        let world = World::with(config, schema(vec![block, wide]));
+        Self { world, upto: RecordSeq(0), dropped: BTreeSet::new(), verdicts: 0, silences: 0 }
     }
 
     fn verdict(&mut self, feed: u8, source: u8, firing: bool, behind: i64) {
+        if self.world.unwritten() >= IDS_MAX {
+            self.world.write(usize::MAX);
+        }
         self.verdicts += 1;
         let state = if firing { AlertState::Firing } else { AlertState::Resolved };
         let mut event = event(&format!("web-{feed}"), state, self.verdicts * 10 - behind);
@@ -79,6 +100,18 @@ impl Compacted {
         event.id = AlertId(Uuid::from_u128(self.verdicts.unsigned_abs().into()));
         self.world.push(&event);
         self.world.deliver_one();
+    }
+
+    /// Seconds since noon.
+    fn second(&self) -> f64 {
+        (self.world.now.wall.as_ms() / 1_000 - NOON_S) as f64
+    }
+
+    fn silence(&mut self, feed: u8, in_s: f64, for_s: f64) {
+        self.silences += 1;
+        let from = self.second() + in_s;
+        let asked = silence(&format!("s{}", self.silences), &format!("web-{feed}"), from, from + for_s);
+        self.world.ask("kinetic", "silence", &encode(&asked));
     }
 
     fn compact(&mut self) {
@@ -98,6 +131,11 @@ impl Compacted {
             Op::Advance(ms) => {
                 self.world.now = self.world.now + Duration::from_millis(*ms);
                 self.world.input(Input::Tick);
+            }
+            Op::Silence { feed, in_s, for_s } => self.silence(*feed, f64::from(*in_s), f64::from(*for_s)),
+            Op::Acknowledge => {
+                let until = self.second() + 30.0;
+                self.world.ask("kinetic", "acknowledge", &encode(&acknowledge(until)));
             }
             Op::Crash(survive) => {
                 // The next process begins with what compaction has left.
@@ -158,4 +196,23 @@ fn of_a_long_row_of_repeats_the_first_and_the_last_are_left() {
     assert_eq!(events, 100);
     // Those whose ids are remembered, the first, and the last before those.
     assert_eq!(run.dropped.len(), 100 - IDS_MAX - 1, "{:?}", run.dropped);
+}
+
+#[test]
+fn of_a_row_that_lasts_for_days_one_of_each_half_day_is_left() {
+    let mut run = Compacted::new();
+    for _ in 0..200 {
+        run.world.now = run.world.now + Duration::from_secs(1_800);
+        run.verdict(0, 0, true, 0);
+        run.world.write(usize::MAX);
+        run.compact();
+    }
+    run.check();
+    let left = run.world.disk.iter().filter(|(seq, record)| {
+        matches!(record, Record::Event { .. }) && !run.dropped.contains(seq) && *seq <= run.upto
+    });
+    let stamps: Vec<i64> = left.map(|(_, record)| record.at().as_ms() / 3_600_000).collect();
+    let pauses: Vec<i64> = stamps.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(pauses.iter().all(|hours| *hours <= 12), "{pauses:?}");
+    assert!(stamps.len() <= 10, "a hundred hours: {stamps:?}");
 }

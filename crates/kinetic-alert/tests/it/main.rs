@@ -4,6 +4,8 @@
 
 mod compact;
 mod crash;
+mod deadman;
+mod delivery;
 mod folding;
 mod intake;
 mod levels;
@@ -12,7 +14,6 @@ mod places;
 mod quiet;
 mod requests;
 mod runs;
-mod streams;
 mod template;
 mod timeline;
 mod watchdog;

@@ -267,12 +267,11 @@ fn a_relay_that_was_down_loses_nothing_and_doubles_nothing() {
     world.resolve(60.0, "web-8");
     world.run_until(500.0);
     assert_snapshot!(world.mails(), @"");
-    assert_eq!(world.stats().mails_queued, 1);
+    assert_eq!((world.stats().mails_queued, world.stats().mails_superseded), (3, 2));
     world.relay = Relay::Up;
     world.run_until(1_000.0);
     assert_snapshot!(world.mails(), @r#"
-    962 oncall first_firing firing=1 resolved=0 seq=1
-    962 oncall more_firing firing=2 resolved=0 seq=2
+    542 oncall delivery_resumed firing=2 resolved=1 seq=3
     "#);
 }
 
@@ -290,14 +289,14 @@ fn a_repeat_is_counted_from_what_the_relay_took() {
     "#);
 }
 
-#[test]
-fn retries_back_off_as_scheduled() {
+/// When attempts are made within `until_s` of a mail due at second 1.
+fn tries(relay: Relay, until_s: u32) -> Vec<f64> {
     let mut world = world();
-    world.relay = Relay::Down;
+    world.relay = relay;
     world.fire(0.0, "web-7");
     let mut tries = Vec::new();
     let mut last = 0;
-    for tenth in 0..50_000 {
+    for tenth in 0..until_s * 10 {
         world.run_until(f64::from(tenth) / 10.0);
         let tried = world.stats().mails_tried;
         if tried > last {
@@ -305,13 +304,18 @@ fn retries_back_off_as_scheduled() {
             last = tried;
         }
     }
-    assert_eq!(
-        tries,
-        [
-            1.0, 2.0, 4.0, 8.0, 16.0, 31.0, 61.0, 121.0, 241.0, 481.0, 961.0, 1_861.0, 2_761.0, 3_661.0,
-            4_561.0
-        ]
-    );
+    tries
+}
+
+#[test]
+fn a_mail_that_is_deferred_backs_off_as_scheduled() {
+    let rising = [1.0, 2.0, 4.0, 8.0, 16.0, 31.0, 61.0, 121.0, 241.0, 481.0, 961.0, 1_861.0, 2_761.0];
+    assert_eq!(tries(Relay::Defers, 3_000), rising);
+}
+
+#[test]
+fn a_relay_that_is_down_is_looked_for_every_minute() {
+    assert_eq!(tries(Relay::Down, 200), [1.0, 2.0, 4.0, 8.0, 16.0, 31.0, 61.0, 121.0, 181.0]);
 }
 
 #[test]
@@ -343,7 +347,7 @@ fn an_expired_mail_counts_as_not_told() {
     assert_eq!(ended.count(), 1);
     world.relay = Relay::Up;
     world.run_until(200.0);
-    assert_snapshot!(world.mails(), @"138 oncall first_firing firing=1 resolved=0 seq=2");
+    assert_snapshot!(world.mails(), @"183 oncall first_firing firing=1 resolved=0 seq=2");
     world.assert_ids_name_one_mail();
 }
 

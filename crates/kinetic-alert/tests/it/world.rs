@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use globset::Glob as Pattern;
 use kinetic_alert::{
-    Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, ReplyToken, Stats,
+    Alert, AlertConfig, Attempt, Effect, Email, Failed, Input, MailId, Record, RecordSeq, ReplyToken, Stats,
 };
 use kinetic_schema::Schema;
 use kinetic_schema::schema::{
@@ -88,7 +88,7 @@ pub(crate) fn schema(alerts: Vec<schema::Alert>) -> Schema {
         services: BTreeMap::new(),
         analytics: BTreeMap::from([("slow-host".into(), analytic)]),
         alerts: alerts.into_iter().map(|alert| (alert.name.clone(), alert)).collect(),
-        mails_per_hour: 60,
+        mails_per_hour: 1_000_000,
         stream_silent_after: None,
         templates: Default::default(),
     };
@@ -169,9 +169,21 @@ pub(crate) fn event_of(
 pub(crate) enum Relay {
     Up,
     Down,
+    /// Refuses the recipient.
+    RefusesRecipient,
+    /// Asks for the mail later, because of its recipient.
+    Defers,
     Refuses,
     /// Takes the mail, and the connection is lost before it says so.
     AcceptsUnheard,
+}
+
+/// An attempt under way.
+pub(crate) struct Attempted {
+    ends: Wall,
+    relay: String,
+    id: MailId,
+    email: Email,
 }
 
 pub(crate) struct World {
@@ -188,7 +200,15 @@ pub(crate) struct World {
     pub(crate) unacked: BTreeMap<Token, Vec<u8>>,
     next_token: u64,
     pub(crate) relay: Relay,
-    pub(crate) in_flight: VecDeque<(MailId, Email)>,
+    /// Relays that behave otherwise, by name.
+    pub(crate) relays: BTreeMap<String, Relay>,
+    /// How long an attempt takes.
+    pub(crate) latency: Duration,
+    pub(crate) in_flight: VecDeque<Attempted>,
+    /// Which relay took each mail of the inbox.
+    pub(crate) taken_by: Vec<String>,
+    /// What is done with mail to these, whatever the relay does.
+    pub(crate) mailboxes: BTreeMap<String, Relay>,
     /// All mails that the relay took, repeats too.
     pub(crate) inbox: Vec<(Wall, Email)>,
     pub(crate) rejected: usize,
@@ -225,7 +245,11 @@ impl World {
             unacked: BTreeMap::new(),
             next_token: 0,
             relay: Relay::Up,
+            relays: BTreeMap::new(),
+            latency: Duration::ZERO,
             in_flight: VecDeque::new(),
+            taken_by: Vec::new(),
+            mailboxes: BTreeMap::new(),
             inbox: Vec::new(),
             rejected: 0,
             acked: 0,
@@ -243,13 +267,18 @@ impl World {
         self.alert.stats()
     }
 
+    /// Records that wait for the disk.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.unwritten.len()
+    }
+
     fn write_down(&mut self, count: usize) {
         for (seq, record) in self.unwritten.drain(..count) {
             match &record {
                 Record::Event { event, .. } => {
                     assert!(self.events_on_disk.insert(event.id), "recorded twice: {event:?}");
                 }
-                Record::MailQueued { id, email, .. } => {
+                Record::MailQueued { id, email, .. } | Record::DigestQueued { id, email, .. } => {
                     let before = self.mails_on_disk.insert(id.clone(), Email::clone(email));
                     assert_eq!(before, None, "two mails were given one id");
                 }
@@ -292,9 +321,10 @@ impl World {
                 self.unacked.remove(&token).expect("a token is settled once");
                 self.rejected += 1;
             }
-            Effect::Send { id, email } => {
+            Effect::Send { id, relay, email } => {
                 assert_eq!(self.mails_on_disk.get(&id), Some(&*email), "sent, not on disk as it is: {id:?}");
-                self.in_flight.push_back((id, *email));
+                let ends = self.now.wall + self.latency;
+                self.in_flight.push_back(Attempted { ends, relay: relay.to_string(), id, email: *email });
             }
             Effect::Reply { token, body } => {
                 self.replies.insert(token, serde_json::from_slice(&body).unwrap());
@@ -352,15 +382,24 @@ impl World {
     }
 
     pub(crate) fn attempt_one(&mut self) -> bool {
-        let Some((id, email)) = self.in_flight.pop_front() else { return false };
-        if matches!(self.relay, Relay::Up | Relay::AcceptsUnheard) {
+        let now = self.now.wall;
+        let Some(attempted) = self.in_flight.pop_front_if(|attempted| attempted.ends <= now) else {
+            return false;
+        };
+        let Attempted { relay, id, email, .. } = attempted;
+        let manner = self.mailboxes.get(&email.to).or(self.relays.get(&relay)).copied().unwrap_or(self.relay);
+        if matches!(manner, Relay::Up | Relay::AcceptsUnheard) {
             self.inbox.push((self.now.wall, email));
+            self.taken_by.push(relay);
         }
-        let detail = format!("{:?}", self.relay);
-        let attempt = match self.relay {
+        let detail = format!("{manner:?}");
+        let attempt = match manner {
             Relay::Up => Attempt::Accepted { detail },
-            Relay::Down | Relay::AcceptsUnheard => Attempt::Retry { detail },
-            Relay::Refuses => Attempt::Refused { detail },
+            Relay::Down => Attempt::Retry { failed: Failed::Relay, detail },
+            Relay::RefusesRecipient => Attempt::Refused { failed: Failed::Recipient, detail },
+            Relay::Defers => Attempt::Retry { failed: Failed::Recipient, detail },
+            Relay::AcceptsUnheard => Attempt::MaybeAccepted { detail },
+            Relay::Refuses => Attempt::Refused { failed: Failed::Message, detail },
         };
         self.input(Input::MailAttempted { id, attempt });
         true
@@ -392,8 +431,10 @@ impl World {
         let target = Wall::from_ms(NOON_S * 1_000 + (secs * 1_000.0) as i64);
         self.settle();
         let mut woken_at = (self.now, 0);
-        while let Some(wakeup) = self.alert.next_wakeup() {
-            let pause = wakeup.since(self.now.mono);
+        loop {
+            let wakeup = self.alert.next_wakeup().map(|wakeup| wakeup.since(self.now.mono));
+            let attempted = self.in_flight.front().map(|attempted| attempted.ends.since(self.now.wall));
+            let Some(pause) = wakeup.into_iter().chain(attempted).min() else { break };
             if self.now.wall + pause > target {
                 break;
             }
@@ -459,6 +500,14 @@ impl World {
                 Record::MailEnded { at, id, outcome, .. } => {
                     format!("{} ended {} {outcome}", Self::secs(*at), id.0)
                 }
+                Record::DigestQueued { at, id, parts, .. } => {
+                    format!("{} digest {} of {}", Self::secs(*at), id.0, parts.len())
+                }
+                Record::Address { at, address, refusals, suppressed, .. } => {
+                    format!("{} {address} refused {}, {suppressed:?}", Self::secs(*at), refusals.len())
+                }
+                Record::MailsWait { at, ids } => format!("{} wait {ids:?}", Self::secs(*at)),
+                Record::MailRetried { at, id } => format!("{} retried {}", Self::secs(*at), id.0),
                 Record::Stale { at, alerts, .. } => format!("{} stale {alerts:?}", Self::secs(*at)),
                 Record::Settled { at, to, firing, .. } => {
                     let firing: Vec<String> = firing.iter().map(short).collect();
@@ -485,6 +534,13 @@ impl World {
                 if e.message_id == email.message_id =>
             {
                 Some((reason.clone(), firing.len(), resolved.len()))
+            }
+            Record::DigestQueued { email: e, parts, .. } if e.message_id == email.message_id => {
+                let [firing, resolved] = [
+                    parts.iter().map(|part| part.firing.len()).sum(),
+                    parts.iter().map(|part| part.resolved.len()).sum(),
+                ];
+                Some((format!("digest of {}", parts.len()), firing, resolved))
             }
             _ => None,
         });

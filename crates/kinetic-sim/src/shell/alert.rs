@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kinetic_alert::machine::{Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq};
+use kinetic_alert::machine::{
+    Alert, AlertConfig, Attempt, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
+};
 use kinetic_wire::{AlertEvent, Epoch, Mono, SourceKey, Token, decode, encode, names};
 use std::time::Duration;
 
@@ -118,7 +120,7 @@ impl Shell {
             Effect::Append { seq, record } => self.batch.push((seq, record)),
             Effect::Ack { token } => self.settle(token, |tag| Up::Ack { tag, multiple: false }, reach),
             Effect::Reject { token } => self.settle(token, |tag| Up::Reject { tag }, reach),
-            Effect::Send { id, email } => self.send(id, *email, reach),
+            Effect::Send { id, email, .. } => self.send(id, *email, reach),
             // Nobody asks anything here.
             Effect::Announce { .. } | Effect::Reply { .. } => {}
         }
@@ -155,7 +157,7 @@ impl Shell {
 
     fn send(&mut self, id: MailId, email: Email, reach: &mut Reach<'_>) {
         let attempt = if reach.rng.permille(100) {
-            Attempt::Retry { detail: "451 later".into() }
+            Attempt::Retry { failed: Failed::Message, detail: "451 later".into() }
         } else {
             Attempt::Accepted { detail: "250 ok".into() }
         };

@@ -5,18 +5,19 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kinetic_alert::Email;
 use kinetic_plot::{Plot, Theme};
-use lettre::Message;
-use lettre::address::Envelope;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
-use lettre::message::{Attachment, MultiPart, SinglePart};
+use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
+use lettre::{Address, Message};
 
 use crate::adapter::dkim::Signer;
 
 /// What goes over the wire.
 #[derive(Clone, Debug)]
 pub(crate) struct Formed {
-    /// Sender and recipient.
-    pub(crate) envelope: Envelope,
+    /// Who hears of it if it cannot be delivered.
+    pub(crate) from: Address,
+    /// The recipient.
+    pub(crate) to: Address,
     /// The message.
     pub(crate) bytes: Vec<u8>,
 }
@@ -28,7 +29,14 @@ pub(crate) fn formed(email: &Email, signer: Option<&Signer>) -> Result<Formed> {
     if let Some(signer) = signer {
         bytes = signer.sign(&bytes, sent_at(email))?;
     }
-    Ok(Formed { envelope: message.envelope().clone(), bytes })
+    let from = address(email.envelope_from.as_deref().unwrap_or(&email.from))?;
+    Ok(Formed { from, to: address(&email.to)?, bytes })
+}
+
+/// The address within a mailbox.
+fn address(mailbox: &str) -> Result<Address> {
+    let parsed: Mailbox = mailbox.parse().with_context(|| format!("`{mailbox}` is no mailbox"))?;
+    Ok(parsed.email)
 }
 
 fn sent_at(email: &Email) -> u64 {

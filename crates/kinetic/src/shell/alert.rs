@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kinetic_alert::machine::{
-    Alert, AlertConfig, Attempt, Effect, Email, Input, MailId, Record, RecordSeq, ReplyToken,
+    Alert, AlertConfig, Attempt, Effect, Email, Failed, Input, MailId, Record, RecordSeq, ReplyToken,
 };
 use kinetic_amqp::{
     Address, ConsumeOptions, Consumer, Event, Publisher, Request, RequestHandle, RpcServer, Served, Settle,
@@ -87,6 +87,9 @@ enum Done {
     Announced,
 }
 
+/// By name, with what was wrong with one that cannot be used.
+type Relays = BTreeMap<String, Result<Relay, String>>;
+
 struct Shell {
     consumer: Consumer,
     alive: Consumer,
@@ -104,7 +107,9 @@ struct Shell {
     replay: Duration,
     /// Written next; bounded by the prefetch and by the machine's own bounds.
     batch: Vec<(RecordSeq, Record)>,
-    relay: Option<Result<Relay, String>>,
+    relays: Relays,
+    /// Whose relays these are.
+    revision: Arc<Revision>,
     announcing: usize,
     telemetry: Telemetry,
 }
@@ -184,7 +189,7 @@ async fn lead(
     let mut schema = setup.schema.clone();
     let first = schema.borrow_and_update().clone();
     let mut alert = Alert::new(setup.config.clone(), first.schema.clone(), replayed);
-    let mut shell = Shell::start(setup, keeper, &first);
+    let mut shell = Shell::start(setup, keeper, first);
     let mut effects = Vec::new();
     let mut metrics_due = tokio::time::interval(METRICS_INTERVAL);
     alert.handle(clock::now(), Input::Tick, &mut effects);
@@ -195,8 +200,7 @@ async fn lead(
             () = shutdown.wait() => break End::Shutdown,
             Ok(()) = schema.changed() => {
                 let revision = schema.borrow_and_update().clone();
-                shell.revise(&revision);
-                alert.handle(clock::now(), Input::SchemaChanged { schema: revision.schema.clone() }, &mut effects);
+                shell.follow(&mut alert, revision, &mut effects);
             }
             event = shell.consumer.next() => shell.tell(&mut alert, event, &mut effects),
             event = shell.alive.next() => shell.hear(&mut alert, event, &mut effects).await,
@@ -230,18 +234,27 @@ fn replay(revision: &Revision) -> Duration {
     REPLAY_MIN.max(longest.saturating_mul(2))
 }
 
-/// The relay of a revision; a revision without one keeps alerts in history only.
-fn relay(revision: &Revision) -> Option<Result<Relay, String>> {
-    let mail = revision.schema.mail.as_ref()?;
-    let declared = mail.relays.first()?;
+/// The relays of a revision; a revision without any keeps alerts in history only. Those that the revision before
+/// described in the same way keep their connections.
+fn relays(revision: &Revision, mut before: Relays, revision_before: Option<&Revision>) -> Relays {
+    let Some(mail) = &revision.schema.mail else { return Relays::new() };
+    let mail_before = revision_before.and_then(|revision| revision.schema.mail.as_ref());
+    let mail_before = mail_before.filter(|before| before.dkim == mail.dkim);
+    let as_before = |relay| mail_before.is_some_and(|before| before.relays.contains(relay));
     // Unsigned mail may be refused for good where signed mail is expected: it waits until the key can be read.
-    let signer = mail.dkim.as_ref().map(Signer::new).transpose();
-    let relay = signer.and_then(|signer| Relay::new(declared, signer.map(Arc::new)));
-    Some(relay.map_err(|error| format!("{error:#}")))
+    let signer = mail.dkim.as_ref().map(Signer::new).transpose().map(|signer| signer.map(Arc::new));
+    let signer = signer.map_err(|error| format!("{error:#}"));
+    let mut relays = Relays::new();
+    for relay in &mail.relays {
+        let kept = before.remove(&relay.name).filter(|kept| kept.is_ok() && as_before(relay));
+        let made = || Relay::new(relay, signer.clone()?).map_err(|error| format!("{error:#}"));
+        relays.insert(relay.name.clone(), kept.unwrap_or_else(made));
+    }
+    relays
 }
 
 impl Shell {
-    fn start(setup: &Setup, keeper: Keeper, revision: &Revision) -> Self {
+    fn start(setup: &Setup, keeper: Keeper, revision: Arc<Revision>) -> Self {
         let control = setup.control.clone();
         let declared = topology::kept(topology::alerts(), setup.queues);
         let options = ConsumeOptions {
@@ -270,18 +283,21 @@ impl Shell {
             jobs: JoinSet::new(),
             keeper,
             compact_at: RecordSeq(0),
-            replay: replay(revision),
+            replay: replay(&revision),
             batch: Vec::new(),
-            relay: relay(revision),
+            relays: relays(&revision, Relays::new(), None),
+            revision,
             announcing: 0,
             telemetry: setup.telemetry.clone(),
         }
     }
 
-    /// Follows a schema revision.
-    fn revise(&mut self, revision: &Revision) {
-        self.relay = relay(revision);
-        self.replay = replay(revision);
+    /// A new revision of the schema stands.
+    fn follow(&mut self, alert: &mut Alert, revision: Arc<Revision>, effects: &mut Vec<Effect>) {
+        self.relays = relays(&revision, std::mem::take(&mut self.relays), Some(&self.revision));
+        self.replay = replay(&revision);
+        alert.handle(clock::now(), Input::SchemaChanged { schema: revision.schema.clone() }, effects);
+        self.revision = revision;
     }
 
     fn tell(&mut self, alert: &mut Alert, event: Event, effects: &mut Vec<Effect>) {
@@ -358,11 +374,15 @@ impl Shell {
                         tracing::info!(mail = id.0, detail, "mail accepted");
                         self.telemetry.health("mail", Health::Ok, now.wall);
                     }
-                    Attempt::Retry { detail } => {
+                    Attempt::MaybeAccepted { detail } => {
+                        tracing::warn!(mail = id.0, detail, "mail perhaps taken; sending it again as it is");
+                        self.telemetry.health("mail", Health::Failing(detail.clone()), now.wall);
+                    }
+                    Attempt::Retry { detail, .. } | Attempt::Refused { failed: Failed::Relay, detail } => {
                         tracing::warn!(mail = id.0, detail, "mail not taken yet; trying again");
                         self.telemetry.health("mail", Health::Failing(detail.clone()), now.wall);
                     }
-                    Attempt::Refused { detail } => tracing::error!(mail = id.0, detail, "mail refused"),
+                    Attempt::Refused { detail, .. } => tracing::error!(mail = id.0, detail, "mail refused"),
                 }
                 alert.handle(now, Input::MailAttempted { id, attempt }, effects);
             }
@@ -394,7 +414,7 @@ impl Shell {
                     self.consumer.settle(Settle::Reject { token: token.0, requeue: false }).await;
                     self.settling.rejected(token.0);
                 }
-                Effect::Send { id, email } => self.send(id, *email),
+                Effect::Send { id, relay, email } => self.send(id, &relay, *email),
                 Effect::Reply { token, body } => {
                     if let Some(handle) = self.asked.remove(&token) {
                         self.requests.reply(handle, body).await;
@@ -424,13 +444,14 @@ impl Shell {
         self.keeper.write(Batch { records, compaction, replay: self.replay });
     }
 
-    fn send(&mut self, id: MailId, email: Email) {
-        let relay = self.relay.clone();
+    fn send(&mut self, id: MailId, relay: &str, email: Email) {
+        let relay = self.relays.get(relay).cloned();
         self.jobs.spawn(async move {
+            let unusable = |detail| Attempt::Retry { failed: Failed::Relay, detail };
             let attempt = match relay {
                 Some(Ok(relay)) => relay.send(&email).await,
-                Some(Err(detail)) => Attempt::Retry { detail },
-                None => Attempt::Retry { detail: "the schema names no mail relay".into() },
+                Some(Err(detail)) => unusable(detail),
+                None => unusable("the schema no longer names this mail relay".into()),
             };
             Done::Attempted { id, attempt }
         });

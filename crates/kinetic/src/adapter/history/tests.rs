@@ -14,6 +14,7 @@ fn ended(at_ms: i64) -> Record {
         id: MailId("m".into()),
         outcome: "accepted".into(),
         detail: "250 ok, \u{1F600} \0".into(),
+        seen: RecordSeq(0),
     }
 }
 

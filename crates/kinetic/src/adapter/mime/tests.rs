@@ -12,6 +12,7 @@ fn email() -> Email {
         message_id: "k1.acme.0.1.1.aa@kinetic.example".into(),
         from: "Kinetic <alerts@kinetic.example>".into(),
         to: "oncall@acme.example".into(),
+        envelope_from: None,
         subject: "[FIRING] façade".into(),
         date: Wall::from_secs(1_795_159_693),
         headers: vec![
@@ -59,7 +60,16 @@ fn every_header_arrives_and_the_date_is_utc() {
     }
     assert!(text.contains("Subject: [FIRING] =?utf-8?"), "{text}");
     assert!(!text.contains("multipart/related"), "{text}");
-    assert_eq!(formed.envelope.to().len(), 1);
+    assert_eq!(formed.to.to_string(), "oncall@acme.example");
+    assert_eq!(formed.from.to_string(), "alerts@kinetic.example");
+}
+
+#[test]
+fn what_cannot_be_delivered_comes_back_to_the_mailbox_of_bounces() {
+    let email = Email { envelope_from: Some("bounces+00ff@kinetic.example".into()), ..email() };
+    let formed = formed(&email, None).expect("builds");
+    assert_eq!(formed.from.to_string(), "bounces+00ff@kinetic.example");
+    assert!(!String::from_utf8(formed.bytes).expect("ascii").contains("bounces"));
 }
 
 #[test]

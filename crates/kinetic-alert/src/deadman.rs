@@ -212,7 +212,7 @@ impl Alert {
             let Some(silence) = stream.silence else { continue };
             if now.since(silence.since) >= FORGET_AFTER {
                 // It is not said again, and so goes stale.
-                self.stats.streams_forgotten += 1;
+                self.stats.customers_forgotten += 1;
                 self.forget_stream(now, &name, effects);
                 continue;
             }

@@ -220,7 +220,7 @@ fn a_customer_that_stops_is_mailed_and_one_that_goes_on_too() {
     stage.pass(30);
     stage.publish(&web);
     stage.pass(100);
-    assert_eq!((stage.world.stats().streams, stage.world.stats().streams_silent), (1, 1));
+    assert_eq!((stage.world.stats().customers, stage.world.stats().customers_silent), (1, 1));
     stage.publish(&keys()[2]);
     stage.pass(20);
     assert_snapshot!(stage.world.mails(), @r"
@@ -229,7 +229,7 @@ fn a_customer_that_stops_is_mailed_and_one_that_goes_on_too() {
     133 team resolved firing=0 resolved=1 seq=2
     133 ops resolved firing=0 resolved=1 seq=2
     ");
-    assert_eq!(stage.world.stats().streams_silent, 0);
+    assert_eq!(stage.world.stats().customers_silent, 0);
     let mails =
         stage.world.inbox.iter().map(|(_, email)| format!("Subject: {}\n\n{}", email.subject, email.text));
     assert_snapshot!(mails.step_by(2).collect::<Vec<_>>().join("\n=====\n"));
@@ -241,7 +241,7 @@ fn who_has_never_sent_anything_has_not_fallen_silent() {
     let mut stage = Stage::new();
     stage.pass(500);
     assert_eq!(stage.said(), []);
-    assert_eq!((stage.world.stats().streams, stage.world.stats().streams_not_begun), (1, 1));
+    assert_eq!((stage.world.stats().customers, stage.world.stats().customers_not_begun), (1, 1));
     assert!(stage.world.disk.is_empty(), "{}", stage.world.story());
     stage.restart();
     stage.pass(500);
@@ -341,9 +341,9 @@ fn a_standing_silence_is_repeated_and_one_of_a_week_is_not_waited_for() {
     keys().iter().for_each(|key| stage.die(key));
     stage.world.run_until(6.0 * 86_400.0);
     assert_eq!(stage.world.stats().alerts_stale, 0);
-    assert_eq!(stage.world.stats().streams_silent, 1);
+    assert_eq!(stage.world.stats().customers_silent, 1);
     stage.world.run_until(8.0 * 86_400.0);
-    assert_eq!((stage.world.stats().streams_silent, stage.world.stats().streams_forgotten), (0, 1));
+    assert_eq!((stage.world.stats().customers_silent, stage.world.stats().customers_forgotten), (0, 1));
     let last = &stage.world.inbox.last().unwrap().1;
     assert!(last.text.contains("is not waited for any more"), "{}", last.text);
 }
@@ -362,11 +362,11 @@ fn the_schema_says_whose_silence_is_an_event() {
     let schema = Arc::clone(&stage.world.schema);
     stage.world.input(Input::SchemaChanged { schema });
     stage.pass(200);
-    assert_eq!((stage.said().len(), stage.world.stats().streams), (0, 0));
+    assert_eq!((stage.said().len(), stage.world.stats().customers), (0, 0));
     assert!(stage.world.stats().listens_unknown > 10);
     // A restart does not bring it back.
     stage.restart();
-    assert_eq!(stage.world.stats().streams, 0);
+    assert_eq!(stage.world.stats().customers, 0);
 }
 
 #[test]
@@ -491,6 +491,6 @@ proptest! {
         let begun = stage.published.is_some();
         let fires = stage.said().last().is_some_and(|(state, _)| *state == AlertState::Firing);
         // What was published to an owner that died before it spoke is not known of.
-        prop_assert!(fires || !begun || stage.world.stats().streams_not_begun == 1, "{}", stage.world.story());
+        prop_assert!(fires || !begun || stage.world.stats().customers_not_begun == 1, "{}", stage.world.story());
     }
 }

@@ -1,0 +1,341 @@
+//! Mail that did not arrive, and who is told of that; and addresses that relays refuse, to which no more is sent until
+//! somebody says that they are good again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinetic_schema::schema::INSTALLATION;
+use kinetic_wire::Wall;
+
+use crate::clock::Steady;
+use crate::deliver::Outcome;
+use crate::id::MailNames;
+use crate::machine::{Alert, Effect, Record, RecordSeq};
+use crate::outbox::Queued;
+use crate::storm::Recipient;
+use crate::{escape, format};
+
+/// Hard refusals of an address after which nothing more is sent to it.
+const REFUSALS_MAX: usize = 2;
+/// Within which they count.
+const REFUSALS_WITHIN: Duration = Duration::from_secs(7 * 86_400);
+/// Addresses that have refused anything; of further ones it is not remembered (counted).
+const ADDRESSES_MAX: usize = 10_000;
+/// How often it is recorded again, so that the days of history that are replayed know of it.
+const RECORD_EVERY: Duration = Duration::from_secs(12 * 3_600);
+/// Notices that wait for one recipient; the oldest are dropped (counted).
+const NOTICES_MAX: usize = 20;
+/// Characters of a relay's words in a notice.
+const DETAIL_MAX: usize = 160;
+
+/// The address within a mailbox: `a@b` of `Name <a@b>`.
+pub(crate) fn address(mailbox: &str) -> &str {
+    mailbox.rsplit_once('<').map_or(mailbox, |(_, rest)| rest.trim_end_matches('>')).trim()
+}
+
+/// An address that relays refuse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suppression {
+    /// The address.
+    pub address: String,
+    /// Since when nothing is sent to it.
+    pub since: Wall,
+    /// The last refusal in the relay's words.
+    pub detail: String,
+}
+
+#[derive(Clone, Debug)]
+struct Refusing {
+    refusals: Vec<Steady>,
+    suppressed: Option<Steady>,
+    detail: String,
+    recorded: Steady,
+}
+
+/// Addresses that have refused mail lately.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Suppressions {
+    addresses: BTreeMap<String, Refusing>,
+}
+
+impl Suppressions {
+    /// Whether nothing is sent to a mailbox.
+    pub(crate) fn holds(&self, mailbox: &str) -> bool {
+        self.addresses.get(address(mailbox)).is_some_and(|known| known.suppressed.is_some())
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.addresses.values().filter(|known| known.suppressed.is_some()).count()
+    }
+
+    /// When one of them is to be recorded again or forgotten.
+    pub(crate) fn next(&self) -> Option<Steady> {
+        self.addresses.values().map(|known| known.recorded + RECORD_EVERY).min()
+    }
+
+    /// What history says of an address.
+    pub(crate) fn replay(
+        &mut self,
+        at: Wall,
+        address: String,
+        refusals: &[Wall],
+        suppressed: Option<Wall>,
+        detail: String,
+    ) {
+        if refusals.is_empty() && suppressed.is_none() {
+            self.addresses.remove(&address);
+            return;
+        }
+        let refusals = refusals.iter().map(|at| Steady::from(*at)).collect();
+        let suppressed = suppressed.map(Steady::from);
+        self.addresses.insert(address, Refusing { refusals, suppressed, detail, recorded: at.into() });
+    }
+}
+
+/// Mail that did not arrive, for those who should know, by when it was recorded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notices {
+    by_recipient: BTreeMap<Recipient, VecDeque<(RecordSeq, String)>>,
+}
+
+impl Notices {
+    /// What waits for a recipient, and the last of it.
+    pub(crate) fn of(&self, recipient: &Recipient) -> Option<(RecordSeq, Vec<String>)> {
+        let notices = self.by_recipient.get(recipient)?;
+        Some((notices.back()?.0, notices.iter().map(|(_, text)| text.clone()).collect()))
+    }
+
+    /// Returns whether one had to go for it.
+    fn add(&mut self, recipient: Recipient, seq: RecordSeq, text: String) -> bool {
+        let notices = self.by_recipient.entry(recipient).or_default();
+        notices.push_back((seq, text));
+        let full = notices.len() > NOTICES_MAX;
+        if full {
+            notices.pop_front();
+        }
+        full
+    }
+
+    /// A recipient has read up to here.
+    pub(crate) fn told(&mut self, recipient: &Recipient, last: RecordSeq) {
+        if let Some(notices) = self.by_recipient.get_mut(recipient) {
+            notices.retain(|(seq, _)| *seq > last);
+            if notices.is_empty() {
+                self.by_recipient.remove(recipient);
+            }
+        }
+    }
+}
+
+/// Whether a notice waits for the recipient's next mail, or has one of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    NextMail,
+    Report,
+}
+
+impl Alert {
+    /// Addresses to which nothing is sent.
+    #[must_use]
+    pub fn suppressions(&self) -> Vec<Suppression> {
+        let suppressed = |(address, known): (&String, &Refusing)| {
+            let since = known.suppressed?.wall();
+            Some(Suppression { address: address.clone(), since, detail: known.detail.clone() })
+        };
+        self.suppressions.addresses.iter().filter_map(suppressed).collect()
+    }
+
+    fn notice(&mut self, at: Steady, recipient: Recipient, seq: RecordSeq, text: String, way: Way) {
+        if self.suppressions.holds(&recipient.1) {
+            return;
+        }
+        if way == Way::Report {
+            self.storms.wants(&recipient, at);
+        }
+        if self.notices.add(recipient, seq, text) {
+            self.stats.notices_cut += 1;
+        }
+    }
+
+    fn operators(&self) -> Vec<Recipient> {
+        let watchdog = self.schema.watchdog.iter().flat_map(|watchdog| &watchdog.to);
+        watchdog.map(|to| (INSTALLATION.into(), to.as_str().into())).collect()
+    }
+
+    /// A mail has ended without arriving; `seq` is the record that says so.
+    pub(crate) fn undelivered(
+        &mut self,
+        at: Steady,
+        seq: RecordSeq,
+        mail: &Queued,
+        outcome: Outcome,
+        detail: &str,
+    ) {
+        let ended = match outcome {
+            Outcome::Expired => "was given up",
+            Outcome::Refused => "was refused",
+            Outcome::Accepted | Outcome::Superseded => return,
+        };
+        // A report that does not arrive is not reported: there would be no end to it.
+        if mail.parts.is_empty() {
+            return;
+        }
+        let what = format!(
+            "of {}, \"{}\", {ended}: {}",
+            format::time_utc(mail.queued_at.wall().as_ms(), at.wall()),
+            escape::line(&mail.email.subject, DETAIL_MAX),
+            escape::line(detail, DETAIL_MAX)
+        );
+        let to: Arc<str> = mail.email.to.as_str().into();
+        for operator in self.operators() {
+            let text = format!("Mail to {to} {what}");
+            self.notice(at, operator, seq, text, Way::Report);
+        }
+        self.notice(at, (mail.customer.clone(), to), seq, format!("A mail to you {what}"), Way::NextMail);
+    }
+
+    /// An address was refused for good, by a relay or by what bounced.
+    pub(crate) fn refused(&mut self, now: Steady, mailbox: &str, detail: &str, effects: &mut Vec<Effect>) {
+        self.stats.refusals += 1;
+        let name = address(mailbox).to_owned();
+        if self.suppressions.addresses.len() >= ADDRESSES_MAX
+            && !self.suppressions.addresses.contains_key(&name)
+        {
+            self.stats.refusals_forgotten += 1;
+            return;
+        }
+        let known = self.suppressions.addresses.entry(name.clone()).or_insert_with(|| Refusing {
+            refusals: Vec::new(),
+            suppressed: None,
+            detail: String::new(),
+            recorded: now,
+        });
+        known.refusals.retain(|at| now.since(*at) < REFUSALS_WITHIN);
+        if known.refusals.len() < REFUSALS_MAX {
+            known.refusals.push(now);
+        }
+        known.detail = escape::line(detail, DETAIL_MAX);
+        let begins = known.suppressed.is_none() && known.refusals.len() >= REFUSALS_MAX;
+        if begins {
+            known.suppressed = Some(now);
+        }
+        let seq = self.record_address(now, &name, effects);
+        if begins {
+            self.tell_of_suppression(now, &name, seq);
+        }
+    }
+
+    /// The operators, and the others whom the customers that name this address name as well.
+    pub(crate) fn tell_of_suppression(&mut self, at: Steady, name: &str, seq: RecordSeq) {
+        let detail =
+            self.suppressions.addresses.get(name).map(|known| known.detail.clone()).unwrap_or_default();
+        let text =
+            format!("Nothing more is sent to {name}, which was refused {REFUSALS_MAX} times: {detail}");
+        let mut told: BTreeSet<Recipient> = self.operators().into_iter().collect();
+        for customer in self.schema.customers.values() {
+            let named = || customer.alerts.values().flat_map(|alert| &alert.to);
+            if named().any(|to| address(to) == name) {
+                told.extend(named().map(|to| (customer.name.clone(), Arc::from(to.as_str()))));
+            }
+        }
+        for recipient in told {
+            self.notice(at, recipient, seq, text.clone(), Way::Report);
+        }
+    }
+
+    fn record_address(&mut self, now: Steady, name: &str, effects: &mut Vec<Effect>) -> RecordSeq {
+        let known = self.suppressions.addresses.get_mut(name);
+        let record = Record::Address {
+            at: now.wall(),
+            address: name.to_owned(),
+            refusals: known.iter().flat_map(|known| &known.refusals).map(|at| at.wall()).collect(),
+            suppressed: known.as_ref().and_then(|known| known.suppressed).map(Steady::wall),
+            detail: known.as_ref().map(|known| known.detail.clone()).unwrap_or_default(),
+        };
+        if let Some(known) = known {
+            known.recorded = now;
+        }
+        self.append(record, effects)
+    }
+
+    /// An address is good again.
+    pub(crate) fn unsuppress(&mut self, now: Steady, mailbox: &str, effects: &mut Vec<Effect>) {
+        let name = address(mailbox);
+        if self.suppressions.addresses.remove(name).is_none() {
+            return;
+        }
+        self.record_address(now, name, effects);
+        let keys: Vec<_> = self.groups.keys().cloned().collect();
+        for key in keys {
+            let Some(group) = self.groups.get_mut(&key) else { continue };
+            let streams: Vec<_> =
+                group.streams.keys().filter(|stream| address(&stream.to) == name).cloned().collect();
+            streams.iter().for_each(|stream| group.release(stream));
+            self.schedule(&key);
+        }
+    }
+
+    /// Mail has come back. `status` is the enhanced status code of the delivery report (RFC 3464).
+    pub(crate) fn bounced(
+        &mut self,
+        now: Steady,
+        token: &str,
+        status: &str,
+        detail: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        let names = MailNames { key: &self.config.id_key, domain: &self.config.mail_domain };
+        let known = self.recipients().into_iter().find(|to| names.bounce_token(to) == token);
+        match known {
+            Some(to) if status.starts_with("5.") => {
+                self.refused(now, &to, &format!("{status} {detail}"), effects)
+            }
+            Some(_) => self.stats.bounces_passing += 1,
+            None => self.stats.bounces_unknown += 1,
+        }
+    }
+
+    /// All mailboxes that the schema names.
+    fn recipients(&self) -> BTreeSet<String> {
+        let alerts = self.schema.customers.values().flat_map(|customer| customer.alerts.values());
+        let escalated = |alert: &kinetic_schema::schema::Alert| {
+            alert.escalations.iter().flat_map(|step| step.to.clone()).collect::<Vec<_>>()
+        };
+        let named = alerts.flat_map(|alert| alert.to.iter().cloned().chain(escalated(alert)));
+        named.chain(self.schema.watchdog.iter().flat_map(|watchdog| watchdog.to.clone())).collect()
+    }
+
+    /// What the schema no longer names is forgotten: who names it again means it.
+    pub(crate) fn follow_addresses(&mut self, now: Steady, effects: &mut Vec<Effect>) {
+        let named = self.recipients();
+        let named: BTreeSet<&str> = named.iter().map(|mailbox| address(mailbox)).collect();
+        let gone = |name: &&String| !named.contains(name.as_str());
+        let gone: Vec<String> = self.suppressions.addresses.keys().filter(gone).cloned().collect();
+        gone.iter().for_each(|name| self.unsuppress(now, name, effects));
+    }
+
+    /// What history will soon no longer tell is recorded again; refusals of long ago are forgotten.
+    pub(crate) fn renew_addresses(&mut self, now: Steady, effects: &mut Vec<Effect>) {
+        if self.suppressions.next().is_none_or(|at| at > now) {
+            return;
+        }
+        let due = |known: &Refusing| known.recorded + RECORD_EVERY <= now;
+        let due: Vec<String> = self
+            .suppressions
+            .addresses
+            .iter()
+            .filter(|(_, known)| due(known))
+            .map(|(n, _)| n.clone())
+            .collect();
+        for name in due {
+            if let Some(known) = self.suppressions.addresses.get_mut(&name) {
+                known.refusals.retain(|at| now.since(*at) < REFUSALS_WITHIN);
+                if known.refusals.is_empty() && known.suppressed.is_none() {
+                    self.suppressions.addresses.remove(&name);
+                }
+            }
+            self.record_address(now, &name, effects);
+        }
+    }
+}
