@@ -281,8 +281,8 @@ impl Analyzer {
         let mut due: Vec<(Mono, Slot)> = self.sources.iter().filter_map(due).collect();
         due.sort_unstable();
         due.truncate(max);
-        let told = due.into_iter().filter_map(|(_, slot)| self.sources.get_mut(&slot)?.listening(now.mono));
-        told.collect()
+        let mut tell = |slot| Some(self.sources.get_mut(&slot)?.listening(now.mono));
+        due.into_iter().filter_map(|(_, slot)| tell(slot)).collect()
     }
 
     fn deliver(&mut self, now: Now, delivery: &Delivery<'_>, effects: &mut Vec<Effect>) {

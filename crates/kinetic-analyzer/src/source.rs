@@ -488,7 +488,6 @@ impl Source {
         self.role.lost();
         self.arrival.lost();
         (self.last_came, self.probing, self.heard) = (None, None, NEVER);
-        self.quiet.lost();
         if self.recall == Recall::Done {
             self.recall = Recall::Before;
         }

@@ -333,12 +333,58 @@ fn restarts_neither_repeat_nor_lose_anything() {
 }
 
 #[test]
+fn a_silence_ends_under_another_owner_and_for_another_process() {
+    for restarts in [false, true] {
+        let mut stage = Stage::new();
+        stage.publish(&keys()[0]);
+        stage.pass(100);
+        // Its owner dies, it sends again, and only a successor hears that.
+        stage.die(&keys()[1]);
+        stage.pass(30);
+        stage.publish(&keys()[1]);
+        stage.pass(30);
+        if restarts {
+            stage.restart();
+        }
+        assert_eq!(stage.said().len(), 1);
+        stage.own(&keys()[1]);
+        stage.pass(EVERY);
+        assert_eq!(stage.said().last().map(|(state, _)| *state), Some(AlertState::Resolved), "{restarts}");
+    }
+}
+
+#[test]
+fn an_old_word_is_none() {
+    let after = |secs| {
+        let mut schema = watched(vec![everything("team", "team@acme.example")]);
+        schema.customers.get_mut(&"acme".into()).unwrap().stream_silent_after =
+            Some(Duration::from_secs(secs));
+        Arc::new(schema)
+    };
+    let mut stage = Stage::with(Arc::unwrap_or_clone(after(600)));
+    stage.publish(&keys()[0]);
+    stage.pass(100);
+    stage.die(&keys()[1]);
+    stage.pass(100);
+    // By the last words of all owners it had been silent for a minute; but one of them is dead.
+    stage.world.schema = after(AFTER);
+    let schema = Arc::clone(&stage.world.schema);
+    stage.world.input(Input::SchemaChanged { schema });
+    stage.pass(100);
+    assert_eq!(stage.said(), []);
+    stage.own(&keys()[1]);
+    stage.pass(100);
+    assert_eq!(stage.said().len(), 1);
+}
+
+#[test]
 fn a_standing_silence_is_repeated_and_one_of_a_week_is_not_waited_for() {
     let mut stage = Stage::new();
     stage.publish(&keys()[0]);
     stage.pass(100);
     // Also while nobody listens.
     keys().iter().for_each(|key| stage.die(key));
+    stage.restart();
     stage.world.run_until(6.0 * 86_400.0);
     assert_eq!(stage.world.stats().alerts_stale, 0);
     assert_eq!(stage.world.stats().customers_silent, 1);

@@ -15,8 +15,8 @@ use super::{Recall, Source};
 pub(super) struct Quiet {
     /// Deliveries of the customer's under this owner.
     came: u64,
-    /// When the last of them came or the subscription began; `None` while nothing can be heard.
-    since: Option<Mono>,
+    /// When the last of them came, or the subscription began.
+    since: Mono,
     /// All that was published up to then has come.
     proven: Mono,
     /// When this was last told.
@@ -26,25 +26,18 @@ pub(super) struct Quiet {
 impl Quiet {
     /// From now on what is published is heard.
     pub(super) fn begin(&mut self, now: Mono) {
-        (self.since, self.proven) = (Some(now), now);
+        (self.since, self.proven) = (now, now);
     }
 
     /// A delivery of the customer's has come.
     pub(super) fn broken(&mut self, now: Mono) {
         self.came += 1;
-        if self.since.is_some() {
-            self.begin(now);
-        }
+        self.begin(now);
     }
 
     /// Nothing but what has been read was published before this.
     pub(super) fn proven(&mut self, through: Mono) {
         self.proven = self.proven.max(through);
-    }
-
-    /// The subscription is gone: what comes meanwhile may be read and lost with it.
-    pub(super) fn lost(&mut self) {
-        self.since = None;
     }
 }
 
@@ -57,10 +50,7 @@ impl Source {
 
     /// Whether what is published comes to this node, as far as it knows.
     fn listens(&self) -> bool {
-        self.recall == Recall::Done
-            && self.leaves_by.is_none()
-            && !self.arrival.is_unread()
-            && self.quiet.since.is_some()
+        self.recall == Recall::Done && self.leaves_by.is_none() && !self.arrival.is_unread()
     }
 
     /// Since when it is due to be told what is heard; `None` while it is not.
@@ -73,16 +63,15 @@ impl Source {
     }
 
     /// What is heard, which is told by this.
-    pub(crate) fn listening(&mut self, now: Mono) -> Option<Listening> {
-        let since = self.quiet.since?;
+    pub(crate) fn listening(&mut self, now: Mono) -> Listening {
         self.quiet.told = Some(now);
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        Some(Listening {
+        Listening {
             source: self.key.clone(),
             epoch: self.epoch,
             came: self.quiet.came,
-            quiet_ms: ms(now.since(since)),
+            quiet_ms: ms(now.since(self.quiet.since)),
             proven_ms: ms(now.since(self.quiet.proven)),
-        })
+        }
     }
 }

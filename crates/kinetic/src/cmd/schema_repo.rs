@@ -116,6 +116,7 @@ pub(crate) fn starter(customer: &str, secret_sha256: &str) -> Files {
         "\
 customer \"{customer}\" {{
   region = region.local
+  # silent_after = \"10m\" # when nothing at all has come for so long, its alerts say so
 
   # The login is {customer}.first; its secret was shown once, when this repository was made.
   key \"first\" {{
