@@ -63,11 +63,11 @@ impl Flow {
     }
 }
 
-fn cluster(number: u64) -> String {
+pub(crate) fn cluster(number: u64) -> String {
     format!("{CLUSTER}-{number:05}")
 }
 
-fn event(customer: &str, number: u64) -> AlertEvent {
+pub(crate) fn event(customer: &str, number: u64) -> AlertEvent {
     let now = wall_now().as_ms();
     AlertEvent {
         v: 1,
@@ -101,7 +101,7 @@ fn customers(alerts_max: u64) -> Vec<Customer> {
 }
 
 /// The alert that a mail is about.
-fn about(mail: &Mail) -> Option<u64> {
+pub(crate) fn about(mail: &Mail) -> Option<u64> {
     let text = mail.part("text/plain");
     let (_, rest) = text.split_once(&format!("{CLUSTER}-"))?;
     rest.get(..5)?.parse().ok()

@@ -31,6 +31,7 @@ macro_rules! on_both_brokers {
 }
 
 mod alert_nodes;
+mod alert_quiet;
 mod analyzer_faults;
 mod analyzer_killed;
 mod analyzer_remembers;
@@ -43,6 +44,7 @@ mod customer_silent;
 mod demo;
 mod failover;
 mod feed_silent;
+mod links;
 mod locate;
 mod mail_form;
 mod node_silent;
@@ -60,5 +62,6 @@ mod smtp_down;
 mod stage;
 mod statsd_backends;
 mod statsd_to_mail;
+mod test_event;
 mod up;
 mod watching_kinetic;

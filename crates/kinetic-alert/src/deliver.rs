@@ -73,6 +73,7 @@ impl Alert {
         let Some(mail) = self.outbox.get(&id) else { return };
         self.stats.mails_tried += 1;
         let email = mail.email.clone();
+        self.test_sending(self.now, &id, &relay, effects);
         effects.push(Effect::Send { id, relay, email });
     }
 
@@ -115,6 +116,7 @@ impl Alert {
             }
             Attempt::Refused { failed: failed @ (Failed::Message | Failed::Recipient), detail } => {
                 if failed == Failed::Recipient
+                    && !self.tests.holds(id)
                     && let Some(to) = self.outbox.get(id).map(|mail| mail.email.to.clone())
                 {
                     self.refused(now, &to, &detail, effects);
@@ -128,6 +130,7 @@ impl Alert {
             Attempt::Retry { detail, .. } | Attempt::Refused { detail, .. } => (Sent::No, detail),
         };
         self.stats.mails_retried += 1;
+        self.test_waits(now, id, &relay, &detail, effects);
         let unsent = match verdict {
             Verdict::Works => Unsent::Later,
             Verdict::Failed if self.relays.any_closed() => Unsent::OtherRelay,
@@ -138,7 +141,8 @@ impl Alert {
         }
     }
 
-    fn mail_ended(&mut self, now: Steady, id: &MailId, ending: Ending, effects: &mut Vec<Effect>) {
+    pub(crate) fn mail_ended(&mut self, now: Steady, id: &MailId, ending: Ending, effects: &mut Vec<Effect>) {
+        let relay = self.outbox.relay_of(id);
         let Some(mail) = self.outbox.remove(id) else { return };
         let (outcome, detail) = match ending {
             Ending::Accepted(detail) => (Outcome::Accepted, detail),
@@ -160,6 +164,7 @@ impl Alert {
             seen: self.intake.applied,
         };
         let seq = self.append(record, effects);
+        self.test_ended(now, id, relay.as_deref(), (outcome, &detail), effects);
         self.undelivered(now, seq, &mail, outcome, &detail);
         self.close_mail(now, &mail, id, outcome.end());
         for (group, _) in &mail.parts {
@@ -187,7 +192,8 @@ impl Alert {
     }
 }
 
-enum Ending {
+/// How a mail is to end.
+pub(crate) enum Ending {
     Accepted(String),
     Refused(String),
     Expired,

@@ -24,11 +24,11 @@ const VERSION: u32 = 1;
 /// Largest request.
 const BODY_MAX: usize = 64 << 10;
 /// Globs of one list of a silence.
-const GLOBS_MAX: usize = 50;
+pub(crate) const GLOBS_MAX: usize = 50;
 /// Bytes of a silence's name.
 const ID_BYTES_MAX: usize = 40;
 /// Bytes of an author's name.
-const AUTHOR_BYTES_MAX: usize = 100;
+pub(crate) const AUTHOR_BYTES_MAX: usize = 100;
 /// Bytes of a reason.
 const REASON_BYTES_MAX: usize = 500;
 /// Longest silence.
@@ -43,7 +43,7 @@ const SILENCES_PAGE: usize = 200;
 pub(crate) struct Refusal(pub(crate) RpcCode, pub(crate) String);
 
 impl Refusal {
-    fn invalid(message: impl Into<String>) -> Self {
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self(RpcCode::Invalid, message.into())
     }
 
@@ -61,7 +61,7 @@ pub(crate) struct Answers {
 }
 
 /// What is to be answered, and when.
-enum Answer {
+pub(crate) enum Answer {
     /// At once.
     Now(Vec<u8>),
     /// Once all that has been decided so far is on disk.
@@ -87,7 +87,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 }
 
 /// One line of text that people wrote.
-fn check_line(what: &str, text: &str, max: usize) -> Result<(), Refusal> {
+pub(crate) fn check_line(what: &str, text: &str, max: usize) -> Result<(), Refusal> {
     if text.trim().is_empty() {
         return Err(Refusal::invalid(format!("{what} is missing")));
     }
@@ -196,10 +196,14 @@ impl Alert {
             rpc::UNSILENCE => self.unsilence(at, parse(body)?, effects),
             rpc::SILENCES => self.list_silences(at, parse(body)?),
             rpc::ACKNOWLEDGE => self.acknowledge(at, parse(body)?, effects),
+            rpc::TEST_EVENT => self.announce_test(at, parse(body)?),
             rpc::EPISODES => {
                 let question: EpisodesQuestion = parse(body)?;
                 Ok(Answer::Now(encode(&self.episodes(at, &question)?)))
             }
+            rpc::LINK => self.follow_link(at, parse(body)?, effects),
+            rpc::UNSUBSCRIBED => Ok(Answer::Now(encode(&self.unsubscribed(at, parse(body)?)))),
+            rpc::SUBSCRIBE => self.subscribe(at, parse(body)?, effects),
             _ => Err(Refusal(RpcCode::Malformed, "no request has this routing key".into())),
         }
     }
@@ -223,8 +227,7 @@ impl Alert {
         mut silence: Silence,
         effects: &mut Vec<Effect>,
     ) -> Result<Answer, Refusal> {
-        self.check_customer(&silence.customer)?;
-        let meant = checked(&mut silence, at.wall())?;
+        let meant = self.checked_silence(&mut silence, at)?;
         let key = (silence.customer.clone(), silence.id.clone());
         if let Some(standing) = self.silences.get(&key) {
             // Asked again because the answer was lost; when it began was for us to say.
@@ -234,14 +237,26 @@ impl Alert {
             }
             return Err(Refusal::invalid("another silence of this name stands"));
         }
-        let of_customer = self.silences.of_customer(&key.0).count();
-        if of_customer >= SILENCES_MAX || self.silences.len() >= SILENCES_ALL_MAX {
-            self.stats.silences_refused += 1;
-            let message = format!("there are {of_customer} silences of this customer: end some first");
-            return Err(Refusal(RpcCode::Overload, message));
-        }
+        self.check_silences(&key.0)?;
         self.add_silence(at, silence.clone(), meant, effects);
         Ok(self.silenced_reply(at, silence))
+    }
+
+    /// The same check for a silence that a link asks for.
+    pub(crate) fn checked_silence(&self, silence: &mut Silence, at: Steady) -> Result<Meant, Refusal> {
+        self.check_customer(&silence.customer)?;
+        checked(silence, at.wall())
+    }
+
+    /// Whether a customer may have one more.
+    pub(crate) fn check_silences(&mut self, customer: &CustomerName) -> Result<(), Refusal> {
+        let of_customer = self.silences.of_customer(customer).count();
+        if of_customer < SILENCES_MAX && self.silences.len() < SILENCES_ALL_MAX {
+            return Ok(());
+        }
+        self.stats.silences_refused += 1;
+        let message = format!("there are {of_customer} silences of this customer: end some first");
+        Err(Refusal(RpcCode::Overload, message))
     }
 
     fn unsilence(
@@ -284,6 +299,18 @@ impl Alert {
         asked: Acknowledge,
         effects: &mut Vec<Effect>,
     ) -> Result<Answer, Refusal> {
+        let key = self.take_care(at, asked, effects)?;
+        let episode = self.episode(at, &key);
+        Ok(Answer::Recorded(encode(&Acknowledged { ok: true, episode, now_ms: at.wall().as_ms() })))
+    }
+
+    /// Somebody takes care of what fires in a group.
+    pub(crate) fn take_care(
+        &mut self,
+        at: Steady,
+        asked: Acknowledge,
+        effects: &mut Vec<Effect>,
+    ) -> Result<GroupKey, Refusal> {
         check_line("the author", &asked.author, AUTHOR_BYTES_MAX)?;
         check_line("the reason", &asked.reason, REASON_BYTES_MAX)?;
         let now = at.wall();
@@ -310,8 +337,7 @@ impl Alert {
             group.acknowledged = Some(Acknowledgement { author, reason, at: now, until: until.into() });
         }
         self.schedule(&key);
-        let episode = self.episode(at, &key);
-        Ok(Answer::Recorded(encode(&Acknowledged { ok: true, episode, now_ms: now.as_ms() })))
+        Ok(key)
     }
 
     /// The group of this name, if something fires in it, and in that episode where one is meant.

@@ -9,6 +9,7 @@ use crate::announce;
 use crate::clock::Steady;
 use crate::id::{AlertKey, GroupKey, MailNames, StreamKey};
 use crate::level;
+use crate::links::Links;
 use crate::machine::{Alert, Effect, Record};
 use crate::outbox::Queued;
 use crate::reason::{NotifyReason, Step};
@@ -55,7 +56,7 @@ impl Alert {
     pub(crate) fn reroute(&mut self, at: Steady, effects: &mut Vec<Effect>) {
         let keys: Vec<Arc<GroupKey>> = self.groups.keys().cloned().collect();
         for key in &keys {
-            let routes = route::routes(&self.schema, key);
+            let routes = route::routes(&self.schema, &self.left, key);
             if let Some(group) = self.groups.get_mut(key) {
                 group.set_routes(routes, at);
             }
@@ -239,6 +240,8 @@ impl Alert {
         let mut notification =
             Notification::new(key, group, state, reason, &thread, now.wall(), &self.schema);
         notification.context = context;
+        let links = Links::of(&self.config, mail, key, &stream, thread.episode, now.wall());
+        notification.links = links;
         let notices = self.notices.of(&(key.customer.clone(), Arc::clone(&stream.to)));
         let (noticed, notices) = notices.map_or((None, Vec::new()), |(last, lines)| (Some(last), lines));
         notification.notices = notices;

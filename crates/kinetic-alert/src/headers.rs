@@ -36,7 +36,18 @@ pub(crate) fn of(notification: &Notification<'_>, names: &MailNames<'_>) -> Vec<
         ("X-Kinetic-Episode", thread.episode.as_ms().to_string()),
         ("X-Kinetic-Seq", thread.seq.to_string()),
     ];
-    headers.into_iter().map(|(name, value)| (name.to_owned(), escape::header(&value, HEADER_MAX))).collect()
+    let headers = headers.into_iter().map(|(name, value)| (name, escape::header(&value, HEADER_MAX)));
+    headers.chain(unsubscribe(notification)).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// How a mail program takes its user off the block: by asking him to, or over TLS by itself (RFC 2369, RFC 8058).
+fn unsubscribe(notification: &Notification<'_>) -> Vec<(&'static str, String)> {
+    let Some(links) = &notification.links else { return Vec::new() };
+    let mut headers = vec![("List-Unsubscribe", format!("<{}>", links.unsubscribe))];
+    if links.one_click() {
+        headers.push(("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".to_owned()));
+    }
+    headers
 }
 
 /// A part of a List-Id: letters, digits and dashes.

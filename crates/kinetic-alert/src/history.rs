@@ -120,6 +120,11 @@ impl Alert {
                 };
                 group.acknowledged = Some(Acknowledgement { author, reason, at, until: until.into() });
             }
+            Record::Tested { .. } | Record::TestMailQueued { .. } => {}
+            Record::Unsubscribed { at, subscription, since } => {
+                self.replay_unsubscribed(at, subscription, since);
+            }
+            Record::Subscribed { subscription, .. } => self.replay_subscribed(&subscription),
             Record::NodeKnown { at, role, node, inc } => self.replay_node_known(at, role, node, inc),
             Record::NodeGone { role, node, .. } => self.replay_node_gone(role, node),
             Record::StreamKnown { at, customer } => self.replay_stream_known(at, customer),

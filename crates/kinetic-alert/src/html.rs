@@ -1,5 +1,5 @@
 //! The text/html part: the same words as the text, in small tables that a phone shows without scrolling. It sets no
-//! background and no text colour, so that light and dark mode both read well, and names nothing outside itself.
+//! background and no text colour, so that light and dark mode both read well, and loads nothing from outside itself.
 
 use kinetic_plot::Plot;
 
@@ -33,6 +33,9 @@ const TABLE: &str = r#"<table cellpadding="4" style="border-collapse:collapse;fo
 const RULE: &str = "border-bottom:1px solid #8888";
 /// A cell that a phone must not break; a name may wrap, a number may not.
 const WHOLE: &str = "border-bottom:1px solid #8888;white-space:nowrap";
+/// A link that a thumb hits.
+const BUTTON: &str = "display:inline-block;border:1px solid #8888;border-radius:6px;padding:9px 16px;margin:0 8px 8px 0;\
+                      color:inherit;text-decoration:none";
 const MUTED: &str = "opacity:.75;font-size:12px";
 
 /// The whole part.
@@ -51,6 +54,7 @@ pub(crate) fn page(notification: &Notification<'_>, picture_id: &str) -> Page {
         body.push_str(&format!("<br>{}", escaped(&note)));
     }
     body.push_str("</p>\n");
+    body.push_str(&buttons(notification));
     if let Some(plot) = &notification.plot {
         body.push_str(&picture(plot, picture_id));
     }
@@ -65,6 +69,13 @@ pub(crate) fn page(notification: &Notification<'_>, picture_id: &str) -> Page {
         ));
     }
     body.push_str("\n</table>\n");
+    if let Some(links) = &notification.links {
+        body.push_str(&format!(
+            "<p style=\"{MUTED}\"><a href=\"{}\" style=\"color:inherit\">No more mails of alert {}</a></p>\n",
+            escaped(&links.unsubscribe),
+            escaped(&notification.thread.alert)
+        ));
+    }
     let html = format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
@@ -74,6 +85,14 @@ pub(crate) fn page(notification: &Notification<'_>, picture_id: &str) -> Page {
         escaped(&escape::line(&notification.subject(), 300))
     );
     Page { html, shown: Shown { firing: firing_shown, resolved: resolved_shown } }
+}
+
+/// What can be done from the mail; each leads to a page that asks before it does it.
+fn buttons(notification: &Notification<'_>) -> String {
+    let button =
+        |(label, url): (&str, &str)| format!("<a href=\"{}\" style=\"{BUTTON}\">{label}</a>\n", escaped(url));
+    let buttons: String = notification.actions().into_iter().map(button).collect();
+    if buttons.is_empty() { buttons } else { format!("<p>{buttons}</p>\n") }
 }
 
 /// The picture: as wide as the screen allows, and in words where it is not shown.

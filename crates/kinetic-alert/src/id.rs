@@ -163,6 +163,15 @@ impl MailNames<'_> {
         MailId(format!("k1.{shown}.digest.{:x}.{recipient}", at.as_ms()))
     }
 
+    /// The left part of the Message-ID of a test's mail: `k1.<customer>.test.<trace16>.<rcpt8>`.
+    pub(crate) fn test(&self, customer: &CustomerName, trace: &str, to: &str) -> MailId {
+        let shown: String = customer.as_str().chars().take(CUSTOMER_SHOWN_MAX).collect();
+        let shown = shown.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let test = self.keyed(16, &["test", customer.as_str(), trace]);
+        let recipient = self.keyed(8, &["recipient", to]);
+        MailId(format!("k1.{shown}.test.{test}.{recipient}"))
+    }
+
     /// The Message-ID, without brackets, that all mails of an episode refer to; no mail bears it.
     pub(crate) fn root(&self, group: &GroupKey, thread: &Thread) -> String {
         format!("{}.root@{}", self.episode_prefix(group, thread), self.domain)

@@ -10,7 +10,7 @@ use crate::compact::Stood;
 use crate::group::{AlertView, Applied};
 use crate::id::{AlertKey, GroupKey};
 use crate::machine::{Alert, Effect, Record, RecordSeq};
-use crate::{deadman, level, watchdog};
+use crate::{deadman, level, test_event, watchdog};
 
 /// Sources whose epoch is remembered; further ones are taken without that check (counted).
 const EPOCHS_MAX: usize = 100_000;
@@ -100,6 +100,9 @@ impl Alert {
     /// is acknowledged, since it must not come again, counted, and kept nowhere: its successor judges the window.
     pub(crate) fn delivery(&mut self, at: Steady, token: Token, body: &[u8], effects: &mut Vec<Effect>) {
         let Some(event) = read(body) else {
+            if let Some(test) = test_event::read(body) {
+                return self.test_delivery(at, token, test, effects);
+            }
             self.stats.malformed += 1;
             effects.push(Effect::Reject { token });
             return;
@@ -155,6 +158,7 @@ impl Alert {
             self.schedule_all(&GroupKey::of(&event));
         }
         self.outbox.appended(seq, at, self.config.mail_expiry);
+        self.tests_appended(at, seq, effects);
         self.answer_recorded(seq, effects);
     }
 

@@ -124,7 +124,7 @@ impl Alert {
         }
         let key = Arc::new(key);
         let mut group = Group::default();
-        group.set_routes(route::routes(&self.schema, &key), at);
+        group.set_routes(route::routes(&self.schema, &self.left, &key), at);
         self.groups.insert(Arc::clone(&key), group);
         self.services.enter(&key);
         key
@@ -218,7 +218,7 @@ impl Alert {
             for (alert, view) in &group.alerts {
                 let wider = belongs
                     .entry(Arc::clone(&view.home))
-                    .or_insert_with(|| route::routes(&self.schema, &view.home).wider);
+                    .or_insert_with(|| route::routes(&self.schema, &self.left, &view.home).wider);
                 if !wider.contains(&key) {
                     gone.insert(*alert);
                 }

@@ -16,6 +16,7 @@ mod episodes;
 mod escape;
 mod flush;
 mod fold;
+mod follow;
 mod format;
 mod group;
 mod headers;
@@ -25,6 +26,7 @@ mod html;
 mod id;
 mod intake;
 mod level;
+mod links;
 pub mod machine;
 mod outbox;
 mod preview;
@@ -38,8 +40,11 @@ mod silences;
 mod stats;
 mod storm;
 mod stream;
+mod subscribe;
 mod suppress;
 mod template;
+mod test_event;
+mod test_mail;
 mod text;
 mod trail;
 mod watchdog;
@@ -47,6 +52,7 @@ mod why;
 mod words;
 
 pub use compact::Compaction;
+pub use links::fuzz_link;
 pub use machine::{
     Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
     ReplyToken, Thread,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kinetic_plot::Plot;
 use kinetic_schema::Schema;
-use kinetic_wire::{CustomerName, Login, Mono, Now, Token, Wall};
+use kinetic_wire::{CustomerName, Login, Mono, Now, TestStage, Token, Wall};
 use serde::{Deserialize, Serialize};
 
 use crate::agenda::Agenda;
@@ -25,7 +25,9 @@ use crate::render;
 use crate::silences::Silences;
 use crate::stats::Stats;
 use crate::storm::Storms;
+use crate::subscribe::Left;
 use crate::suppress::{Notices, Suppressions};
+use crate::test_event::Tests;
 use crate::watchdog::Watchdog;
 
 /// How this alert node runs.
@@ -35,6 +37,8 @@ pub struct AlertConfig {
     pub mail_domain: String,
     /// Key of the derived ids in headers; kept in the data directory, so that ids are stable over restarts.
     pub id_key: [u8; 32],
+    /// Whether an alert node serves what the links in mails lead to; without it, mails have none.
+    pub serves_links: bool,
     /// Alerts remembered per customer; one more is refused visibly (counted).
     pub alerts_max: usize,
     /// Event ids remembered, over all customers; the oldest are forgotten first (counted). At least one.
@@ -254,6 +258,8 @@ pub enum Effect {
         /// JSON.
         body: Vec<u8>,
     },
+    /// Say on `kin.trace` how far a test event has come: transient, best effort.
+    Trace(Box<TestStage>),
     /// Publish on `kin.notifications` what has been notified (best effort, JSON).
     Announce {
         /// `<customer>.<analytic>.<state>`.
@@ -297,6 +303,9 @@ pub struct Alert {
     pub(crate) watchdog: Watchdog,
     pub(crate) streams: Streams,
     pub(crate) silences: Silences,
+    pub(crate) tests: Tests,
+    /// Who has taken himself off which alert block.
+    pub(crate) left: Left,
     /// Answers that wait until a record is safe.
     pub(crate) answers: Answers,
     /// The last time that was told.
@@ -341,6 +350,8 @@ impl Alert {
             watchdog: Watchdog::default(),
             streams: Streams::default(),
             silences: Silences::default(),
+            tests: Tests::default(),
+            left: Left::default(),
             answers: Answers::default(),
             now: Steady::default(),
             superseded: Superseded::default(),
@@ -359,10 +370,12 @@ impl Alert {
             self.boot(at, effects);
         }
         self.silences_due(at, effects);
+        self.renew_leavers(at, effects);
         match input {
             Input::Tick => {}
             Input::SchemaChanged { schema } => {
                 self.schema = schema;
+                self.forget_leavers(at, effects);
                 self.relays.follow(&self.schema, at);
                 self.reroute(at, effects);
                 self.follow_addresses(at, effects);
@@ -383,6 +396,7 @@ impl Alert {
             Input::SubscriptionLost => {
                 self.subscribed = false;
                 self.intake.void_tokens();
+                self.tests.void_tokens();
             }
             Input::Subscribed => self.hearing(at),
             Input::Alive { body } => self.beacon(at, body, effects),
@@ -395,6 +409,7 @@ impl Alert {
         self.renew_addresses(at, effects);
         self.flush_due(at, effects);
         self.digests_due(at, effects);
+        self.tests_due(at, effects);
         self.mails_due(at, effects);
     }
 
@@ -412,9 +427,11 @@ impl Alert {
             self.next_relay(),
             self.digest_wakeup(),
             self.suppressions.next(),
+            self.tests.next(self.clock.latest()),
             self.watchdog.next(),
             self.streams.next(),
             self.silences.next(),
+            self.left.next(),
         ]
         .into_iter()
         .flatten()
@@ -439,13 +456,14 @@ impl Alert {
             groups: self.groups.len() as u64,
             outbox: self.outbox.len() as u64,
             silences: self.silences.len() as u64,
+            unsubscribed: self.left.len() as u64,
             mails_in_flight: mails_in_flight as u64,
             missed_cut: self.groups.values().map(Group::missed_cut).sum(),
             streams_held: self.storms.held() as u64,
             suppressed: self.suppressions.count() as u64,
             relays: relays as u64,
             relays_failing: relays_failing as u64,
-            appends_pending: (self.intake.pending() + self.outbox.recording()) as u64,
+            appends_pending: (self.intake.pending() + self.tests.pending() + self.outbox.recording()) as u64,
             ..self.stats
         }
     }
@@ -476,6 +494,7 @@ impl Alert {
         self.storms.clamp(at);
         self.turn_silences(at);
         self.boot_answers();
+        self.forget_leavers(at, effects);
         self.reroute(at, effects);
         self.follow_addresses(at, effects);
         self.boot_watchdog(at, effects);

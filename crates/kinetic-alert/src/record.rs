@@ -1,6 +1,6 @@
 //! What history holds: the records from which the machine is rebuilt.
 
-use kinetic_wire::{AlertEvent, CustomerName, Incarnation, NodeId, Role, Silence, Wall};
+use kinetic_wire::{AlertEvent, CustomerName, Incarnation, NodeId, Role, Silence, Subscription, Wall};
 use serde::{Deserialize, Serialize};
 
 use crate::machine::{Email, MailId, RecordSeq, Thread};
@@ -55,6 +55,24 @@ pub enum Record {
         /// The last event that had entered its group when this was decided. Later ones, though their numbers are
         /// lower than this record's, were still on their way to the disk, and replay must not know them either.
         seen: RecordSeq,
+    },
+    /// The event of a test has come. It is in no group, and replay passes it over.
+    Tested {
+        /// When.
+        at: Wall,
+        /// The event.
+        event: Box<AlertEvent>,
+    },
+    /// A mail of a test was decided upon. It does not outlive the process: replay passes it over.
+    TestMailQueued {
+        /// When.
+        at: Wall,
+        /// Its name.
+        id: MailId,
+        /// Whose line is tested.
+        customer: CustomerName,
+        /// The mail itself.
+        email: Box<Email>,
     },
     /// How an e-mail ended.
     MailEnded {
@@ -175,6 +193,24 @@ pub enum Record {
         /// As in `MailQueued`.
         seen: RecordSeq,
     },
+    /// A recipient has taken himself off an alert block; said again while it stands.
+    Unsubscribed {
+        /// When.
+        at: Wall,
+        /// Who, off what.
+        subscription: Subscription,
+        /// Since when.
+        since: Wall,
+    },
+    /// He is told again.
+    Subscribed {
+        /// When.
+        at: Wall,
+        /// Who, by what.
+        subscription: Subscription,
+        /// Who has put him back.
+        author: String,
+    },
     /// A node of the installation lives: it was heard for the first time, or for the first time in long.
     NodeKnown {
         /// When.
@@ -218,6 +254,8 @@ impl Record {
     pub fn at(&self) -> Wall {
         match self {
             Self::Event { at, .. }
+            | Self::Tested { at, .. }
+            | Self::TestMailQueued { at, .. }
             | Self::MailQueued { at, .. }
             | Self::MailEnded { at, .. }
             | Self::DigestQueued { at, .. }
@@ -229,6 +267,8 @@ impl Record {
             | Self::Silenced { at, .. }
             | Self::Unsilenced { at, .. }
             | Self::Acknowledged { at, .. }
+            | Self::Unsubscribed { at, .. }
+            | Self::Subscribed { at, .. }
             | Self::NodeKnown { at, .. }
             | Self::NodeGone { at, .. }
             | Self::StreamKnown { at, .. }

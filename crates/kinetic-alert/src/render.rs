@@ -12,6 +12,7 @@ use crate::format;
 use crate::group::{AlertView, Group};
 use crate::id::{AlertKey, GroupKey, MailNames};
 use crate::level::{self, Level};
+use crate::links::Links;
 use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
 use crate::stream::Stream;
@@ -68,6 +69,8 @@ pub(crate) struct Notification<'a> {
     pub(crate) recovered: Option<&'a ServiceName>,
     /// The picture of the feed that leads.
     pub(crate) plot: Option<Plot>,
+    /// What its recipient can do from the mail.
+    pub(crate) links: Option<Links>,
     /// Mail to the recipient that did not arrive.
     pub(crate) notices: Vec<String>,
     /// Since when the recipient could not be told.
@@ -128,6 +131,7 @@ impl<'a> Notification<'a> {
             recovered: recovered.as_ref().filter(|_| reason == NotifyReason::DependencyRecovered),
             firing,
             resolved,
+            links: None,
             schema,
             analytic: schema.customers.get(&key.customer).and_then(|c| c.analytics.get(analytic)),
             timing: timing.clone(),

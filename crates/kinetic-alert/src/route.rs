@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinetic_schema::schema::{Alert, Analytic, Customer, Glob, GroupBy, Schema, Severity, Watchdog};
+use kinetic_schema::schema::{
+    Alert, Analytic, Customer, Glob, GroupBy, INSTALLATION, Schema, Severity, WATCHDOG, Watchdog,
+};
 
 use crate::hours::Openings;
 use crate::id::{GroupKey, StreamKey};
 use crate::level::Level;
 use crate::reason::Timing;
+use crate::subscribe::{Leavers, Left};
 use crate::{deadman, watchdog};
 
-/// What stands for the `watchdog` block where the name of an alert block is asked for.
-const WATCHDOG: &str = "watchdog";
+/// What stands for the `watchdog` block in a group of a customer, who may have an alert named like it.
+pub(crate) const OPERATORS: &str = "@watchdog";
 
 /// Where what a group holds goes.
 #[derive(Clone, Debug, Default)]
@@ -27,9 +30,9 @@ pub(crate) struct Routes {
 
 impl Routes {
     /// A block's recipients are told in mails about this group itself.
-    fn speak(&mut self, alert: &Alert) {
+    fn speak(&mut self, alert: &Alert, leavers: &Leavers<'_>) {
         let timing = timing(alert);
-        for (to, escalate_after) in recipients(alert) {
+        for (to, escalate_after) in recipients(alert).filter(|(to, _)| !leavers.has(to)) {
             let key = StreamKey { alert: alert.name.as_str().into(), to: to.into() };
             if !self.streams.iter().any(|(known, _)| *known == key) {
                 self.streams.push((key, Timing { escalate_after, ..timing.clone() }));
@@ -37,8 +40,8 @@ impl Routes {
         }
     }
 
-    fn read_by(&mut self, alert: &Alert) {
-        for (to, _) in recipients(alert) {
+    fn read_by(&mut self, alert: &Alert, leavers: &Leavers<'_>) {
+        for (to, _) in recipients(alert).filter(|(to, _)| !leavers.has(to)) {
             if !self.readers.iter().any(|known| **known == *to) {
                 self.readers.push(to.into());
             }
@@ -46,21 +49,22 @@ impl Routes {
     }
 }
 
-/// Where what `group` holds goes by this schema.
-pub(crate) fn routes(schema: &Schema, group: &GroupKey) -> Routes {
+/// Where what `group` holds goes by this schema, but to those who have `left` a block.
+pub(crate) fn routes(schema: &Schema, left: &Left, group: &GroupKey) -> Routes {
     let mut routes = Routes::default();
     if watchdog::is_of_nodes(group) {
-        routes.streams = schema.watchdog.as_ref().map(of_nodes).unwrap_or_default();
+        routes.streams =
+            schema.watchdog.as_ref().map(|watchdog| of_nodes(watchdog, left)).unwrap_or_default();
         return routes;
     }
     let Some(customer) = schema.customers.get(&group.customer) else { return routes };
     if deadman::is_stream(group) {
-        return of_stream(customer, schema.watchdog.as_ref());
+        return of_stream(schema, customer, left);
     }
     if let Some(block) = group.block() {
         let alert = customer.alerts.get(block).filter(|alert| alert.group_by == group.level().group_by());
         if let Some(alert) = alert {
-            routes.speak(alert);
+            routes.speak(alert, &left.of_block(&group.customer, &alert.name, &alert.to));
         }
         return routes;
     }
@@ -68,10 +72,11 @@ pub(crate) fn routes(schema: &Schema, group: &GroupKey) -> Routes {
     let mut blocks: Vec<&Alert> = customer.alerts.values().collect();
     blocks.sort_by(|a, b| (a.order, &a.name).cmp(&(b.order, &b.name)));
     for alert in blocks.into_iter().filter(|alert| subject.is_meant_by(alert)) {
-        routes.read_by(alert);
+        let leavers = left.of_block(&group.customer, &alert.name, &alert.to);
+        routes.read_by(alert, &leavers);
         match GroupKey::of_block(&group.customer, &alert.name, subject.level(alert.group_by)) {
             Some(wider) => routes.wider.push(wider),
-            None => routes.speak(alert),
+            None => routes.speak(alert, &leavers),
         }
         if !alert.continues {
             break;
@@ -137,7 +142,7 @@ impl<'a> Subject<'a> {
 }
 
 /// Those whom an alert block names, who is told first before who is told later.
-fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
+pub(crate) fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
     let first = alert.to.iter().map(|to| (to.as_str(), None));
     let later = alert
         .escalations
@@ -148,7 +153,7 @@ fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
 
 /// Who is told that nothing comes of a customer any more: the blocks that tell of everything. Where there is none, all: none
 /// of them can tell of anything meanwhile. And whoever looks after the installation, once each.
-fn of_stream(customer: &Customer, watchdog: Option<&Watchdog>) -> Routes {
+fn of_stream(schema: &Schema, customer: &Customer, left: &Left) -> Routes {
     let mut routes = Routes::default();
     let all = customer.alerts_in_order();
     let mut telling = Vec::new();
@@ -159,13 +164,16 @@ fn of_stream(customer: &Customer, watchdog: Option<&Watchdog>) -> Routes {
         }
     }
     for alert in if telling.is_empty() { all } else { telling } {
-        routes.read_by(alert);
-        routes.speak(alert);
+        let leavers = left.of_block(&customer.name, &alert.name, &alert.to);
+        routes.read_by(alert, &leavers);
+        routes.speak(alert, &leavers);
     }
-    for (key, timing) in watchdog.map(of_nodes).unwrap_or_default() {
+    for (key, timing) in schema.watchdog.as_ref().map(|watchdog| of_nodes(watchdog, left)).unwrap_or_default()
+    {
         if !routes.readers.contains(&key.to) {
             routes.readers.push(key.to.clone());
-            routes.streams.push((key, timing));
+            // The customer may have a block of the watchdog's name.
+            routes.streams.push((StreamKey { alert: OPERATORS.into(), to: key.to }, timing));
         }
     }
     routes
@@ -181,7 +189,7 @@ fn tells_of_everything(alert: &Alert) -> bool {
 }
 
 /// Those who are told of silent nodes.
-fn of_nodes(watchdog: &Watchdog) -> Vec<(StreamKey, Timing)> {
+fn of_nodes(watchdog: &Watchdog, left: &Left) -> Vec<(StreamKey, Timing)> {
     let timing = Timing {
         group_wait: watchdog.group_wait,
         group_interval: watchdog.group_interval,
@@ -191,7 +199,8 @@ fn of_nodes(watchdog: &Watchdog) -> Vec<(StreamKey, Timing)> {
         escalate_after: None,
     };
     let key = |to: &String| StreamKey { alert: WATCHDOG.into(), to: to.as_str().into() };
-    watchdog.to.iter().map(|to| (key(to), timing.clone())).collect()
+    let leavers = left.of_block(&INSTALLATION.into(), WATCHDOG, &watchdog.to);
+    watchdog.to.iter().filter(|to| !leavers.has(to)).map(|to| (key(to), timing.clone())).collect()
 }
 
 fn timing(alert: &Alert) -> Timing {
@@ -255,7 +264,7 @@ mod tests {
                     .flat_map(recipients)
                     .map(|(to, _)| to)
                     .collect();
-                let routes = routes(&schema, &group);
+                let routes = routes(&schema, &Left::default(), &group);
                 let mut readers: Vec<&str> = routes.readers.iter().map(AsRef::as_ref).collect();
                 told.sort_unstable();
                 readers.sort_unstable();

@@ -91,10 +91,28 @@ pub struct Stats {
     pub requests: u64,
     /// Requests that were not granted.
     pub requests_refused: u64,
+    /// Test events announced.
+    pub tests: u64,
+    /// Announcements of tests refused: one of the customer was under way.
+    pub tests_refused: u64,
+    /// Test events that came without having been announced, or too late.
+    pub tests_unannounced: u64,
     /// Silences that found the table full.
     pub silences_refused: u64,
     /// Acknowledgements taken.
     pub acknowledgements: u64,
+    /// Links of mails that were looked at.
+    pub links_seen: u64,
+    /// Links of mails that were used.
+    pub links_acted: u64,
+    /// Tokens of links that were not made here, or have been changed or cut.
+    pub links_forged: u64,
+    /// Links that were made too long ago.
+    pub links_expired: u64,
+    /// Recipients who wanted off an alert block and were kept: nobody else would be told, or the table was full.
+    pub unsubscribes_refused: u64,
+    /// Gauge: recipients who have taken themselves off an alert block.
+    pub unsubscribed: u64,
     /// Gauge: silences that have not ended.
     pub silences: u64,
     /// Gauge: customers whose silence is an event, as far as anybody listens to them.

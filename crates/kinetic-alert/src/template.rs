@@ -124,7 +124,12 @@ fn given(email: &Email, notification: &Notification<'_>) -> Value {
         let (width, height) = kinetic_plot::SIZE;
         context! { src => format!("cid:{}", email.picture_id()), alt => render::picture_words(plot), width, height }
     });
+    let links = notification.links.as_ref().map(|links| {
+        let mut actions = notification.actions().into_iter().map(|(_, url)| url);
+        context! { acknowledge => actions.next(), silence => actions.next(), unsubscribe => links.unsubscribe }
+    });
     context! {
+        links,
         customer => group.customer.as_str(),
         analytic => group.analytic.as_str(),
         service => group.service.as_str(),

@@ -29,6 +29,9 @@ pub(crate) fn page(notification: &Notification<'_>, shown: &Shown) -> String {
         page.push_str(&note);
         page.push('\n');
     }
+    for (label, url) in notification.actions() {
+        line(&mut page, format_args!("\n{label}:\n{url}"));
+    }
     firing(&mut page, notification, shown.firing);
     resolved(&mut page, notification, shown.resolved);
     if let Some(plot) = &notification.plot {
@@ -41,6 +44,12 @@ pub(crate) fn page(notification: &Notification<'_>, shown: &Shown) -> String {
         let indent = width + 2;
         let value = folded(&value, COLUMNS.saturating_sub(indent), indent);
         line(&mut page, format_args!("{label:<width$}  {value}"));
+    }
+    if let Some(links) = &notification.links {
+        line(
+            &mut page,
+            format_args!("\nNo more mails of alert {}:\n{}", notification.thread.alert, links.unsubscribe),
+        );
     }
     page
 }

@@ -370,6 +370,11 @@ impl Lease {
             | RpcCode::UnknownNode
             | RpcCode::UnknownSilence
             | RpcCode::UnknownEpisode
+            | RpcCode::TestUnderWay
+            | RpcCode::BadLink
+            | RpcCode::ExpiredLink
+            | RpcCode::UnknownSubscription
+            | RpcCode::LastRecipient
             | RpcCode::Invalid
             | RpcCode::Unauthenticated
             | RpcCode::Version => {

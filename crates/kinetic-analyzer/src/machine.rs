@@ -240,7 +240,7 @@ impl Analyzer {
                     self.lease.hurry(now.mono);
                 }
             }
-            Input::Published { id } => self.confirmed(id, effects),
+            Input::Published { id } => self.confirmed(now, id, effects),
             Input::Shutdown => self.shut_down(now, effects),
         }
         self.lead_out(now, effects);
@@ -355,10 +355,10 @@ impl Analyzer {
         self.each_source(effects, |source, shared| source.advance(now, shared));
     }
 
-    fn confirmed(&mut self, id: AlertId, effects: &mut Vec<Effect>) {
+    fn confirmed(&mut self, now: Now, id: AlertId, effects: &mut Vec<Effect>) {
         let mut found = false;
         self.each_source(effects, |source, shared| {
-            found = found || source.confirmed(id, shared);
+            found = found || source.confirmed(now, id, shared);
         });
     }
 

@@ -55,6 +55,11 @@ impl Tally {
         self.samples
     }
 
+    /// How far the latest stamp was ahead that was too far ahead, nanoseconds; 0 where none was.
+    pub(crate) fn ahead_ns(&self, now: Wall) -> i64 {
+        if self.future == 0 { 0 } else { self.ahead.saturating_sub(now.0) }
+    }
+
     /// Adds it to the counters.
     pub(crate) fn count(&self, redelivered: bool, now: Wall, shared: &mut Shared<'_>) {
         let stats = &mut *shared.stats;

@@ -26,6 +26,7 @@ mod memory;
 mod parts;
 mod quiet;
 mod settle;
+mod shadow;
 mod silence;
 
 use std::time::Duration;
@@ -37,6 +38,8 @@ use self::arrival::Arrival;
 pub use self::memory::LEAVE_MAX;
 use self::parts::Role;
 use self::quiet::Quiet;
+use self::shadow::Shadow;
+pub use self::shadow::{TEST_AGAIN, TEST_BYTES_MAX};
 use self::silence::Rate;
 pub use self::silence::{PROBE_AGAIN, RATE_OVER};
 use crate::carrier;
@@ -129,6 +132,10 @@ pub(crate) struct Source {
     keeper: Keeper,
     role: Role,
     arrival: Arrival,
+    /// The last test event.
+    shadow: Option<Shadow>,
+    /// No other one before this.
+    test_again: Mono,
     sweep_at: Option<Mono>,
     acks: Vec<Ack>,
 }
@@ -185,6 +192,8 @@ impl Source {
             through: AT_ONCE,
             closed: AT_ONCE,
             keeper: Keeper::new(),
+            shadow: None,
+            test_again: Mono(0),
             sweep_at: None,
             acks: Vec::new(),
         };
@@ -252,6 +261,11 @@ impl Source {
                 claimed = ?delivery.envelope.claimed_customer, "delivery is not of the source's customer, refused"
             );
             return self.refuse(delivery.token, shared);
+        }
+        if delivery.envelope.kind.as_deref() == Some(names::TYPE_TEST) {
+            self.take_test(now, delivery, shared);
+            self.hold(now, delivery.token, AT_ONCE, shared);
+            return self.advance(now, shared);
         }
         if !delivery.redelivered {
             self.quiet.broken(now.mono);
@@ -361,6 +375,7 @@ impl Source {
         if self.leaves_by.is_none() {
             self.close_due(now, shared);
         }
+        self.judge_test(now, shared);
         if self.keeper.wants() {
             self.keep(shared);
         }
@@ -470,7 +485,10 @@ impl Source {
     }
 
     /// The broker has an alert event. Returns whether it was one of this source's.
-    pub(crate) fn confirmed(&mut self, id: AlertId, shared: &mut Shared<'_>) -> bool {
+    pub(crate) fn confirmed(&mut self, now: Now, id: AlertId, shared: &mut Shared<'_>) -> bool {
+        if self.test_confirmed(now, id, shared) {
+            return true;
+        }
         let was_ours = self.keeper.confirm(id);
         if was_ours {
             self.keep(shared);

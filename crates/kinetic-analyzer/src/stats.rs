@@ -159,6 +159,10 @@ pub struct Stats {
     pub alerts_dropped: u64,
     /// Alert events published and not confirmed yet.
     pub alerts_pending: usize,
+    /// Test events taken.
+    pub tests: u64,
+    /// Test events refused: without a trace id, or too soon after another.
+    pub tests_refused: u64,
     /// Sources of which a region was emptied, because their customer has moved to another.
     pub evacuations: u64,
     /// Such that were given up, with something left in the old region's queue.

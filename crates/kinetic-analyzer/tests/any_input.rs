@@ -19,6 +19,7 @@ enum Step {
     /// Host, milliseconds before now (negative: ahead), value, redelivered.
     Deliver(u8, i64, u16, bool),
     Garbage,
+    Test(u8, i64),
     Pass(u64),
     WallJump(i64),
     Suspend(u64),
@@ -37,6 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
         20 => (0..6_u8, -12_000..30_000_i64, any::<u16>(), any::<bool>())
             .prop_map(|(host, ago, value, again)| Step::Deliver(host, ago, value, again)),
         1 => Just(Step::Garbage),
+        2 => (1..4_u8, -60_000..60_000_i64).prop_map(|(trace, ago)| Step::Test(trace, ago)),
         8 => (0..20_000_u64).prop_map(Step::Pass),
         1 => (-4_000_000..4_000_000_i64).prop_map(Step::WallJump),
         1 => (0..60_000_u64).prop_map(Step::Suspend),
@@ -110,7 +112,11 @@ impl Broker {
                     self.keeping.push((*slot, *seq));
                 }
                 Effect::Request { request, .. } => self.asked.push(*request),
-                Effect::Probe { .. } | Effect::Carry { .. } | Effect::Discard { .. } | Effect::Stopped => {}
+                Effect::Probe { .. }
+                | Effect::Carry { .. }
+                | Effect::Discard { .. }
+                | Effect::Trace(_)
+                | Effect::Stopped => {}
             }
         }
         self.seen = effects.len();
@@ -131,6 +137,18 @@ fn deliver(
     broker.pass_over(world, slot, ignored);
 }
 
+/// Delivers a test event.
+fn burst(world: &mut World, trace: u8, ago: i64) -> Vec<Effect> {
+    let envelope = Envelope {
+        kind: Some(names::TYPE_TEST.into()),
+        traceparent: Some(format!("00-{trace:032x}-00f067aa0ba902b7-01").into()),
+        ts: Some(Wall::from_ms(world.now.wall.as_ms() - ago)),
+        ..Envelope::default()
+    };
+    let body = "t:1|ms|#feed:a\nt:1|ms|#feed:b\nt:9|ms|#feed:c\n";
+    world.deliver_with(envelope, "in.acme", body, false)
+}
+
 fn take(world: &mut World, broker: &mut Broker, step: Step) {
     let slot = world.slot.filter(|slot| broker.subscribed.contains(slot));
     match step {
@@ -138,6 +156,9 @@ fn take(world: &mut World, broker: &mut Broker, step: Step) {
             let at = Wall::from_ms(world.now.wall.as_ms() - ago);
             let body = format!("m:{value}|ms\nn:{value}|g\n");
             deliver(world, broker, slot, |world| world.deliver_at(&format!("web-{host}"), &body, at, again));
+        }
+        Step::Test(trace, ago) => {
+            deliver(world, broker, slot, |world| burst(world, trace, ago));
         }
         Step::Garbage => {
             deliver(world, broker, slot, |world| {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kinetic_analyzer::machine::{Effect, Input};
 use kinetic_schema::Schema;
+use kinetic_wire::{Envelope, names};
 use support::*;
 
 /// The silence of acme is an event after so long.
@@ -113,4 +114,16 @@ fn what_does_not_fit_is_told_next() {
     assert_eq!(world.analyzer.listening(world.now, 0), []);
     assert_eq!(world.analyzer.listening(world.now, 1).len(), 1);
     assert_eq!(world.analyzer.listening(world.now, 1), []);
+}
+
+#[test]
+fn a_test_of_ours_is_no_word_of_the_customer() {
+    let mut world = world(50);
+    world.deliver("web-1", "a:1|c");
+    world.pass_s(20);
+    let kind = Some(names::TYPE_TEST.into());
+    let envelope = Envelope { kind, ts: Some(world.now.wall), ..Envelope::default() };
+    world.deliver_with(envelope, "in.acme", "a:1|c", false);
+    let (_, came, quiet, _) = told(&mut world, 15)[0];
+    assert!(came == 1 && quiet >= 20, "{came} {quiet}");
 }

@@ -57,6 +57,7 @@ fn told(effects: &[Effect]) -> String {
             Effect::Evacuate { slot, source, to, .. } => format!("evacuate {} {source} {to}", slot.0),
             Effect::Carry { token, to, .. } => format!("carry {token} {to}"),
             Effect::Discard { slot, region, .. } => format!("discard {} {region}", slot.0),
+            Effect::Trace(stage) => format!("trace {:?}", stage.stage),
             Effect::Stopped => "stopped".to_owned(),
         };
         writeln!(lines, "{line}").unwrap();

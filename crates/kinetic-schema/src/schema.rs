@@ -29,6 +29,9 @@ pub const INSTALLATION: &str = "kinetic";
 /// The service of that customer under which the watchdog speaks; no schema has it.
 pub const INSTALLATION_SERVICE: &str = "installation";
 
+/// What stands for the `watchdog` block where the name of an alert of that customer is asked for; no such alert has it.
+pub const WATCHDOG: &str = "watchdog";
+
 /// One revision of an installation's schema repository, checked.
 #[derive(Clone, Debug, Default)]
 pub struct Schema {

@@ -253,3 +253,142 @@ pub struct EpisodesReply {
     /// Alert node's wall clock, milliseconds since the Unix epoch.
     pub now_ms: i64,
 }
+
+/// What a link in a mail does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkAction {
+    /// Acknowledge the episode that the mail tells of.
+    Acknowledge,
+    /// Silence what fires in its group.
+    Silence,
+    /// Take the mail's recipient off the alert block that sent it.
+    Unsubscribe,
+}
+
+/// `link`: somebody follows a link of a mail, or with `act` does what it is for. Answered by [`Linked`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FollowLink {
+    /// Message version, 1.
+    pub v: u32,
+    /// The last part of the link's path, as it came.
+    pub token: String,
+    /// Do it; otherwise nothing changes.
+    #[serde(default)]
+    pub act: Option<LinkAct>,
+}
+
+/// What somebody who follows a link has filled in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LinkAct {
+    /// For how long, seconds; the action's usual time where it is not said.
+    #[serde(default)]
+    pub for_s: Option<u64>,
+    /// Why, one line.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Answer to `link`; where something was done, once that is on disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Linked {
+    /// Always true.
+    pub ok: bool,
+    /// What the link does.
+    pub action: LinkAction,
+    /// It was done, now.
+    pub acted: bool,
+    /// Whose alerts.
+    pub customer: CustomerName,
+    /// The alert block that sent the mail.
+    pub alert: String,
+    /// The mail's recipient, who is taken to be the one who follows it.
+    pub to: String,
+    /// What fires in the mail's group, without those who are told; none where the link is not about it.
+    #[serde(default)]
+    pub episode: Option<EpisodeState>,
+    /// The silence that stands by this link, or would.
+    #[serde(default)]
+    pub silence: Option<Silence>,
+    /// A silence stands by this link.
+    #[serde(default)]
+    pub silenced: bool,
+    /// The recipient has taken himself off the block.
+    #[serde(default)]
+    pub unsubscribed: bool,
+    /// Alert node's wall clock, milliseconds since the Unix epoch.
+    pub now_ms: i64,
+}
+
+/// A recipient of an alert block.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct Subscription {
+    /// Whose alert block.
+    pub customer: CustomerName,
+    /// The alert block; `watchdog` with customer `kinetic` is what the schema's block of that name tells.
+    pub alert: String,
+    /// The recipient, as the schema writes it.
+    pub to: String,
+}
+
+/// A recipient who has taken himself off an alert block.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Unsubscription {
+    /// Who, off what.
+    #[serde(flatten)]
+    pub subscription: Subscription,
+    /// Since when, milliseconds since the Unix epoch.
+    pub since_ms: i64,
+    /// He is told nevertheless, because nobody else would be.
+    #[serde(default)]
+    pub overruled: bool,
+}
+
+/// `unsubscribed`: who has taken himself off alert blocks? Answered by [`UnsubscribedReply`], a page at a time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnsubscribedQuestion {
+    /// Message version, 1.
+    pub v: u32,
+    /// Of whose; of everybody's where it is not said.
+    #[serde(default)]
+    pub customer: Option<CustomerName>,
+    /// Only those after this one, as the last page's `next` says.
+    #[serde(default)]
+    pub after: Option<Subscription>,
+}
+
+/// Answer to `unsubscribed`: one page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnsubscribedReply {
+    /// Always true.
+    pub ok: bool,
+    /// By customer, alert block and recipient.
+    pub unsubscribed: Vec<Unsubscription>,
+    /// There are more: ask with this as `after`.
+    #[serde(default)]
+    pub next: Option<Subscription>,
+    /// Alert node's wall clock, milliseconds since the Unix epoch.
+    pub now_ms: i64,
+}
+
+/// `subscribe`: an operator puts a recipient back who has taken himself off an alert block. Answered by [`Subscribed`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Subscribe {
+    /// Message version, 1.
+    pub v: u32,
+    /// Whom, on what.
+    pub subscription: Subscription,
+    /// Who does so.
+    pub author: String,
+}
+
+/// Answer to `subscribe`, once it is on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Subscribed {
+    /// Always true.
+    pub ok: bool,
+    /// How it stood before.
+    pub unsubscription: Unsubscription,
+    /// Alert node's wall clock, milliseconds since the Unix epoch.
+    pub now_ms: i64,
+}

@@ -26,7 +26,7 @@ pub struct Envelope<'a> {
     pub user_id: Option<Cow<'a, str>>,
     /// `timestamp`: whole seconds since the Unix epoch, by the publisher's clock.
     pub timestamp_s: Option<u64>,
-    /// `correlation_id` of a request or reply.
+    /// `correlation_id` of a request or reply; of a test event, the source that is meant.
     pub correlation_id: Option<Cow<'a, str>>,
     /// `reply_to` of a request.
     pub reply_to: Option<Cow<'a, str>>,

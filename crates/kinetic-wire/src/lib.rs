@@ -12,12 +12,14 @@ mod message;
 pub mod names;
 mod partial;
 mod state;
+mod test_event;
 mod time;
 
 pub use alerting::{
     Acknowledge, Acknowledged, AcknowledgementState, AskSilence, EpisodeState, EpisodesQuestion,
-    EpisodesReply, FiringFeed, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply, ToldState,
-    Unsilence,
+    EpisodesReply, FiringFeed, FollowLink, LinkAct, LinkAction, Linked, Silence, SilenceName, Silenced,
+    SilencesQuestion, SilencesReply, Subscribe, Subscribed, Subscription, ToldState, Unsilence,
+    UnsubscribedQuestion, UnsubscribedReply, Unsubscription,
 };
 pub use codec::{CodecError, decode, encode};
 pub use control::{
@@ -36,4 +38,7 @@ pub use message::{
 };
 pub use partial::{PARTIAL_VERSION, Partial, PartialFeed, PartialGroup};
 pub use state::{FeedState, LaneState, MetricState, SNAPSHOT_VERSION, Snapshot, WatchState};
+pub use test_event::{
+    AnnounceTest, Progress, Stage, TRACE_DIGITS, TestAnnounced, TestStage, is_trace, trace_of,
+};
 pub use time::{Mono, Now, Wall};

@@ -317,6 +317,16 @@ pub enum RpcCode {
     UnknownSilence,
     /// Nothing fires in a group of that name, or not in the episode that was meant.
     UnknownEpisode,
+    /// A test of this customer is under way, or has just been.
+    TestUnderWay,
+    /// A link that was not made here, or has been changed or cut.
+    BadLink,
+    /// A link that was made here, too long ago.
+    ExpiredLink,
+    /// The schema names no such recipient of such an alert block, or he has not taken himself off it.
+    UnknownSubscription,
+    /// Without this recipient an alert block would tell nobody.
+    LastRecipient,
     /// What is asked for is past a bound, or cannot be; the message says why.
     Invalid,
     /// A table of the redirector or of the alert node is full.

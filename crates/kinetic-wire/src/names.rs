@@ -33,11 +33,22 @@ pub const ALIVE_EXCHANGE: &str = "kin.alive";
 /// Direct exchange of a region's vhost on which the parts of a split source send their values to its owner; the
 /// routing key is the name of the source's queue.
 pub const PARTIALS_EXCHANGE: &str = "kin.partials";
+/// Topic exchange on which nodes say how far a test event has come; the routing key is its trace id.
+pub const TRACE_EXCHANGE: &str = "kin.trace";
+/// Name of the service, the cluster and the analytic of a test event. No name of a schema holds an `@`.
+pub const TEST: &str = "@test";
 /// The pseudo-queue of RabbitMQ's direct reply-to.
 pub const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// Message `type` of alert events.
 pub const TYPE_ALERT: &str = "kinetic.alert.v1";
+/// Message `type` of the burst that begins a test event: statsd lines whose tag [`TEST_FEED_TAG`] names the feed. It is judged by
+/// itself and never mixes with data.
+pub const TYPE_TEST: &str = "kinetic.test.statsd.v1";
+/// Tag that names the feed in the lines of a test event.
+pub const TEST_FEED_TAG: &str = "feed";
+/// Message `type` of what is said of a test event's way.
+pub const TYPE_TEST_STAGE: &str = "kinetic.test-stage.v1";
 /// Message `type` of the leader's token.
 pub const TYPE_TOKEN: &str = "kinetic.token.v1";
 /// Message `type` of map changes.
@@ -81,12 +92,21 @@ pub mod rpc {
     pub const ACKNOWLEDGE: &str = "acknowledge";
     /// Somebody asks what fires.
     pub const EPISODES: &str = "episodes";
+    /// Somebody is about to publish a test event.
+    pub const TEST_EVENT: &str = "test-event";
+    /// Somebody follows a link of a mail.
+    pub const LINK: &str = "link";
+    /// Somebody asks who has taken himself off alert blocks.
+    pub const UNSUBSCRIBED: &str = "unsubscribed";
+    /// An operator puts a recipient back on an alert block.
+    pub const SUBSCRIBE: &str = "subscribe";
     /// What only the leader answers, in the order in which its queue is bound.
     pub const LEADER: [&str; 6] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE];
     /// What the redirectors answer.
     pub const ALL: [&str; 7] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE, LOCATE];
     /// What the alert node answers, in the order in which its queue is bound.
-    pub const ALERT: [&str; 5] = [SILENCE, UNSILENCE, SILENCES, ACKNOWLEDGE, EPISODES];
+    pub const ALERT: [&str; 9] =
+        [SILENCE, UNSILENCE, SILENCES, ACKNOWLEDGE, EPISODES, TEST_EVENT, LINK, UNSUBSCRIBED, SUBSCRIBE];
 }
 
 const INGRESS_PREFIX: &str = "in.";

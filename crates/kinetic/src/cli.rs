@@ -10,8 +10,8 @@ mod client;
 mod mail;
 mod operator;
 
-pub(crate) use client::{DataType, Locate, Tap};
-pub(crate) use mail::{Mail, MailPreview};
+pub(crate) use client::{DataType, Locate, Tap, TestEvent};
+pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
@@ -83,6 +83,8 @@ pub(crate) enum Command {
     DnsZone(DnsZone),
     /// Watch the decoded samples of a source, live, without taking them from its analyzer
     Tap(Tap),
+    /// Send a test event the whole way to an accepted mail, and show where it is or where it stopped
+    TestEvent(TestEvent),
     /// Measure: the analyzer against a consumer that only acknowledges
     Bench(Bench),
     /// One measured consumer of `bench`
@@ -272,6 +274,10 @@ pub(crate) struct Alert {
     /// File that holds the password of the PostgreSQL login
     #[arg(long, value_name = "FILE", requires = "history")]
     pub(crate) history_password_file: Option<PathBuf>,
+    /// Serve the pages that links in mails lead to here, behind whatever ends TLS for the schema's mail.public_url;
+    /// without it, mails have no links (docs/alerting-links.md)
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) links_listen: Option<SocketAddr>,
     /// How to reach the broker
     #[command(flatten)]
     pub(crate) broker: BrokerAddress,

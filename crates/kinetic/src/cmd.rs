@@ -16,5 +16,7 @@ mod operator;
 pub(crate) mod roles;
 pub(crate) mod schema_repo;
 pub(crate) mod silence;
+pub(crate) mod subscription;
 pub(crate) mod tap;
+pub(crate) mod test_event;
 pub(crate) mod up;

@@ -50,6 +50,7 @@ struct RawBroker {
 struct RawListen {
     amqp: Option<SocketAddr>,
     metrics: Option<SocketAddr>,
+    links: Option<SocketAddr>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -74,6 +75,8 @@ pub(crate) struct Config {
     pub(crate) listen_amqp: SocketAddr,
     /// Where `/metrics` and `/__heartbeat__` are.
     pub(crate) listen_metrics: SocketAddr,
+    /// Where the pages are that links in mails lead to.
+    pub(crate) listen_links: Option<SocketAddr>,
     /// Lease of the analyzer.
     pub(crate) lease_ttl: Duration,
     /// Grace after it.
@@ -122,6 +125,7 @@ impl Config {
             data_dir,
             fetch_interval: Duration::from_secs(seconds),
             listen_amqp: raw.listen.amqp.unwrap_or_else(|| ([127, 0, 0, 1], 5672).into()),
+            listen_links: raw.listen.links,
             listen_metrics: raw.listen.metrics.unwrap_or_else(|| ([127, 0, 0, 1], 9464).into()),
             lease_ttl: Duration::from_millis(ttl),
             lease_grace: Duration::from_millis(raw.lease.grace_ms.unwrap_or(5_000)),

@@ -12,6 +12,7 @@ mod shutdown;
 mod telemetry;
 mod term;
 mod topology;
+mod tracer;
 
 use std::process::ExitCode;
 
@@ -115,10 +116,13 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Locate(args) => cmd::locate::run(args).await,
         Command::Map(args) => cmd::map::run(args).await,
         Command::Drain(args) => cmd::drain::run(args).await,
+        Command::Mail(Mail::Unsubscribed(args)) => cmd::subscription::list(args).await,
+        Command::Mail(Mail::Subscribe(args)) => cmd::subscription::subscribe(args).await,
         Command::Silence(args) => cmd::silence::run(args).await,
         Command::Ack(args) => cmd::episodes::acknowledge(args).await,
         Command::Episodes(args) => cmd::episodes::run(args).await,
         Command::Tap(args) => cmd::tap::run(args).await,
+        Command::TestEvent(args) => cmd::test_event::run(args).await,
         Command::Bench(cli::Bench { part: Some(cli::BenchPart::Alert(args)), .. }) => {
             cmd::bench::alert(args).await
         }

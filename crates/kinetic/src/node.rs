@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::adapter::history::Location;
 use crate::adapter::{clock, file};
 use crate::shell::follow::{self, FollowConfig, Follower, SchemaWatch};
-use crate::shell::{alert, analyzer, broker, health, redirector};
+use crate::shell::{alert, analyzer, broker, health, links, redirector};
 use crate::shutdown::{self, Ender, Shutdown};
 use crate::telemetry::{Health, Telemetry};
 
@@ -233,6 +233,7 @@ pub(crate) fn alert_config(schema: &Schema, id_key: [u8; 32]) -> AlertConfig {
     AlertConfig {
         mail_domain: mail_domain(schema),
         id_key,
+        serves_links: false,
         alerts_max: ALERTS_MAX,
         ids_max: EVENT_IDS_MAX,
         outbox_max: OUTBOX_MAX,
@@ -334,6 +335,17 @@ pub(crate) async fn start_metrics(
     let task = roles.tasks.spawn(async move { (name, server.await) });
     roles.running.push(Role { name, ender, task });
     Ok(address)
+}
+
+/// Starts the pages that links in mails lead to; the address is logged.
+pub(crate) async fn start_links(roles: &mut Roles, listen: SocketAddr, shared: &Shared) -> Result<()> {
+    shared.starting(links::PART);
+    let bound = links::bind(listen).await?;
+    let public_url = shared.schema.borrow().schema.mail.as_ref().and_then(|mail| mail.public_url.clone());
+    tracing::info!(address = %bound.address(), public_url, "serving the links in mails");
+    let (control, telemetry) = (shared.control.clone(), shared.telemetry.clone());
+    roles.start("server of links", |shutdown| bound.run(control, telemetry, shutdown));
+    Ok(())
 }
 
 /// The embedded broker with its own login's address on it.

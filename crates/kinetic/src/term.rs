@@ -21,6 +21,18 @@ pub(crate) fn say(text: &str) {
     }
 }
 
+/// Says on standard error what is being done: in one line that is overwritten on a terminal, in a line each elsewhere; an
+/// empty text ends it.
+pub(crate) fn progress(what: &str) {
+    let mut stderr = std::io::stderr().lock();
+    // Nothing better can be done about a closed terminal.
+    if stderr.is_terminal() {
+        write!(stderr, "\r\x1b[K{what}").ok();
+    } else if !what.is_empty() {
+        writeln!(stderr, "{what}").ok();
+    }
+}
+
 /// Whether standard output is a terminal that understands colour.
 pub(crate) fn is_fancy() -> bool {
     std::io::stdout().is_terminal()

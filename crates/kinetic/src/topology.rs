@@ -18,6 +18,8 @@ const ALERTS_MAX: u64 = 1_000_000;
 pub(crate) const SNAPSHOTS_MAX: u64 = 8;
 /// Signs of life that wait for the alert node: of the largest installation, some seconds' worth.
 const BEACONS_MAX: u64 = 50_000;
+/// Words on one test event that wait for who follows it.
+const TEST_STAGES_MAX: u64 = 1_000;
 /// Requests that wait for the redirector; older ones have expired anyway.
 const REQUESTS_MAX: u64 = 100_000;
 /// Tokens in the leader's queue.
@@ -181,12 +183,27 @@ pub(crate) fn alerts() -> Topology {
             exchange(names::ALERTS, ExchangeKind::Direct),
             exchange(names::ALERTS_DEAD, ExchangeKind::Fanout),
             exchange(names::NOTIFICATIONS_EXCHANGE, ExchangeKind::Topic),
+            exchange(names::TRACE_EXCHANGE, ExchangeKind::Topic),
         ],
         queues: vec![queue, dead],
         bindings: vec![
             binding(names::ALERTS, names::ALERTS, names::ALERTS),
             binding(names::ALERTS_DEAD, names::ALERTS_DEAD, ""),
         ],
+    }
+}
+
+/// A server-named queue that gets what is said of one test event. The exchange is there also where no node has ever run.
+pub(crate) fn trace_subscription(trace: &str) -> Topology {
+    let args = QueueArgs {
+        max_length: Some(TEST_STAGES_MAX),
+        overflow: Some(Overflow::DropHead),
+        ..QueueArgs::default()
+    };
+    Topology {
+        exchanges: vec![exchange(names::TRACE_EXCHANGE, ExchangeKind::Topic)],
+        queues: vec![Queue { exclusive: true, auto_delete: true, args, ..Queue::default() }],
+        bindings: vec![binding(names::TRACE_EXCHANGE, "", trace)],
     }
 }
 

@@ -16,8 +16,8 @@ use kinetic_schema::schema::{
     Matching, Rule, Severity, ValueKind,
 };
 use kinetic_wire::{
-    AlertEvent, AlertId, AlertState, Direction, Epoch, Feed, Login, Mono, Now, Numbers, Token, Wall, decode,
-    encode,
+    AlertEvent, AlertId, AlertState, Direction, Epoch, Feed, Login, Mono, Now, Numbers, TestStage, Token,
+    Wall, decode, encode,
 };
 use uuid::Uuid;
 
@@ -28,6 +28,7 @@ pub(crate) fn config() -> AlertConfig {
     AlertConfig {
         mail_domain: "mail.example".into(),
         id_key: [7; 32],
+        serves_links: true,
         alerts_max: 1_000,
         ids_max: 200_000,
         outbox_max: 100,
@@ -214,6 +215,8 @@ pub(crate) struct World {
     pub(crate) rejected: usize,
     pub(crate) acked: usize,
     pub(crate) announced: Vec<(String, serde_json::Value)>,
+    /// What was said of tests.
+    pub(crate) traced: Vec<TestStage>,
     /// Answers to requests that have not been looked at.
     pub(crate) replies: BTreeMap<ReplyToken, serde_json::Value>,
     last_request: u64,
@@ -254,6 +257,7 @@ impl World {
             rejected: 0,
             acked: 0,
             announced: Vec::new(),
+            traced: Vec::new(),
             replies: BTreeMap::new(),
             last_request: 0,
             effects_seen: 0,
@@ -275,10 +279,12 @@ impl World {
     fn write_down(&mut self, count: usize) {
         for (seq, record) in self.unwritten.drain(..count) {
             match &record {
-                Record::Event { event, .. } => {
+                Record::Event { event, .. } | Record::Tested { event, .. } => {
                     assert!(self.events_on_disk.insert(event.id), "recorded twice: {event:?}");
                 }
-                Record::MailQueued { id, email, .. } | Record::DigestQueued { id, email, .. } => {
+                Record::MailQueued { id, email, .. }
+                | Record::DigestQueued { id, email, .. }
+                | Record::TestMailQueued { id, email, .. } => {
                     let before = self.mails_on_disk.insert(id.clone(), Email::clone(email));
                     assert_eq!(before, None, "two mails were given one id");
                 }
@@ -329,6 +335,7 @@ impl World {
             Effect::Reply { token, body } => {
                 self.replies.insert(token, serde_json::from_slice(&body).unwrap());
             }
+            Effect::Trace(stage) => self.traced.push(*stage),
             Effect::Announce { routing_key, body } => {
                 self.announced.push((routing_key, serde_json::from_slice(&body).unwrap()));
             }
@@ -518,7 +525,15 @@ impl World {
                 Record::Acknowledged { at, group, author, .. } => {
                     format!("{} acknowledged {group} by {author}", Self::secs(*at))
                 }
+                Record::Unsubscribed { at, subscription, .. } => {
+                    format!("{} unsubscribed {}", Self::secs(*at), subscription.to)
+                }
+                Record::Subscribed { at, subscription, author } => {
+                    format!("{} subscribed {} by {author}", Self::secs(*at), subscription.to)
+                }
                 Record::NodeKnown { at, node, .. } => format!("{} known {node}", Self::secs(*at)),
+                Record::Tested { at, .. } => format!("{} tested", Self::secs(*at)),
+                Record::TestMailQueued { at, id, .. } => format!("{} test {}", Self::secs(*at), id.0),
                 Record::NodeGone { at, node, .. } => format!("{} gone {node}", Self::secs(*at)),
                 Record::StreamKnown { at, customer } => format!("{} flows {customer}", Self::secs(*at)),
                 Record::StreamGone { at, customer } => format!("{} unwatched {customer}", Self::secs(*at)),

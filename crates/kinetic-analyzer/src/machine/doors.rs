@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_schema::Schema;
-use kinetic_wire::{AlertEvent, AlertId, Envelope, Epoch, Partial, RegionName, SourceKey, Token};
+use kinetic_wire::{AlertEvent, AlertId, Envelope, Epoch, Partial, RegionName, SourceKey, TestStage, Token};
 
 use super::{Delivery, RequestId, Revision, Slot};
 
@@ -237,6 +237,8 @@ pub enum Effect {
     },
     /// Publish an alert event to `kin.alerts`, confirmed; answer with `Published`. The shell retries until it can.
     Publish(Box<AlertEvent>),
+    /// Say on `kin.trace` how far a test event has come: transient, best effort.
+    Trace(Box<TestStage>),
     /// Drained: the shell may close its connections and end.
     Stopped,
 }

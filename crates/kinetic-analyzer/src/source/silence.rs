@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kinetic_wire::{Mono, Now};
 
-use super::{ACK_DELAY, Recall, Shared, Source};
+use super::{ACK_DELAY, Recall, Shadow, Shared, Source};
 use crate::lane::Lane;
 
 /// After a probe that did not come back, the next one no sooner than this.
@@ -31,7 +31,9 @@ impl Source {
         let silence = silence.map(|(at, end)| if self.heard < end { at.max(self.probe_again) } else { at });
         let arrival = self.wants_to_be_told().then_some(self.probe_again);
         let quiet = self.quiet_unproven_at();
-        [ack, close, silence, arrival, quiet, self.sweep_at, self.leaves_by].into_iter().flatten().min()
+        let test = self.shadow.as_ref().and_then(Shadow::due);
+        let more = [arrival, quiet, test, self.sweep_at, self.leaves_by];
+        [ack, close, silence].into_iter().chain(more).flatten().min()
     }
 
     /// The lanes in which the end of a window can change something.

@@ -11,7 +11,7 @@ use crate::load::{Declared, declare};
 use crate::network::{self, Netblock};
 use crate::notation;
 use crate::reference::{self, Names};
-use crate::schema::{Customer, INSTALLATION, INSTALLATION_SERVICE, Key, Schema};
+use crate::schema::{Customer, INSTALLATION, INSTALLATION_SERVICE, Key, Schema, WATCHDOG};
 use crate::value;
 
 /// All customers.
@@ -54,12 +54,8 @@ fn own<'a>(
     today: Option<Wall>,
 ) {
     let node = named.node;
-    if named.name == INSTALLATION && customer.services.contains_key(&INSTALLATION_SERVICE.into()) {
-        let message =
-            format!("a service of customer `{INSTALLATION}` cannot be named `{INSTALLATION_SERVICE}`");
-        let problem =
-            Problem::error("bad-name", &node.name_at(), message).label("the installation's own customer");
-        sink.push(problem.help("what the watchdog says about Kinetic's own nodes stands under it"));
+    if named.name == INSTALLATION {
+        reserved(sink, node, customer);
     }
     let example = reference::written("region", declared.regions.keys().next().copied().unwrap_or("local"));
     if let Some(region) = node.required(sink, "region", &example)
@@ -96,6 +92,22 @@ fn own<'a>(
         }
     }
     customer.keys = names.values().filter_map(|named| key(sink, *named, today)).collect();
+}
+
+/// What the customer as which nodes publish their health must leave to the watchdog.
+fn reserved(sink: &mut Sink<'_>, node: Node<'_>, customer: &Customer) {
+    let service = customer.services.contains_key(&INSTALLATION_SERVICE.into());
+    let alert = customer.alerts.contains_key(WATCHDOG);
+    let names = [("service", INSTALLATION_SERVICE, service), ("alert", WATCHDOG, alert)];
+    for (kind, name, _) in names.into_iter().filter(|(.., has)| *has) {
+        let message = format!("customer `{INSTALLATION}` cannot have a {kind} named `{name}`");
+        let problem = Problem::error("bad-name", &node.name_at(), message);
+        sink.push(
+            problem
+                .label("the installation's own customer")
+                .help("what the watchdog says about Kinetic's own nodes stands under it"),
+        );
+    }
 }
 
 fn key(sink: &mut Sink<'_>, named: Named<'_>, today: Option<Wall>) -> Option<Key> {

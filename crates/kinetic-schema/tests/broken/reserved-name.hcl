@@ -13,4 +13,8 @@ customer "kinetic" {
       members = ["*"]
     }
   }
+
+  alert "watchdog" {
+    to = ["ops@example.org"]
+  }
 }

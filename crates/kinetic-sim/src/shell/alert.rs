@@ -36,6 +36,7 @@ fn config() -> AlertConfig {
     AlertConfig {
         mail_domain: "kinetic.example".into(),
         id_key: [7; 32],
+        serves_links: false,
         alerts_max: 10_000,
         ids_max: 200_000,
         outbox_max: 1_000,
@@ -122,7 +123,7 @@ impl Shell {
             Effect::Reject { token } => self.settle(token, |tag| Up::Reject { tag }, reach),
             Effect::Send { id, email, .. } => self.send(id, *email, reach),
             // Nobody asks anything here.
-            Effect::Announce { .. } | Effect::Reply { .. } => {}
+            Effect::Announce { .. } | Effect::Reply { .. } | Effect::Trace(_) => {}
         }
     }
 

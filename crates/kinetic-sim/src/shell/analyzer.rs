@@ -493,6 +493,8 @@ impl Shell {
                         self.machine.handle(now, Input::Published { id: event.id }, &mut more);
                     }
                 }
+                // Nobody tests this world by hand.
+                Effect::Trace(_) => {}
                 Effect::Stopped => stopped = true,
             }
         }

@@ -3,12 +3,14 @@
 use kinetic_wire::{
     Acknowledge, Acknowledged, AcknowledgementState, AlertEvent, AlertId, AlertState, AnalyzerState,
     AskSilence, Beacon, Change, CustomerName, DataType, Direction, Drain, Endpoint, EpisodeState,
-    EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed, FeedState, FiringFeed, Goodbye, Grant,
-    Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply, Limits, Listening, Locate,
-    LocateReply, MapChange, MapQuestion, MapReply, MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers,
-    OwnerState, Partial, PartialFeed, PartialGroup, Register, Released, Relieve, Relieved, Reply, Role,
-    RpcCode, RpcError, SchemaNotice, Serves, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply,
-    Snapshot, SourceKey, SourceState, Term, ToldState, TrailPoint, Unsilence, WatchState, decode, encode,
+    EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed, FeedState, FiringFeed, FollowLink, Goodbye,
+    Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply, Limits, LinkAct,
+    LinkAction, Linked, Listening, Locate, LocateReply, MapChange, MapQuestion, MapReply, MetricState,
+    MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial, PartialFeed, PartialGroup, Register,
+    Released, Relieve, Relieved, Reply, Role, RpcCode, RpcError, SchemaNotice, Serves, Silence, SilenceName,
+    Silenced, SilencesQuestion, SilencesReply, Snapshot, SourceKey, SourceState, Subscribe, Subscribed,
+    Subscription, Term, ToldState, TrailPoint, Unsilence, UnsubscribedQuestion, UnsubscribedReply,
+    Unsubscription, WatchState, decode, encode,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -37,9 +39,14 @@ fn number() -> impl Strategy<Value = f64> {
 const DATA_TYPES: [DataType; 5] =
     [DataType::Statsd, DataType::Collectd, DataType::Graphite, DataType::Influx, DataType::Auto];
 const DIRECTIONS: [Direction; 3] = [Direction::Above, Direction::Below, Direction::Both];
-const CODES: [RpcCode; 16] = [
+const CODES: [RpcCode; 21] = [
+    RpcCode::BadLink,
+    RpcCode::ExpiredLink,
+    RpcCode::UnknownSubscription,
+    RpcCode::LastRecipient,
     RpcCode::UnknownSilence,
     RpcCode::UnknownEpisode,
+    RpcCode::TestUnderWay,
     RpcCode::Invalid,
     RpcCode::Malformed,
     RpcCode::UnknownCustomer,
@@ -235,7 +242,7 @@ proptest! {
         check(&Unsilence { v: 1, customer: customer.clone(), id, author: author.clone() });
         check(&Silenced { ok: true, silence: silence.clone(), silenced: count, now_ms: from_ms });
         check(&SilencesQuestion { v: 1, customer: flag.then(|| customer.clone()), after: flag.then(|| name.clone()) });
-        check(&SilencesReply { ok: true, silences: vec![silence], next: Some(name), now_ms: until_ms });
+        check(&SilencesReply { ok: true, silences: vec![silence.clone()], next: Some(name), now_ms: until_ms });
         let group = names.join("/");
         check(&Acknowledge {
             v: 1, group: group.clone(), episode_ms: flag.then_some(from_ms), author: author.clone(), reason: reason.clone(), until_ms,
@@ -255,7 +262,21 @@ proptest! {
         };
         check(&Acknowledged { ok: true, episode: episode.clone(), now_ms: until_ms });
         check(&EpisodesQuestion { v: 1, customer: Some(customer), after: flag.then(|| episode.group.clone()), limit: Some(7) });
-        check(&EpisodesReply { ok: true, next: Some(episode.group.clone()), episodes: vec![episode], now_ms: from_ms });
+        check(&EpisodesReply { ok: true, next: Some(episode.group.clone()), episodes: vec![episode.clone()], now_ms: from_ms });
+        let subscription = Subscription { customer: episode.customer.clone(), alert: names[0].clone(), to: names[1].clone() };
+        let act = LinkAct { for_s: flag.then_some(count), reason: flag.then(|| names[2].clone()) };
+        check(&FollowLink { v: 1, token: names[0].clone(), act: flag.then_some(act) });
+        for action in [LinkAction::Acknowledge, LinkAction::Silence, LinkAction::Unsubscribe] {
+            check(&Linked {
+                ok: true, action, acted: flag, customer: episode.customer.clone(), alert: names[0].clone(), to: names[1].clone(),
+                episode: flag.then(|| episode.clone()), silence: (!flag).then(|| silence.clone()), silenced: flag, unsubscribed: !flag, now_ms: from_ms,
+            });
+        }
+        let left = Unsubscription { subscription: subscription.clone(), since_ms: from_ms, overruled: flag };
+        check(&UnsubscribedQuestion { v: 1, customer: Some(episode.customer.clone()), after: flag.then(|| subscription.clone()) });
+        check(&UnsubscribedReply { ok: true, unsubscribed: vec![left.clone()], next: flag.then(|| subscription.clone()), now_ms: until_ms });
+        check(&Subscribe { v: 1, subscription, author: names[2].clone() });
+        check(&Subscribed { ok: true, unsubscription: left, now_ms: until_ms });
     }
 
     #[test]

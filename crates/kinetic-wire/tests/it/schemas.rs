@@ -6,10 +6,11 @@
 use std::path::{Path, PathBuf};
 
 use kinetic_wire::{
-    Acknowledge, Acknowledged, AlertEvent, AskSilence, Beacon, Drain, EpisodesQuestion, EpisodesReply,
-    Goodbye, Heartbeat, LeaderToken, LeaseReply, Locate, LocateReply, MapChange, MapQuestion, MapReply,
-    Nudge, Partial, Register, Released, Relieve, Relieved, RpcError, SchemaNotice, Silenced,
-    SilencesQuestion, SilencesReply, Snapshot, Unsilence, decode, encode,
+    Acknowledge, Acknowledged, AlertEvent, AnnounceTest, AskSilence, Beacon, Drain, EpisodesQuestion,
+    EpisodesReply, FollowLink, Goodbye, Heartbeat, LeaderToken, LeaseReply, Linked, Locate, LocateReply,
+    MapChange, MapQuestion, MapReply, Nudge, Partial, Register, Released, Relieve, Relieved, RpcError,
+    SchemaNotice, Silenced, SilencesQuestion, SilencesReply, Snapshot, Subscribe, Subscribed, TestAnnounced,
+    TestStage, Unsilence, UnsubscribedQuestion, UnsubscribedReply, decode, encode,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -63,6 +64,15 @@ fn messages() -> Vec<Message> {
         message::<Acknowledged>("acknowledged"),
         message::<EpisodesQuestion>("episodes"),
         message::<EpisodesReply>("episodes-reply"),
+        message::<AnnounceTest>("test-event"),
+        message::<TestAnnounced>("test-announced"),
+        message::<TestStage>("test-stage"),
+        message::<FollowLink>("link"),
+        message::<Linked>("linked"),
+        message::<UnsubscribedQuestion>("unsubscribed"),
+        message::<UnsubscribedReply>("unsubscribed-reply"),
+        message::<Subscribe>("subscribe"),
+        message::<Subscribed>("subscribed"),
     ]
 }
 
@@ -181,6 +191,9 @@ fn every_name_is_explained() {
         names::PARTIALS_EXCHANGE,
         names::TYPE_PARTIAL,
         names::TYPE_SCHEMA_NOTICE,
+        names::TRACE_EXCHANGE,
+        names::TYPE_TEST,
+        names::TYPE_TEST_STAGE,
     ];
     for name in headers.into_iter().chain(broker).chain(names::rpc::ALL).chain(names::rpc::ALERT) {
         assert!(text.contains(&format!("`{name}`")), "docs/wire.md does not explain {name}");

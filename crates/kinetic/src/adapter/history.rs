@@ -110,11 +110,19 @@ fn columns(record: &Record) -> (Wall, &'static str, Option<&str>) {
         Record::Address { at, .. } => (*at, "address", None),
         Record::MailsWait { at, .. } => (*at, "mails_wait", None),
         Record::MailRetried { at, .. } => (*at, "mail_retried", None),
+        Record::Tested { at, event } => (*at, "tested", Some(event.customer.as_str())),
+        Record::TestMailQueued { at, customer, .. } => (*at, "test_mail_queued", Some(customer.as_str())),
         Record::Stale { at, .. } => (*at, "stale", None),
         Record::Settled { at, .. } => (*at, "settled", None),
         Record::Silenced { at, silence } => (*at, "silenced", Some(silence.customer.as_str())),
         Record::Unsilenced { at, customer, .. } => (*at, "unsilenced", Some(customer.as_str())),
         Record::Acknowledged { at, .. } => (*at, "acknowledged", None),
+        Record::Unsubscribed { at, subscription, .. } => {
+            (*at, "unsubscribed", Some(subscription.customer.as_str()))
+        }
+        Record::Subscribed { at, subscription, .. } => {
+            (*at, "subscribed", Some(subscription.customer.as_str()))
+        }
         Record::NodeKnown { at, .. } => (*at, "node_known", None),
         Record::NodeGone { at, .. } => (*at, "node_gone", None),
         Record::StreamKnown { at, customer } => (*at, "stream_known", Some(customer.as_str())),

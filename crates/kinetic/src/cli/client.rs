@@ -1,8 +1,12 @@
 //! Arguments of the commands by which people see what a client is told, and what arrives from it.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::{Args, ValueEnum};
 
 use super::BrokerAddress;
+use crate::cmd::moment;
 
 /// `kinetic locate`
 #[derive(Debug, Args)]
@@ -72,4 +76,49 @@ pub(crate) struct Tap {
     /// Only metrics that this pattern matches
     #[arg(long, value_name = "GLOB")]
     pub(crate) metric: Option<String>,
+}
+
+/// `kinetic test-event`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A burst of feeds that do not exist is published where the customer's own data is, judged by itself, and mailed, marked as a test,
+to those whom the customer's alerts name. Nothing of it mixes with data. Exit code 0 only when the relay has taken the mail.
+
+Examples:
+  kinetic test-event acme --schema /srv/kinetic/schema --amqp amqp://kinetic@127.0.0.1/kinetic \\
+      --password-file /var/lib/kinetic/broker-secret
+                                            the whole way, by the login of a node
+  kinetic test-event acme … --to me@acme.example
+                                            the same, with the mail to me alone
+  kinetic test-event acme … --login acme.first --login-password-file key
+                                            published as the customer, so that login and permissions are tested too
+  kinetic test-event acme … --json | jq .ok")]
+pub(crate) struct TestEvent {
+    /// Whose line to test
+    #[arg(value_name = "CUSTOMER")]
+    pub(crate) customer: String,
+    /// How to reach the control vhost, with the login of a node
+    #[command(flatten)]
+    pub(crate) broker: BrokerAddress,
+    /// Schema folder or repository
+    #[arg(long, value_name = "DIR|REMOTE", default_value = ".")]
+    pub(crate) schema: String,
+    /// Which of the customer's sources; the first by name otherwise
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) source: Option<String>,
+    /// Publish with this login of the customer
+    #[arg(long, value_name = "LOGIN", requires = "login_password_file")]
+    pub(crate) login: Option<String>,
+    /// File whose first line is that login's password (mode 600)
+    #[arg(long, value_name = "FILE", requires = "login")]
+    pub(crate) login_password_file: Option<PathBuf>,
+    /// Mail this address and nobody else; may stand more than once
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) to: Vec<String>,
+    /// Give up after this long
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = moment::duration)]
+    pub(crate) timeout: Duration,
+    /// Print one JSON object at the end
+    #[arg(long)]
+    pub(crate) json: bool,
 }

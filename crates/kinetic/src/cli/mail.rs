@@ -4,11 +4,17 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::BrokerAddress;
+
 /// `kinetic mail`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mail {
     /// Show what an alert's mail looks like, with made-up numbers; nothing is sent
     Preview(MailPreview),
+    /// Show who has taken himself off which alert, by the link in a mail
+    Unsubscribed(MailUnsubscribed),
+    /// Put somebody back on an alert that he has taken himself off
+    Subscribe(MailSubscribe),
 }
 
 /// `kinetic mail preview`
@@ -38,4 +44,51 @@ pub(crate) struct MailPreview {
     /// Print the whole message as a relay would get it
     #[arg(long)]
     pub(crate) eml: bool,
+}
+
+/// `kinetic mail unsubscribed`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  kinetic mail unsubscribed --amqp amqp://kinetic@127.0.0.1/kinetic --password-file DATA/broker-secret
+  kinetic mail unsubscribed acme --json --amqp … | jq -r '.unsubscribed[].to'")]
+pub(crate) struct MailUnsubscribed {
+    /// Only this customer's alerts
+    #[arg(value_name = "CUSTOMER")]
+    pub(crate) customer: Option<String>,
+    /// How to reach the control vhost, with the login of a node
+    #[command(flatten)]
+    pub(crate) broker: BrokerAddress,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// `kinetic mail subscribe`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What fires is mailed to him as news. Exit code 1 where he has not taken himself off.
+
+Example:
+  kinetic mail subscribe acme checkout-team ann@acme.example \\
+      --amqp amqp://kinetic@127.0.0.1/kinetic --password-file DATA/broker-secret")]
+pub(crate) struct MailSubscribe {
+    /// Whose alert; `kinetic` for the installation's watchdog
+    #[arg(value_name = "CUSTOMER")]
+    pub(crate) customer: String,
+    /// Name of the alert block
+    #[arg(value_name = "ALERT")]
+    pub(crate) alert: String,
+    /// The recipient, as the schema writes it and `kinetic mail unsubscribed` shows it
+    #[arg(value_name = "RECIPIENT")]
+    pub(crate) to: String,
+    /// Who puts him back; the user of this machine by default
+    #[arg(long, value_name = "NAME")]
+    pub(crate) author: Option<String>,
+    /// How to reach the control vhost, with the login of a node
+    #[command(flatten)]
+    pub(crate) broker: BrokerAddress,
+    /// One JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }

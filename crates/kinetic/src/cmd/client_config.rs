@@ -117,7 +117,7 @@ fn access(schema: &Schema, customer: &Customer, broker: &str) -> Result<Access> 
 }
 
 /// A routing key that a topic pattern matches: `#` stands for nothing, `*` for a word.
-fn matching_key(pattern: &str) -> String {
+pub(crate) fn matching_key(pattern: &str) -> String {
     let words = pattern.split('.').filter(|word| *word != "#");
     let words: Vec<&str> = words.map(|word| if word == "*" { "any" } else { word }).collect();
     words.join(".")

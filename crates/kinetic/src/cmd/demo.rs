@@ -243,7 +243,7 @@ async fn start(
         queues: QueueType::Classic,
     };
     let history = shared.own_history();
-    up::start_engine(roles, &shared, history, LEASE, LEASE)?;
+    up::start_engine(roles, &shared, history, None, LEASE, LEASE)?;
     show.tap(format!(
         "kinetic tap {}/web --schema {} --amqp amqp://{}@{} --password-file {}",
         schema::CUSTOMER,

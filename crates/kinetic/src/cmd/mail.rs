@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use kinetic_alert::{Email, NoPreview};
+use kinetic_alert::{AlertConfig, Email, NoPreview};
 use kinetic_schema::Schema;
 use kinetic_schema::schema::Dkim;
 
@@ -19,7 +19,7 @@ const PICTURE: &str = "mail.png";
 /// `kinetic mail preview`
 pub(crate) fn preview(args: &cli::MailPreview) -> Result<u8> {
     let schema = schema_files::load(&args.schema)?;
-    let config = node::alert_config(&schema, ID_KEY);
+    let config = AlertConfig { serves_links: true, ..node::alert_config(&schema, ID_KEY) };
     let customer = args.customer.as_str().into();
     let email = kinetic_alert::preview(config, &schema, &customer, &args.alert, clock::now().wall)
         .map_err(|why| BadConfig(refusal(args, &schema, &why)))?;

@@ -124,8 +124,12 @@ pub(crate) async fn alert(args: cli::Alert) -> Result<()> {
         Some(place) => Location::parse(place, args.history_password_file.as_deref(), Path::new("."))?,
         None => common.shared.own_history(),
     };
-    let setup = common.shared.alert(history)?;
+    let mut setup = common.shared.alert(history)?;
+    setup.config.serves_links = args.links_listen.is_some();
     common.roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
+    if let Some(listen) = args.links_listen {
+        node::start_links(&mut common.roles, listen, &common.shared).await?;
+    }
     common.run(args.node.metrics, &["alert"]).await
 }
 

@@ -70,7 +70,7 @@ fn added(Silenced { silence, silenced, now_ms, .. }: &Silenced) -> String {
 }
 
 /// What a silence means, in a line.
-fn meant(silence: &Silence) -> String {
+pub(crate) fn meant(silence: &Silence) -> String {
     let kinds = [
         ("service", &silence.services),
         ("cluster", &silence.clusters),

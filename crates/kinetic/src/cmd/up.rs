@@ -1,5 +1,6 @@
 //! `kinetic up`: everything in one process.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -46,7 +47,17 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
         queues: config.queues,
     };
     let health = shared.health(&["node"]);
-    start_engine(&mut roles, &shared, config.history, config.lease_ttl, config.lease_grace)?;
+    start_engine(
+        &mut roles,
+        &shared,
+        config.history,
+        config.listen_links,
+        config.lease_ttl,
+        config.lease_grace,
+    )?;
+    if let Some(listen) = config.listen_links {
+        node::start_links(&mut roles, listen, &shared).await?;
+    }
     roles.start("publisher of this process's health", |shutdown| shell::health::run(health, shutdown));
     // Not before: until a part has said how it is, the heartbeat could not count it.
     node::start_metrics(&mut roles, config.listen_metrics, &telemetry).await?;
@@ -59,13 +70,15 @@ pub(crate) fn start_engine(
     roles: &mut Roles,
     shared: &Shared,
     history: Location,
+    links: Option<SocketAddr>,
     ttl: Duration,
     grace: Duration,
 ) -> Result<()> {
     // The only analyzer that could hold a lease lives and dies with this process: no need to listen first.
     let setup = shared.redirector(ttl, grace, Duration::ZERO, shared.control.uris.clone());
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
-    let setup = shared.alert(history)?;
+    let mut setup = shared.alert(history)?;
+    setup.config.serves_links = links.is_some();
     roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
     let setup = shared.analyzer(Serves::default(), 100, None);
     roles.start("analyzer", |shutdown| shell::analyzer::run(setup, shutdown));

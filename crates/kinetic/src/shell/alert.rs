@@ -25,6 +25,7 @@ use crate::adapter::smtp::Relay;
 use crate::node::{hex, unhex};
 use crate::shell::alive::{self, Alive};
 use crate::shell::follow::{Revision, SchemaWatch};
+use crate::shell::trace;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
@@ -85,6 +86,7 @@ pub(crate) struct Setup {
 enum Done {
     Attempted { id: MailId, attempt: Attempt },
     Announced,
+    Traced,
 }
 
 /// By name, with what was wrong with one that cannot be used.
@@ -387,6 +389,7 @@ impl Shell {
                 alert.handle(now, Input::MailAttempted { id, attempt }, effects);
             }
             Done::Announced => self.announcing -= 1,
+            Done::Traced => {}
         }
     }
 
@@ -419,6 +422,13 @@ impl Shell {
                     if let Some(handle) = self.asked.remove(&token) {
                         self.requests.reply(handle, body).await;
                     }
+                }
+                Effect::Trace(stage) => {
+                    let publisher = self.publisher.clone();
+                    self.jobs.spawn(async move {
+                        trace::say(publisher, stage).await;
+                        Done::Traced
+                    });
                 }
                 Effect::Announce { routing_key, body } => self.announce(routing_key, body),
             }

@@ -15,7 +15,9 @@ use bytes::Bytes;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Outcome, Publisher, RpcClient, Settle};
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Revision, Slot};
 use kinetic_schema::schema::QueueType;
-use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, Token, encode, names};
+use kinetic_wire::{
+    AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, TestStage, Token, encode, names,
+};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -26,8 +28,8 @@ use self::subscription::{Chore, Subscription, Subscriptions};
 use self::witness::{Change, Witness};
 
 use crate::adapter::clock;
-use crate::shell::alive;
 use crate::shell::follow::SchemaWatch;
+use crate::shell::{alive, trace};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
@@ -106,6 +108,7 @@ enum Done {
     /// Bindings of another number of parts are gone.
     Tidied,
     WitnessPut,
+    Traced,
 }
 
 struct Shell {
@@ -268,7 +271,7 @@ impl Shell {
                 return;
             }
             Done::Discarded { slot, is_empty } => Input::Discarded { slot: *slot, is_empty: *is_empty },
-            Done::WitnessPut | Done::Tidied => return,
+            Done::WitnessPut | Done::Tidied | Done::Traced => return,
             Done::Read { slot, snapshots } => {
                 return self.subscriptions.open(analyzer, *slot, snapshots, effects);
             }
@@ -346,6 +349,7 @@ impl Shell {
                 }
                 Effect::Probe { slot, timeout } => self.probe(slot, timeout),
                 Effect::Publish(event) => self.publish(*event),
+                Effect::Trace(stage) => self.trace(stage),
                 Effect::Stopped => stopped = true,
             }
         }
@@ -422,6 +426,14 @@ impl Shell {
             }
             drop(permit);
             Done::Published { id: event.id }
+        });
+    }
+
+    fn trace(&mut self, stage: Box<TestStage>) {
+        let publisher = self.publisher.clone();
+        self.jobs.spawn(async move {
+            trace::say(publisher, stage).await;
+            Done::Traced
         });
     }
 

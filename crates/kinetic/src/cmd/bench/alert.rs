@@ -90,7 +90,7 @@ struct Ground {
 }
 
 async fn measure(args: &cli::BenchAlert, dir: &Path, roles: &mut Roles) -> Result<Report> {
-    progress(args, "history without a broker");
+    term::progress("history without a broker");
     let ceiling = load::ceiling(dir.join("ceiling.sqlite"), args.events).await?;
     let sink = SmtpSink::bind().await?;
     let address = sink.address();
@@ -100,15 +100,15 @@ async fn measure(args: &cli::BenchAlert, dir: &Path, roles: &mut Roles) -> Resul
         Ok(())
     });
     let mut ground = ground(args, dir, address, Inbox::start(mails), roles).await?;
-    progress(args, "events into history");
+    term::progress("events into history");
     let events_per_s = ground.events(args.events).await?;
-    progress(args, "mails");
+    term::progress("mails");
     let mails_per_s = ground.mails(args.mails).await?;
-    progress(args, "latency");
+    term::progress("latency");
     let latency = ground.latency().await?;
-    progress(args, "storm");
+    term::progress("storm");
     let storm_delay_ms = ground.storm(args.storm).await?;
-    progress(args, "");
+    term::progress("");
     Ok(Report {
         store_events_per_s: ceiling,
         events_per_s,
@@ -255,13 +255,6 @@ impl Ground {
 
 fn rate(count: u32, started: Mono) -> f64 {
     f64::from(count) / clock::now().mono.since(started).as_secs_f64()
-}
-
-/// One line that is overwritten, on a terminal and not with `--json`.
-fn progress(args: &cli::BenchAlert, what: &str) {
-    if !args.json && term::is_fancy() {
-        term::say(&format!("\r\x1b[K{what}"));
-    }
 }
 
 fn print(args: &cli::BenchAlert, report: &Report) -> Result<()> {
