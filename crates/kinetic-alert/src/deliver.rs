@@ -9,6 +9,7 @@ use crate::group::MailEnd;
 use crate::machine::{Alert, Attempt, Effect, Failed, MailId, Record};
 use crate::outbox::{Queued, Sent, Take, Unsent};
 use crate::relays::Verdict;
+use crate::suppress::Refused;
 
 /// Characters of a relay's words kept in history.
 const DETAIL_KEPT_MAX: usize = 500;
@@ -117,9 +118,10 @@ impl Alert {
             Attempt::Refused { failed: failed @ (Failed::Message | Failed::Recipient), detail } => {
                 if failed == Failed::Recipient
                     && !self.tests.holds(id)
-                    && let Some(to) = self.outbox.get(id).map(|mail| mail.email.to.clone())
+                    && let Some(email) = self.outbox.get(id).map(|mail| mail.email.clone())
                 {
-                    self.refused(now, &to, &detail, effects);
+                    let mail = Some(email.message_id.as_str());
+                    self.refused(now, &Refused { mailbox: &email.to, mail, detail: &detail }, effects);
                 }
                 return self.mail_ended(now, id, Ending::Refused(detail), effects);
             }

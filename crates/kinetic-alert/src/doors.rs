@@ -201,6 +201,9 @@ impl Alert {
                 let question: EpisodesQuestion = parse(body)?;
                 Ok(Answer::Now(encode(&self.episodes(at, &question)?)))
             }
+            rpc::BOUNCE => self.bounce(at, &parse(body)?, effects),
+            rpc::SUPPRESSIONS => Ok(self.list_suppressions(at, parse(body)?)),
+            rpc::UNSUPPRESS => self.lift_suppression(at, &parse(body)?, effects),
             rpc::LINK => self.follow_link(at, parse(body)?, effects),
             rpc::UNSUBSCRIBED => Ok(Answer::Now(encode(&self.unsubscribed(at, parse(body)?)))),
             rpc::SUBSCRIBE => self.subscribe(at, parse(body)?, effects),

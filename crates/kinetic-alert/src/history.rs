@@ -85,9 +85,9 @@ impl Alert {
                 self.queue_digest(at.into(), seq, id.clone(), customer, email, parts, noticed);
                 self.outbox.replay_sent(&id, Sent::Perhaps);
             }
-            Record::Address { at, address, refusals, suppressed, detail } => {
+            Record::Address { at, address, refusals, suppressed, detail, mail, .. } => {
                 let begins = suppressed == Some(at);
-                self.suppressions.replay(at, address.clone(), &refusals, suppressed, detail);
+                self.suppressions.replay(at, address.clone(), &refusals, suppressed, detail, mail);
                 if begins {
                     self.tell_of_suppression(at.into(), &address, seq);
                 }

@@ -35,6 +35,7 @@ mod reason;
 mod record;
 mod relays;
 mod render;
+mod returned;
 mod route;
 mod silences;
 mod stats;
@@ -60,4 +61,3 @@ pub use machine::{
 pub use preview::{NoPreview, preview};
 pub use reason::NotifyReason;
 pub use stats::Stats;
-pub use suppress::Suppression;

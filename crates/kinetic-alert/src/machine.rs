@@ -191,20 +191,6 @@ pub enum Input<'a> {
         /// JSON.
         body: &'a [u8],
     },
-    /// Mail came back to the mailbox of bounces.
-    Bounced {
-        /// What stands behind the `+` of the envelope sender.
-        token: &'a str,
-        /// The enhanced status code of the delivery report (RFC 3464), `5.1.1`.
-        status: &'a str,
-        /// Its words.
-        detail: &'a str,
-    },
-    /// An operator says that an address is good again.
-    Unsuppress {
-        /// The address, or a mailbox with it.
-        address: &'a str,
-    },
     /// The connection to the broker is gone: unsettled tokens are void, their messages will come again. Until
     /// `Subscribed` or the next delivery no alert goes stale: nothing could have been heard of it.
     SubscriptionLost,
@@ -391,8 +377,6 @@ impl Alert {
             Input::Request { token, kind, login, body } => {
                 self.request(at, token, kind, login, body, effects);
             }
-            Input::Bounced { token, status, detail } => self.bounced(at, token, status, detail, effects),
-            Input::Unsuppress { address } => self.unsuppress(at, address, effects),
             Input::SubscriptionLost => {
                 self.subscribed = false;
                 self.intake.void_tokens();

@@ -118,6 +118,12 @@ pub enum Record {
         suppressed: Option<Wall>,
         /// The last refusal in the relay's words.
         detail: String,
+        /// Message-ID of the mail that was refused last, where it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mail: Option<String>,
+        /// Who said that the address is good again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        lifted_by: Option<String>,
     },
     /// These mails wait and were surely not taken by a relay: until `MailRetried` says otherwise they may be superseded.
     MailsWait {

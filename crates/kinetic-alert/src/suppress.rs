@@ -2,11 +2,12 @@
 //! somebody says that they are good again.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinetic_schema::schema::INSTALLATION;
-use kinetic_wire::Wall;
+use kinetic_schema::schema::{self, INSTALLATION};
+use kinetic_wire::{CustomerName, SuppressionState, Wall};
 
 use crate::clock::Steady;
 use crate::deliver::Outcome;
@@ -34,15 +35,21 @@ pub(crate) fn address(mailbox: &str) -> &str {
     mailbox.rsplit_once('<').map_or(mailbox, |(_, rest)| rest.trim_end_matches('>')).trim()
 }
 
-/// An address that relays refuse.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Suppression {
-    /// The address.
-    pub address: String,
-    /// Since when nothing is sent to it.
-    pub since: Wall,
-    /// The last refusal in the relay's words.
-    pub detail: String,
+/// All whom an alert block names.
+fn mailboxes(alert: &schema::Alert) -> impl Iterator<Item = &str> {
+    let later = alert.escalations.iter().flat_map(|escalation| &escalation.to);
+    alert.to.iter().chain(later).map(String::as_str)
+}
+
+/// One refusal for good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused<'a> {
+    /// Whose.
+    pub(crate) mailbox: &'a str,
+    /// Message-ID of what was refused, if it is known: what is told of twice counts once.
+    pub(crate) mail: Option<&'a str>,
+    /// In the relay's words.
+    pub(crate) detail: &'a str,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +57,16 @@ struct Refusing {
     refusals: Vec<Steady>,
     suppressed: Option<Steady>,
     detail: String,
+    /// What was refused last.
+    mail: Option<String>,
     recorded: Steady,
+}
+
+impl Refusing {
+    fn state(&self, address: &str) -> Option<SuppressionState> {
+        let since_ms = self.suppressed?.wall().as_ms();
+        Some(SuppressionState { address: address.to_owned(), since_ms, detail: self.detail.clone() })
+    }
 }
 
 /// Addresses that have refused mail lately.
@@ -63,6 +79,17 @@ impl Suppressions {
     /// Whether nothing is sent to a mailbox.
     pub(crate) fn holds(&self, mailbox: &str) -> bool {
         self.addresses.get(address(mailbox)).is_some_and(|known| known.suppressed.is_some())
+    }
+
+    /// How nothing is sent to an address, if it is so.
+    pub(crate) fn get(&self, address: &str) -> Option<SuppressionState> {
+        self.addresses.get(address).and_then(|known| known.state(address))
+    }
+
+    /// Those to which nothing is sent, from here on.
+    pub(crate) fn after(&self, begin: Bound<String>) -> impl Iterator<Item = SuppressionState> {
+        let known = self.addresses.range::<String, _>((begin, Bound::Unbounded));
+        known.filter_map(|(address, known)| known.state(address))
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -82,6 +109,7 @@ impl Suppressions {
         refusals: &[Wall],
         suppressed: Option<Wall>,
         detail: String,
+        mail: Option<String>,
     ) {
         if refusals.is_empty() && suppressed.is_none() {
             self.addresses.remove(&address);
@@ -89,7 +117,7 @@ impl Suppressions {
         }
         let refusals = refusals.iter().map(|at| Steady::from(*at)).collect();
         let suppressed = suppressed.map(Steady::from);
-        self.addresses.insert(address, Refusing { refusals, suppressed, detail, recorded: at.into() });
+        self.addresses.insert(address, Refusing { refusals, suppressed, detail, mail, recorded: at.into() });
     }
 }
 
@@ -136,16 +164,6 @@ enum Way {
 }
 
 impl Alert {
-    /// Addresses to which nothing is sent.
-    #[must_use]
-    pub fn suppressions(&self) -> Vec<Suppression> {
-        let suppressed = |(address, known): (&String, &Refusing)| {
-            let since = known.suppressed?.wall();
-            Some(Suppression { address: address.clone(), since, detail: known.detail.clone() })
-        };
-        self.suppressions.addresses.iter().filter_map(suppressed).collect()
-    }
-
     fn notice(&mut self, at: Steady, recipient: Recipient, seq: RecordSeq, text: String, way: Way) {
         if self.suppressions.holds(&recipient.1) {
             return;
@@ -195,35 +213,42 @@ impl Alert {
         self.notice(at, (mail.customer.clone(), to), seq, format!("A mail to you {what}"), Way::NextMail);
     }
 
-    /// An address was refused for good, by a relay or by what bounced.
-    pub(crate) fn refused(&mut self, now: Steady, mailbox: &str, detail: &str, effects: &mut Vec<Effect>) {
+    /// An address was refused for good, by a relay or by what bounced. Returns whether that was news.
+    pub(crate) fn refused(&mut self, now: Steady, refused: &Refused<'_>, effects: &mut Vec<Effect>) -> bool {
+        let name = address(refused.mailbox).to_owned();
+        let known = self.suppressions.addresses.get(&name);
+        if known.is_some_and(|known| known.mail.is_some() && known.mail.as_deref() == refused.mail) {
+            return false;
+        }
         self.stats.refusals += 1;
-        let name = address(mailbox).to_owned();
         if self.suppressions.addresses.len() >= ADDRESSES_MAX
             && !self.suppressions.addresses.contains_key(&name)
         {
             self.stats.refusals_forgotten += 1;
-            return;
+            return true;
         }
         let known = self.suppressions.addresses.entry(name.clone()).or_insert_with(|| Refusing {
             refusals: Vec::new(),
             suppressed: None,
             detail: String::new(),
+            mail: None,
             recorded: now,
         });
         known.refusals.retain(|at| now.since(*at) < REFUSALS_WITHIN);
         if known.refusals.len() < REFUSALS_MAX {
             known.refusals.push(now);
         }
-        known.detail = escape::line(detail, DETAIL_MAX);
+        known.detail = escape::line(refused.detail, DETAIL_MAX);
+        known.mail = refused.mail.map(str::to_owned);
         let begins = known.suppressed.is_none() && known.refusals.len() >= REFUSALS_MAX;
         if begins {
             known.suppressed = Some(now);
         }
-        let seq = self.record_address(now, &name, effects);
+        let seq = self.record_address(now, &name, None, effects);
         if begins {
             self.tell_of_suppression(now, &name, seq);
         }
+        true
     }
 
     /// The operators, and the others whom the customers that name this address name as well.
@@ -234,9 +259,9 @@ impl Alert {
             format!("Nothing more is sent to {name}, which was refused {REFUSALS_MAX} times: {detail}");
         let mut told: BTreeSet<Recipient> = self.operators().into_iter().collect();
         for customer in self.schema.customers.values() {
-            let named = || customer.alerts.values().flat_map(|alert| &alert.to);
+            let named = || customer.alerts.values().flat_map(mailboxes);
             if named().any(|to| address(to) == name) {
-                told.extend(named().map(|to| (customer.name.clone(), Arc::from(to.as_str()))));
+                told.extend(named().map(|to| (customer.name.clone(), Arc::from(to))));
             }
         }
         for recipient in told {
@@ -244,7 +269,13 @@ impl Alert {
         }
     }
 
-    fn record_address(&mut self, now: Steady, name: &str, effects: &mut Vec<Effect>) -> RecordSeq {
+    fn record_address(
+        &mut self,
+        now: Steady,
+        name: &str,
+        lifted_by: Option<&str>,
+        effects: &mut Vec<Effect>,
+    ) -> RecordSeq {
         let known = self.suppressions.addresses.get_mut(name);
         let record = Record::Address {
             at: now.wall(),
@@ -252,6 +283,8 @@ impl Alert {
             refusals: known.iter().flat_map(|known| &known.refusals).map(|at| at.wall()).collect(),
             suppressed: known.as_ref().and_then(|known| known.suppressed).map(Steady::wall),
             detail: known.as_ref().map(|known| known.detail.clone()).unwrap_or_default(),
+            mail: known.as_ref().and_then(|known| known.mail.clone()),
+            lifted_by: lifted_by.map(str::to_owned),
         };
         if let Some(known) = known {
             known.recorded = now;
@@ -259,50 +292,44 @@ impl Alert {
         self.append(record, effects)
     }
 
-    /// An address is good again.
-    pub(crate) fn unsuppress(&mut self, now: Steady, mailbox: &str, effects: &mut Vec<Effect>) {
-        let name = address(mailbox);
+    /// An address is good again, by an operator's word where somebody is named.
+    pub(crate) fn unsuppress(
+        &mut self,
+        now: Steady,
+        name: &str,
+        by: Option<&str>,
+        effects: &mut Vec<Effect>,
+    ) {
         if self.suppressions.addresses.remove(name).is_none() {
             return;
         }
-        self.record_address(now, name, effects);
+        self.record_address(now, name, by, effects);
         let keys: Vec<_> = self.groups.keys().cloned().collect();
+        let mut customers: BTreeSet<CustomerName> = BTreeSet::new();
         for key in keys {
             let Some(group) = self.groups.get_mut(&key) else { continue };
             let streams: Vec<_> =
                 group.streams.keys().filter(|stream| address(&stream.to) == name).cloned().collect();
+            if streams.is_empty() {
+                continue;
+            }
             streams.iter().for_each(|stream| group.release(stream));
+            customers.insert(key.customer.clone());
             self.schedule(&key);
         }
+        customers.iter().for_each(|customer| self.refold(customer, now));
     }
 
-    /// Mail has come back. `status` is the enhanced status code of the delivery report (RFC 3464).
-    pub(crate) fn bounced(
-        &mut self,
-        now: Steady,
-        token: &str,
-        status: &str,
-        detail: &str,
-        effects: &mut Vec<Effect>,
-    ) {
+    /// Who is mailed under this token.
+    pub(crate) fn recipient_of(&self, token: &str) -> Option<String> {
         let names = MailNames { key: &self.config.id_key, domain: &self.config.mail_domain };
-        let known = self.recipients().into_iter().find(|to| names.bounce_token(to) == token);
-        match known {
-            Some(to) if status.starts_with("5.") => {
-                self.refused(now, &to, &format!("{status} {detail}"), effects)
-            }
-            Some(_) => self.stats.bounces_passing += 1,
-            None => self.stats.bounces_unknown += 1,
-        }
+        self.recipients().into_iter().find(|to| names.bounce_token(to) == token)
     }
 
     /// All mailboxes that the schema names.
     fn recipients(&self) -> BTreeSet<String> {
         let alerts = self.schema.customers.values().flat_map(|customer| customer.alerts.values());
-        let escalated = |alert: &kinetic_schema::schema::Alert| {
-            alert.escalations.iter().flat_map(|step| step.to.clone()).collect::<Vec<_>>()
-        };
-        let named = alerts.flat_map(|alert| alert.to.iter().cloned().chain(escalated(alert)));
+        let named = alerts.flat_map(mailboxes).map(str::to_owned);
         named.chain(self.schema.watchdog.iter().flat_map(|watchdog| watchdog.to.clone())).collect()
     }
 
@@ -312,7 +339,7 @@ impl Alert {
         let named: BTreeSet<&str> = named.iter().map(|mailbox| address(mailbox)).collect();
         let gone = |name: &&String| !named.contains(name.as_str());
         let gone: Vec<String> = self.suppressions.addresses.keys().filter(gone).cloned().collect();
-        gone.iter().for_each(|name| self.unsuppress(now, name, effects));
+        gone.iter().for_each(|name| self.unsuppress(now, name, None, effects));
     }
 
     /// What history will soon no longer tell is recorded again; refusals of long ago are forgotten.
@@ -335,7 +362,7 @@ impl Alert {
                     self.suppressions.addresses.remove(&name);
                 }
             }
-            self.record_address(now, &name, effects);
+            self.record_address(now, &name, None, effects);
         }
     }
 }

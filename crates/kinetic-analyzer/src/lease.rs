@@ -369,6 +369,7 @@ impl Lease {
             | RpcCode::NoSource
             | RpcCode::UnknownNode
             | RpcCode::UnknownSilence
+            | RpcCode::UnknownAddress
             | RpcCode::UnknownEpisode
             | RpcCode::TestUnderWay
             | RpcCode::BadLink

@@ -11,6 +11,7 @@ mod id;
 mod message;
 pub mod names;
 mod partial;
+mod returned;
 mod state;
 mod test_event;
 mod time;
@@ -37,6 +38,9 @@ pub use message::{
     SchemaNotice, Serves, TrailPoint,
 };
 pub use partial::{PARTIAL_VERSION, Partial, PartialFeed, PartialGroup};
+pub use returned::{
+    Bounce, Bounced, SuppressionState, SuppressionsQuestion, SuppressionsReply, Unsuppress, Unsuppressed,
+};
 pub use state::{FeedState, LaneState, MetricState, SNAPSHOT_VERSION, Snapshot, WatchState};
 pub use test_event::{
     AnnounceTest, Progress, Stage, TRACE_DIGITS, TestAnnounced, TestStage, is_trace, trace_of,

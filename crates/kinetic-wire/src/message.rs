@@ -319,6 +319,8 @@ pub enum RpcCode {
     UnknownEpisode,
     /// A test of this customer is under way, or has just been.
     TestUnderWay,
+    /// No recipient has that token, or nothing keeps mail from that address.
+    UnknownAddress,
     /// A link that was not made here, or has been changed or cut.
     BadLink,
     /// A link that was made here, too long ago.

@@ -94,6 +94,12 @@ pub mod rpc {
     pub const EPISODES: &str = "episodes";
     /// Somebody is about to publish a test event.
     pub const TEST_EVENT: &str = "test-event";
+    /// A mail has come back.
+    pub const BOUNCE: &str = "bounce";
+    /// Somebody asks to which addresses nothing is sent.
+    pub const SUPPRESSIONS: &str = "suppressions";
+    /// An operator says that an address is good again.
+    pub const UNSUPPRESS: &str = "unsuppress";
     /// Somebody follows a link of a mail.
     pub const LINK: &str = "link";
     /// Somebody asks who has taken himself off alert blocks.
@@ -105,8 +111,20 @@ pub mod rpc {
     /// What the redirectors answer.
     pub const ALL: [&str; 7] = [REGISTER, HEARTBEAT, DRAIN, GOODBYE, MAP, RELIEVE, LOCATE];
     /// What the alert node answers, in the order in which its queue is bound.
-    pub const ALERT: [&str; 9] =
-        [SILENCE, UNSILENCE, SILENCES, ACKNOWLEDGE, EPISODES, TEST_EVENT, LINK, UNSUBSCRIBED, SUBSCRIBE];
+    pub const ALERT: [&str; 12] = [
+        SILENCE,
+        UNSILENCE,
+        SILENCES,
+        ACKNOWLEDGE,
+        EPISODES,
+        TEST_EVENT,
+        LINK,
+        UNSUBSCRIBED,
+        SUBSCRIBE,
+        BOUNCE,
+        SUPPRESSIONS,
+        UNSUPPRESS,
+    ];
 }
 
 const INGRESS_PREFIX: &str = "in.";

@@ -2,6 +2,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod dkim;
+pub(crate) mod dsn;
 pub(crate) mod file;
 pub(crate) mod history;
 pub(crate) mod mime;

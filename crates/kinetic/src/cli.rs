@@ -9,12 +9,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod client;
 mod mail;
 mod operator;
+mod returned;
 
 pub(crate) use client::{DataType, Locate, Tap, TestEvent};
 pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
+pub(crate) use returned::{MailBounced, MailSuppressed, MailUnsuppress};
 
 /// Watches fleets: metrics in over AMQP, an e-mail out when one machine stops behaving like its peers.
 #[derive(Debug, Parser)]

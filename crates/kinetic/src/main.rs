@@ -26,8 +26,12 @@ pub(crate) mod exit {
     pub(crate) const NO: u8 = 1;
     /// The command line is wrong (EX_USAGE).
     pub(crate) const USAGE: u8 = 64;
+    /// What was given to be read is not what it should be (EX_DATAERR).
+    pub(crate) const DATA: u8 = 65;
     /// Something failed while running (EX_SOFTWARE).
     pub(crate) const FAILED: u8 = 70;
+    /// It is to be tried again later (EX_TEMPFAIL).
+    pub(crate) const TRY_LATER: u8 = 75;
     /// The configuration or the schema is wrong (EX_CONFIG).
     pub(crate) const CONFIG: u8 = 78;
 }
@@ -119,6 +123,9 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Mail(Mail::Unsubscribed(args)) => cmd::subscription::list(args).await,
         Command::Mail(Mail::Subscribe(args)) => cmd::subscription::subscribe(args).await,
         Command::Silence(args) => cmd::silence::run(args).await,
+        Command::Mail(Mail::Bounced(args)) => cmd::returned::bounced(args).await,
+        Command::Mail(Mail::Suppressed(args)) => cmd::returned::suppressed(args).await,
+        Command::Mail(Mail::Unsuppress(args)) => cmd::returned::unsuppress(args).await,
         Command::Ack(args) => cmd::episodes::acknowledge(args).await,
         Command::Episodes(args) => cmd::episodes::run(args).await,
         Command::Tap(args) => cmd::tap::run(args).await,

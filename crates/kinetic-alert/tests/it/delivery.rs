@@ -7,7 +7,8 @@ use insta::assert_snapshot;
 use kinetic_alert::{AlertConfig, Record};
 use kinetic_schema::Schema;
 use kinetic_schema::schema::{self, Severity};
-use kinetic_wire::{AlertEvent, AlertState};
+use kinetic_wire::{AlertEvent, AlertState, Bounce, SuppressionsQuestion, Unsuppress};
+use serde_json::json;
 
 use crate::world::{Relay, World, alert_block, config, event, event_of, schema};
 
@@ -319,11 +320,13 @@ fn an_address_refused_twice_gets_no_more_until_it_is_said_to_be_good() {
         assert_eq!(world.stats().suppressed, 0);
         world.fire(20.0, "web-8");
         world.run_until(40.0);
-        let suppressions = world.alert.suppressions();
-        assert_eq!(suppressions.len(), 1, "{}", world.story());
+        let suppressions = world.request("suppressions", &SuppressionsQuestion { v: 1, after: None });
+        let [said] = &suppressions["suppressions"].as_array().unwrap()[..] else {
+            panic!("{suppressions} {}", world.story())
+        };
         assert_eq!(
-            (suppressions[0].address.as_str(), suppressions[0].detail.as_str()),
-            (to[0], "RefusesRecipient")
+            (said["address"].as_str(), said["detail"].as_str()),
+            (Some(to[0]), Some("RefusesRecipient"))
         );
         let tried = world.stats().mails_tried;
         if crashes {
@@ -339,8 +342,10 @@ fn an_address_refused_twice_gets_no_more_until_it_is_said_to_be_good() {
             assert_eq!(about.count(), 1, "{other}: {said:?}");
         }
         assert!(crashes || world.stats().mails_tried > tried);
-        world.input(kinetic_alert::Input::Unsuppress { address: to[0] });
-        world.settle();
+        let lift = |address: &str| Unsuppress { v: 1, address: address.into(), author: "ann".into() };
+        assert_eq!(world.request("unsuppress", &lift(to[1]))["code"], "unknown_address");
+        let lifted = world.request("unsuppress", &lift(&format!("Dead <{}>", to[0])));
+        assert_eq!((&lifted["ok"], lifted["suppression"]["address"].as_str()), (&json!(true), Some(to[0])));
         world.run_until(310.0);
         let told = read_by(&world, to[0]);
         assert_eq!(told.len(), 1, "{}", world.story());
@@ -364,18 +369,23 @@ fn a_bounce_counts_like_a_refusal_and_leaves_with_the_address() {
     let token = token.unwrap().to_owned();
     let others = world.inbox.iter().filter(|(_, mail)| mail.envelope_from == sender).count();
     assert_eq!(others, 1, "each recipient has a sender of his own");
-    let bounced = |world: &mut World, token: &str, status: &str| {
-        world.input(kinetic_alert::Input::Bounced { token, status, detail: "no such user" });
-        world.settle();
+    let bounced = |world: &mut World, token: &str, status: &str, mail: &str| {
+        let detail = "no such user\nX: y".into();
+        let bounce =
+            Bounce { v: 1, token: token.into(), mail: Some(mail.into()), status: status.into(), detail };
+        let reply = world.request("bounce", &bounce);
+        let said = |name: &str| reply[name].as_bool().unwrap_or(false);
+        (said("ok"), said("counted"), said("suppressed"))
     };
-    bounced(&mut world, &token, "4.2.2");
-    bounced(&mut world, "0123456789abcdef", "5.1.1");
-    bounced(&mut world, &token, "5.1.1");
-    assert_eq!(
-        (world.stats().bounces_passing, world.stats().bounces_unknown, world.stats().suppressed),
-        (1, 1, 0)
-    );
-    bounced(&mut world, &token, "5.1.1");
+    assert_eq!(bounced(&mut world, &token, "4.2.2", "m1"), (true, false, false));
+    assert_eq!(bounced(&mut world, "0123456789abcdef", "5.1.1", "m1"), (false, false, false));
+    assert_eq!(bounced(&mut world, &token, "550", "m1"), (false, false, false));
+    assert_eq!(bounced(&mut world, &token, "5.1.1", "m1"), (true, true, false));
+    // The pipe from the mailbox may say it again: it is one mail that came back.
+    assert_eq!(bounced(&mut world, &token, "5.1.1", "m1"), (true, false, false));
+    world.crash(usize::MAX);
+    assert_eq!(bounced(&mut world, &token, "5.1.1", "m1"), (true, false, false));
+    assert_eq!(bounced(&mut world, &token, "5.1.1", "m2"), (true, true, true));
     assert_eq!(world.stats().suppressed, 1);
     // Days later the replayed part of history knows of it from the record that is written again and again.
     world.run_until(3.0 * 86_400.0);

@@ -2,7 +2,7 @@
 
 use kinetic_wire::Wall;
 
-use super::{alert, analytic, hours, not_yet, service, source};
+use super::{alert, analytic, hours, service, source};
 use crate::advice;
 use crate::block::{Named, Node, checked};
 use crate::diagnostic::{At, Problem, Sink};
@@ -65,7 +65,6 @@ fn own<'a>(
     }
     customer.disabled =
         node.get("disabled").and_then(|value| value::boolean(sink, value)).unwrap_or_default();
-    not_yet::report(sink, node, &not_yet::OF_CUSTOMER);
     let (fewest, most) = MAILS_PER_HOUR;
     customer.mails_per_hour = node
         .get("mails_per_hour")

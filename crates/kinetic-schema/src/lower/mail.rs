@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use super::installation::{address, line};
-use super::not_yet;
 use crate::block::Node;
 use crate::diagnostic::{Problem, Sink};
 use crate::limits::{BOUNCES_LOCAL_BYTES_MAX, FALLBACKS_MAX};
@@ -12,7 +11,6 @@ use crate::value::{self, Value};
 use crate::{mailbox, network};
 
 pub(super) fn mail(sink: &mut Sink<'_>, node: Node<'_>) -> Option<Mail> {
-    not_yet::report(sink, node, &not_yet::OF_MAIL);
     let first = relay(sink, node, None);
     let from = node.required(sink, "from", "\"alerts@example.org\"");
     let from_address = from.and_then(|from| address(sink, from));

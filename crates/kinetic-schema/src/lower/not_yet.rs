@@ -3,11 +3,7 @@
 use crate::block::Node;
 use crate::diagnostic::{At, Problem, Sink};
 
-/// Attributes and blocks of `mail`.
-pub(super) const OF_MAIL: [&str; 2] = ["bounces", "fallback"];
-/// Those of `customer`.
-pub(super) const OF_CUSTOMER: [&str; 1] = ["mails_per_hour"];
-/// Those of `alert`.
+/// Attributes and blocks of `alert`.
 pub(super) const OF_ALERT: [&str; 1] = ["webhook"];
 
 /// Says which of these a block has.

@@ -2,15 +2,16 @@
 
 use kinetic_wire::{
     Acknowledge, Acknowledged, AcknowledgementState, AlertEvent, AlertId, AlertState, AnalyzerState,
-    AskSilence, Beacon, Change, CustomerName, DataType, Direction, Drain, Endpoint, EpisodeState,
-    EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed, FeedState, FiringFeed, FollowLink, Goodbye,
-    Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply, Limits, LinkAct,
-    LinkAction, Linked, Listening, Locate, LocateReply, MapChange, MapQuestion, MapReply, MetricState,
-    MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial, PartialFeed, PartialGroup, Register,
-    Released, Relieve, Relieved, Reply, Role, RpcCode, RpcError, SchemaNotice, Serves, Silence, SilenceName,
-    Silenced, SilencesQuestion, SilencesReply, Snapshot, SourceKey, SourceState, Subscribe, Subscribed,
-    Subscription, Term, ToldState, TrailPoint, Unsilence, UnsubscribedQuestion, UnsubscribedReply,
-    Unsubscription, WatchState, decode, encode,
+    AskSilence, Beacon, Bounce, Bounced, Change, CustomerName, DataType, Direction, Drain, Endpoint,
+    EpisodeState, EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed, FeedState, FiringFeed, FollowLink,
+    Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply, Limits,
+    LinkAct, LinkAction, Linked, Listening, Locate, LocateReply, MapChange, MapQuestion, MapReply,
+    MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial, PartialFeed, PartialGroup,
+    Register, Released, Relieve, Relieved, Reply, Role, RpcCode, RpcError, SchemaNotice, Serves, Silence,
+    SilenceName, Silenced, SilencesQuestion, SilencesReply, Snapshot, SourceKey, SourceState, Subscribe,
+    Subscribed, Subscription, SuppressionState, SuppressionsQuestion, SuppressionsReply, Term, ToldState,
+    TrailPoint, Unsilence, UnsubscribedQuestion, UnsubscribedReply, Unsubscription, Unsuppress, Unsuppressed,
+    WatchState, decode, encode,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -39,7 +40,8 @@ fn number() -> impl Strategy<Value = f64> {
 const DATA_TYPES: [DataType; 5] =
     [DataType::Statsd, DataType::Collectd, DataType::Graphite, DataType::Influx, DataType::Auto];
 const DIRECTIONS: [Direction; 3] = [Direction::Above, Direction::Below, Direction::Both];
-const CODES: [RpcCode; 21] = [
+const CODES: [RpcCode; 22] = [
+    RpcCode::UnknownAddress,
     RpcCode::BadLink,
     RpcCode::ExpiredLink,
     RpcCode::UnknownSubscription,
@@ -277,6 +279,20 @@ proptest! {
         check(&UnsubscribedReply { ok: true, unsubscribed: vec![left.clone()], next: flag.then(|| subscription.clone()), now_ms: until_ms });
         check(&Subscribe { v: 1, subscription, author: names[2].clone() });
         check(&Subscribed { ok: true, unsubscription: left, now_ms: until_ms });
+    }
+
+    #[test]
+    fn returned_mail(
+        (token, status, detail, mail) in (text(), text(), text(), option::of(text())),
+        (flag, now_ms) in (any::<bool>(), any::<i64>()),
+    ) {
+        check(&Bounce { v: 1, token: token.clone(), mail, status, detail: detail.clone() });
+        check(&Bounced { ok: true, address: token.clone(), counted: flag, suppressed: !flag, now_ms });
+        let state = SuppressionState { address: token.clone(), since_ms: now_ms, detail: detail.clone() };
+        check(&SuppressionsQuestion { v: 1, after: flag.then(|| token.clone()) });
+        check(&SuppressionsReply { ok: true, suppressions: vec![state.clone()], next: flag.then(|| token.clone()), now_ms });
+        check(&Unsuppress { v: 1, address: token, author: detail });
+        check(&Unsuppressed { ok: true, suppression: state, now_ms });
     }
 
     #[test]

@@ -6,11 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use kinetic_wire::{
-    Acknowledge, Acknowledged, AlertEvent, AnnounceTest, AskSilence, Beacon, Drain, EpisodesQuestion,
-    EpisodesReply, FollowLink, Goodbye, Heartbeat, LeaderToken, LeaseReply, Linked, Locate, LocateReply,
-    MapChange, MapQuestion, MapReply, Nudge, Partial, Register, Released, Relieve, Relieved, RpcError,
-    SchemaNotice, Silenced, SilencesQuestion, SilencesReply, Snapshot, Subscribe, Subscribed, TestAnnounced,
-    TestStage, Unsilence, UnsubscribedQuestion, UnsubscribedReply, decode, encode,
+    Acknowledge, Acknowledged, AlertEvent, AnnounceTest, AskSilence, Beacon, Bounce, Bounced, Drain,
+    EpisodesQuestion, EpisodesReply, FollowLink, Goodbye, Heartbeat, LeaderToken, LeaseReply, Linked, Locate,
+    LocateReply, MapChange, MapQuestion, MapReply, Nudge, Partial, Register, Released, Relieve, Relieved,
+    RpcError, SchemaNotice, Silenced, SilencesQuestion, SilencesReply, Snapshot, Subscribe, Subscribed,
+    SuppressionsQuestion, SuppressionsReply, TestAnnounced, TestStage, Unsilence, UnsubscribedQuestion,
+    UnsubscribedReply, Unsuppress, Unsuppressed, decode, encode,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -67,6 +68,12 @@ fn messages() -> Vec<Message> {
         message::<AnnounceTest>("test-event"),
         message::<TestAnnounced>("test-announced"),
         message::<TestStage>("test-stage"),
+        message::<Bounce>("bounce"),
+        message::<Bounced>("bounced"),
+        message::<SuppressionsQuestion>("suppressions"),
+        message::<SuppressionsReply>("suppressions-reply"),
+        message::<Unsuppress>("unsuppress"),
+        message::<Unsuppressed>("unsuppressed"),
         message::<FollowLink>("link"),
         message::<Linked>("linked"),
         message::<UnsubscribedQuestion>("unsubscribed"),

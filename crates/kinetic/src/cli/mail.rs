@@ -4,13 +4,19 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::BrokerAddress;
+use super::{BrokerAddress, MailBounced, MailSuppressed, MailUnsuppress};
 
 /// `kinetic mail`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mail {
     /// Show what an alert's mail looks like, with made-up numbers; nothing is sent
     Preview(MailPreview),
+    /// Take a delivery report on standard input: mail to a recipient came back
+    Bounced(MailBounced),
+    /// Show the addresses to which nothing is sent, since relays refuse them
+    Suppressed(MailSuppressed),
+    /// Send mail to an address again
+    Unsuppress(MailUnsuppress),
     /// Show who has taken himself off which alert, by the link in a mail
     Unsubscribed(MailUnsubscribed),
     /// Put somebody back on an alert that he has taken himself off
