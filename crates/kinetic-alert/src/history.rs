@@ -125,10 +125,21 @@ impl Alert {
                 self.replay_unsubscribed(at, subscription, since);
             }
             Record::Subscribed { subscription, .. } => self.replay_subscribed(&subscription),
+            record @ (Record::NodeKnown { .. }
+            | Record::NodeGone { .. }
+            | Record::StreamKnown { .. }
+            | Record::StreamGone { .. }) => self.replay_watched(record),
+        }
+    }
+
+    /// Whose silence is an event, and whose is none.
+    fn replay_watched(&mut self, record: Record) {
+        match record {
             Record::NodeKnown { at, role, node, inc } => self.replay_node_known(at, role, node, inc),
             Record::NodeGone { role, node, .. } => self.replay_node_gone(role, node),
             Record::StreamKnown { at, customer } => self.replay_stream_known(at, customer),
             Record::StreamGone { customer, .. } => self.replay_stream_gone(&customer),
+            _ => {}
         }
     }
 

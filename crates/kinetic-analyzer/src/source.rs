@@ -28,6 +28,7 @@ mod quiet;
 mod settle;
 mod shadow;
 mod silence;
+mod status;
 
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ use crate::plan::{self, Plan};
 use crate::repeats::Repeats;
 use crate::sample::{Reject, Sample};
 use crate::series::{Id, Series};
-use crate::stats::{CustomerStats, SourceStats, Stats};
+use crate::stats::{CustomerStats, Stats};
 use crate::tap;
 use crate::verdict::QUIET_WINDOWS_MIN;
 
@@ -566,43 +567,6 @@ impl Source {
         let is_fed = |lane: u16, cell: u32| fed[usize::from(lane)].get(cell as usize) == Some(&true);
         let idle = plan::nanos(SERIES_IDLE.max(twice));
         self.groups.sweep(&self.plan, &mut self.lanes, idle, is_fed);
-    }
-
-    /// Deliveries not settled.
-    pub(crate) fn held_len(&self) -> usize {
-        self.held.len()
-    }
-
-    /// Series known.
-    pub(crate) fn series_len(&self) -> usize {
-        self.series.len()
-    }
-
-    /// Alert events not confirmed.
-    pub(crate) fn pending(&self) -> usize {
-        self.keeper.pending()
-    }
-
-    /// Age of the oldest unsettled delivery.
-    pub(crate) fn lag(&self, now: Mono) -> Duration {
-        self.held.oldest().map_or(Duration::ZERO, |came| now.since(came))
-    }
-
-    pub(crate) fn stats(&self, now: Now) -> SourceStats {
-        // What has fed no window waits only for company.
-        let release = self.held.first_release().filter(|release| *release > AT_ONCE);
-        let behind = release.map_or(0, |release| {
-            now.wall
-                .as_ms()
-                .saturating_sub((release + Duration::from_nanos(self.plan.lateness.unsigned_abs())).as_ms())
-        });
-        SourceStats {
-            source: self.key.clone(),
-            held: self.held.len(),
-            lag_ms: u64::try_from(self.lag(now.mono).as_millis()).unwrap_or(u64::MAX),
-            behind_ms: u64::try_from(behind).unwrap_or(0),
-            alerts_pending: self.keeper.pending(),
-        }
     }
 
     /// End of the window of a lane that closes next, also before anything has ever come to a part.

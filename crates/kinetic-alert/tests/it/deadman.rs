@@ -230,8 +230,12 @@ fn a_customer_that_stops_is_mailed_and_one_that_goes_on_too() {
     133 team resolved firing=0 resolved=1 seq=2
     ");
     assert_eq!(stage.world.stats().customers_silent, 0);
-    let mails =
-        stage.world.inbox.iter().skip(1).map(|(_, email)| format!("Subject: {}\n\n{}", email.subject, email.text));
+    let mails = stage
+        .world
+        .inbox
+        .iter()
+        .skip(1)
+        .map(|(_, email)| format!("Subject: {}\n\n{}", email.subject, email.text));
     assert_snapshot!(mails.step_by(2).collect::<Vec<_>>().join("\n=====\n"));
     assert_eq!(stage.world.announced[0].0, "acme._silent.firing");
 }

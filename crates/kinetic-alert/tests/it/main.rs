@@ -8,6 +8,7 @@ mod deadman;
 mod delivery;
 mod folding;
 mod intake;
+mod leavers;
 mod levels;
 mod links;
 mod mail;
