@@ -11,10 +11,12 @@
 pub mod amqp;
 pub mod dice;
 pub mod docker;
+pub mod hooks;
 pub mod http;
 pub mod needs;
 pub mod numbered;
 pub mod poll;
+pub mod postfix;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
