@@ -115,8 +115,17 @@ fn others_read_the_mail_as_it_is_meant() {
     assert!(
         printed.contains("Größe zählt") && said["text"].as_str().is_some_and(|text| text.contains("Größe"))
     );
-    for (name, value) in [("Auto-Submitted", "auto-generated"), ("X-Kinetic-Preview", "yes")] {
+    for (name, value) in [
+        ("Auto-Submitted", "auto-generated"),
+        ("X-Kinetic-Preview", "yes"),
+        ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),
+    ] {
         assert_eq!(said["headers"][name], value, "{said}");
+    }
+    let link = said["headers"]["List-Unsubscribe"].as_str().expect("a link").trim_matches(['<', '>']);
+    assert!(link.starts_with("https://alerts.kinetic.example/l/"), "{link}");
+    for part in ["text", "html"] {
+        assert!(said[part].as_str().is_some_and(|text| text.contains(link)), "{part} without {link}: {said}");
     }
     assert_eq!(said["dkim"], "good", "{said}");
     assert_ne!(said["dkimpy"], false, "{said}");
@@ -126,6 +135,11 @@ fn others_read_the_mail_as_it_is_meant() {
     for (what, changed) in [
         ("signature", message.replace("Auto-Submitted: auto-generated", "Auto-Submitted: no")),
         ("signature", message.replace("\r\nFrom:", "\r\nFrom: x@elsewhere.example\r\nFrom:")),
+        ("signature", message.replace("List-Unsubscribe=One-Click", "List-Unsubscribe=No")),
+        (
+            "signature",
+            message.replace("List-Unsubscribe: <https://alerts", "List-Unsubscribe: <https://elsewhere"),
+        ),
         ("signature", message.replace("MIME-Version: 1.0", "MIME-Version: 1.1")),
         ("body", message.replace("preview: the", "message: the")),
     ] {

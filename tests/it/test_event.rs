@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use kinetic_tests::process::{Launch, kinetic};
 use kinetic_tests::schema::{Customer, RECIPIENT, Watch};
+use kinetic_tests::smtp::Mail;
 use kinetic_tests::{BrokerKind, World, eventually};
 use serde_json::Value;
 
@@ -77,7 +78,7 @@ fn a_test_goes_the_whole_way(kind: BrokerKind) {
     passed.sort_by_key(|stage| stages.iter().position(|known| known == stage));
     assert_eq!(passed, stages, "{}", answer.said);
     let trace = answer.said["trace"].as_str().expect("a trace id").to_owned();
-    let is_meant = |mail: &kinetic_tests::smtp::Mail| mail.header("kinetic-trace") == Some(&*trace);
+    let is_meant = |mail: &Mail| mail.header("kinetic-trace") == Some(&*trace);
     let mail = world.smtp.wait_for("the test's mail", is_meant);
     assert_eq!(mail.to, [RECIPIENT]);
     assert!(mail.header("subject").is_some_and(|subject| subject.starts_with("[TEST] acme")), "{mail:?}");
@@ -98,7 +99,7 @@ fn a_test_goes_the_whole_way(kind: BrokerKind) {
     ];
     let answer = arrives(&world, &as_customer);
     let trace = answer.said["trace"].as_str().expect("a trace id").to_owned();
-    let is_meant = |mail: &kinetic_tests::smtp::Mail| mail.header("kinetic-trace") == Some(&*trace);
+    let is_meant = |mail: &Mail| mail.header("kinetic-trace") == Some(&*trace);
     assert_eq!(world.smtp.wait_for("the test's mail", is_meant).to, ["me@acme.example"]);
     assert_eq!(engine.analyzer.metric("kinetic_analyzer_samples_total"), 0, "no test is data");
     assert_eq!(engine.alert.metric("kinetic_alert_events_total"), 0, "nor an alert");
@@ -107,7 +108,7 @@ fn a_test_goes_the_whole_way(kind: BrokerKind) {
 /// Tests until one stops where it should: on a slow machine one may stop earlier.
 fn stops(world: &World, at: &str, more: &[&str]) -> Value {
     eventually(&format!("a test stops at {at}"), || {
-        let mut answer = test(world, &[&["--timeout", "4s"], more].concat());
+        let mut answer = test(world, &[&["--timeout", "3s"], more].concat());
         let stopped = answer.said["stopped"].take();
         if stopped["at"] == at {
             assert_eq!((answer.code, &answer.said["ok"]), (Some(1), &Value::Bool(false)));
@@ -160,4 +161,33 @@ fn it_says_where_it_stopped() {
         answer.said
     );
     assert!(world.smtp.mails().iter().all(|mail| mail.to == [RECIPIENT]));
+}
+
+/// The canary tests, says nothing as long as that works, alarms by itself when the alert node is gone, and says when it is back.
+#[test]
+fn the_canary_speaks_for_an_installation_that_cannot() {
+    let acme = Customer::acme(&[Watch::default()]);
+    let world = World::start(BrokerKind::Embedded, std::slice::from_ref(&acme));
+    let mut engine = world.engine();
+    let launch = Launch::new(kinetic())
+        .args(["canary", "acme", "--schema", &world.schema.remote()])
+        .args(world.broker_words())
+        .args(["--to", "canary@acme.example", "--alarm-to", "ops@kinetic.example"])
+        .args(["--every", "2s", "--timeout", "3s", "--fails", "2"]);
+    let mut canary = launch.start("canary", &world.dir().join("canary.log"));
+    let subject = |mail: &Mail| mail.header("subject").unwrap_or_default().to_owned();
+    let is_alarm = |mail: &Mail| mail.to == ["ops@kinetic.example"];
+    world.smtp.wait_for("a test arrives", |mail| {
+        mail.to == ["canary@acme.example"] && subject(mail).starts_with("[TEST]")
+    });
+    engine.alert.process.kill();
+    let alarm = world.smtp.wait_for("the alarm", is_alarm);
+    assert!(subject(&alarm).starts_with("[CANARY] acme: alerting does not work"), "{alarm:?}");
+    assert!(alarm.part("text/plain").contains("Stopped at stored"), "{alarm:?}");
+    engine.alert = world.alert();
+    let again = world.smtp.wait_for("all is well", |mail| {
+        is_alarm(mail) && subject(mail) == "[CANARY] acme: alerting works again"
+    });
+    assert_eq!(alarm.header("references"), again.header("references"), "one thread");
+    assert_eq!(canary.terminate().code(), Some(0), "{}", canary.log());
 }

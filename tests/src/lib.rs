@@ -16,6 +16,7 @@ pub mod http;
 pub mod needs;
 pub mod numbered;
 pub mod poll;
+pub mod postfix;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

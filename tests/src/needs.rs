@@ -32,6 +32,8 @@ pub enum Need {
     Python,
     /// The git program.
     Git,
+    /// Debian's `postfix`, and root, who alone may run it.
+    Postfix,
     /// Debian's `postgresql`.
     Postgres,
     /// Minutes: the story runs only where long forms are asked for.
@@ -46,6 +48,7 @@ impl Need {
             Self::Pika => "pika",
             Self::Python => "python",
             Self::Git => "git",
+            Self::Postfix => "postfix",
             Self::Postgres => "postgresql",
             Self::Patience => "patience",
         }
@@ -60,6 +63,7 @@ impl Need {
                 let probe = "command -v openssl && python3 -c 'import email'";
                 Launch::new("/bin/sh").args(["-c", probe]).output().status.success()
             }
+            Self::Postfix => crate::postfix::is_here(),
             Self::Postgres => crate::postgres::programs().is_some(),
             Self::Patience => is_long(),
             Self::Git => Launch::new("/bin/sh").args(["-c", "git --version"]).output().status.success(),

@@ -25,6 +25,8 @@ pub enum Manner {
 /// One message as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mail {
+    /// Envelope sender.
+    pub from: String,
     /// Envelope recipients.
     pub to: Vec<String>,
     /// Unfolded headers, in order.
@@ -120,6 +122,7 @@ pub(crate) fn unescape(text: &str, mark: u8) -> String {
 #[derive(Debug)]
 struct Shared {
     manner: Mutex<Manner>,
+    unknown: Mutex<Vec<String>>,
     mails: Mutex<Vec<Mail>>,
     sessions: AtomicU64,
     down: AtomicBool,
@@ -144,6 +147,7 @@ impl SmtpCatcher {
         let address = listener.local_addr().expect("address");
         let shared = Shared {
             manner: Mutex::new(Manner::Accepts),
+            unknown: Mutex::default(),
             mails: Mutex::default(),
             sessions: AtomicU64::new(0),
             down: AtomicBool::new(false),
@@ -194,6 +198,11 @@ impl SmtpCatcher {
     /// Changes how it behaves from the next command on.
     pub fn behave(&self, manner: Manner) {
         *locked(&self.shared.manner) = manner;
+    }
+
+    /// From the next command on says of these recipients, and of no others, that it does not know them.
+    pub fn disown(&self, recipients: &[&str]) {
+        *locked(&self.shared.unknown) = recipients.iter().map(|to| (*to).to_owned()).collect();
     }
 
     /// Connections so far.
@@ -251,6 +260,7 @@ fn session(socket: TcpStream, shared: &Shared) -> Option<()> {
     let mut out = socket.try_clone().ok()?;
     let mut lines = BufReader::new(socket);
     let mut say = |line: &str| out.write_all(format!("{line}\r\n").as_bytes()).ok();
+    let mut from = String::new();
     let mut to = Vec::new();
     say("220 stories relay")?;
     loop {
@@ -260,17 +270,20 @@ fn session(socket: TcpStream, shared: &Shared) -> Option<()> {
             "EHLO" => say("250-stories\r\n250-8BITMIME\r\n250 SMTPUTF8")?,
             "MAIL" | "RSET" => {
                 to.clear();
+                from = address(&line);
                 say("250 ok")?;
             }
             "RCPT" if manner == Manner::Defers => say("451 4.3.0 later")?,
+            "RCPT" if locked(&shared.unknown).contains(&address(&line)) => say("550 5.1.1 no such user")?,
             "RCPT" => {
-                to.push(line.split(['<', '>']).nth(1).unwrap_or_default().to_owned());
+                to.push(address(&line));
                 say("250 ok")?;
             }
             "DATA" if to.is_empty() => say("503 no recipients")?,
             "DATA" => {
                 say("354 go on")?;
-                let mail = read_mail(&mut lines, shared, std::mem::take(&mut to))?;
+                let mail =
+                    read_mail(&mut lines, shared, (std::mem::take(&mut from), std::mem::take(&mut to)))?;
                 let manner = *locked(&shared.manner);
                 locked(&shared.mails).push(mail);
                 if manner == Manner::HangsUpAfterData {
@@ -308,13 +321,22 @@ fn read_line(lines: &mut BufReader<TcpStream>, shared: &Shared) -> Option<String
     }
 }
 
-fn read_mail(lines: &mut BufReader<TcpStream>, shared: &Shared, to: Vec<String>) -> Option<Mail> {
+/// What stands in angle brackets.
+fn address(line: &str) -> String {
+    line.split(['<', '>']).nth(1).unwrap_or_default().to_owned()
+}
+
+fn read_mail(
+    lines: &mut BufReader<TcpStream>,
+    shared: &Shared,
+    (from, to): (String, Vec<String>),
+) -> Option<Mail> {
     let mut text = String::new();
     loop {
         let line = read_line(lines, shared)?;
         if line == "." {
             let (headers, body) = split_message(&text)?;
-            return Some(Mail { to, headers, body });
+            return Some(Mail { from, to, headers, body });
         }
         text.push_str(line.strip_prefix('.').unwrap_or(&line));
         text.push_str("\r\n");
@@ -360,6 +382,8 @@ mod tests {
         relay.behave(Manner::Accepts);
         relay.come_up();
         send(relay.address(), "3").expect("taken");
+        relay.disown(&["c@d"]);
+        assert!(send(relay.address(), "4").expect_err("refused").starts_with("550"));
         let ids = |mails: Vec<Mail>| -> Vec<String> {
             mails.iter().map(|mail| mail.header("Message-Id").expect("id").to_owned()).collect()
         };
@@ -367,8 +391,8 @@ mod tests {
         assert_eq!(ids(relay.inbox()), ["<1>", "<3>"]);
         let first = relay.mails().remove(0);
         assert_eq!(
-            (first.to.clone(), first.header("subject"), first.body.as_str()),
-            (vec!["c@d".into()], Some("a b"), ".x\r\n")
+            (first.from.as_str(), first.to.clone(), first.header("subject"), first.body.as_str()),
+            ("a@b", vec!["c@d".into()], Some("a b"), ".x\r\n")
         );
     }
 
@@ -381,7 +405,7 @@ mod tests {
              Content-Transfer-Encoding: base64\r\n\r\nPGI+\r\n--c--\r\n--b--\r\n",
         )
         .expect("splits");
-        let mail = Mail { to: Vec::new(), headers, body };
+        let mail = Mail { from: String::new(), to: Vec::new(), headers, body };
         assert_eq!(mail.part("text/plain").trim_end(), "a = ü bc");
         assert_eq!(mail.part("text/html"), "<b>");
     }

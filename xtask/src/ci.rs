@@ -15,7 +15,7 @@ pub(crate) fn run_all() -> Result<()> {
     tidy::run(tidy::Mode::Check)?;
     call(cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     stories::run(&stories::Options {
-        required: vec!["rabbitmq", "collectd", "pika", "python", "git", "postgresql"],
+        required: vec!["rabbitmq", "collectd", "pika", "python", "git", "postfix", "postgresql"],
         long: false,
         args: Vec::new(),
     })?;

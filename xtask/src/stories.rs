@@ -37,7 +37,7 @@ impl Options {
             match word.as_str() {
                 "--require-rabbitmq" => options.required.push("rabbitmq"),
                 "--require-tools" => {
-                    options.required.extend(["collectd", "pika", "python", "git", "postgresql"])
+                    options.required.extend(["collectd", "pika", "python", "git", "postfix", "postgresql"])
                 }
                 "--long" => options.long = true,
                 "--" => break,

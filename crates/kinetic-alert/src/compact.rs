@@ -14,6 +14,7 @@ use kinetic_wire::AlertEvent;
 use crate::clock::Steady;
 use crate::group::{AlertView, Applied};
 use crate::machine::{Alert, RecordSeq};
+use crate::trail::POINTS_MAX;
 
 /// Of a row of refreshes one in this time stays.
 const NEEDED_EVERY: Duration = Duration::from_secs(12 * 3_600);
@@ -41,13 +42,26 @@ pub(crate) struct Superseded {
 pub(crate) struct Stood {
     source: String,
     refresh: Option<RecordSeq>,
+    drawn: VecDeque<RecordSeq>,
     needed_at: Steady,
 }
 
 impl Stood {
-    pub(crate) fn of(alert: &AlertView) -> Self {
-        Self { source: alert.source.clone(), refresh: alert.refresh, needed_at: alert.needed_at }
+    pub(crate) fn of(alert: &mut AlertView) -> Self {
+        Self {
+            source: alert.source.clone(),
+            refresh: alert.refresh,
+            drawn: std::mem::take(&mut alert.drawn),
+            needed_at: alert.needed_at,
+        }
     }
+}
+
+/// Whether an alert has a picture, whose windows come from its events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Picture {
+    None,
+    Kept,
 }
 
 impl Superseded {
@@ -63,23 +77,31 @@ impl Superseded {
     ///
     /// A refresh may go when the next event that takes effect on its alert replaces it and nothing in between had been
     /// judged by it: an event that came out of order was, so the refresh it was held against stays. The source must be
-    /// the same, because events also carry its epoch.
+    /// the same, because events also carry its epoch. Where there is a picture it goes when its window leaves that.
     pub(crate) fn note(
         &mut self,
         applied: Applied,
-        stood: Option<Stood>,
-        seq: RecordSeq,
-        event: &AlertEvent,
+        mut stood: Option<Stood>,
+        (seq, event): (RecordSeq, &AlertEvent),
         alert: Option<&mut AlertView>,
+        picture: Picture,
     ) {
         // Words about nodes also feed the watchdog, and are few.
         if event.customer.as_str() == INSTALLATION {
             return;
         }
         let replaces = matches!(applied, Applied::Refreshed | Applied::Ended);
+        let mut drawn = stood.as_mut().map(|stood| std::mem::take(&mut stood.drawn)).unwrap_or_default();
         let stood = stood.filter(|stood| replaces && stood.source == event.source.as_str());
-        self.records.extend(stood.as_ref().and_then(|stood| stood.refresh));
+        drawn.extend(stood.as_ref().and_then(|stood| stood.refresh));
+        let stays = match (applied, picture) {
+            (Applied::OutOfOrder, _) => drawn.len(),
+            (Applied::Refreshed, Picture::Kept) => POINTS_MAX,
+            _ => 0,
+        };
+        self.records.extend(drawn.drain(..drawn.len().saturating_sub(stays)));
         let Some(alert) = alert else { return };
+        alert.drawn = drawn;
         alert.refresh = None;
         if let Some(stood) = stood.filter(|stood| alert.heard_at.since(stood.needed_at) < NEEDED_EVERY) {
             alert.needed_at = stood.needed_at;

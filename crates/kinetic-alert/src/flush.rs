@@ -83,7 +83,7 @@ impl Alert {
         }
     }
 
-    fn record_settled(
+    pub(crate) fn record_settled(
         &mut self,
         at: Steady,
         key: &GroupKey,

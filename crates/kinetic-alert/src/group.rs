@@ -1,7 +1,7 @@
 //! A group: the alerts of one analytic on one cluster, or all that an alert block tells of at a coarser level, and for
 //! each recipient what he has been told of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use kinetic_wire::{AlertEvent, AlertState, Direction, Numbers, ServiceName};
@@ -46,6 +46,8 @@ pub(crate) struct AlertView {
     pub(crate) heard_at: Steady,
     /// The record of the refresh that it stands at, if replay can do without it once a newer one is there.
     pub(crate) refresh: Option<RecordSeq>,
+    /// Refreshes before that one, oldest first, which are left for the windows of its picture alone.
+    pub(crate) drawn: VecDeque<RecordSeq>,
     /// When it was last heard of in a record that replay cannot do without.
     pub(crate) needed_at: Steady,
 }
@@ -72,6 +74,7 @@ impl AlertView {
             schema: event.schema.as_deref().map(kept),
             heard_at: at,
             refresh: None,
+            drawn: VecDeque::new(),
             needed_at: at,
         }
     }

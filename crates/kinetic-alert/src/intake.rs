@@ -7,7 +7,7 @@ use kinetic_schema::schema::INSTALLATION;
 use kinetic_wire::{AlertEvent, AlertId, Epoch, SourceKey, Token, decode};
 
 use crate::clock::Steady;
-use crate::compact::Stood;
+use crate::compact::{Picture, Stood};
 use crate::group::{AlertView, Applied};
 use crate::id::{AlertKey, GroupKey};
 use crate::level;
@@ -194,11 +194,13 @@ impl Alert {
         let silenced = self.silences.silence(event);
         let Some(group) = self.groups.get_mut(&home) else { return };
         let fired = group.firing() > 0;
-        let stood = group.alerts.get(&key).map(Stood::of);
+        let stood = group.alerts.get_mut(&key).map(Stood::of);
         let applied = group.apply(key, AlertView::new(event, &home, at, silenced), at, room);
         group.take_windows(key, event);
         self.superseded.recorded(self.intake.applied, self.config.ids_max);
-        self.superseded.note(applied, stood, self.intake.applied, event, group.alerts.get_mut(&key));
+        let picture = if group.trails.has(key) { Picture::Kept } else { Picture::None };
+        let alert = group.alerts.get_mut(&key);
+        self.superseded.note(applied, stood, (self.intake.applied, event), alert, picture);
         let fires = group.firing() > 0;
         self.count_followed(&home);
         match applied {

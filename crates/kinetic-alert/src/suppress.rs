@@ -323,7 +323,18 @@ impl Alert {
             if streams.is_empty() {
                 continue;
             }
-            streams.iter().for_each(|stream| group.release(stream));
+            let mut believers = Vec::new();
+            for stream in streams {
+                // What was refused was never read, though it counted as told: all that fires is news.
+                let believes = group.streams.get(&stream).is_some_and(|state| !state.told.is_empty());
+                group.withhold(&stream, now);
+                group.release(&stream);
+                believers.extend(believes.then_some(stream));
+            }
+            self.count_followed(&key);
+            for stream in believers {
+                self.record_settled(now, &key, &stream, Vec::new(), effects);
+            }
             customers.insert(key.customer.clone());
             self.schedule(&key);
         }

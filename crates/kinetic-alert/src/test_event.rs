@@ -49,6 +49,11 @@ impl Announced {
     fn is_over(&self, now: Steady) -> bool {
         now >= self.until || self.mails_left == Some(0)
     }
+
+    /// Whether another may take its place. One whose event has not come may: whoever began it could not publish, or has gone.
+    fn yields(&self, now: Steady) -> bool {
+        now >= self.began + AGAIN && (self.is_over(now) || !self.has_come)
+    }
 }
 
 /// Its event, on its way to the disk.
@@ -195,12 +200,12 @@ impl Alert {
         match self.tests.announced.get(&name) {
             // Asked again because the answer was lost.
             Some(test) if test.trace == trace && !test.has_come => {}
-            Some(_) => {
+            Some(test) if !test.yields(at) => {
                 self.stats.tests_refused += 1;
                 let message = "a test of this customer is under way, or has just been".to_owned();
                 return Err(Refusal(RpcCode::TestUnderWay, message));
             }
-            None => self.stats.tests += 1,
+            Some(_) | None => self.stats.tests += 1,
         }
         let reply =
             TestAnnounced { ok: true, to: to.clone(), cut: cut as u64, relays, now_ms: at.wall().as_ms() };
@@ -227,7 +232,7 @@ impl Alert {
             self.stats.tests_unannounced += 1;
             effects.push(Effect::Ack { token });
             let word = Word::of_event(&customer, &trace, Stage::Stored, Progress::Failed);
-            let detail = "it was not announced to this alert node (which may have started since), or is over";
+            let detail = "it was not announced to this alert node (which may have started since), or another has taken its place, or it is over";
             return effects.push(word.said(at, detail.to_owned()));
         };
         if std::mem::replace(&mut test.has_come, true) {

@@ -84,6 +84,11 @@ impl Trails {
         }
     }
 
+    /// Whether the windows of a feed are kept.
+    pub(crate) fn has(&self, key: AlertKey) -> bool {
+        self.trails.contains_key(&key)
+    }
+
     /// The alert is forgotten.
     pub(crate) fn forget(&mut self, key: AlertKey) {
         self.trails.remove(&key);

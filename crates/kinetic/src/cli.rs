@@ -12,7 +12,7 @@ mod mail;
 mod operator;
 mod returned;
 
-pub(crate) use client::{DataType, Locate, Tap, TestEvent};
+pub(crate) use client::{Canary, DataType, Locate, Tap, TestEvent};
 pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
@@ -88,6 +88,8 @@ pub(crate) enum Command {
     Tap(Tap),
     /// Send a test event the whole way to an accepted mail, and show where it is or where it stopped
     TestEvent(TestEvent),
+    /// Send test events on a schedule, and raise the alarm by another relay when they do not arrive
+    Canary(Canary),
     /// Measure: the analyzer against a consumer that only acknowledges
     Bench(Bench),
     /// One measured consumer of `bench`

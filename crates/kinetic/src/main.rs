@@ -70,6 +70,7 @@ fn default_logs(command: &Command) -> &'static str {
         | Command::Analyzer(_)
         | Command::Alert(_)
         | Command::Broker(_)
+        | Command::Canary(_)
         // Our own client says what lapin would say, in the terms of the operator.
         | Command::Agent(_) => "kinetic=info,warn,lapin=off",
         _ => "off",
@@ -130,6 +131,7 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Episodes(args) => cmd::episodes::run(args).await,
         Command::Tap(args) => cmd::tap::run(args).await,
         Command::TestEvent(args) => cmd::test_event::run(args).await,
+        Command::Canary(args) => cmd::canary::run(args).await,
         Command::Bench(cli::Bench { part: Some(cli::BenchPart::Alert(args)), .. }) => {
             cmd::bench::alert(args).await
         }

@@ -12,8 +12,8 @@ use kinetic_amqp::{
 };
 use kinetic_wire::{
     AnnounceTest, CustomerName, DataType, Envelope, Epoch, Locate, LocateReply, MapQuestion, MapReply, Mono,
-    NodeId, Progress, RegionName, Reply, SourceKey, SourceName, SourceState, Stage, TestAnnounced, TestStage,
-    decode, encode, names,
+    NodeId, Progress, RegionName, Reply, RpcCode, RpcError, SourceKey, SourceName, SourceState, Stage,
+    TestAnnounced, TestStage, decode, encode, names,
 };
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -83,6 +83,8 @@ pub(crate) struct Report {
     pub(crate) steps: Vec<Step>,
     pub(crate) took_ms: u64,
     pub(crate) ending: Ending,
+    /// It was not begun, because another test of the customer is under way.
+    pub(crate) is_busy: bool,
 }
 
 /// What has been found out so far.
@@ -93,6 +95,7 @@ struct Journal<'a> {
     steps: Vec<Step>,
     /// Who is to be mailed, once the alert node has said so.
     recipients: Option<Vec<String>>,
+    is_busy: bool,
     say: &'a mut dyn FnMut(&Step),
 }
 
@@ -104,6 +107,7 @@ pub(crate) async fn run(test: &Test, say: &mut dyn FnMut(&Step)) -> Report {
         trace: Uuid::now_v7().simple().to_string(),
         steps: Vec::new(),
         recipients: None,
+        is_busy: false,
         say,
     };
     let options = ConsumeOptions {
@@ -123,7 +127,7 @@ pub(crate) async fn run(test: &Test, say: &mut dyn FnMut(&Step)) -> Report {
     ears.close().await;
     let took_ms = journal.after_ms();
     let ending = verdict::of(test, &journal.steps, journal.recipients.as_deref());
-    Report { trace: journal.trace, steps: journal.steps, took_ms, ending }
+    Report { trace: journal.trace, steps: journal.steps, took_ms, ending, is_busy: journal.is_busy }
 }
 
 impl Journal<'_> {
@@ -219,8 +223,9 @@ impl Journal<'_> {
                 self.found(Stage::Announced, Progress::Passed, detail);
                 true
             }
-            Err(Unanswered::Refused(why)) => {
-                self.found(Stage::Announced, Progress::Failed, why);
+            Err(Unanswered::Refused(RpcError { code, message, .. })) => {
+                self.is_busy = code == RpcCode::TestUnderWay;
+                self.found(Stage::Announced, Progress::Failed, message);
                 false
             }
             Err(Unanswered::Silent(why)) => {
@@ -236,7 +241,7 @@ impl Journal<'_> {
             return false;
         }
         let (progress, detail, owner) = match self.owners(rpc).await {
-            Err(Unanswered::Refused(why) | Unanswered::Silent(why)) => {
+            Err(Unanswered::Refused(RpcError { message: why, .. }) | Unanswered::Silent(why)) => {
                 (Progress::Waits, format!("no redirector says who owns the source: {why}"), None)
             }
             Ok(parts) if parts.is_empty() => {
@@ -303,8 +308,8 @@ impl Journal<'_> {
         let login = &self.test.ingress.login;
         let goes_on = match answer {
             Ok(_) => true,
-            Err(Unanswered::Refused(why)) => {
-                self.found(Stage::Located, Progress::Failed, format!("refused as {login}: {why}"));
+            Err(Unanswered::Refused(RpcError { message, .. })) => {
+                self.found(Stage::Located, Progress::Failed, format!("refused as {login}: {message}"));
                 false
             }
             Err(Unanswered::Silent(why)) => {
@@ -378,7 +383,7 @@ impl Journal<'_> {
 
 /// Why a request got no answer that helps.
 enum Unanswered {
-    Refused(String),
+    Refused(RpcError),
     Silent(String),
 }
 
@@ -391,7 +396,7 @@ async fn ask<T: DeserializeOwned>(
     match rpc.request(names::RPC_EXCHANGE, kind, body, patience).await {
         Ok(answer) => match decode::<Reply<T>>(&answer) {
             Ok(Reply::Ok(reply)) => Ok(reply),
-            Ok(Reply::Refused(refused)) => Err(Unanswered::Refused(refused.message)),
+            Ok(Reply::Refused(refused)) => Err(Unanswered::Refused(refused)),
             Err(error) => Err(Unanswered::Silent(format!("the answer cannot be read: {error}"))),
         },
         Err(RpcFailed::Disconnected) => Err(Unanswered::Silent(unconnected(rpc.status()))),

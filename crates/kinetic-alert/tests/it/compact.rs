@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kinetic_alert::{Alert, AlertConfig, Input, Record, RecordSeq};
 use kinetic_schema::schema::GroupBy;
-use kinetic_wire::{AlertId, AlertState, Epoch, encode};
+use kinetic_wire::{AlertId, AlertState, Epoch, TrailPoint, encode};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -81,6 +81,17 @@ impl Compacted {
     }
 
     fn verdict(&mut self, feed: u8, source: u8, firing: bool, behind: i64) {
+        self.verdict_with(feed, source, firing, behind, None);
+    }
+
+    fn verdict_with(
+        &mut self,
+        feed: u8,
+        source: u8,
+        firing: bool,
+        behind: i64,
+        trail: Option<Vec<TrailPoint>>,
+    ) {
         if self.world.unwritten() >= IDS_MAX {
             self.world.write(usize::MAX);
         }
@@ -89,6 +100,7 @@ impl Compacted {
         let mut event = event(&format!("web-{feed}"), state, self.verdicts * 10 - behind);
         event.source = if source == 0 { "web".into() } else { "other".into() };
         event.epoch = Epoch(4);
+        event.trail = trail;
         event.id = AlertId(Uuid::from_u128(self.verdicts.unsigned_abs().into()));
         self.world.push(&event);
         self.world.deliver_one();
@@ -226,4 +238,19 @@ fn a_silence_within_a_long_row_is_as_if_nothing_had_been_left_out() {
     assert!(run.dropped.len() > 300, "{:?}", run.dropped.len());
     let mails = run.world.mails();
     assert!(mails.contains("52 c more_firing firing=2"), "the end of the first silence is news: {mails}");
+}
+
+#[test]
+fn a_picture_loses_nothing() {
+    let mut run = Compacted::new();
+    for window in 0..200 {
+        let before = TrailPoint { end_ms: 0, value: Some(101.0), mean: 100.0, deviation: 2.0 };
+        run.verdict_with(0, 0, window < 150, 0, (window == 0).then(|| vec![before]));
+        run.world.write(usize::MAX);
+        run.compact();
+        if window % 10 == 9 {
+            run.check();
+        }
+    }
+    assert!(run.dropped.len() > 100, "{:?}", run.dropped.len());
 }

@@ -1,18 +1,21 @@
 //! Links in mails: what they do, for whom, until when, and what they do not.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kinetic_alert::{AlertConfig, Email, Input};
-use kinetic_schema::schema::{self, Schema};
-use kinetic_wire::{FollowLink, LinkAct, Subscribe, Subscription, UnsubscribedQuestion, encode};
+use kinetic_schema::schema::{self, Escalation, GroupBy, Schema};
+use kinetic_wire::{AlertState, FollowLink, LinkAct, Subscribe, Subscription, UnsubscribedQuestion, encode};
 use serde_json::{Value, json};
 
-use crate::world::{World, alert_block, config, header};
+use crate::places::{PLACES, schema_of};
+use crate::watchdog::{live, watchdog};
+use crate::world::{World, alert_block, config, event_of, header};
 
-const ANN: &str = "Ann <ann@acme.example>";
-const BOB: &str = "bob@acme.example";
+pub(crate) const ANN: &str = "Ann <ann@acme.example>";
+pub(crate) const BOB: &str = "bob@acme.example";
 
-fn schema(alerts: Vec<schema::Alert>, public_url: Option<&str>) -> Schema {
+pub(crate) fn schema(alerts: Vec<schema::Alert>, public_url: Option<&str>) -> Schema {
     let mut schema = crate::world::schema(alerts);
     schema.mail.as_mut().unwrap().public_url = public_url.map(str::to_owned);
     schema
@@ -28,11 +31,11 @@ fn world() -> World {
 }
 
 /// Where the links of a mail lead, in order: acknowledge, silence, unsubscribe.
-fn links(email: &Email) -> Vec<&str> {
+pub(crate) fn links(email: &Email) -> Vec<&str> {
     email.text.lines().filter(|line| line.starts_with("http") && line.contains("/l/")).collect()
 }
 
-fn last<'w>(world: &'w World, to: &str) -> &'w Email {
+pub(crate) fn last<'w>(world: &'w World, to: &str) -> &'w Email {
     &world.inbox.iter().rfind(|(_, email)| email.to == to).expect("a mail").1
 }
 
@@ -45,7 +48,7 @@ fn look(world: &mut World, token: &str) -> Value {
     world.request("link", &FollowLink { v: 1, token: token.into(), act: None })
 }
 
-fn act(world: &mut World, token: &str, for_s: Option<u64>, reason: Option<&str>) -> Value {
+pub(crate) fn act(world: &mut World, token: &str, for_s: Option<u64>, reason: Option<&str>) -> Value {
     let act = LinkAct { for_s, reason: reason.map(str::to_owned) };
     world.request("link", &FollowLink { v: 1, token: token.into(), act: Some(act) })
 }
@@ -267,11 +270,11 @@ fn a_link_silences_what_fires_in_its_group_and_can_be_used_again() {
     assert_eq!(act(&mut world, &token, None, Some("a\nb"))["code"], "invalid");
 }
 
-fn unsubscribed(world: &mut World) -> Value {
+pub(crate) fn unsubscribed(world: &mut World) -> Value {
     world.request("unsubscribed", &UnsubscribedQuestion { v: 1, customer: None, after: None })
 }
 
-fn ann() -> Subscription {
+pub(crate) fn ann() -> Subscription {
     Subscription { customer: "acme".into(), alert: "team".into(), to: ANN.into() }
 }
 
@@ -293,12 +296,14 @@ fn who_unsubscribes_is_told_no_more_until_somebody_puts_him_back() {
     let acknowledge = self::token(&world, ANN, 0);
     assert_eq!(act(&mut world, &acknowledge, Some(60), None)["acted"], true);
     world.fire(10.0, "web-8");
-    // For longer than history is replayed, with a restart each day.
+    // For longer than history is replayed, twice, each time with a restart.
     for day in 1..=20 {
         world.run_until(f64::from(day) * 86_400.0);
-        let since = world.now.wall.as_ms() - 8 * 86_400_000;
-        world.disk.retain(|(_, record)| record.at().as_ms() >= since);
-        world.crash(usize::MAX);
+        if day % 9 == 0 {
+            let since = world.now.wall.as_ms() - 8 * 86_400_000;
+            world.disk.retain(|(_, record)| record.at().as_ms() >= since);
+            world.crash(usize::MAX);
+        }
         world.fire(f64::from(day) * 86_400.0 + 60.0, "web-9");
     }
     world.run_until(20.0 * 86_400.0 + 600.0);
@@ -370,4 +375,102 @@ fn who_leaves_one_block_is_told_by_the_others() {
     world.run_until(60.0);
     assert_eq!((told(&world, ANN), told(&world, BOB)), (3, 4), "{}", world.mails());
     assert!(header(last(&world, ANN), "List-Id").contains("<all."));
+}
+
+#[test]
+fn a_customers_link_does_nothing_to_another() {
+    let mut both = schema(vec![alert_block("team", &[ANN, BOB])], Some("https://alerts.acme.example"));
+    let mut shop = both.customers[&"acme".into()].clone();
+    shop.name = "shop".into();
+    both.customers.insert("shop".into(), shop);
+    let mut world = World::with(config(), both);
+    world.push(&event_of("acme", "web-7", "checkout.latency", AlertState::Firing, 0));
+    world.push(&event_of("shop", "web-7", "checkout.latency", AlertState::Firing, 0));
+    world.run_until(5.0);
+    let of = |world: &World, customer: &str, n: usize| {
+        let is = |email: &Email| email.to == ANN && header(email, "X-Kinetic-Customer") == customer;
+        let email = &world.inbox.iter().find(|(_, email)| is(email)).expect("a mail").1;
+        links(email)[n].rsplit('/').next().unwrap().to_owned()
+    };
+    for n in 0..3 {
+        let token = of(&world, "shop", n);
+        assert_eq!(act(&mut world, &token, None, None)["customer"], "shop");
+    }
+    for n in 0..3 {
+        let token = of(&world, "acme", n);
+        let page = look(&mut world, &token);
+        let untouched = (&page["episode"]["acknowledged"], &page["silenced"], &page["unsubscribed"]);
+        assert_eq!(untouched.0, &Value::Null, "{page}");
+        assert_eq!((untouched.1, untouched.2), (&json!(false), &json!(false)), "{page}");
+    }
+}
+
+#[test]
+fn a_link_in_a_mail_about_a_service_is_about_all_that_fires_there() {
+    let team = schema::Alert {
+        analytics: Vec::new(),
+        group_by: GroupBy::Service,
+        ..alert_block("team", &[ANN, BOB])
+    };
+    let mut schema = schema_of(&PLACES, vec![team]);
+    schema.mail.as_mut().unwrap().public_url = Some("https://alerts.acme.example".into());
+    let mut world = World::with(config(), schema);
+    world.fire_at(1.0, "checkout/frontends/web-1");
+    world.fire_at(1.0, "full-disk:checkout/workers/w-1");
+    world.run_until(5.0);
+    let (acknowledge, silence) = (token(&world, ANN, 0), token(&world, ANN, 1));
+    let done = act(&mut world, &acknowledge, None, None);
+    assert_eq!(
+        (&done["episode"]["group"], &done["episode"]["firing"]),
+        (&json!("acme/@team/checkout/*"), &json!(2))
+    );
+    assert_eq!(done["episode"]["acknowledged"]["author"], "ann@acme.example");
+    let done = act(&mut world, &silence, None, None);
+    let meant = &done["silence"];
+    assert_eq!(
+        (&meant["services"], &meant["clusters"], &meant["analytics"]),
+        (&json!(["checkout"]), &json!(["frontends", "workers"]), &json!(["full-disk", "slow-host"]))
+    );
+    assert_eq!(done["episode"]["silenced"], 2);
+}
+
+#[test]
+fn those_who_are_told_later_do_not_count_as_somebody_who_is_told() {
+    let escalations = vec![Escalation { after: Duration::from_secs(60), to: vec![BOB.into()] }];
+    let block = schema::Alert { escalations, ..alert_block("team", &[ANN]) };
+    let mut world = World::with(config(), schema(vec![block], Some("https://alerts.acme.example")));
+    world.fire(1.0, "web-7");
+    world.run_until(100.0);
+    assert_eq!((told(&world, ANN), told(&world, BOB)), (1, 1), "{}", world.mails());
+    // An escalation begins with what the first are told; without them nobody would ever be.
+    let (ann, bob) = (token(&world, ANN, 2), token(&world, BOB, 2));
+    assert_eq!(act(&mut world, &ann, None, None)["code"], "last_recipient");
+    assert_eq!(act(&mut world, &bob, None, None)["unsubscribed"], true);
+    world.run_until(2_000.0);
+    assert_eq!((told(&world, ANN), told(&world, BOB)), (4, 1), "{}", world.mails());
+}
+
+#[test]
+fn the_mails_about_silent_nodes_have_links_too() {
+    let mut schema = schema(Vec::new(), Some("https://alerts.acme.example"));
+    let to = vec![ANN.to_owned(), BOB.to_owned()];
+    schema.watchdog = Some(schema::Watchdog { to, ..watchdog() });
+    let mut world = World::with(config(), schema);
+    world.input(Input::AliveSubscribed);
+    live(&mut world, &["a7", "a8"], 10.0);
+    live(&mut world, &["a8"], 100.0);
+    let tokens: Vec<String> = (0..3).map(|n| token(&world, ANN, n)).collect();
+    let acknowledged = act(&mut world, &tokens[0], None, None);
+    assert_eq!(acknowledged["episode"]["feeds"][0]["origin"], "a7", "{acknowledged}");
+    assert_eq!(act(&mut world, &tokens[1], None, None)["silence"]["customer"], "kinetic");
+    let left = act(&mut world, &tokens[2], None, None);
+    assert_eq!(
+        (&left["customer"], &left["alert"], &left["unsubscribed"]),
+        (&json!("kinetic"), &json!("watchdog"), &json!(true))
+    );
+    let bob = token(&world, BOB, 2);
+    assert_eq!(act(&mut world, &bob, None, None)["code"], "last_recipient");
+    live(&mut world, &["a7"], 7_500.0);
+    assert_eq!(told(&world, ANN), 1, "{}", world.mails());
+    assert!(told(&world, BOB) > 1, "{}", world.mails());
 }

@@ -8,6 +8,7 @@ mod delivery;
 mod folding;
 mod intake;
 mod json_schema;
+mod leavers;
 mod levels;
 mod links;
 mod mail;

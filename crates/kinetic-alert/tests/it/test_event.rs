@@ -184,6 +184,25 @@ fn one_test_of_a_customer_at_a_time_and_not_too_often() {
 }
 
 #[test]
+fn one_that_was_announced_and_never_came_is_in_nobodys_way() {
+    let mut world = world();
+    announce(&mut world, &to_me(TRACE));
+    run_for(&mut world, 3.0);
+    assert_eq!(announce(&mut world, &to_me(OTHER))["ok"], true);
+    world.push(&AlertEvent { epoch: Epoch(0), ..test_event(TRACE) });
+    world.push(&test_event(OTHER));
+    run_for(&mut world, 2.0);
+    assert_eq!((world.inbox.len(), world.stats().tests_unannounced), (1, 1));
+    // One that has come and waits for a relay is.
+    let mut world = World::new(Vec::new());
+    world.relay = Relay::Down;
+    announce(&mut world, &to_me(TRACE));
+    world.push(&test_event(TRACE));
+    run_for(&mut world, 10.0);
+    assert_eq!(announce(&mut world, &to_me(OTHER))["code"], "test_under_way");
+}
+
+#[test]
 fn what_cannot_be_tested_is_refused_with_a_reason() {
     let refused = |world: &mut World, asked: AnnounceTest| {
         let reply = announce(world, &asked);

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::world::{NOON_S, Relay, World, config, event_of, schema};
 
-fn watchdog() -> Watchdog {
+pub(crate) fn watchdog() -> Watchdog {
     Watchdog {
         analyzer_silent_after: Duration::from_secs(60),
         redirector_silent_after: Duration::from_secs(30),
@@ -56,7 +56,7 @@ fn bye(world: &mut World, node: &str) {
 }
 
 /// Moves time on to `secs` after noon, while these analyzers go on living.
-fn live(world: &mut World, nodes: &[&str], secs: f64) {
+pub(crate) fn live(world: &mut World, nodes: &[&str], secs: f64) {
     let mut now = World::secs(world.now.wall);
     while now < secs {
         nodes.iter().for_each(|node| beat(world, node));

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod script_tests;
 mod session;
+#[cfg(test)]
+mod sink_tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -122,3 +122,47 @@ pub(crate) struct TestEvent {
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+/// `kinetic canary`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What `kinetic test-event` does, again and again, until it is told to stop. The test's mail goes to --to, which should be a mailbox that
+wakes nobody. When tests fail in a row, --alarm-to is mailed by this process itself, by the last relay that the schema names (or
+--relay), and by the others when that does not take it; again after --again, and when tests arrive again. Run it on a machine of
+its own: it is there for the day on which the installation cannot speak.
+
+Example:
+  kinetic canary acme --schema https://git.example/schema.git --every 15m --to canary@example.net --alarm-to ops@example.net \\
+      --amqp amqp://kinetic@broker.example/kinetic --password-file /etc/kinetic/broker-secret")]
+pub(crate) struct Canary {
+    /// Whose lines to test, one after the other
+    #[arg(value_name = "CUSTOMER", required = true)]
+    pub(crate) customer: Vec<String>,
+    /// How to reach the control vhost, with the login of a node
+    #[command(flatten)]
+    pub(crate) broker: BrokerAddress,
+    /// Schema folder or repository, read anew for every round
+    #[arg(long, value_name = "DIR|REMOTE")]
+    pub(crate) schema: String,
+    /// Where the mails of the tests go; may stand more than once
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    pub(crate) to: Vec<String>,
+    /// Whom to mail when tests do not arrive; may stand more than once
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    pub(crate) alarm_to: Vec<String>,
+    /// Relay of the schema by which alarms go first; the last one otherwise
+    #[arg(long, value_name = "NAME")]
+    pub(crate) relay: Option<String>,
+    /// Time between two rounds
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = moment::duration)]
+    pub(crate) every: Duration,
+    /// When a test counts as failed
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = moment::duration)]
+    pub(crate) timeout: Duration,
+    /// How many in a row must fail before the alarm; after the first the next comes within 30 seconds
+    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) fails: u32,
+    /// As long as they fail, alarm again after this long
+    #[arg(long, value_name = "DURATION", default_value = "4h", value_parser = moment::duration)]
+    pub(crate) again: Duration,
+}

@@ -39,6 +39,7 @@ region \"local\" {}
 #   from          = \"Kinetic <alerts@example.com>\"
 #   username      = \"alerts@example.com\"
 #   password_file = \"/etc/kinetic/mail-password\"
+#   public_url    = \"https://alerts.example.com\" # where links in mails lead: docs/alerting-links.md
 # }
 ";
 

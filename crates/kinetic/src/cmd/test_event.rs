@@ -13,7 +13,8 @@ use crate::tracer::{self, Ending, Report, Step, Stopped, Test};
 use crate::{cli, exit, node, schema_files, term, topology};
 
 /// Shortest and longest time for a test; the longest is also the alert node's bound.
-const TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(600);
+pub(crate) const TIMEOUT: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(2)..=Duration::from_secs(600);
 
 /// `kinetic test-event`
 pub(crate) async fn run(args: cli::TestEvent) -> Result<u8> {
@@ -43,7 +44,7 @@ pub(crate) async fn run(args: cli::TestEvent) -> Result<u8> {
 }
 
 /// What is to be tested, by the schema.
-fn planned(args: &cli::TestEvent, schema: &Schema) -> Result<Test> {
+pub(crate) fn planned(args: &cli::TestEvent, schema: &Schema) -> Result<Test> {
     let name = CustomerName::new(&args.customer);
     let Some(customer) = schema.customers.get(&name) else {
         let known: Vec<&str> = schema.customers.keys().map(CustomerName::as_str).collect();
@@ -104,6 +105,13 @@ fn row(step: &Step, style: term::Style) -> String {
     let by = step.relay.as_ref().map(|relay| format!(" [{relay}]")).unwrap_or_default();
     let text = safe(&format!("{who}{}{by}", step.detail));
     format!("{:>7} ms  {mark} {:<9}  {text}\n", step.after_ms, step.stage.as_str())
+}
+
+/// All of it as plain text, for a mail.
+pub(crate) fn page(report: &Report) -> String {
+    let style = term::Style { fancy: false };
+    let rows: String = report.steps.iter().map(|step| row(step, style)).collect();
+    rows + &concluded(report, style)
 }
 
 /// The last lines.

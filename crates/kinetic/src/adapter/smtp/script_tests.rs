@@ -76,7 +76,7 @@ impl Script {
     }
 }
 
-fn email() -> Email {
+pub(super) fn email() -> Email {
     Email {
         post: None,
         message_id: "k1.acme.0.1.1.aa@kinetic.example".into(),
@@ -98,6 +98,11 @@ async fn relay() -> (Script, Relay) {
     let script = Script::default();
     #[expect(clippy::disallowed_methods, reason = "a test's server")]
     tokio::spawn(script.clone().serve(listener));
+    (script, relay_at(port))
+}
+
+/// The relay that listens there.
+pub(super) fn relay_at(port: u16) -> Relay {
     let declared = schema::Relay {
         name: "script".into(),
         host: "127.0.0.1".into(),
@@ -106,10 +111,10 @@ async fn relay() -> (Script, Relay) {
         username: None,
         password_file: None,
     };
-    (script, Relay::new(&declared, None).expect("a relay"))
+    Relay::new(&declared, None).expect("a relay")
 }
 
-fn said(attempt: &Attempt) -> String {
+pub(super) fn said(attempt: &Attempt) -> String {
     match attempt {
         Attempt::Accepted { .. } => "accepted".to_owned(),
         Attempt::MaybeAccepted { .. } => "perhaps".to_owned(),

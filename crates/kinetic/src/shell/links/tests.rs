@@ -250,13 +250,16 @@ async fn slow_clients_hold_nothing_up_for_long() {
     let mut drip = TcpStream::connect(running.address).await.expect("connected");
     let head = b"POST /l/ack HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n";
     drip.write_all(head).await.ok();
-    while drip.write_all(b"x").await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    for stream in &mut idle {
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.ok();
-    }
+    let all_end = async {
+        while drip.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for stream in &mut idle {
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.ok();
+        }
+    };
+    tokio::time::timeout(15 * second, all_end).await.expect("they are cut off");
     is(&running.get("/l/ack").await, 200);
 }
 
