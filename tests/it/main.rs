@@ -50,6 +50,7 @@ mod mail_returned;
 mod node_silent;
 mod partitions;
 mod pika;
+mod postfix;
 mod provision;
 mod redirector_faults;
 mod redirector_restarted;

@@ -341,6 +341,15 @@ impl World {
         node
     }
 
+    /// The same where the system's root certificates are these.
+    #[must_use]
+    pub fn alert_with_roots(&self, roots: &Path) -> Node {
+        let launch = self.launch(self.amqp(), &self.schema.remote(), "alert", "alert", "alert");
+        let node = Node::start(launch.env("SSL_CERT_FILE", text(roots)), "alert", self.dir.path());
+        node.wait_healthy();
+        node
+    }
+
     /// Redirector, alert node and one analyzer.
     #[must_use]
     pub fn engine(&self) -> Engine {

@@ -173,6 +173,9 @@ mod tests {
         assert_eq!(config.webhook_nets, []);
         let text = "schema = \"s\"\ndata_dir = \"d\"\nwebhooks.nets = [\"127.0.0.1\"]";
         assert_eq!(parse(text).expect("checks").webhook_nets.len(), 1);
+        assert_eq!(config.listen_links, None, "nothing listens for links unless it is asked to");
+        let text = "schema = \"s\"\ndata_dir = \"d\"\n[listen]\nlinks = \"127.0.0.1:8480\"";
+        assert_eq!(parse(text).expect("checks").listen_links, Some(([127, 0, 0, 1], 8480).into()));
         let text = "schema = \"s\"\ndata_dir = \"d\"\n[broker]\nquorum = true";
         assert_eq!(parse(text).expect("checks").queues, QueueType::Quorum);
     }
