@@ -28,7 +28,7 @@ use crate::adapter::webhook::Poster;
 use crate::node::{hex, unhex};
 use crate::shell::alive::{self, Alive};
 use crate::shell::follow::{Revision, SchemaWatch};
-use crate::shell::trace;
+use crate::shell::trace::Voice;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
@@ -92,7 +92,6 @@ enum Done {
     Attempted { id: MailId, attempt: Attempt },
     Posted { id: MailId, to: String, attempt: Attempt },
     Announced,
-    Traced,
 }
 
 /// By name, with what was wrong with one that cannot be used.
@@ -102,6 +101,8 @@ struct Shell {
     consumer: Consumer,
     alive: Consumer,
     publisher: Publisher,
+    /// On test events.
+    voice: Voice,
     requests: RpcServer,
     /// Requests that are not answered yet; bounded by the prefetch.
     asked: BTreeMap<ReplyToken, RequestHandle>,
@@ -277,6 +278,7 @@ impl Shell {
             prefetch: BEACONS_PREFETCH,
             ..ConsumeOptions::default()
         };
+        let publisher = Publisher::start(control.clone(), declared, ANNOUNCES_MAX);
         Self {
             consumer: Consumer::start(control.clone(), options),
             settling: Settling::default(),
@@ -288,7 +290,8 @@ impl Shell {
             ),
             asked: BTreeMap::new(),
             last_asked: 0,
-            publisher: Publisher::start(control, declared, ANNOUNCES_MAX),
+            voice: Voice::start(publisher.clone()),
+            publisher,
             jobs: JoinSet::new(),
             keeper,
             compact_at: RecordSeq(0),
@@ -387,7 +390,6 @@ impl Shell {
                 alert.handle(now, Input::MailAttempted { id, attempt }, effects);
             }
             Done::Announced => self.announcing -= 1,
-            Done::Traced => {}
         }
     }
 
@@ -421,13 +423,7 @@ impl Shell {
                         self.requests.reply(handle, body).await;
                     }
                 }
-                Effect::Trace(stage) => {
-                    let publisher = self.publisher.clone();
-                    self.jobs.spawn(async move {
-                        trace::say(publisher, stage).await;
-                        Done::Traced
-                    });
-                }
+                Effect::Trace(stage) => self.voice.say(stage),
                 Effect::Announce { routing_key, body } => self.announce(routing_key, body),
             }
         }

@@ -132,6 +132,7 @@ pub(crate) fn email(
         ),
         text,
         plot: None,
+        post: None,
     }
 }
 
