@@ -132,7 +132,6 @@ pub(crate) fn email(
         ),
         text,
         plot: None,
-        post: None,
     }
 }
 
