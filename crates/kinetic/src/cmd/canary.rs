@@ -183,7 +183,6 @@ async fn offer(declared: &Declared, signer: Option<Arc<Signer>>, email: &Email) 
                 Attempt::MaybeAccepted { detail }
                 | Attempt::Busy { detail, .. }
                 | Attempt::Retry { detail, .. }
-                | Attempt::Busy { detail, .. }
                 | Attempt::Refused { detail, .. },
             ) => detail,
             Err(_) => "no answer in time".to_owned(),
