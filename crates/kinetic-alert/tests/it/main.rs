@@ -19,4 +19,5 @@ mod template;
 mod test_event;
 mod timeline;
 mod watchdog;
+mod whole;
 mod world;
