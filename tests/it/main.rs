@@ -66,3 +66,4 @@ mod statsd_backends;
 mod statsd_to_mail;
 mod test_event;
 mod up;
+mod webhooks;

@@ -386,6 +386,17 @@ impl World {
         Agent { node, udp }
     }
 
+    /// A file that only its owner may read.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    #[must_use]
+    pub fn secret_file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        write_secret(&path, text);
+        path
+    }
+
     /// The file that holds the secret of every key.
     #[must_use]
     pub fn key_file(&self) -> &Path {
