@@ -6,6 +6,7 @@
 
 mod agenda;
 mod announce;
+mod circuit;
 mod clock;
 mod compact;
 mod deliver;
@@ -31,11 +32,13 @@ mod outbox;
 mod preview;
 mod quiet;
 mod reason;
+mod receivers;
 mod record;
 mod relays;
 mod render;
 mod returned;
 mod route;
+mod rule;
 mod silences;
 mod stats;
 mod storm;
@@ -48,6 +51,7 @@ mod test_mail;
 mod text;
 mod trail;
 mod watchdog;
+pub mod webhook;
 mod why;
 mod words;
 
@@ -57,6 +61,6 @@ pub use machine::{
     Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
     ReplyToken, Thread,
 };
-pub use preview::{NoPreview, preview};
+pub use preview::{NoPreview, preview, preview_post};
 pub use reason::NotifyReason;
 pub use stats::Stats;

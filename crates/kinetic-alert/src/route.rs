@@ -10,6 +10,7 @@ use crate::id::{GroupKey, StreamKey};
 use crate::level::Level;
 use crate::reason::Timing;
 use crate::subscribe::{Leavers, Left};
+use crate::webhook;
 
 /// What stands for the `watchdog` block where the name of an alert block is asked for.
 pub(crate) const WATCHDOG: &str = "watchdog";
@@ -29,8 +30,8 @@ impl Routes {
     /// A block's recipients are told in mails about this group itself.
     fn speak(&mut self, alert: &Alert, leavers: &Leavers<'_>) {
         let timing = timing(alert);
-        for (to, escalate_after) in recipients(alert).filter(|(to, _)| !leavers.has(to)) {
-            let key = StreamKey { alert: alert.name.as_str().into(), to: to.into() };
+        for (to, escalate_after) in everybody(alert).filter(|(to, _)| !leavers.has(to)) {
+            let key = StreamKey { alert: alert.name.as_str().into(), to };
             if !self.streams.iter().any(|(known, _)| *known == key) {
                 self.streams.push((key, Timing { escalate_after, ..timing.clone() }));
             }
@@ -38,9 +39,9 @@ impl Routes {
     }
 
     fn read_by(&mut self, alert: &Alert, leavers: &Leavers<'_>) {
-        for (to, _) in recipients(alert).filter(|(to, _)| !leavers.has(to)) {
-            if !self.readers.iter().any(|known| **known == *to) {
-                self.readers.push(to.into());
+        for (to, _) in everybody(alert).filter(|(to, _)| !leavers.has(to)) {
+            if !self.readers.contains(&to) {
+                self.readers.push(to);
             }
         }
     }
@@ -135,6 +136,13 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// Those whom an alert block tells: recipients of mail, and webhooks.
+fn everybody(alert: &Alert) -> impl Iterator<Item = (Arc<str>, Option<Duration>)> {
+    let hooks = alert.webhooks.iter();
+    let hooks = hooks.map(|hook| (webhook::recipient(&alert.name, &hook.name).into(), None));
+    recipients(alert).map(|(to, after)| (to.into(), after)).chain(hooks)
+}
+
 /// Those whom an alert block names, who is told first before who is told later.
 pub(crate) fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
     let first = alert.to.iter().map(|to| (to.as_str(), None));
@@ -215,14 +223,14 @@ mod tests {
                     service: service.clone(),
                     cluster: cluster.clone(),
                 };
-                let mut told: Vec<&str> = shop
+                let mut told: Vec<Arc<str>> = shop
                     .told_by(&analytic.name, &path)
                     .into_iter()
-                    .flat_map(recipients)
+                    .flat_map(everybody)
                     .map(|(to, _)| to)
                     .collect();
                 let routes = routes(&schema, &Left::default(), &group);
-                let mut readers: Vec<&str> = routes.readers.iter().map(AsRef::as_ref).collect();
+                let mut readers = routes.readers.clone();
                 told.sort_unstable();
                 readers.sort_unstable();
                 assert_eq!(readers, told, "{group:?}");

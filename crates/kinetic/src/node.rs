@@ -23,6 +23,9 @@ use crate::telemetry::{Health, Telemetry};
 
 /// How long one role may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long another process may go on holding the data directory, and the pause between two looks.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Analyzers that one redirector leads.
 const ANALYZERS_MAX: usize = 10_000;
 /// Alerts remembered per customer.
@@ -211,6 +214,7 @@ impl Shared {
             control: self.control.clone(),
             queues: self.queues,
             history,
+            webhook_nets: Vec::new(),
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
         })
@@ -275,7 +279,8 @@ pub(crate) fn address(urls: &[String], password_file: Option<&Path>, name: &str)
     Ok(address.named(name))
 }
 
-/// Makes the data directory and takes it for this process alone.
+/// Makes the data directory and takes it for this process alone. One that was killed may hold it a moment longer than it is
+/// seen to run, and so may one that looks whether it is used.
 pub(crate) fn lock_data_dir(dir: &Path) -> Result<std::fs::File> {
     file::make_dir(dir)?;
     let path = dir.join("lock");
@@ -285,11 +290,18 @@ pub(crate) fn lock_data_dir(dir: &Path) -> Result<std::fs::File> {
         .write(true)
         .open(&path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    if lock.try_lock().is_err() {
-        bail!(
-            "another kinetic process uses the data directory {}: give this one its own with --data-dir",
-            dir.display()
-        );
+    let started = clock::now().mono;
+    while let Err(refused) = lock.try_lock() {
+        if let std::fs::TryLockError::Error(error) = refused {
+            return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+        }
+        if clock::now().mono.since(started) >= LOCK_WAIT {
+            bail!(
+                "another kinetic process uses the data directory {}: give this one its own with --data-dir",
+                dir.display()
+            );
+        }
+        std::thread::sleep(LOCK_PAUSE);
     }
     Ok(lock)
 }

@@ -5,8 +5,6 @@ use crate::diagnostic::{At, Problem, Sink};
 
 /// Attributes and blocks of `customer`.
 pub(super) const OF_CUSTOMER: [&str; 1] = ["silent_after"];
-/// Those of `alert`.
-pub(super) const OF_ALERT: [&str; 1] = ["webhook"];
 
 /// Says which of these a block has.
 pub(super) fn report(sink: &mut Sink<'_>, node: Node<'_>, names: &[&'static str]) {

@@ -245,7 +245,7 @@ async fn start(
         queues: QueueType::Classic,
     };
     let history = shared.own_history();
-    up::start_engine(roles, &shared, history, Some(links.address()), LEASE, LEASE)?;
+    up::start_engine(roles, &shared, history, Some(links.address()), &[], LEASE, LEASE)?;
     node::serve_links(roles, links, &shared);
     show.tap(format!(
         "kinetic tap {}/web --schema {} --amqp amqp://{}@{} --password-file {}",
