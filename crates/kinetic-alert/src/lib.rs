@@ -9,6 +9,7 @@ mod announce;
 mod circuit;
 mod clock;
 mod compact;
+mod deadman;
 mod deliver;
 mod digest;
 mod doors;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::agenda::Agenda;
 use crate::clock::{Clock, Steady};
 use crate::compact::Superseded;
+use crate::deadman::Streams;
 use crate::doors::Answers;
 use crate::fold::Services;
 use crate::group::Group;
@@ -300,6 +301,7 @@ pub struct Alert {
     /// No group says anything before this moment: after a restart the queue is read first.
     pub(crate) quiet_until: Steady,
     pub(crate) watchdog: Watchdog,
+    pub(crate) streams: Streams,
     pub(crate) silences: Silences,
     pub(crate) tests: Tests,
     /// Who has taken himself off which alert block.
@@ -347,6 +349,7 @@ impl Alert {
             subscribed: true,
             quiet_until: Steady::default(),
             watchdog: Watchdog::default(),
+            streams: Streams::default(),
             silences: Silences::default(),
             tests: Tests::default(),
             left: Left::default(),
@@ -379,6 +382,7 @@ impl Alert {
                 self.reroute(at, effects);
                 self.follow_addresses(at, effects);
                 self.follow_watchdog(at, effects);
+                self.follow_streams(at, effects);
             }
             Input::Delivery { token, body } => {
                 self.hearing(at);
@@ -400,6 +404,7 @@ impl Alert {
             Input::AliveLost => self.hearing_beacons(None),
         }
         self.watch_nodes(at, effects);
+        self.watch_streams(at, effects);
         self.take_stale(at, effects);
         self.renew_addresses(at, effects);
         self.flush_due(at, effects);
@@ -424,6 +429,7 @@ impl Alert {
             self.suppressions.next(),
             self.tests.next(self.clock.latest()),
             self.watchdog.next(),
+            self.streams.next(),
             self.silences.next(),
             self.left.next(),
         ]
@@ -439,7 +445,11 @@ impl Alert {
         let (nodes, nodes_silent) = self.watchdog.counts();
         let (mails_in_flight, relays, relays_failing) = self.relays.counts();
         let (posts_in_flight, receivers_failing) = self.receivers.counts();
+        let (customers, customers_not_begun, customers_silent) = self.streams.counts();
         Stats {
+            customers: customers as u64,
+            customers_not_begun: customers_not_begun as u64,
+            customers_silent: customers_silent as u64,
             nodes: nodes as u64,
             nodes_silent: nodes_silent as u64,
             alerts: self.followed.values().map(BTreeMap::len).sum::<usize>() as u64,
@@ -491,6 +501,7 @@ impl Alert {
         self.reroute(at, effects);
         self.follow_addresses(at, effects);
         self.boot_watchdog(at, effects);
+        self.boot_streams(at, effects);
     }
 
     /// Hands out the number of a record and asks for it to be written.

@@ -11,7 +11,7 @@ impl Notification<'_> {
     /// The rule in words.
     pub(crate) fn rule(&self) -> String {
         if let Matter::Nodes(noun) = self.matter {
-            return words::watchdog_rule(noun, self.schema);
+            return words::watchdog_rule(noun, self.group, self.schema);
         }
         let Some(analytic) = self.analytic else {
             let analytic = self.lead().map_or(&self.group.analytic, |lead| &lead.home.analytic);

@@ -95,6 +95,14 @@ pub struct Stats {
     pub beacons_refused: u64,
     /// Nodes that have been silent for so long that they are not waited for any more.
     pub nodes_forgotten: u64,
+    /// Words of analyzers on what they hear of customers whose silence is an event.
+    pub listens: u64,
+    /// Such words of a former owner of its source.
+    pub listens_stale: u64,
+    /// Such words about what this revision does not have, or no longer asks.
+    pub listens_unknown: u64,
+    /// Customers that have been silent for so long that they are not waited for any more.
+    pub customers_forgotten: u64,
     /// Requests of operators.
     pub requests: u64,
     /// Requests that were not granted.
@@ -123,6 +131,12 @@ pub struct Stats {
     pub unsubscribed: u64,
     /// Gauge: silences that have not ended.
     pub silences: u64,
+    /// Gauge: customers whose silence is an event, as far as anybody listens to them.
+    pub customers: u64,
+    /// Gauge: of these, such of whom nothing has ever come.
+    pub customers_not_begun: u64,
+    /// Gauge: and such that are silent.
+    pub customers_silent: u64,
     /// Gauge: nodes watched.
     pub nodes: u64,
     /// Gauge: of these, silent.

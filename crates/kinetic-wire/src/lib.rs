@@ -25,8 +25,8 @@ pub use alerting::{
 };
 pub use codec::{CodecError, decode, encode};
 pub use control::{
-    AnalyzerState, Beacon, Change, LeaderToken, MapChange, MapQuestion, MapReply, MoveRecord, MoveWhy, Nudge,
-    OwnerState, Relieve, Relieved, Role, SourceState,
+    AnalyzerState, Beacon, Change, LeaderToken, Listening, MapChange, MapQuestion, MapReply, MoveRecord,
+    MoveWhy, Nudge, OwnerState, Relieve, Relieved, Role, SourceState,
 };
 pub use envelope::Envelope;
 pub use id::{

@@ -79,6 +79,9 @@ fn gauges(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
     let help = "Age of the oldest unsettled delivery.";
     let lag_ms = stats.sources.iter().map(|source| source.lag_ms).max().unwrap_or_default();
     metrics.push(Metric::gauge("kinetic_analyzer_lag_seconds", help, lag_ms as f64 / 1000.0));
+    let help = "How long ago the windows of the oldest unsettled delivery should have been closed.";
+    let behind_ms = stats.sources.iter().map(|source| source.behind_ms).max().unwrap_or_default();
+    metrics.push(Metric::gauge("kinetic_analyzer_behind_seconds", help, behind_ms as f64 / 1000.0));
     metrics.push(Metric::gauge("kinetic_analyzer_sources", "Sources consumed.", stats.sources.len() as f64));
 }
 
@@ -116,6 +119,12 @@ fn customers(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
 pub(crate) fn publish_blocked(is_blocked: bool) -> Metric {
     let help = "1 while a broker takes no publishes, because it is short of memory or disk.";
     Metric::gauge("kinetic_analyzer_publish_blocked", help, f64::from(u8::from(is_blocked)))
+}
+
+/// How long the redirector took to answer the last request.
+pub(crate) fn round_trip(took: std::time::Duration) -> Metric {
+    let help = "How long the last answered request to the redirector took.";
+    Metric::gauge("kinetic_analyzer_request_seconds", help, took.as_secs_f64())
 }
 
 /// The analyzer's numbers about split sources and silence.
@@ -157,6 +166,13 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         counter beacons_malformed: "Messages of kin.alive that are no sign of life.",
         counter beacons_refused: "Signs of life of nodes that are not watched because the table was full.",
         counter nodes_forgotten: "Nodes silent for so long that they are not waited for any more.",
+        counter listens: "Words of analyzers on what they hear of customers whose silence is an event.",
+        counter listens_stale: "Such words of a former owner of its source.",
+        counter listens_unknown: "Such words about sources that are not watched by this revision of the schema.",
+        counter customers_forgotten: "Customers silent for so long that they are not waited for any more.",
+        gauge customers: "Customers whose silence is an event, as far as anybody listens to them.",
+        gauge customers_not_begun: "Of these, such of whom nothing has ever come.",
+        gauge customers_silent: "Of these, such that are silent.",
         counter requests: "Requests of operators.",
         counter requests_refused: "Requests that were not granted.",
         counter tests: "Test events announced.",

@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::adapter::history::Location;
 use crate::adapter::{clock, file};
 use crate::shell::follow::{self, FollowConfig, Follower, SchemaWatch};
-use crate::shell::{alert, analyzer, broker, links, redirector};
+use crate::shell::{alert, analyzer, broker, health, links, redirector};
 use crate::shutdown::{self, Ender, Shutdown};
 use crate::telemetry::{Health, Telemetry};
 
@@ -136,6 +136,17 @@ impl Shared {
     /// A part that is about to start is not healthy yet.
     fn starting(&self, part: &'static str) {
         self.telemetry.health(part, Health::Failing("starting".into()), clock::now().wall);
+    }
+
+    /// What publishes this process's health; `roles` is what it is.
+    pub(crate) fn health(&self, roles: &'static [&'static str]) -> health::Setup {
+        health::Setup {
+            node: self.node.clone(),
+            control: self.control.clone(),
+            schema: self.schema.clone(),
+            telemetry: self.telemetry.clone(),
+            roles,
+        }
     }
 
     /// The redirector's setup.

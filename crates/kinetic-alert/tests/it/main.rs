@@ -4,6 +4,7 @@
 
 mod compact;
 mod crash;
+mod deadman;
 mod delivery;
 mod folding;
 mod intake;

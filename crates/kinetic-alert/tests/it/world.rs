@@ -546,6 +546,8 @@ impl World {
                 Record::Tested { at, .. } => format!("{} tested", Self::secs(*at)),
                 Record::TestMailQueued { at, id, .. } => format!("{} test {}", Self::secs(*at), id.0),
                 Record::NodeGone { at, node, .. } => format!("{} gone {node}", Self::secs(*at)),
+                Record::StreamKnown { at, customer } => format!("{} flows {customer}", Self::secs(*at)),
+                Record::StreamGone { at, customer } => format!("{} unwatched {customer}", Self::secs(*at)),
             };
             writeln!(lines, "{} {line}", seq.0).unwrap();
         }

@@ -96,6 +96,7 @@ fn plan_of_tests() -> Plan {
         lane: 0,
     };
     Plan {
+        listened_every: None,
         data_type: DataType::Statsd,
         gauge_sign: GaugeSign::Auto,
         precision: Precision::Ns,

@@ -47,6 +47,7 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
         node: NodeId::new(&node::host_name()),
         queues: config.queues,
     };
+    let health = shared.health(&["node"]);
     start_engine(
         &mut roles,
         &shared,
@@ -59,6 +60,7 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
     if let Some(listen) = config.listen_links {
         node::start_links(&mut roles, listen, &shared).await?;
     }
+    roles.start("publisher of this process's health", |shutdown| shell::health::run(health, shutdown));
     // Not before: until a part has said how it is, the heartbeat could not count it.
     node::start_metrics(&mut roles, config.listen_metrics, &telemetry).await?;
     roles.run_until_interrupted().await

@@ -70,6 +70,7 @@ enum Done {
     Replied {
         request: RequestId,
         body: Vec<u8>,
+        took: Duration,
     },
     RequestFailed {
         request: RequestId,
@@ -120,6 +121,8 @@ struct Shell {
     subscriptions: Subscriptions,
     snapshots: Snapshots,
     witness: Witness,
+    /// How long the last answered request took.
+    round_trip: Duration,
     /// Snapshots on their way, or there.
     keeping: BTreeMap<Slot, AbortHandle>,
     /// What is carried to another region.
@@ -179,8 +182,10 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             _ = metrics_due.tick() => {
                 let mut numbers = metrics::analyzer(&analyzer.stats(clock::now()));
                 numbers.push(metrics::publish_blocked(shell.is_blocked()));
+                numbers.push(metrics::round_trip(shell.round_trip));
                 telemetry.show(PART, numbers);
                 telemetry.health(PART, health(&analyzer), clock::now().wall);
+                alive.listens(|max| analyzer.listening(clock::now(), max));
             }
         }
     }
@@ -214,6 +219,7 @@ impl Shell {
             publishes: Arc::new(Semaphore::new(ALERTS_IN_FLIGHT_MAX)),
             subscriptions: Subscriptions::default(),
             snapshots: Snapshots::default(),
+            round_trip: Duration::ZERO,
             keeping: BTreeMap::new(),
             carts: BTreeMap::new(),
         }
@@ -244,7 +250,10 @@ impl Shell {
     fn done(&mut self, analyzer: &mut Analyzer, done: Done, effects: &mut Vec<Effect>) {
         let now = clock::now();
         let input = match &done {
-            Done::Replied { request, body } => Input::Replied { request: *request, body },
+            Done::Replied { request, body, took } => {
+                self.round_trip = *took;
+                Input::Replied { request: *request, body }
+            }
             Done::RequestFailed { request } => Input::RequestFailed { request: *request },
             Done::Published { id } => Input::Published { id: *id },
             Done::Unsubscribed { slot } => Input::Unsubscribed { slot: *slot },
@@ -389,10 +398,10 @@ impl Shell {
     }
 
     fn request(&mut self, request: RequestId, kind: &'static str, body: Vec<u8>, timeout: Duration) {
-        let rpc = self.rpc.clone();
+        let (rpc, asked) = (self.rpc.clone(), clock::now().mono);
         self.jobs.spawn(async move {
             match rpc.request(names::RPC_EXCHANGE, kind, body, timeout).await {
-                Ok(body) => Done::Replied { request, body },
+                Ok(body) => Done::Replied { request, body, took: clock::now().mono.since(asked) },
                 Err(error) => {
                     tracing::debug!(kind, %error, "no answer from a redirector");
                     Done::RequestFailed { request }
