@@ -19,6 +19,7 @@ use crate::doors::{Answer, Refusal, check_line};
 use crate::id::MailNames;
 use crate::machine::{Alert, Effect, MailId, Record, RecordSeq};
 use crate::outbox::Queued;
+use crate::subscribe::Left;
 use crate::{format, test_mail};
 
 /// Recipients of one test; further ones are not mailed, which the answer says.
@@ -157,9 +158,14 @@ pub(crate) fn read(body: &[u8]) -> Option<AlertEvent> {
     is_one.then_some(event)
 }
 
-/// Who would be told, each address once, with the alert blocks that name it; escalations are for what nobody acknowledges.
-fn recipients(customer: &Customer) -> BTreeSet<&str> {
-    customer.alerts.values().flat_map(|alert| &alert.to).map(String::as_str).collect()
+/// Who would be told, each address once; escalations are for what nobody acknowledges, and who has taken himself off is not told.
+fn recipients<'c>(customer: &'c Customer, left: &Left) -> BTreeSet<&'c str> {
+    let mut all = BTreeSet::new();
+    for alert in customer.alerts.values() {
+        let leavers = left.of_block(&customer.name, &alert.name, &alert.to);
+        all.extend(alert.to.iter().map(String::as_str).filter(|to| !leavers.has(to)));
+    }
+    all
 }
 
 impl Alert {
@@ -187,7 +193,7 @@ impl Alert {
         }
         let mut to: BTreeSet<&str> = to.iter().map(String::as_str).collect();
         if to.is_empty() {
-            to = recipients(customer);
+            to = recipients(customer, &self.left);
         }
         if to.is_empty() {
             return Err(Refusal::invalid("no alert block of this customer names a recipient: name one"));

@@ -7,6 +7,7 @@ use kinetic_schema::schema;
 use kinetic_wire::{AlertEvent, AlertState, AnnounceTest, Epoch, Progress, Stage, encode, names};
 use serde_json::Value;
 
+use crate::links;
 use crate::world::{Relay, World, alert_block, config, event, header, schema as schema_with};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -330,4 +331,16 @@ fn a_full_outbox_is_said() {
     let [failed] = failed.as_slice() else { panic!("{failed:?}") };
     assert_eq!((failed.stage, failed.to.as_deref()), (Stage::Queued, Some("b@acme.example")));
     assert_eq!(world.inbox.len(), 1);
+}
+
+#[test]
+fn who_has_taken_himself_off_gets_no_tests_either() {
+    let block = alert_block("team", &[links::ANN, links::BOB]);
+    let mut world = World::with(config(), links::schema(vec![block], Some("https://alerts.acme.example")));
+    world.fire(1.0, "web-7");
+    world.run_until(5.0);
+    let unsubscribe = links::links(links::last(&world, links::ANN))[2].rsplit('/').next().unwrap().to_owned();
+    assert_eq!(links::act(&mut world, &unsubscribe, None, None)["unsubscribed"], true);
+    let reply = announce(&mut world, &announcement(TRACE));
+    assert_eq!(reply["to"], serde_json::json!([links::BOB]));
 }
