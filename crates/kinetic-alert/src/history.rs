@@ -76,7 +76,7 @@ impl Alert {
             Record::MailQueued { at, id, group, email, firing, thread, noticed, seen, .. } => {
                 self.replay_events(seen, held);
                 let Some(key) = GroupKey::parse(&group) else { return };
-                self.storms.mailed(&key.customer, at.into());
+                self.storms.told(&key.customer, &email.to, at.into());
                 self.replay_queued(seq, at, id, key, email, keys(&firing), thread, noticed);
             }
             Record::DigestQueued { at, id, customer, email, parts, noticed, seen } => {

@@ -6,6 +6,7 @@
 
 mod agenda;
 mod announce;
+mod circuit;
 mod clock;
 mod compact;
 mod deadman;
@@ -32,11 +33,13 @@ mod outbox;
 mod preview;
 mod quiet;
 mod reason;
+mod receivers;
 mod record;
 mod relays;
 mod render;
 mod returned;
 mod route;
+mod rule;
 mod silences;
 mod stats;
 mod storm;
@@ -49,6 +52,7 @@ mod test_mail;
 mod text;
 mod trail;
 mod watchdog;
+pub mod webhook;
 mod why;
 mod words;
 
@@ -58,6 +62,6 @@ pub use machine::{
     Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
     ReplyToken, Thread,
 };
-pub use preview::{NoPreview, preview};
+pub use preview::{NoPreview, preview, preview_post};
 pub use reason::NotifyReason;
 pub use stats::Stats;

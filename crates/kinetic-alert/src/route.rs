@@ -12,7 +12,7 @@ use crate::id::{GroupKey, StreamKey};
 use crate::level::Level;
 use crate::reason::Timing;
 use crate::subscribe::{Leavers, Left};
-use crate::{deadman, watchdog};
+use crate::{deadman, watchdog, webhook};
 
 /// What stands for the `watchdog` block in a group of a customer, who may have an alert named like it.
 pub(crate) const OPERATORS: &str = "@watchdog";
@@ -32,8 +32,8 @@ impl Routes {
     /// A block's recipients are told in mails about this group itself.
     fn speak(&mut self, alert: &Alert, leavers: &Leavers<'_>) {
         let timing = timing(alert);
-        for (to, escalate_after) in recipients(alert).filter(|(to, _)| !leavers.has(to)) {
-            let key = StreamKey { alert: alert.name.as_str().into(), to: to.into() };
+        for (to, escalate_after) in everybody(alert).filter(|(to, _)| !leavers.has(to)) {
+            let key = StreamKey { alert: alert.name.as_str().into(), to };
             if !self.streams.iter().any(|(known, _)| *known == key) {
                 self.streams.push((key, Timing { escalate_after, ..timing.clone() }));
             }
@@ -41,9 +41,9 @@ impl Routes {
     }
 
     fn read_by(&mut self, alert: &Alert, leavers: &Leavers<'_>) {
-        for (to, _) in recipients(alert).filter(|(to, _)| !leavers.has(to)) {
-            if !self.readers.iter().any(|known| **known == *to) {
-                self.readers.push(to.into());
+        for (to, _) in everybody(alert).filter(|(to, _)| !leavers.has(to)) {
+            if !self.readers.contains(&to) {
+                self.readers.push(to);
             }
         }
     }
@@ -139,6 +139,13 @@ impl<'a> Subject<'a> {
             GroupBy::Customer => Level::Customer,
         }
     }
+}
+
+/// Those whom an alert block tells: recipients of mail, and webhooks.
+fn everybody(alert: &Alert) -> impl Iterator<Item = (Arc<str>, Option<Duration>)> {
+    let hooks = alert.webhooks.iter();
+    let hooks = hooks.map(|hook| (webhook::recipient(&alert.name, &hook.name).into(), None));
+    recipients(alert).map(|(to, after)| (to.into(), after)).chain(hooks)
 }
 
 /// Those whom an alert block names, who is told first before who is told later.
@@ -258,14 +265,14 @@ mod tests {
                     service: service.clone(),
                     cluster: cluster.clone(),
                 };
-                let mut told: Vec<&str> = shop
+                let mut told: Vec<Arc<str>> = shop
                     .told_by(&analytic.name, &path)
                     .into_iter()
-                    .flat_map(recipients)
+                    .flat_map(everybody)
                     .map(|(to, _)| to)
                     .collect();
                 let routes = routes(&schema, &Left::default(), &group);
-                let mut readers: Vec<&str> = routes.readers.iter().map(AsRef::as_ref).collect();
+                let mut readers = routes.readers.clone();
                 told.sort_unstable();
                 readers.sort_unstable();
                 assert_eq!(readers, told, "{group:?}");

@@ -10,6 +10,7 @@ mod envelope;
 mod id;
 mod message;
 pub mod names;
+mod notification;
 mod partial;
 mod returned;
 mod state;
@@ -37,6 +38,7 @@ pub use message::{
     Hold, LeaseReply, Limits, Locate, LocateReply, Numbers, Register, Released, Reply, RpcCode, RpcError,
     SchemaNotice, Serves, TrailPoint,
 };
+pub use notification::{AnnouncedAlert, AnnouncedFold, Announcement};
 pub use partial::{PARTIAL_VERSION, Partial, PartialFeed, PartialGroup};
 pub use returned::{
     Bounce, Bounced, SuppressionState, SuppressionsQuestion, SuppressionsReply, Unsuppress, Unsuppressed,

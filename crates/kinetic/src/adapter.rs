@@ -12,3 +12,4 @@ pub(crate) mod smtp;
 pub(crate) mod smtp_sink;
 pub(crate) mod statsd_socket;
 pub(crate) mod usage;
+pub(crate) mod webhook;

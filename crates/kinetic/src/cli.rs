@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kinetic_schema::Netblock;
 
 mod client;
 mod mail;
@@ -278,6 +279,10 @@ pub(crate) struct Alert {
     /// File that holds the password of the PostgreSQL login
     #[arg(long, value_name = "FILE", requires = "history")]
     pub(crate) history_password_file: Option<PathBuf>,
+    /// Private networks that webhooks may reach, such as 10.20.0.0/16 or 127.0.0.1, separated by commas: without this they
+    /// reach the internet alone (docs/alerting-webhooks.md)
+    #[arg(long, value_name = "NETWORK", value_delimiter = ',')]
+    pub(crate) webhook_nets: Vec<Netblock>,
     /// Serve the pages that links in mails lead to here, behind whatever ends TLS for the schema's mail.public_url;
     /// without it, mails have no links (docs/alerting-links.md)
     #[arg(long, value_name = "ADDRESS")]

@@ -23,6 +23,9 @@ use crate::telemetry::{Health, Telemetry};
 
 /// How long one role may take to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long another process may go on holding the data directory, and the pause between two looks.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 /// Analyzers that one redirector leads.
 const ANALYZERS_MAX: usize = 10_000;
 /// Alerts remembered per customer.
@@ -222,6 +225,7 @@ impl Shared {
             control: self.control.clone(),
             queues: self.queues,
             history,
+            webhook_nets: Vec::new(),
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
         })
@@ -286,7 +290,8 @@ pub(crate) fn address(urls: &[String], password_file: Option<&Path>, name: &str)
     Ok(address.named(name))
 }
 
-/// Makes the data directory and takes it for this process alone.
+/// Makes the data directory and takes it for this process alone. One that was killed may hold it a moment longer than it is
+/// seen to run, and so may one that looks whether it is used.
 pub(crate) fn lock_data_dir(dir: &Path) -> Result<std::fs::File> {
     file::make_dir(dir)?;
     let path = dir.join("lock");
@@ -296,11 +301,18 @@ pub(crate) fn lock_data_dir(dir: &Path) -> Result<std::fs::File> {
         .write(true)
         .open(&path)
         .with_context(|| format!("cannot write {}", path.display()))?;
-    if lock.try_lock().is_err() {
-        bail!(
-            "another kinetic process uses the data directory {}: give this one its own with --data-dir",
-            dir.display()
-        );
+    let started = clock::now().mono;
+    while let Err(refused) = lock.try_lock() {
+        if let std::fs::TryLockError::Error(error) = refused {
+            return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+        }
+        if clock::now().mono.since(started) >= LOCK_WAIT {
+            bail!(
+                "another kinetic process uses the data directory {}: give this one its own with --data-dir",
+                dir.display()
+            );
+        }
+        std::thread::sleep(LOCK_PAUSE);
     }
     Ok(lock)
 }
@@ -339,13 +351,18 @@ pub(crate) async fn start_metrics(
 
 /// Starts the pages that links in mails lead to; the address is logged.
 pub(crate) async fn start_links(roles: &mut Roles, listen: SocketAddr, shared: &Shared) -> Result<()> {
-    shared.starting(links::PART);
     let bound = links::bind(listen).await?;
+    serve_links(roles, bound, shared);
+    Ok(())
+}
+
+/// The same, where the address has been taken.
+pub(crate) fn serve_links(roles: &mut Roles, bound: links::Bound, shared: &Shared) {
+    shared.starting(links::PART);
     let public_url = shared.schema.borrow().schema.mail.as_ref().and_then(|mail| mail.public_url.clone());
     tracing::info!(address = %bound.address(), public_url, "serving the links in mails");
     let (control, telemetry) = (shared.control.clone(), shared.telemetry.clone());
     roles.start("server of links", |shutdown| bound.run(control, telemetry, shutdown));
-    Ok(())
 }
 
 /// The embedded broker with its own login's address on it.

@@ -125,6 +125,7 @@ pub(crate) async fn alert(args: cli::Alert) -> Result<()> {
         None => common.shared.own_history(),
     };
     let mut setup = common.shared.alert(history)?;
+    setup.webhook_nets = args.webhook_nets;
     setup.config.serves_links = args.links_listen.is_some();
     common.roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
     if let Some(listen) = args.links_listen {

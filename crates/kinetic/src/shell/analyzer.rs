@@ -15,9 +15,7 @@ use bytes::Bytes;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Outcome, Publisher, RpcClient, Settle};
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Revision, Slot};
 use kinetic_schema::schema::QueueType;
-use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, TestStage, Token, encode, names,
-};
+use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, Token, encode, names};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -28,8 +26,9 @@ use self::subscription::{Chore, Subscription, Subscriptions};
 use self::witness::{Change, Witness};
 
 use crate::adapter::clock;
+use crate::shell::alive;
 use crate::shell::follow::SchemaWatch;
-use crate::shell::{alive, trace};
+use crate::shell::trace::Voice;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
@@ -108,7 +107,6 @@ enum Done {
     /// Bindings of another number of parts are gone.
     Tidied,
     WitnessPut,
-    Traced,
 }
 
 struct Shell {
@@ -116,6 +114,8 @@ struct Shell {
     schema: SchemaWatch,
     rpc: RpcClient,
     publisher: Publisher,
+    /// On test events.
+    voice: Voice,
     jobs: JoinSet<Done>,
     publishes: Arc<Semaphore>,
     subscriptions: Subscriptions,
@@ -207,10 +207,12 @@ fn health(analyzer: &Analyzer) -> Health {
 impl Shell {
     fn start(control: Address, queues: QueueType, schema: SchemaWatch, config: &AnalyzerConfig) -> Self {
         let alerts = topology::kept(topology::alerts(), queues);
+        let publisher = Publisher::start(control.clone(), alerts, ALERTS_IN_FLIGHT_MAX);
         Self {
             witness: Witness::start(control.clone(), &config.node),
             rpc: RpcClient::start(control.clone()),
-            publisher: Publisher::start(control.clone(), alerts, ALERTS_IN_FLIGHT_MAX),
+            voice: Voice::start(publisher.clone()),
+            publisher,
             control,
             schema,
             jobs: JoinSet::new(),
@@ -271,7 +273,7 @@ impl Shell {
                 return;
             }
             Done::Discarded { slot, is_empty } => Input::Discarded { slot: *slot, is_empty: *is_empty },
-            Done::WitnessPut | Done::Tidied | Done::Traced => return,
+            Done::WitnessPut | Done::Tidied => return,
             Done::Read { slot, snapshots } => {
                 return self.subscriptions.open(analyzer, *slot, snapshots, effects);
             }
@@ -349,7 +351,7 @@ impl Shell {
                 }
                 Effect::Probe { slot, timeout } => self.probe(slot, timeout),
                 Effect::Publish(event) => self.publish(*event),
-                Effect::Trace(stage) => self.trace(stage),
+                Effect::Trace(stage) => self.voice.say(stage),
                 Effect::Stopped => stopped = true,
             }
         }
@@ -426,14 +428,6 @@ impl Shell {
             }
             drop(permit);
             Done::Published { id: event.id }
-        });
-    }
-
-    fn trace(&mut self, stage: Box<TestStage>) {
-        let publisher = self.publisher.clone();
-        self.jobs.spawn(async move {
-            trace::say(publisher, stage).await;
-            Done::Traced
         });
     }
 

@@ -131,6 +131,7 @@ pub(crate) fn email(
         ),
         text,
         plot: None,
+        post: None,
     }
 }
 
