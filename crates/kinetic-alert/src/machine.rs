@@ -444,8 +444,8 @@ impl Alert {
     pub fn stats(&self) -> Stats {
         let (nodes, nodes_silent) = self.watchdog.counts();
         let (mails_in_flight, relays, relays_failing) = self.relays.counts();
-        let (customers, customers_not_begun, customers_silent) = self.streams.counts();
         let (posts_in_flight, receivers_failing) = self.receivers.counts();
+        let (customers, customers_not_begun, customers_silent) = self.streams.counts();
         Stats {
             customers: customers as u64,
             customers_not_begun: customers_not_begun as u64,
