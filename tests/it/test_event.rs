@@ -55,10 +55,12 @@ fn arrives(world: &World, more: &[&str]) -> Answer {
 }
 
 fn a_test_goes_the_whole_way(kind: BrokerKind) {
-    let acme = Customer::acme(&[Watch::default()]);
+    // The routing key of the second source leads to the first one too, which is to pass its tests over.
+    let split = Watch { name: "split", routing: "split.#", partitions: 2, ..Watch::default() };
+    let acme = Customer::acme(&[Watch::default(), split]);
     let world = World::start(kind, std::slice::from_ref(&acme));
     let engine = world.engine();
-    let answer = arrives(&world, &[]);
+    let answer = arrives(&world, &["--source", "web"]);
     assert_eq!(answer.code, Some(0));
     let stages = [
         "announced",
@@ -88,16 +90,17 @@ fn a_test_goes_the_whole_way(kind: BrokerKind) {
     let message_id = format!("<{}>", accepted["message_id"].as_str().expect("a Message-ID"));
     assert_eq!(mail.header("message-id"), Some(&*message_id));
 
-    // As the customer, with a mailbox that no alert names.
-    let as_customer = [
-        "--login",
-        &acme.login(),
-        "--login-password-file",
-        &text(world.key_file()),
-        "--to",
-        "me@acme.example",
-    ];
+    // A source in parts, as the customer, with a mailbox that no alert names.
+    let (login, key) = (acme.login(), text(world.key_file()));
+    let as_customer =
+        ["--source", "split", "--login", &login, "--login-password-file", &key, "--to", "me@acme.example"];
     let answer = arrives(&world, &as_customer);
+    let delivered = |stage: &&Value| stage["stage"] == "delivered";
+    let deliveries: Vec<&Value> =
+        answer.said["stages"].as_array().expect("stages").iter().filter(delivered).collect();
+    assert_eq!(deliveries.len(), 1, "{}", answer.said);
+    let by = deliveries[0]["detail"].as_str().expect("words");
+    assert!(by.starts_with("owner of acme/split"), "{by}");
     let trace = answer.said["trace"].as_str().expect("a trace id").to_owned();
     let is_meant = |mail: &Mail| mail.header("kinetic-trace") == Some(&*trace);
     assert_eq!(world.smtp.wait_for("the test's mail", is_meant).to, ["me@acme.example"]);

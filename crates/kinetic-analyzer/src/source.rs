@@ -137,6 +137,8 @@ pub(crate) struct Source {
     shadow: Option<Shadow>,
     /// No other one before this.
     test_again: Mono,
+    /// One that came sooner has been told so: whoever publishes many has one word for all.
+    has_refused_test: bool,
     sweep_at: Option<Mono>,
     acks: Vec<Ack>,
 }
@@ -195,6 +197,7 @@ impl Source {
             keeper: Keeper::new(),
             shadow: None,
             test_again: Mono(0),
+            has_refused_test: false,
             sweep_at: None,
             acks: Vec::new(),
         };

@@ -22,4 +22,5 @@ mod test_event;
 mod timeline;
 mod watchdog;
 mod webhooks;
+mod whole;
 mod world;
