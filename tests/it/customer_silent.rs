@@ -19,7 +19,7 @@ const ALERT: &str = "alert \"everything\" {\n  to             = [\"everything@ac
 fn a_customer_that_stops_is_mailed(kind: BrokerKind) {
     let acme = Customer::acme(&[Watch::default(), Watch { name: "db", routing: "db", ..Watch::default() }]);
     let world = World::start(kind, std::slice::from_ref(&acme));
-    world.schema.rewrite("customers/acme/customer.hcl", "\n\n  key", "\n\n  silent_after = \"5s\"\n\n  key");
+    world.schema.rewrite("customers/acme/customer.hcl", "\n\n  key", "\n\n  silent_after = \"8s\"\n\n  key");
     world.schema.write(&("customers/acme/everything.hcl".to_owned(), ALERT.to_owned()));
     world.schema.push();
     let engine = world.engine();
