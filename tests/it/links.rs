@@ -147,6 +147,11 @@ fn what_a_mail_offers_is_done_by_its_links_and_stands() {
     }
 
     // All of it stands after a restart; another node serves the same pages while this one leads.
+    // Whoever reads the log cannot use a link.
+    for path in &paths {
+        let token = path.rsplit('/').next().expect("a token");
+        assert!(!alert.process.log().contains(token), "{path}");
+    }
     drop(alert);
     let (alert, server) = node(&world, "alert", &[]);
     alert.wait_healthy();

@@ -136,7 +136,10 @@ fn others_read_the_mail_as_it_is_meant() {
         ("signature", message.replace("Auto-Submitted: auto-generated", "Auto-Submitted: no")),
         ("signature", message.replace("\r\nFrom:", "\r\nFrom: x@elsewhere.example\r\nFrom:")),
         ("signature", message.replace("List-Unsubscribe=One-Click", "List-Unsubscribe=No")),
-        ("signature", message.replace("List-Unsubscribe: <https://alerts", "List-Unsubscribe: <https://elsewhere")),
+        (
+            "signature",
+            message.replace("List-Unsubscribe: <https://alerts", "List-Unsubscribe: <https://elsewhere"),
+        ),
         ("signature", message.replace("MIME-Version: 1.0", "MIME-Version: 1.1")),
         ("body", message.replace("preview: the", "message: the")),
     ] {

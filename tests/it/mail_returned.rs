@@ -1,6 +1,8 @@
 //! A relay refuses one recipient of two; and mail that it took comes back. The other is told as ever, and what the operators'
 //! commands say is so.
 
+#![expect(clippy::disallowed_methods, reason = "a story makes the files that it is about")]
+
 use std::path::Path;
 
 use kinetic_tests::needs::{Need, all_here};

@@ -42,8 +42,11 @@ struct Alive<'w> {
 
 impl Alive<'_> {
     fn say(&self, role: Role, node: &str, bye: bool) {
-        let beacon = Beacon { v: 1, node: node.into(), role, inc: Incarnation::default(), bye };
-        self.client.publish(names::ALIVE_EXCHANGE, "", &Envelope::default(), &encode(&beacon));
+        let inc = Incarnation::default();
+        let beacon = Beacon { v: 1, node: node.into(), role, inc, bye, listens: Vec::new() };
+        // Before the alert node listens it goes nowhere, as with a node's own.
+        let said = self.client.try_publish(names::ALIVE_EXCHANGE, "", &Envelope::default(), &encode(&beacon));
+        said.expect("the broker takes it");
     }
 
     fn mails(&self, wanted: impl Fn(&str) -> bool) -> Vec<Mail> {

@@ -11,6 +11,7 @@
 pub mod amqp;
 pub mod dice;
 pub mod docker;
+pub mod hooks;
 pub mod http;
 pub mod needs;
 pub mod numbered;

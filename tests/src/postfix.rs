@@ -92,7 +92,7 @@ impl Postfix {
         let main = main_cf(dir.path(), domain, next, logins);
         std::fs::write(etc.join("main.cf"), main).expect("write main.cf");
         std::fs::write(etc.join("master.cf"), master_cf(port)).expect("write master.cf");
-        std::fs::write(etc.join("aliases"), format!("bounces: \"|{program}\"\n")).expect("write the aliases");
+        std::fs::write(etc.join("aliases"), format!("bounces  \"|{program}\"\n")).expect("write the aliases");
         run(Launch::new("/usr/sbin/postfix").args(["-c".into(), text(&etc), "check".into()]));
         let log = dir.path().join("log");
         let master = Launch::new(MASTER).args(["-c".into(), text(&etc), "-d".into()]).start("postfix", &log);

@@ -103,6 +103,11 @@ impl Fleet {
         self.shared.is_slow.store(true, Ordering::SeqCst);
     }
 
+    /// From now on the slow host is like the others again.
+    pub fn recover(&self) {
+        self.shared.is_slow.store(false, Ordering::SeqCst);
+    }
+
     /// From now on these hosts send nothing, and all others do. What was on its way may still come.
     pub fn mute(&self, hosts: &[&'static str]) {
         *self.shared.mute.lock().unwrap_or_else(PoisonError::into_inner) = hosts.to_vec();

@@ -341,6 +341,15 @@ impl World {
         node
     }
 
+    /// The same where the system's root certificates are these.
+    #[must_use]
+    pub fn alert_with_roots(&self, roots: &Path) -> Node {
+        let launch = self.launch(self.amqp(), &self.schema.remote(), "alert", "alert", "alert");
+        let node = Node::start(launch.env("SSL_CERT_FILE", text(roots)), "alert", self.dir.path());
+        node.wait_healthy();
+        node
+    }
+
     /// Redirector, alert node and one analyzer.
     #[must_use]
     pub fn engine(&self) -> Engine {
@@ -375,6 +384,17 @@ impl World {
         let node = Node::start(launch, name, self.dir.path());
         let udp = node.logged("listening for statsd", "udp");
         Agent { node, udp }
+    }
+
+    /// A file that only its owner may read.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    #[must_use]
+    pub fn secret_file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        write_secret(&path, text);
+        path
     }
 
     /// The file that holds the secret of every key.

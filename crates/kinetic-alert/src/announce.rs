@@ -1,105 +1,78 @@
 //! What is published on `kin.notifications`: the notification as JSON, for whoever bridges alerts elsewhere.
 
-use kinetic_wire::{Feed, Numbers, encode};
+use kinetic_wire::{AnnouncedAlert, AnnouncedFold, Announcement, Feed, encode};
 use serde::Serialize;
 
 use crate::group::AlertView;
 use crate::machine::Effect;
 use crate::render::Notification;
 
-/// Alerts listed; a mail may speak of more.
-const LISTED_MAX: usize = 200;
+/// Alerts listed; a notification may speak of more.
+pub(crate) const LISTED_MAX: usize = 200;
+/// Bytes of one list, as JSON: names may be long.
+pub(crate) const LIST_BYTES_MAX: usize = 100 * 1024;
 
-/// `kinetic.notification.v1`.
-#[derive(Serialize)]
-struct Announcement<'a> {
-    v: u32,
-    customer: &'a str,
-    analytic: &'a str,
-    service: &'a str,
-    cluster: &'a str,
-    /// Name of the alert block.
-    alert: &'a str,
-    state: &'a str,
-    reason: &'a str,
-    severity: Option<&'a str>,
-    at_ms: i64,
-    episode_ms: i64,
-    seq: u32,
-    subject: &'a str,
-    firing_count: usize,
-    resolved_count: usize,
-    firing: Vec<Listed>,
-    resolved: Vec<Listed>,
-    /// What fires elsewhere and is left unsaid because this explains it.
-    folded: Vec<Folded>,
+/// The first of these, as many as there may be in one list.
+pub(crate) fn bounded<T: Serialize>(all: impl Iterator<Item = T>, bytes_max: usize) -> Vec<T> {
+    let mut bytes = 0;
+    all.take(LISTED_MAX)
+        .take_while(|one| {
+            bytes += encode(one).len() + 1;
+            bytes <= bytes_max
+        })
+        .collect()
 }
 
-#[derive(Serialize)]
-struct Folded {
-    /// `service/cluster`.
-    place: String,
-    feeds: usize,
-}
-
-#[derive(Serialize)]
-struct Listed {
-    analytic: String,
-    service: String,
-    cluster: String,
-    feed: Feed,
-    since_ms: i64,
-    window_end_ms: i64,
-    numbers: Option<Numbers>,
-    stale: bool,
-}
-
-fn listed(alerts: &[&AlertView]) -> Vec<Listed> {
-    let listed = |alert: &&AlertView| Listed {
-        analytic: alert.home.analytic.to_string(),
-        service: alert.home.service.to_string(),
-        cluster: alert.home.cluster.to_string(),
+fn listed(alerts: &[&AlertView]) -> Vec<AnnouncedAlert> {
+    let listed = |alert: &&AlertView| AnnouncedAlert {
+        analytic: alert.home.analytic.clone(),
+        service: alert.home.service.clone(),
+        cluster: alert.home.cluster.clone(),
         feed: Feed { origin: alert.origin.clone(), metric: alert.metric.clone() },
         since_ms: alert.since_ms,
         window_end_ms: alert.window_end_ms,
         numbers: alert.numbers,
         stale: alert.stale,
     };
-    alerts.iter().take(LISTED_MAX).map(listed).collect()
+    bounded(alerts.iter().map(listed), LIST_BYTES_MAX)
+}
+
+/// `kinetic.notification.v1`.
+pub(crate) fn announcement(notification: &Notification<'_>) -> Announcement {
+    let Notification { group, thread, context, .. } = notification;
+    let folded = context.folded.iter();
+    Announcement {
+        v: 1,
+        customer: group.customer.clone(),
+        analytic: group.analytic.clone(),
+        service: group.service.clone(),
+        cluster: group.cluster.clone(),
+        alert: thread.alert.clone(),
+        state: notification.alert_state(),
+        reason: notification.reason.as_str().to_owned(),
+        severity: notification.severity().map(|severity| severity.as_str().to_owned()),
+        at_ms: notification.at.as_ms(),
+        episode_ms: thread.episode.as_ms(),
+        seq: thread.seq,
+        subject: thread.subject.clone(),
+        summary: notification.headline(),
+        description: notification.description(),
+        firing_count: notification.firing.len(),
+        resolved_count: notification.resolved.len(),
+        firing: listed(&notification.firing),
+        resolved: listed(&notification.resolved),
+        folded: folded
+            .take(LISTED_MAX)
+            .map(|under| AnnouncedFold { place: under.place.clone(), feeds: under.feeds })
+            .collect(),
+    }
 }
 
 /// The announcement of a notification, under `<customer>.<analytic>.<state>`.
 pub(crate) fn effect(notification: &Notification<'_>) -> Effect {
     let group = notification.group;
-    let state = notification.state();
-    let announcement = Announcement {
-        v: 1,
-        customer: group.customer.as_str(),
-        analytic: group.analytic.as_str(),
-        service: group.service.as_str(),
-        cluster: group.cluster.as_str(),
-        alert: &notification.thread.alert,
-        state,
-        reason: notification.reason.as_str(),
-        severity: notification.severity().map(|severity| severity.as_str()),
-        at_ms: notification.at.as_ms(),
-        episode_ms: notification.thread.episode.as_ms(),
-        seq: notification.thread.seq,
-        subject: &notification.thread.subject,
-        firing_count: notification.firing.len(),
-        resolved_count: notification.resolved.len(),
-        firing: listed(&notification.firing),
-        resolved: listed(&notification.resolved),
-        folded: notification
-            .context
-            .folded
-            .iter()
-            .take(LISTED_MAX)
-            .map(|under| Folded { place: under.place.clone(), feeds: under.feeds })
-            .collect(),
-    };
     Effect::Announce {
-        routing_key: format!("{}.{}.{state}", group.customer, group.analytic),
-        body: encode(&announcement),
+        routing_key: format!("{}.{}.{}", group.customer, group.analytic, notification.state()),
+        body: encode(&announcement(notification)),
     }
 }

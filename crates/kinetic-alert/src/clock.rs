@@ -15,6 +15,11 @@ impl Steady {
         Wall(self.0).since(Wall(earlier.0))
     }
 
+    /// So long before it.
+    pub(crate) fn before(self, span: Duration) -> Self {
+        Self((Wall(self.0) - span).0)
+    }
+
     /// The stamp to write down for it.
     pub(crate) fn wall(self) -> Wall {
         Wall(self.0)

@@ -8,13 +8,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use kinetic_schema::schema::INSTALLATION;
 use kinetic_wire::AlertEvent;
 
 use crate::clock::Steady;
 use crate::group::{AlertView, Applied};
+use crate::id::GroupKey;
 use crate::machine::{Alert, RecordSeq};
 use crate::trail::POINTS_MAX;
+use crate::watchdog;
 
 /// Of a row of refreshes one in this time stays.
 const NEEDED_EVERY: Duration = Duration::from_secs(12 * 3_600);
@@ -87,7 +88,7 @@ impl Superseded {
         picture: Picture,
     ) {
         // Words about nodes also feed the watchdog, and are few.
-        if event.customer.as_str() == INSTALLATION {
+        if watchdog::is_of_nodes(&GroupKey::of(event)) {
             return;
         }
         let replaces = matches!(applied, Applied::Refreshed | Applied::Ended);

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::circuit::Verdict;
 use crate::clock::Steady;
 use crate::group::MailEnd;
 use crate::machine::{Alert, Attempt, Effect, Failed, MailId, Record};
 use crate::outbox::{Queued, Sent, Take, Unsent};
-use crate::relays::Verdict;
 use crate::suppress::Refused;
 
 /// Characters of a relay's words kept in history.
@@ -20,7 +20,8 @@ impl Alert {
     /// When a relay may take what waits for it.
     pub(crate) fn next_relay(&self) -> Option<Steady> {
         let waits = self.outbox.waits();
-        waits.then(|| self.relays.next(self.clock.latest())).flatten()
+        let relay = waits.then(|| self.relays.next(self.clock.latest())).flatten();
+        [relay, self.next_receiver()].into_iter().flatten().min()
     }
 
     /// Mails whose moment has come are tried, or given up.
@@ -33,6 +34,7 @@ impl Alert {
             self.send(id, relay, effects);
         }
         self.send_in_line(now, effects);
+        self.posts_in_line(now, effects);
         let ids = self.outbox.note_waiting(now);
         self.record_waiting(now, ids, effects);
     }
@@ -60,26 +62,42 @@ impl Alert {
             }
             let relay = self.relays.choose(now, mail.avoid()).unwrap_or(first);
             self.relays.begin(&relay, now);
-            match self.outbox.take(&id, Arc::clone(&relay)) {
-                Take::Send => self.send(id, relay, effects),
-                Take::RecordFirst => {
-                    let seq = self.append(Record::MailRetried { at: now.wall(), id: id.clone() }, effects);
-                    self.outbox.reopening(seq, id);
-                }
+            let take = self.outbox.take(&id, Arc::clone(&relay));
+            self.taken(now, id, relay, take, effects);
+        }
+    }
+
+    /// An attempt at a message that has been taken out of its line begins, once history knows of it.
+    pub(crate) fn taken(
+        &mut self,
+        now: Steady,
+        id: MailId,
+        way: Arc<str>,
+        take: Take,
+        effects: &mut Vec<Effect>,
+    ) {
+        match take {
+            Take::Send => self.send(id, way, effects),
+            Take::RecordFirst => {
+                let seq = self.append(Record::MailRetried { at: now.wall(), id: id.clone() }, effects);
+                self.outbox.reopening(seq, id);
             }
         }
     }
 
     fn send(&mut self, id: MailId, relay: Arc<str>, effects: &mut Vec<Effect>) {
         let Some(mail) = self.outbox.get(&id) else { return };
-        self.stats.mails_tried += 1;
+        *match mail.receiver() {
+            Some(_) => &mut self.stats.posts_tried,
+            None => &mut self.stats.mails_tried,
+        } += 1;
         let email = mail.email.clone();
         self.test_sending(self.now, &id, &relay, effects);
         effects.push(Effect::Send { id, relay, email });
     }
 
     /// Whether a mail that has waited says what is no longer so. One that a relay may have taken stays as it is.
-    fn is_outdated(&self, now: Steady, id: &MailId, mail: &Queued) -> bool {
+    pub(crate) fn is_outdated(&self, now: Steady, id: &MailId, mail: &Queued) -> bool {
         let outdated = |(key, stream): &(Arc<_>, _)| {
             self.groups.get(key).and_then(|group| group.streams.get(stream)).is_some_and(|s| s.outdates(id))
         };
@@ -102,15 +120,25 @@ impl Alert {
         };
         let verdict = match &attempt {
             Attempt::Accepted { .. } => Verdict::Works,
-            Attempt::MaybeAccepted { .. } => Verdict::Failed,
+            Attempt::MaybeAccepted { .. } | Attempt::Busy { .. } => Verdict::Failed,
             Attempt::Retry { failed, .. } | Attempt::Refused { failed, .. } => match failed {
                 Failed::Relay => Verdict::Failed,
                 Failed::Message | Failed::Recipient => Verdict::Works,
             },
         };
-        if self.relays.end(&relay, now, verdict) {
-            self.stats.relay_failures += 1;
-        }
+        let receiver = self.outbox.get(id).and_then(Queued::receiver).cloned();
+        let patience = if let Attempt::Busy { after, .. } = &attempt { *after } else { Duration::ZERO };
+        let other_way = match &receiver {
+            Some(receiver) => {
+                let opens = self.receivers.end(receiver, now, verdict, patience);
+                self.stats.receiver_failures += u64::from(opens);
+                false
+            }
+            None => {
+                self.stats.relay_failures += u64::from(self.relays.end(&relay, now, verdict));
+                self.relays.any_closed()
+            }
+        };
         let (sent, detail) = match attempt {
             Attempt::Accepted { detail } => {
                 return self.mail_ended(now, id, Ending::Accepted(detail), effects);
@@ -129,13 +157,18 @@ impl Alert {
                 self.stats.mails_maybe_accepted += 1;
                 (Sent::Perhaps, detail)
             }
-            Attempt::Retry { detail, .. } | Attempt::Refused { detail, .. } => (Sent::No, detail),
+            Attempt::Retry { detail, .. }
+            | Attempt::Refused { detail, .. }
+            | Attempt::Busy { detail, .. } => (Sent::No, detail),
         };
-        self.stats.mails_retried += 1;
+        *match receiver {
+            Some(_) => &mut self.stats.posts_retried,
+            None => &mut self.stats.mails_retried,
+        } += 1;
         self.test_waits(now, id, &relay, &detail, effects);
         let unsent = match verdict {
             Verdict::Works => Unsent::Later,
-            Verdict::Failed if self.relays.any_closed() => Unsent::OtherRelay,
+            Verdict::Failed if other_way => Unsent::OtherRelay,
             Verdict::Failed => Unsent::NoRelay,
         };
         if self.outbox.retry(id, detail, now, unsent, sent) {
@@ -152,11 +185,16 @@ impl Alert {
             Ending::Expired => (Outcome::Expired, mail.detail.clone()),
             Ending::Superseded => (Outcome::Superseded, mail.detail.clone()),
         };
-        *match outcome {
-            Outcome::Accepted => &mut self.stats.mails_accepted,
-            Outcome::Refused => &mut self.stats.mails_refused,
-            Outcome::Expired => &mut self.stats.mails_expired,
-            Outcome::Superseded => &mut self.stats.mails_superseded,
+        let stats = &mut self.stats;
+        *match (outcome, mail.receiver()) {
+            (Outcome::Accepted, None) => &mut stats.mails_accepted,
+            (Outcome::Refused, None) => &mut stats.mails_refused,
+            (Outcome::Expired, None) => &mut stats.mails_expired,
+            (Outcome::Superseded, None) => &mut stats.mails_superseded,
+            (Outcome::Accepted, Some(_)) => &mut stats.posts_accepted,
+            (Outcome::Refused, Some(_)) => &mut stats.posts_refused,
+            (Outcome::Expired, Some(_)) => &mut stats.posts_expired,
+            (Outcome::Superseded, Some(_)) => &mut stats.posts_superseded,
         } += 1;
         let record = Record::MailEnded {
             at: now.wall(),
@@ -194,7 +232,7 @@ impl Alert {
     }
 }
 
-/// How a mail is to end.
+/// How a message ends.
 pub(crate) enum Ending {
     Accepted(String),
     Refused(String),

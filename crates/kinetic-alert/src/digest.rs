@@ -127,6 +127,7 @@ pub(crate) fn email(
         ("X-Kinetic-Reason", state.to_owned()),
     ];
     Email {
+        post: None,
         message_id: format!("{}@{}", id.0, names.domain),
         from: from.to_owned(),
         to: to.to_string(),

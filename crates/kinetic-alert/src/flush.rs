@@ -14,7 +14,7 @@ use crate::machine::{Alert, Effect, Record};
 use crate::outbox::Queued;
 use crate::reason::{NotifyReason, Step};
 use crate::render::{self, Context, Notification};
-use crate::route;
+use crate::{route, webhook};
 
 /// Keys as history writes them.
 fn texts(keys: impl IntoIterator<Item = AlertKey>) -> Vec<String> {
@@ -33,8 +33,9 @@ impl Alert {
             self.services.leave(&key);
             return;
         }
-        let may_speak = self.schema.mail.is_some() && !self.blocked.contains(&key);
-        let due = may_speak.then(|| group.due(self.now.max(self.quiet_until))).flatten();
+        let may_speak = !self.blocked.contains(&key);
+        let due = || group.due(self.now.max(self.quiet_until), |stream| self.has_way(stream));
+        let due = may_speak.then(due).flatten();
         self.flushes.set(&key, due);
     }
 
@@ -148,7 +149,7 @@ impl Alert {
             let (_, step) = group.next_step(stream, state, now).filter(|(at, _)| *at <= now)?;
             Some((stream.clone(), step))
         };
-        group.streams.iter().filter_map(due).collect()
+        group.streams.iter().filter(|(stream, _)| self.has_way(stream)).filter_map(due).collect()
     }
 
     /// What is due for one recipient.
@@ -176,7 +177,9 @@ impl Alert {
                 Step::Mail(_) if self.suppressions.holds(&stream.to) => {
                     self.withhold(now, key, &stream, effects)
                 }
-                Step::Mail(_) if self.storms(key, now) => self.hold(now, key, &stream),
+                Step::Mail(_) if !webhook::is_webhook(&stream.to) && self.storms(key, now) => {
+                    self.hold(now, key, &stream)
+                }
                 Step::Mail(_) if !self.outbox.room(&key.customer, self.config.outbox_max) => {
                     let severity = self.urgency(key);
                     if self.blocked.insert(key, severity, now) {
@@ -230,7 +233,6 @@ impl Alert {
             failing: self.failing_below(key, &stream.to, now),
             folded: self.folded_above(key, &stream.to),
         };
-        let Some(mail) = &self.schema.mail else { return };
         let Some(group) = self.groups.get_mut(key) else { return };
         let Some(state) = group.streams.get(&stream) else { return };
         let names = MailNames { key: &self.config.id_key, domain: &self.config.mail_domain };
@@ -240,16 +242,20 @@ impl Alert {
         let mut notification =
             Notification::new(key, group, state, reason, &thread, now.wall(), &self.schema);
         notification.context = context;
-        let links = Links::of(&self.config, mail, key, &stream, thread.episode, now.wall());
-        notification.links = links;
+        // A link is its recipient's own, and a program follows none.
+        let mail = self.schema.mail.as_ref().filter(|_| !webhook::is_webhook(&stream.to));
+        let link = |mail| Links::of(&self.config, mail, key, &stream, thread.episode, now.wall());
+        notification.links = mail.and_then(link);
         let notices = self.notices.of(&(key.customer.clone(), Arc::clone(&stream.to)));
         let (noticed, notices) = notices.map_or((None, Vec::new()), |(last, lines)| (Some(last), lines));
         notification.notices = notices;
         let id = names.mail(key, &thread, &stream.to);
         let severity = level::urgency(&self.schema, key, group);
-        let render::Rendered { mut email, rows_cut, templates_failed } =
-            render::email(&notification, &names, &id, &mail.from, &stream.to);
-        email.envelope_from = mail.bounces.as_ref().and_then(|own| names.envelope_from(own, &stream.to));
+        let Some(render::Rendered { email, rows_cut, templates_failed }) =
+            render::message(&notification, &names, &id, &stream.to)
+        else {
+            return;
+        };
         self.stats.rows_cut += rows_cut as u64;
         self.stats.templates_failed += templates_failed as u64;
         if announce.is_some() {
@@ -269,8 +275,12 @@ impl Alert {
             seen: self.intake.applied,
         };
         group.mail_queued(stream.clone(), id.clone(), thread, firing, now);
-        self.stats.mails_queued += 1;
-        self.storms.mailed(&key.customer, now);
+        *if webhook::is_webhook(&stream.to) {
+            &mut self.stats.posts_queued
+        } else {
+            &mut self.stats.mails_queued
+        } += 1;
+        self.storms.told(&key.customer, &stream.to, now);
         let seq = self.append(record, effects);
         let parts = vec![(Arc::clone(key), stream)];
         let mut queued = Queued::new(email, parts, key.customer.clone(), severity, now);

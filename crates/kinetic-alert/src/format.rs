@@ -80,6 +80,17 @@ pub(crate) fn time_utc(ms: i64, seen_at: Wall) -> String {
     format!("{} UTC", time(ms, seen_at))
 }
 
+/// A moment as RFC 3339 has it, with milliseconds where it has any: `2026-11-20T12:00:05Z`.
+pub(crate) fn rfc3339(ms: i64) -> Option<String> {
+    let moment = moment(ms).filter(|moment| (0..=9_999).contains(&moment.year()))?;
+    let (hour, minute, second) = moment.to_hms();
+    let millis = match moment.millisecond() {
+        0 => String::new(),
+        millis => format!(".{millis:03}"),
+    };
+    Some(format!("{}T{hour:02}:{minute:02}:{second:02}{millis}Z", moment.date()))
+}
+
 fn moment(ms: i64) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()
 }
@@ -147,5 +158,15 @@ mod tests {
         assert_eq!(time_utc(noon.as_ms() + 5_250, noon), "12:00:05.250 UTC");
         assert_eq!(time_utc(noon.as_ms() - 86_400_000, noon), "2026-11-19 12:00:00 UTC");
         assert_eq!(time_utc(i64::MAX, noon), "an unknown time UTC");
+    }
+
+    #[test]
+    fn programs_are_told_times_as_rfc_3339_has_them() {
+        let check = |ms, want: Option<&str>| assert_eq!(rfc3339(ms).as_deref(), want);
+        check(1_795_176_005_000, Some("2026-11-20T12:00:05Z"));
+        check(1_795_176_005_007, Some("2026-11-20T12:00:05.007Z"));
+        check(0, Some("1970-01-01T00:00:00Z"));
+        check(i64::MAX, None);
+        check(-62_198_755_200_001, None);
     }
 }

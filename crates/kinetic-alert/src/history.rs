@@ -63,6 +63,7 @@ impl Alert {
                 self.remember(event.id);
                 self.owner_is_current(&event);
                 self.replay_node_event(&event);
+                self.replay_stream_event(&event);
                 held.push_back((seq, at, event));
             }
             Record::Stale { at, group, alerts, seen } => {
@@ -75,7 +76,7 @@ impl Alert {
             Record::MailQueued { at, id, group, email, firing, thread, noticed, seen, .. } => {
                 self.replay_events(seen, held);
                 let Some(key) = GroupKey::parse(&group) else { return };
-                self.storms.mailed(&key.customer, at.into());
+                self.storms.told(&key.customer, &email.to, at.into());
                 self.replay_queued(seq, at, id, key, email, keys(&firing), thread, noticed);
             }
             Record::DigestQueued { at, id, customer, email, parts, noticed, seen } => {
@@ -85,9 +86,8 @@ impl Alert {
                 self.outbox.replay_sent(&id, Sent::Perhaps);
             }
             Record::Address { at, address, refusals, suppressed, detail, mail, .. } => {
-                let begins = suppressed == Some(at);
                 self.suppressions.replay(at, address.clone(), &refusals, suppressed, detail, mail);
-                if begins {
+                if suppressed == Some(at) {
                     self.tell_of_suppression(at.into(), &address, seq);
                 }
             }
@@ -106,9 +106,7 @@ impl Alert {
                 self.replay_events(seen, held);
                 let Some(key) = GroupKey::parse(&group) else { return };
                 let stream = StreamKey { alert: alert.into(), to: to.into() };
-                let Some(group) = self.groups.get_mut(&key) else { return };
-                group.settle(&stream, keys(&firing), at.into());
-                self.count_followed(&key);
+                self.replay_settled(at.into(), &key, &stream, &firing);
             }
             Record::Silenced { at, silence } => self.replay_silenced(at, *silence),
             Record::Unsilenced { at, customer, id, .. } => self.replay_unsilenced(at, &(customer, id)),
@@ -126,7 +124,15 @@ impl Alert {
             Record::Subscribed { subscription, .. } => self.replay_subscribed(&subscription),
             Record::NodeKnown { at, role, node, inc } => self.replay_node_known(at, role, node, inc),
             Record::NodeGone { role, node, .. } => self.replay_node_gone(role, node),
+            Record::StreamKnown { at, customer } => self.replay_stream_known(at, customer),
+            Record::StreamGone { customer, .. } => self.replay_stream_gone(&customer),
         }
+    }
+
+    fn replay_settled(&mut self, at: Steady, key: &GroupKey, stream: &StreamKey, firing: &[String]) {
+        let Some(group) = self.groups.get_mut(key) else { return };
+        group.settle(stream, keys(firing), at);
+        self.count_followed(key);
     }
 
     fn replay_stale(&mut self, at: Steady, key: &GroupKey, alert: AlertKey) {

@@ -3,16 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use kinetic_schema::schema::INSTALLATION;
 use kinetic_wire::{AlertEvent, AlertId, Epoch, SourceKey, Token, decode};
 
 use crate::clock::Steady;
 use crate::compact::{Picture, Stood};
 use crate::group::{AlertView, Applied};
 use crate::id::{AlertKey, GroupKey};
-use crate::level;
 use crate::machine::{Alert, Effect, Record, RecordSeq};
-use crate::test_event;
+use crate::{deadman, level, test_event, watchdog};
 
 /// Sources whose epoch is remembered; further ones are taken without that check (counted).
 const EPOCHS_MAX: usize = 100_000;
@@ -72,7 +70,7 @@ impl Intake {
 }
 
 /// Reads an event, and refuses one whose names could not stand in a schema: they become parts of other names. Of the
-/// installation's own nodes nobody speaks but this one.
+/// installation's own nodes, and of whole customers, nobody speaks but this one.
 fn read(body: &[u8]) -> Option<AlertEvent> {
     let event: AlertEvent = decode(body).ok()?;
     let well_formed = |name: &str| {
@@ -87,7 +85,8 @@ fn read(body: &[u8]) -> Option<AlertEvent> {
         event.service.as_str(),
         event.cluster.as_str(),
     ];
-    let of_a_customer = event.customer.as_str() != INSTALLATION;
+    let group = GroupKey::of(&event);
+    let of_a_customer = !watchdog::is_of_nodes(&group) && !deadman::is_stream(&group);
     let plain = [event.analytic.as_str(), event.service.as_str(), event.cluster.as_str()];
     let of_a_cluster = plain.into_iter().all(level::is_plain);
     (event.v == VERSION && of_a_customer && of_a_cluster && names.into_iter().all(well_formed))

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kinetic_schema::schema::{GroupBy, INSTALLATION, Schema, Severity};
+use kinetic_schema::schema::{GroupBy, Schema, Severity};
 use kinetic_wire::{AlertEvent, CustomerName, ServiceName};
 
 use crate::clock::Steady;
 use crate::group::{AlertView, Group};
 use crate::id::{AlertKey, GroupKey};
 use crate::machine::Alert;
-use crate::route;
+use crate::{deadman, route, watchdog};
 
 /// What a group's mails speak of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub(crate) fn severity<'a>(
 
 /// How grave it is what a group speaks of, for who is served first.
 pub(crate) fn urgency(schema: &Schema, key: &GroupKey, group: &Group) -> Severity {
-    if key.customer.as_str() == INSTALLATION {
+    if watchdog::is_of_nodes(key) || deadman::is_stream(key) {
         return Severity::Critical;
     }
     let fires = || group.alerts.values().filter(|alert| alert.firing);

@@ -6,8 +6,10 @@
 
 mod agenda;
 mod announce;
+mod circuit;
 mod clock;
 mod compact;
+mod deadman;
 mod deliver;
 mod digest;
 mod doors;
@@ -31,11 +33,13 @@ mod outbox;
 mod preview;
 mod quiet;
 mod reason;
+mod receivers;
 mod record;
 mod relays;
 mod render;
 mod returned;
 mod route;
+mod rule;
 mod silences;
 mod stats;
 mod storm;
@@ -48,6 +52,7 @@ mod test_mail;
 mod text;
 mod trail;
 mod watchdog;
+pub mod webhook;
 mod why;
 mod words;
 
@@ -57,6 +62,6 @@ pub use machine::{
     Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,
     ReplyToken, Thread,
 };
-pub use preview::{NoPreview, preview};
+pub use preview::{NoPreview, preview, preview_post};
 pub use reason::NotifyReason;
 pub use stats::Stats;

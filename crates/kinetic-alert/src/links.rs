@@ -24,6 +24,7 @@ use sha2::Sha256;
 use crate::id::{GroupKey, StreamKey};
 use crate::machine::AlertConfig;
 use crate::render::Notification;
+use crate::subscribe;
 
 /// First byte of a token.
 const VERSION: u8 = 1;
@@ -186,11 +187,7 @@ impl Links {
             action: LinkAction::Unsubscribe,
             expires: now + UNSUBSCRIBE_LIFE,
             episode: Wall(0),
-            subject: keys.recipient(&Subscription {
-                customer: group.customer.clone(),
-                alert: stream.alert.to_string(),
-                to: stream.to.to_string(),
-            }),
+            subject: keys.recipient(&subscribe::of(group, stream)),
         };
         let links = Self {
             acknowledge: url(of_episode(LinkAction::Acknowledge)),

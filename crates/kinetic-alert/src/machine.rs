@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 use crate::agenda::Agenda;
 use crate::clock::{Clock, Steady};
 use crate::compact::Superseded;
+use crate::deadman::Streams;
 use crate::doors::Answers;
 use crate::fold::Services;
 use crate::group::Group;
 use crate::id::{AlertKey, GroupKey};
 use crate::intake::Intake;
 use crate::outbox::{Blocked, Outbox};
+use crate::receivers::Receivers;
 pub use crate::record::{DigestPart, Record};
 use crate::relays::Relays;
 use crate::render;
@@ -28,6 +30,7 @@ use crate::subscribe::Left;
 use crate::suppress::{Notices, Suppressions};
 use crate::test_event::Tests;
 use crate::watchdog::Watchdog;
+use crate::webhook::Post;
 
 /// How this alert node runs.
 #[derive(Clone, Debug)]
@@ -58,7 +61,8 @@ pub struct RecordSeq(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct MailId(pub String);
 
-/// One e-mail to one recipient, ready to be handed to a relay. Every string is free of CR and LF except the bodies.
+/// One message to one recipient, ready to be handed over: an e-mail to a relay, or a [`Post`] to a webhook. Every string
+/// is free of CR and LF except the bodies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Email {
     /// Message-ID without the angle brackets; the same on every retry.
@@ -83,6 +87,9 @@ pub struct Email {
     /// The picture of the feed that leads: numbers, drawn when the mail is handed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plot: Option<Plot>,
+    /// Where the recipient is a webhook: what is posted to it instead of a mail. Sender, headers and bodies are empty then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post: Option<Post>,
 }
 
 impl Email {
@@ -125,6 +132,13 @@ pub enum Attempt {
         /// What failed.
         failed: Failed,
         /// Why.
+        detail: String,
+    },
+    /// Surely not taken: the other side asks for patience. Nothing more is sent that way for so long.
+    Busy {
+        /// How long.
+        after: Duration,
+        /// Its words.
         detail: String,
     },
     /// 5xx: never this mail to this address. What is refused because of the relay itself is tried again all the same.
@@ -227,11 +241,11 @@ pub enum Effect {
         /// Which.
         token: Token,
     },
-    /// Hand an e-mail to a relay; answer with `MailAttempted`.
+    /// Hand a message over, an e-mail to a relay or a [`Post`] to a webhook; answer with `MailAttempted`.
     Send {
         /// Its name.
         id: MailId,
-        /// Name of the relay.
+        /// Name of the relay; of a post, that of its recipient.
         relay: Arc<str>,
         /// The mail.
         email: Box<Email>,
@@ -270,6 +284,7 @@ pub struct Alert {
     pub(crate) services: Services,
     pub(crate) outbox: Outbox,
     pub(crate) relays: Relays,
+    pub(crate) receivers: Receivers,
     pub(crate) storms: Storms,
     pub(crate) suppressions: Suppressions,
     pub(crate) notices: Notices,
@@ -286,6 +301,7 @@ pub struct Alert {
     /// No group says anything before this moment: after a restart the queue is read first.
     pub(crate) quiet_until: Steady,
     pub(crate) watchdog: Watchdog,
+    pub(crate) streams: Streams,
     pub(crate) silences: Silences,
     pub(crate) tests: Tests,
     /// Who has taken himself off which alert block.
@@ -322,6 +338,7 @@ impl Alert {
             followed: BTreeMap::new(),
             outbox: Outbox::default(),
             relays: Relays::default(),
+            receivers: Receivers::default(),
             storms: Storms::default(),
             suppressions: Suppressions::default(),
             notices: Notices::default(),
@@ -332,6 +349,7 @@ impl Alert {
             subscribed: true,
             quiet_until: Steady::default(),
             watchdog: Watchdog::default(),
+            streams: Streams::default(),
             silences: Silences::default(),
             tests: Tests::default(),
             left: Left::default(),
@@ -360,9 +378,11 @@ impl Alert {
                 self.schema = schema;
                 self.forget_leavers(at, effects);
                 self.relays.follow(&self.schema, at);
+                self.receivers.follow(&self.schema);
                 self.reroute(at, effects);
                 self.follow_addresses(at, effects);
                 self.follow_watchdog(at, effects);
+                self.follow_streams(at, effects);
             }
             Input::Delivery { token, body } => {
                 self.hearing(at);
@@ -384,6 +404,7 @@ impl Alert {
             Input::AliveLost => self.hearing_beacons(None),
         }
         self.watch_nodes(at, effects);
+        self.watch_streams(at, effects);
         self.take_stale(at, effects);
         self.renew_addresses(at, effects);
         self.flush_due(at, effects);
@@ -408,6 +429,7 @@ impl Alert {
             self.suppressions.next(),
             self.tests.next(self.clock.latest()),
             self.watchdog.next(),
+            self.streams.next(),
             self.silences.next(),
             self.left.next(),
         ]
@@ -422,7 +444,12 @@ impl Alert {
     pub fn stats(&self) -> Stats {
         let (nodes, nodes_silent) = self.watchdog.counts();
         let (mails_in_flight, relays, relays_failing) = self.relays.counts();
+        let (posts_in_flight, receivers_failing) = self.receivers.counts();
+        let (customers, customers_not_begun, customers_silent) = self.streams.counts();
         Stats {
+            customers: customers as u64,
+            customers_not_begun: customers_not_begun as u64,
+            customers_silent: customers_silent as u64,
             nodes: nodes as u64,
             nodes_silent: nodes_silent as u64,
             alerts: self.followed.values().map(BTreeMap::len).sum::<usize>() as u64,
@@ -432,6 +459,8 @@ impl Alert {
             silences: self.silences.len() as u64,
             unsubscribed: self.left.len() as u64,
             mails_in_flight: mails_in_flight as u64,
+            posts_in_flight: posts_in_flight as u64,
+            receivers_failing: receivers_failing as u64,
             missed_cut: self.groups.values().map(Group::missed_cut).sum(),
             streams_held: self.storms.held() as u64,
             suppressed: self.suppressions.count() as u64,
@@ -472,6 +501,7 @@ impl Alert {
         self.reroute(at, effects);
         self.follow_addresses(at, effects);
         self.boot_watchdog(at, effects);
+        self.boot_streams(at, effects);
     }
 
     /// Hands out the number of a record and asks for it to be written.

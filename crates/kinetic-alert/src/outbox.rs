@@ -16,6 +16,8 @@ use crate::agenda::Agenda;
 use crate::clock::Steady;
 use crate::id::{GroupKey, StreamKey};
 use crate::machine::{Email, MailId, RecordSeq};
+use crate::receivers::Receiver;
+use crate::webhook;
 
 /// Seconds between attempts at one mail; the last one repeats until the mail expires (`wire-reference.md` 6.2).
 const RETRY_S: [u64; 11] = [1, 2, 4, 8, 15, 30, 60, 120, 240, 480, 900];
@@ -47,6 +49,8 @@ enum Phase {
 #[derive(Clone, Debug)]
 pub(crate) struct Queued {
     pub(crate) email: Box<Email>,
+    /// The webhook that it is posted to, where it is no mail.
+    receiver: Option<Receiver>,
     pub(crate) customer: CustomerName,
     /// What it speaks of: one group's correspondence, or those that share a digest.
     pub(crate) parts: Vec<(Arc<GroupKey>, StreamKey)>,
@@ -75,8 +79,11 @@ impl Queued {
         severity: Severity,
         queued_at: Steady,
     ) -> Self {
+        let receiver = webhook::is_webhook(&email.to);
+        let receiver = receiver.then(|| (customer.clone(), email.to.as_str().into()));
         Self {
             email,
+            receiver,
             customer,
             parts,
             severity,
@@ -101,6 +108,11 @@ impl Queued {
         self.avoid.as_deref()
     }
 
+    /// The webhook that it is posted to, where it is no mail.
+    pub(crate) fn receiver(&self) -> Option<&Receiver> {
+        self.receiver.as_ref()
+    }
+
     fn rank(&self) -> (Reverse<Severity>, Steady) {
         (Reverse(self.severity), self.queued_at)
     }
@@ -108,6 +120,15 @@ impl Queued {
 
 /// Mails of one customer whose next attempt is due, the next one first.
 type Line = BTreeSet<(Reverse<Severity>, Steady, MailId)>;
+
+/// Takes a place out of a line, and a line that is empty away.
+fn leave<K: Ord>(lines: &mut BTreeMap<K, Line>, key: &K, place: &(Reverse<Severity>, Steady, MailId)) {
+    let Some(line) = lines.get_mut(key) else { return };
+    line.remove(place);
+    if line.is_empty() {
+        lines.remove(key);
+    }
+}
 
 /// What an attempt said about a mail that has not ended by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +150,10 @@ pub(crate) struct Outbox {
     lines: BTreeMap<CustomerName, Line>,
     /// Whose turn it was last.
     turn: Option<CustomerName>,
+    /// Posts wait for their receiver and not for each other's.
+    posts: BTreeMap<Receiver, Line>,
+    /// Which receiver's turn it was last.
+    post_turn: Option<Receiver>,
     /// Mails whose attempt has been recorded and may begin.
     reopened: VecDeque<MailId>,
     deferred: Agenda<MailId>,
@@ -209,17 +234,20 @@ impl Outbox {
         let Some(mail) = self.mails.get_mut(id) else { return };
         mail.phase = Phase::Ready;
         let (severity, queued_at) = mail.rank();
-        self.lines.entry(mail.customer.clone()).or_default().insert((severity, queued_at, id.clone()));
+        let line = match &mail.receiver {
+            Some(receiver) => self.posts.entry(receiver.clone()).or_default(),
+            None => self.lines.entry(mail.customer.clone()).or_default(),
+        };
+        line.insert((severity, queued_at, id.clone()));
     }
 
     fn leave_line(&mut self, id: &MailId) {
         let Some(mail) = self.mails.get(id) else { return };
         let (severity, queued_at) = mail.rank();
-        if let Some(line) = self.lines.get_mut(&mail.customer) {
-            line.remove(&(severity, queued_at, id.clone()));
-            if line.is_empty() {
-                self.lines.remove(&mail.customer);
-            }
+        let place = (severity, queued_at, id.clone());
+        match &mail.receiver {
+            Some(receiver) => leave(&mut self.posts, receiver, &place),
+            None => leave(&mut self.lines, &mail.customer, &place),
         }
     }
 
@@ -235,7 +263,11 @@ impl Outbox {
         while let Some(id) = self.expiries.take_due(now) {
             let mail = self.mails.get(&id)?;
             match mail.phase {
-                Phase::Ready | Phase::Deferred if mail.tries > 0 || !relay_works => return Some(id),
+                Phase::Ready | Phase::Deferred
+                    if mail.tries > 0 || mail.receiver.is_some() || !relay_works =>
+                {
+                    return Some(id);
+                }
                 _ => self.expiries.set(&id, Some(now + UNTRIED_PAUSE)),
             }
         }
@@ -274,11 +306,28 @@ impl Outbox {
         Some((id, self.mails.get(id)?))
     }
 
+    /// The post that is to go next, to a receiver who takes one.
+    pub(crate) fn next_post(&self, takes: impl Fn(&Receiver) -> bool) -> Option<(&MailId, &Queued)> {
+        let after = self.post_turn.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let later = self.posts.range::<Receiver, _>((after, Bound::Unbounded));
+        let (_, line) = later.chain(self.posts.iter()).find(|(receiver, _)| takes(receiver))?;
+        let (_, _, id) = line.first()?;
+        Some((id, self.mails.get(id)?))
+    }
+
+    /// Whether a post waits for nothing but this receiver.
+    pub(crate) fn waits_for(&self, receiver: &Receiver) -> bool {
+        self.posts.contains_key(receiver)
+    }
+
     /// An attempt at a mail in line is about to begin at a relay. Returns whether that must be recorded first.
     pub(crate) fn take(&mut self, id: &MailId, relay: Arc<str>) -> Take {
         self.leave_line(id);
         let Some(mail) = self.mails.get_mut(id) else { return Take::Send };
-        self.turn = Some(mail.customer.clone());
+        match &mail.receiver {
+            Some(receiver) => self.post_turn = Some(receiver.clone()),
+            None => self.turn = Some(mail.customer.clone()),
+        }
         if mail.noted_waiting {
             mail.noted_waiting = false;
             mail.phase = Phase::Reopening(relay);

@@ -12,6 +12,7 @@ use kinetic_wire::{
 use uuid::Uuid;
 
 use crate::machine::{Alert, AlertConfig, Effect, Email, Input};
+use crate::webhook::{self, Post};
 
 /// Windows shown.
 const WINDOWS: i32 = 24;
@@ -41,6 +42,8 @@ pub enum NoPreview {
     Mail,
     /// It tells nobody by mail, or never in its working hours.
     NoMail,
+    /// It has no such webhook, or never speaks in its working hours; it has these.
+    Webhook(Vec<String>),
 }
 
 impl std::fmt::Display for NoPreview {
@@ -52,6 +55,8 @@ impl std::fmt::Display for NoPreview {
             Self::Analytic => f.write_str("it tells of no analytic"),
             Self::Mail => f.write_str("the schema has no `mail` block, so that nothing is mailed"),
             Self::NoMail => f.write_str("it sends no mail"),
+            Self::Webhook(known) if known.is_empty() => f.write_str("it has no webhooks"),
+            Self::Webhook(known) => write!(f, "nothing is posted; its webhooks are {}", known.join(", ")),
         }
     }
 }
@@ -69,14 +74,48 @@ pub fn preview(
     alert: &str,
     now: Wall,
 ) -> Result<Email, NoPreview> {
+    if schema.mail.is_none() && schema.customers.contains_key(customer) {
+        return Err(NoPreview::Mail);
+    }
+    let told = told(config, schema, customer, alert, now, |email| is_of(email, alert))?;
+    told.map(marked).ok_or(NoPreview::NoMail)
+}
+
+/// What would be posted to a webhook of the alert block instead.
+///
+/// # Errors
+/// When there is nothing to show.
+pub fn preview_post(
+    config: AlertConfig,
+    schema: &Schema,
+    customer: &CustomerName,
+    alert: &str,
+    webhook: &str,
+    now: Wall,
+) -> Result<Post, NoPreview> {
+    let to = webhook::recipient(alert, webhook);
+    let told = told(config, schema, customer, alert, now, |email| email.to == to)?;
+    let known = || {
+        let alert = schema.customers.get(customer).and_then(|customer| customer.alerts.get(alert));
+        alert.into_iter().flat_map(|alert| &alert.webhooks).map(|webhook| webhook.name.clone()).collect()
+    };
+    told.and_then(|email| email.post).ok_or_else(|| NoPreview::Webhook(known()))
+}
+
+/// The first message for which the alert block's first analytic is a reason, and that is wanted.
+fn told(
+    config: AlertConfig,
+    schema: &Schema,
+    customer: &CustomerName,
+    alert: &str,
+    now: Wall,
+    wanted: impl Fn(&Email) -> bool,
+) -> Result<Option<Email>, NoPreview> {
     let declared = schema.customers.get(customer).ok_or(NoPreview::Customer)?;
     let block = declared
         .alerts
         .get(alert)
         .ok_or_else(|| NoPreview::Alert(declared.alerts.keys().cloned().collect()))?;
-    if schema.mail.is_none() {
-        return Err(NoPreview::Mail);
-    }
     let meant: Vec<&Analytic> = declared
         .analytics
         .values()
@@ -86,8 +125,7 @@ pub fn preview(
         return Err(NoPreview::Analytic);
     }
     let events = meant.iter().flat_map(|analytic| clusters(declared, analytic, now));
-    let told = events.into_iter().find_map(|event| mailed(config.clone(), schema, alert, &event, now));
-    told.map(marked).ok_or(NoPreview::NoMail)
+    Ok(events.into_iter().find_map(|event| sent(config.clone(), schema, &event, now, &wanted)))
 }
 
 /// An event of each cluster that the analytic looks at.
@@ -99,8 +137,14 @@ fn clusters(customer: &schema::Customer, analytic: &Analytic, now: Wall) -> Vec<
     analytic.on.iter().filter_map(event).collect()
 }
 
-/// The mail of the machine that hears of this, and of nothing else.
-fn mailed(config: AlertConfig, schema: &Schema, alert: &str, event: &AlertEvent, now: Wall) -> Option<Email> {
+/// What the machine sends that hears of this, and of nothing else.
+fn sent(
+    config: AlertConfig,
+    schema: &Schema,
+    event: &AlertEvent,
+    now: Wall,
+    wanted: impl Fn(&Email) -> bool,
+) -> Option<Email> {
     let mut machine = Alert::new(config, Arc::new(schema.clone()), []);
     let mut at = Now { mono: Mono(0), wall: now };
     let mut effects = Vec::new();
@@ -110,7 +154,7 @@ fn mailed(config: AlertConfig, schema: &Schema, alert: &str, event: &AlertEvent,
         for effect in std::mem::take(&mut effects) {
             match effect {
                 Effect::Append { seq, .. } => machine.handle(at, Input::Appended { seq }, &mut effects),
-                Effect::Send { email, .. } if is_of(&email, alert) => return Some(*email),
+                Effect::Send { email, .. } if wanted(&email) => return Some(*email),
                 _ => {}
             }
         }

@@ -85,9 +85,9 @@ impl Group {
     }
 
     /// When something is due for any recipient.
-    pub(crate) fn due(&self, not_before: Steady) -> Option<Steady> {
+    pub(crate) fn due(&self, not_before: Steady, has_way: impl Fn(&StreamKey) -> bool) -> Option<Steady> {
         let step = |(key, stream)| self.next_step(key, stream, not_before);
-        self.streams.iter().filter_map(step).map(|(at, _)| at).min()
+        self.streams.iter().filter(|(key, _)| has_way(key)).filter_map(step).map(|(at, _)| at).min()
     }
 
     /// Silences have changed: what they mean is news no longer, or again.

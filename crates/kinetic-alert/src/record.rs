@@ -238,6 +238,20 @@ pub enum Record {
         /// Its name.
         node: NodeId,
     },
+    /// Something comes of a customer whose silence is an event: for the first time, or for the first time in long.
+    StreamKnown {
+        /// When.
+        at: Wall,
+        /// Whose.
+        customer: CustomerName,
+    },
+    /// A customer's silence is no event from now on: it has lasted for too long, or the schema says so.
+    StreamGone {
+        /// When.
+        at: Wall,
+        /// Whose.
+        customer: CustomerName,
+    },
 }
 
 impl Record {
@@ -262,7 +276,9 @@ impl Record {
             | Self::Unsubscribed { at, .. }
             | Self::Subscribed { at, .. }
             | Self::NodeKnown { at, .. }
-            | Self::NodeGone { at, .. } => *at,
+            | Self::NodeGone { at, .. }
+            | Self::StreamKnown { at, .. }
+            | Self::StreamGone { at, .. } => *at,
         }
     }
 }

@@ -6,108 +6,78 @@ use std::time::Duration;
 
 use kinetic_schema::schema::{self, Schema};
 
+use crate::circuit::{Circuit, Verdict};
 use crate::clock::Steady;
 
 /// Attempts under way at one relay.
 pub(crate) const IN_FLIGHT_PER_RELAY_MAX: usize = 32;
 /// Attempts under way at all relays; more than one relay's share, so that one that hangs leaves room for the next.
 pub(crate) const IN_FLIGHT_MAX: usize = 64;
-/// Seconds for which a circuit stays open, by how often in a row it has been opened; the last one repeats. Shorter at
-/// its end than a mail's own pauses: one probe a minute costs a relay nothing, and all mails wait for it.
-const OPEN_S: [u64; 7] = [1, 2, 4, 8, 15, 30, 60];
 /// A relay that answers none of its attempts for this long is passed over while another works.
 const STALLED_AFTER: Duration = Duration::from_secs(30);
 
-/// Whether a relay is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// It works, as far as is known.
-    Closed,
-    /// It failed; nothing is sent to it before this moment.
-    Open { until: Steady },
-    /// One attempt is under way to find out.
-    HalfOpen,
-}
-
 #[derive(Clone, Debug)]
-struct Circuit {
+struct Relay {
     declared: schema::Relay,
-    state: State,
-    /// Times that it was opened since it last worked.
-    opened: usize,
-    in_flight: usize,
+    circuit: Circuit,
     /// When it last answered anything, or was last given work while it had none.
     progress: Steady,
     /// The schema names it no more; it leaves with its last attempt.
     gone: bool,
 }
 
-/// What an attempt said about its relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// It talks; whatever it said about the mail.
-    Works,
-    /// It could not be reached or used, or went away.
-    Failed,
-}
-
 /// All relays.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Relays {
     /// By name, in the order of the schema.
-    circuits: Vec<(Arc<str>, Circuit)>,
+    relays: Vec<(Arc<str>, Relay)>,
 }
 
 impl Relays {
     /// Makes the list be that of the schema. A relay whose description has changed begins anew.
     pub(crate) fn follow(&mut self, schema: &Schema, at: Steady) {
         let declared = schema.mail.as_ref().map(|mail| mail.relays.as_slice()).unwrap_or_default();
-        let mut before = std::mem::take(&mut self.circuits);
-        for relay in declared {
-            let known = before.iter().position(|(name, _)| **name == *relay.name);
-            let (name, mut circuit) = known.map_or_else(
+        let mut before = std::mem::take(&mut self.relays);
+        for new in declared {
+            let known = before.iter().position(|(name, _)| **name == *new.name);
+            let (name, mut relay) = known.map_or_else(
                 || {
-                    let circuit = Circuit {
-                        declared: relay.clone(),
-                        state: State::Closed,
-                        opened: 0,
-                        in_flight: 0,
-                        progress: at,
-                        gone: false,
-                    };
-                    (relay.name.as_str().into(), circuit)
+                    let circuit = Circuit::default();
+                    (
+                        new.name.as_str().into(),
+                        Relay { declared: new.clone(), circuit, progress: at, gone: false },
+                    )
                 },
                 |index| before.remove(index),
             );
-            if circuit.declared != *relay {
-                circuit.declared = relay.clone();
-                circuit.state = State::Closed;
-                circuit.opened = 0;
+            if relay.declared != *new {
+                relay.declared = new.clone();
+                relay.circuit.close();
             }
-            circuit.gone = false;
-            self.circuits.push((name, circuit));
+            relay.gone = false;
+            self.relays.push((name, relay));
         }
-        for (name, mut circuit) in before {
-            circuit.gone = true;
-            if circuit.in_flight > 0 {
-                self.circuits.push((name, circuit));
+        for (name, mut relay) in before {
+            relay.gone = true;
+            if relay.circuit.in_flight() > 0 {
+                self.relays.push((name, relay));
             }
         }
     }
 
     fn in_flight(&self) -> usize {
-        self.circuits.iter().map(|(_, circuit)| circuit.in_flight).sum()
+        self.relays.iter().map(|(_, relay)| relay.circuit.in_flight()).sum()
     }
 
     /// Attempts under way, relays known, and how many of these have failed and not worked since.
     pub(crate) fn counts(&self) -> (usize, usize, usize) {
-        let failing = self.circuits.iter().filter(|(_, circuit)| circuit.state != State::Closed).count();
-        (self.in_flight(), self.circuits.len(), failing)
+        let failing = self.relays.iter().filter(|(_, relay)| !relay.circuit.is_closed()).count();
+        (self.in_flight(), self.relays.len(), failing)
     }
 
     /// Whether any relay is taken to work.
     pub(crate) fn any_closed(&self) -> bool {
-        self.circuits.iter().any(|(_, circuit)| !circuit.gone && circuit.state == State::Closed)
+        self.relays.iter().any(|(_, relay)| !relay.gone && relay.circuit.is_closed())
     }
 
     /// The relay for the next attempt: the first that is not open. One to be avoided, and one that has stalled, only
@@ -116,49 +86,31 @@ impl Relays {
         if self.in_flight() >= IN_FLIGHT_MAX {
             return None;
         }
-        let usable = || self.circuits.iter().filter(|(_, circuit)| circuit.takes(now));
-        let preferred = usable().find(|(name, circuit)| Some(&**name) != avoid && !circuit.stalled(now));
+        let usable = || self.relays.iter().filter(|(_, relay)| relay.takes(now));
+        let preferred = usable().find(|(name, relay)| Some(&**name) != avoid && !relay.stalled(now));
         preferred.or_else(|| usable().next()).map(|(name, _)| Arc::clone(name))
     }
 
     /// An attempt begins.
     pub(crate) fn begin(&mut self, name: &str, now: Steady) {
-        let Some(circuit) = self.get_mut(name) else { return };
-        if let State::Open { .. } = circuit.state {
-            circuit.state = State::HalfOpen;
+        let Some(relay) = self.get_mut(name) else { return };
+        if relay.circuit.in_flight() == 0 {
+            relay.progress = now;
         }
-        if circuit.in_flight == 0 {
-            circuit.progress = now;
-        }
-        circuit.in_flight += 1;
+        relay.circuit.begin();
     }
 
     /// An attempt has ended. Returns whether its circuit has been opened by it.
     pub(crate) fn end(&mut self, name: &str, now: Steady, verdict: Verdict) -> bool {
-        let Some(circuit) = self.get_mut(name) else { return false };
-        circuit.in_flight -= 1;
-        circuit.progress = now;
-        let opens = match (verdict, circuit.state) {
-            (Verdict::Works, _) => {
-                circuit.state = State::Closed;
-                circuit.opened = 0;
-                false
-            }
-            // Others of the same moment say what is known already.
-            (Verdict::Failed, State::Open { .. }) => false,
-            (Verdict::Failed, State::Closed | State::HalfOpen) => {
-                let pause = OPEN_S[circuit.opened.min(OPEN_S.len() - 1)];
-                circuit.state = State::Open { until: now + Duration::from_secs(pause) };
-                circuit.opened += 1;
-                true
-            }
-        };
-        self.circuits.retain(|(_, circuit)| !circuit.gone || circuit.in_flight > 0);
+        let Some(relay) = self.get_mut(name) else { return false };
+        relay.progress = now;
+        let opens = relay.circuit.end(now, verdict, Duration::ZERO);
+        self.relays.retain(|(_, relay)| !relay.gone || relay.circuit.in_flight() > 0);
         opens
     }
 
-    fn get_mut(&mut self, name: &str) -> Option<&mut Circuit> {
-        self.circuits.iter_mut().find(|(own, _)| **own == *name).map(|(_, circuit)| circuit)
+    fn get_mut(&mut self, name: &str) -> Option<&mut Relay> {
+        self.relays.iter_mut().find(|(own, _)| **own == *name).map(|(_, relay)| relay)
     }
 
     /// When a relay that is passed over now may be used: an open one is probed, a working one passes a stalled one.
@@ -166,31 +118,24 @@ impl Relays {
         if self.in_flight() >= IN_FLIGHT_MAX {
             return None;
         }
-        let opens = |circuit: &Circuit| match circuit.state {
-            State::Open { until } => Some(until),
-            State::Closed if circuit.in_flight > 0 => {
-                Some(circuit.progress + STALLED_AFTER).filter(|at| *at > now)
+        let passed = |relay: &Relay| match relay.circuit.probe_at() {
+            None if relay.circuit.is_closed() && relay.circuit.in_flight() > 0 => {
+                Some(relay.progress + STALLED_AFTER).filter(|at| *at > now)
             }
-            State::Closed | State::HalfOpen => None,
+            probe_at => probe_at,
         };
-        self.circuits.iter().filter(|(_, circuit)| !circuit.gone).filter_map(|(_, c)| opens(c)).min()
+        self.relays.iter().filter(|(_, relay)| !relay.gone).filter_map(|(_, relay)| passed(relay)).min()
     }
 }
 
-impl Circuit {
+impl Relay {
     /// Whether another attempt may begin.
     fn takes(&self, now: Steady) -> bool {
-        let state = match self.state {
-            State::Closed => true,
-            State::Open { until } => until <= now,
-            State::HalfOpen => false,
-        };
-        // A late attempt of before it was opened is no reason not to probe it.
-        state && !self.gone && self.in_flight < IN_FLIGHT_PER_RELAY_MAX
+        !self.gone && self.circuit.takes(now, IN_FLIGHT_PER_RELAY_MAX)
     }
 
     fn stalled(&self, now: Steady) -> bool {
-        self.in_flight > 0 && self.progress + STALLED_AFTER <= now
+        self.circuit.in_flight() > 0 && self.progress + STALLED_AFTER <= now
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use kinetic_plot::Plot;
-use kinetic_schema::schema::{Analytic, Deviation, Rule, Schema, Severity, Silent, SilentEach, Templates};
-use kinetic_wire::{AnalyticName, ClusterName, Direction, ServiceName, Wall};
+use kinetic_schema::schema::{Analytic, Customer, Schema, Severity, Templates};
+use kinetic_wire::{AlertState, AnalyticName, ClusterName, Direction, ServiceName, Wall};
 
 use crate::clock::Steady;
 use crate::fold::{Failing, Under};
@@ -17,7 +17,7 @@ use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
 use crate::stream::Stream;
 use crate::words::{self, Matter};
-use crate::{escape, headers, html, template, text};
+use crate::{escape, headers, html, template, text, webhook};
 
 /// Characters of an origin or metric in a sentence.
 pub(crate) const SENTENCE_NAME_MAX: usize = 120;
@@ -75,7 +75,7 @@ pub(crate) struct Notification<'a> {
     pub(crate) notices: Vec<String>,
     /// Since when the recipient could not be told.
     unsent_since: Option<Wall>,
-    schema: &'a Schema,
+    pub(crate) schema: &'a Schema,
 }
 
 /// The farthest from its peers first; equal ones by name, so that the order is always the same.
@@ -140,17 +140,35 @@ impl<'a> Notification<'a> {
         }
     }
 
+    /// The analytic's description, on one line: what to do.
+    pub(crate) fn description(&self) -> Option<String> {
+        self.analytic.and_then(described)
+    }
+
+    /// The customer whose alerts these are, unless the schema has dropped him since.
+    pub(crate) fn customer(&self) -> Option<&'a Customer> {
+        self.schema.customers.get(&self.group.customer)
+    }
+
     /// The customer's own forms.
     pub(crate) fn templates(&self) -> Option<&'a Templates> {
-        self.schema.customers.get(&self.group.customer).map(|customer| &customer.templates)
+        self.customer().map(|customer| &customer.templates)
     }
 
     /// `firing` or `resolved`.
     pub(crate) fn state(&self) -> &'static str {
+        match self.alert_state() {
+            AlertState::Firing => "firing",
+            AlertState::Resolved => "resolved",
+        }
+    }
+
+    /// Whether anything fires that it speaks of.
+    pub(crate) fn alert_state(&self) -> AlertState {
         // What is silenced may still fire when all that is spoken of is back.
         let resumed = self.reason == NotifyReason::DeliveryResumed && self.silenced == 0;
         let all_back = self.reason == NotifyReason::Resolved || resumed && self.firing.is_empty();
-        if all_back { "resolved" } else { "firing" }
+        if all_back { AlertState::Resolved } else { AlertState::Firing }
     }
 
     /// All alerts that the mail speaks of.
@@ -188,10 +206,14 @@ impl<'a> Notification<'a> {
     /// What happens, with the numbers: the first line of the text and of the HTML.
     pub(crate) fn headline(&self) -> String {
         match self.lead() {
-            Some(alert) if alert.firing => self.firing_sentence(alert),
-            Some(alert) => self.resolved_sentence(alert),
+            Some(alert) => self.sentence(alert),
             None => format!("{}: nothing is {} any more", group_place(self.group), self.matter.out()),
         }
+    }
+
+    /// What one alert is about, with its numbers.
+    pub(crate) fn sentence(&self, alert: &AlertView) -> String {
+        if alert.firing { self.firing_sentence(alert) } else { self.resolved_sentence(alert) }
     }
 
     /// What the headline leaves out.
@@ -317,62 +339,10 @@ impl<'a> Notification<'a> {
         }
     }
 
-    /// The rule in words.
-    pub(crate) fn rule(&self) -> String {
-        if let Matter::Nodes(noun) = self.matter {
-            return words::watchdog_rule(noun, self.schema);
-        }
-        let Some(analytic) = self.analytic else {
-            let analytic = self.lead().map_or(&self.group.analytic, |lead| &lead.home.analytic);
-            return format!("{analytic} (no longer in the schema)");
-        };
-        let rule = match &analytic.rule {
-            Rule::Deviates(rule) => rule,
-            Rule::Silent(rule) => return silent_rule(analytic, rule),
-        };
-        let side = match rule.direction {
-            Direction::Above => "above",
-            Direction::Below => "below",
-            Direction::Both => "away from",
-        };
-        let kind = match rule.deviation {
-            Deviation::Population => "population",
-            Deviation::Sample => "sample",
-        };
-        let mut words = format!(
-            "{}: a feed fires when its {} of {} over {} is more than {} standard deviations ({kind}) {side} the \
-             average of its cluster",
-            analytic.name,
-            analytic.value.as_str(),
-            escape::line(&analytic.metric.pattern, SENTENCE_NAME_MAX),
-            format::duration(analytic.window),
-            format::deviations(rule.deviations),
-        );
-        if rule.min_effect_relative > 0.0 {
-            let percent = format::number(rule.min_effect_relative * 100.0);
-            words.push_str(&format!(", and differs from it by at least {percent} %"));
-        }
-        if rule.min_effect_absolute > 0.0 {
-            let least = format::number(rule.min_effect_absolute);
-            words.push_str(&format!(", and differs from it by at least {least}"));
-        }
-        let hysteresis = analytic.hysteresis;
-        words.push_str(&format!(
-            ", in {} of {}; fewer than {} feeds give no verdict",
-            hysteresis.hits,
-            format::count(hysteresis.of as usize, "window"),
-            rule.min_feeds
-        ));
-        words
-    }
-
     /// Labels and values below the tables.
     pub(crate) fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = Vec::new();
-        if let Some(description) = self.analytic.and_then(|analytic| analytic.description.as_deref()) {
-            let words: Vec<&str> = description.split_whitespace().collect();
-            facts.push(("What to do", escape::line(&words.join(" "), DESCRIPTION_MAX)));
-        }
+        facts.extend(self.description().map(|description| ("What to do", description)));
         facts.push(("Rule", self.rule()));
         let others = self.analytics();
         if others.len() > 1 {
@@ -433,6 +403,12 @@ impl<'a> Notification<'a> {
             format::count(alert.of as usize, "window")
         )
     }
+}
+
+/// An analytic's description on one line.
+pub(crate) fn described(analytic: &Analytic) -> Option<String> {
+    let words: Vec<&str> = analytic.description.as_deref()?.split_whitespace().collect();
+    Some(escape::line(&words.join(" "), DESCRIPTION_MAX))
 }
 
 /// `1 feed is`, `3 feeds are`.
@@ -511,8 +487,29 @@ pub(crate) struct Rendered {
     pub(crate) templates_failed: usize,
 }
 
+/// The whole message to a recipient: a mail, or a post where he is a webhook. None where the schema has no way to him.
+pub(crate) fn message(
+    notification: &Notification<'_>,
+    names: &MailNames<'_>,
+    id: &MailId,
+    to: &str,
+) -> Option<Rendered> {
+    let Notification { group, schema, .. } = notification;
+    let mail = schema.mail.as_ref();
+    if webhook::is_webhook(to) {
+        let declared = webhook::declared(schema, &group.customer, to)?;
+        let public_url = mail.and_then(|mail| mail.public_url.as_deref());
+        let email = webhook::message(notification, names, id, declared, public_url);
+        return Some(Rendered { email, rows_cut: 0, templates_failed: 0 });
+    }
+    let mail = mail?;
+    let mut rendered = email(notification, names, id, &mail.from, to);
+    rendered.email.envelope_from = mail.bounces.as_ref().and_then(|own| names.envelope_from(own, to));
+    Some(rendered)
+}
+
 /// The whole mail.
-pub(crate) fn email(
+fn email(
     notification: &Notification<'_>,
     names: &MailNames<'_>,
     id: &MailId,
@@ -534,6 +531,7 @@ pub(crate) fn email(
         text: plain,
         html: page.html,
         plot: notification.plot.clone(),
+        post: None,
     };
     let templates_failed = template::apply(&mut email, notification);
     Rendered { email, rows_cut: all - page.shown.firing - page.shown.resolved, templates_failed }
@@ -547,18 +545,4 @@ pub(crate) fn picture_id(message_id: &str) -> String {
 /// What the picture says.
 pub(crate) fn picture_words(plot: &Plot) -> String {
     escape::line(&kinetic_plot::describe(plot), PICTURE_WORDS_MAX)
-}
-
-/// The rule about silence in words.
-fn silent_rule(analytic: &Analytic, rule: &Silent) -> String {
-    let who = match rule.each {
-        SilentEach::Feed => "a feed fires when",
-        SilentEach::Cluster => "a cluster fires when of all its feeds",
-    };
-    format!(
-        "{}: {who} nothing is heard of {} for more than {}",
-        analytic.name,
-        escape::line(&analytic.metric.pattern, SENTENCE_NAME_MAX),
-        format::duration(rule.after),
-    )
 }

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinetic_schema::schema::{Alert, Analytic, Customer, Glob, GroupBy, INSTALLATION, Schema, Watchdog};
+use kinetic_schema::schema::{
+    Alert, Analytic, Customer, Glob, GroupBy, INSTALLATION, Schema, Severity, WATCHDOG, Watchdog,
+};
 
 use crate::hours::Openings;
 use crate::id::{GroupKey, StreamKey};
 use crate::level::Level;
 use crate::reason::Timing;
 use crate::subscribe::{Leavers, Left};
+use crate::{deadman, watchdog, webhook};
 
-/// What stands for the `watchdog` block where the name of an alert block is asked for.
-pub(crate) const WATCHDOG: &str = "watchdog";
+/// What stands for the `watchdog` block in a group of a customer, who may have an alert named like it.
+pub(crate) const OPERATORS: &str = "@watchdog";
 
 /// Where what a group holds goes.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +32,8 @@ impl Routes {
     /// A block's recipients are told in mails about this group itself.
     fn speak(&mut self, alert: &Alert, leavers: &Leavers<'_>) {
         let timing = timing(alert);
-        for (to, escalate_after) in recipients(alert).filter(|(to, _)| !leavers.has(to)) {
-            let key = StreamKey { alert: alert.name.as_str().into(), to: to.into() };
+        for (to, escalate_after) in everybody(alert).filter(|(to, _)| !leavers.has(to)) {
+            let key = StreamKey { alert: alert.name.as_str().into(), to };
             if !self.streams.iter().any(|(known, _)| *known == key) {
                 self.streams.push((key, Timing { escalate_after, ..timing.clone() }));
             }
@@ -38,9 +41,9 @@ impl Routes {
     }
 
     fn read_by(&mut self, alert: &Alert, leavers: &Leavers<'_>) {
-        for (to, _) in recipients(alert).filter(|(to, _)| !leavers.has(to)) {
-            if !self.readers.iter().any(|known| **known == *to) {
-                self.readers.push(to.into());
+        for (to, _) in everybody(alert).filter(|(to, _)| !leavers.has(to)) {
+            if !self.readers.contains(&to) {
+                self.readers.push(to);
             }
         }
     }
@@ -49,12 +52,15 @@ impl Routes {
 /// Where what `group` holds goes by this schema, but to those who have `left` a block.
 pub(crate) fn routes(schema: &Schema, left: &Left, group: &GroupKey) -> Routes {
     let mut routes = Routes::default();
-    if group.customer.as_str() == INSTALLATION {
+    if watchdog::is_of_nodes(group) {
         routes.streams =
             schema.watchdog.as_ref().map(|watchdog| of_nodes(watchdog, left)).unwrap_or_default();
         return routes;
     }
     let Some(customer) = schema.customers.get(&group.customer) else { return routes };
+    if deadman::is_stream(group) {
+        return of_stream(schema, customer, left);
+    }
     if let Some(block) = group.block() {
         let alert = customer.alerts.get(block).filter(|alert| alert.group_by == group.level().group_by());
         if let Some(alert) = alert {
@@ -135,6 +141,13 @@ impl<'a> Subject<'a> {
     }
 }
 
+/// Those whom an alert block tells: recipients of mail, and webhooks.
+fn everybody(alert: &Alert) -> impl Iterator<Item = (Arc<str>, Option<Duration>)> {
+    let hooks = alert.webhooks.iter();
+    let hooks = hooks.map(|hook| (webhook::recipient(&alert.name, &hook.name).into(), None));
+    recipients(alert).map(|(to, after)| (to.into(), after)).chain(hooks)
+}
+
 /// Those whom an alert block names, who is told first before who is told later.
 pub(crate) fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Duration>)> {
     let first = alert.to.iter().map(|to| (to.as_str(), None));
@@ -143,6 +156,43 @@ pub(crate) fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Du
         .iter()
         .flat_map(|escalation| escalation.to.iter().map(|to| (to.as_str(), Some(escalation.after))));
     first.chain(later)
+}
+
+/// Who is told that nothing comes of a customer any more: the blocks that tell of everything. Where there is none, all: none
+/// of them can tell of anything meanwhile. And whoever looks after the installation, once each.
+fn of_stream(schema: &Schema, customer: &Customer, left: &Left) -> Routes {
+    let mut routes = Routes::default();
+    let all = customer.alerts_in_order();
+    let mut telling = Vec::new();
+    for alert in all.iter().copied().filter(|alert| tells_of_everything(alert)) {
+        telling.push(alert);
+        if !alert.continues {
+            break;
+        }
+    }
+    for alert in if telling.is_empty() { all } else { telling } {
+        let leavers = left.of_block(&customer.name, &alert.name, &alert.to);
+        routes.read_by(alert, &leavers);
+        routes.speak(alert, &leavers);
+    }
+    for (key, timing) in schema.watchdog.as_ref().map(|watchdog| of_nodes(watchdog, left)).unwrap_or_default()
+    {
+        if !routes.readers.contains(&key.to) {
+            routes.readers.push(key.to.clone());
+            // The customer may have a block of the watchdog's name.
+            routes.streams.push((StreamKey { alert: OPERATORS.into(), to: key.to }, timing));
+        }
+    }
+    routes
+}
+
+/// Whether nothing is left out by an alert block that is as grave as a customer's silence.
+fn tells_of_everything(alert: &Alert) -> bool {
+    let matching = &alert.matching;
+    alert.analytics.is_empty()
+        && [&matching.services, &matching.clusters, &matching.sites].into_iter().all(Vec::is_empty)
+        && matching.labels.is_empty()
+        && (matching.severities.is_empty() || matching.severities.contains(&Severity::Critical))
 }
 
 /// Those who are told of silent nodes.
@@ -215,14 +265,14 @@ mod tests {
                     service: service.clone(),
                     cluster: cluster.clone(),
                 };
-                let mut told: Vec<&str> = shop
+                let mut told: Vec<Arc<str>> = shop
                     .told_by(&analytic.name, &path)
                     .into_iter()
-                    .flat_map(recipients)
+                    .flat_map(everybody)
                     .map(|(to, _)| to)
                     .collect();
                 let routes = routes(&schema, &Left::default(), &group);
-                let mut readers: Vec<&str> = routes.readers.iter().map(AsRef::as_ref).collect();
+                let mut readers = routes.readers.clone();
                 told.sort_unstable();
                 readers.sort_unstable();
                 assert_eq!(readers, told, "{group:?}");

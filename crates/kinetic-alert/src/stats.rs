@@ -47,6 +47,22 @@ pub struct Stats {
     pub mails_superseded: u64,
     /// Times a relay failed that was taken to work, or was probed.
     pub relay_failures: u64,
+    /// Posts to webhooks decided upon.
+    pub posts_queued: u64,
+    /// Attempts at posts handed to the shell.
+    pub posts_tried: u64,
+    /// Attempts at posts that are to be repeated.
+    pub posts_retried: u64,
+    /// Posts that their receiver took.
+    pub posts_accepted: u64,
+    /// Posts that their receiver refused for good.
+    pub posts_refused: u64,
+    /// Posts given up.
+    pub posts_expired: u64,
+    /// Posts that waited until what they said was no longer so, and were replaced.
+    pub posts_superseded: u64,
+    /// Times a receiver failed that was taken to work, or was probed.
+    pub receiver_failures: u64,
     /// Times that what a recipient was to be told had to wait for a digest.
     pub mails_held: u64,
     /// Digests and reports decided upon.
@@ -79,6 +95,14 @@ pub struct Stats {
     pub beacons_refused: u64,
     /// Nodes that have been silent for so long that they are not waited for any more.
     pub nodes_forgotten: u64,
+    /// Words of analyzers on what they hear of customers whose silence is an event.
+    pub listens: u64,
+    /// Such words of a former owner of its source.
+    pub listens_stale: u64,
+    /// Such words about what this revision does not have, or no longer asks.
+    pub listens_unknown: u64,
+    /// Customers that have been silent for so long that they are not waited for any more.
+    pub customers_forgotten: u64,
     /// Requests of operators.
     pub requests: u64,
     /// Requests that were not granted.
@@ -107,6 +131,12 @@ pub struct Stats {
     pub unsubscribed: u64,
     /// Gauge: silences that have not ended.
     pub silences: u64,
+    /// Gauge: customers whose silence is an event, as far as anybody listens to them.
+    pub customers: u64,
+    /// Gauge: of these, such of whom nothing has ever come.
+    pub customers_not_begun: u64,
+    /// Gauge: and such that are silent.
+    pub customers_silent: u64,
     /// Gauge: nodes watched.
     pub nodes: u64,
     /// Gauge: of these, silent.
@@ -121,6 +151,10 @@ pub struct Stats {
     pub outbox: u64,
     /// Gauge: of these, in flight.
     pub mails_in_flight: u64,
+    /// Gauge: posts in flight.
+    pub posts_in_flight: u64,
+    /// Gauge: receivers of posts taken not to work.
+    pub receivers_failing: u64,
     /// Gauge: alerts that came and went while no mail could be sent, and that no mail will name, because too many did.
     pub missed_cut: u64,
     /// Gauge: correspondences that wait for a digest.

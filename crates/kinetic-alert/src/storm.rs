@@ -16,6 +16,7 @@ use crate::machine::{Alert, DigestPart, Effect, Email, MailId, Record, RecordSeq
 use crate::outbox::Queued;
 use crate::reason::{NotifyReason, Step};
 use crate::render::{self, Context, Notification};
+use crate::webhook;
 
 /// Over which `mails_per_hour` counts, and between two digests to one recipient.
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -53,8 +54,11 @@ pub(crate) struct Storms {
 }
 
 impl Storms {
-    /// A mail is decided upon.
-    pub(crate) fn mailed(&mut self, customer: &CustomerName, at: Steady) {
+    /// A message is decided upon. What is posted is no mail of the hour.
+    pub(crate) fn told(&mut self, customer: &CustomerName, to: &str, at: Steady) {
+        if webhook::is_webhook(to) {
+            return;
+        }
         self.mails.entry(customer.clone()).or_default().push_back(at);
     }
 

@@ -7,15 +7,16 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::time::Duration;
 
 use kinetic_schema::Schema;
-use kinetic_schema::schema::INSTALLATION;
+use kinetic_schema::schema::{INSTALLATION, WATCHDOG};
 use kinetic_wire::{
     CustomerName, Subscription, UnsubscribedQuestion, UnsubscribedReply, Unsubscription, Wall,
 };
 
 use crate::agenda::Agenda;
 use crate::clock::Steady;
+use crate::id::{GroupKey, StreamKey};
 use crate::machine::{Alert, Effect, Record};
-use crate::route::{self, WATCHDOG};
+use crate::route::{self, OPERATORS};
 
 /// Recipients who have taken themselves off; one more is refused (counted).
 pub(crate) const LEFT_MAX: usize = 20_000;
@@ -106,12 +107,21 @@ fn named<'a>(
     customer: &CustomerName,
     alert: &str,
 ) -> Option<(&'a [String], Vec<&'a str>)> {
-    if customer.as_str() == INSTALLATION {
-        let watchdog = schema.watchdog.as_ref().filter(|_| alert == WATCHDOG)?;
+    if customer.as_str() == INSTALLATION && alert == WATCHDOG {
+        let watchdog = schema.watchdog.as_ref()?;
         return Some((&watchdog.to, watchdog.to.iter().map(String::as_str).collect()));
     }
     let block = schema.customers.get(customer)?.alerts.get(alert)?;
     Some((&block.to, route::recipients(block).map(|(to, _)| to).collect()))
+}
+
+/// The block that names the recipient of a correspondence.
+pub(crate) fn of(group: &GroupKey, stream: &StreamKey) -> Subscription {
+    let (customer, alert) = match &*stream.alert {
+        OPERATORS => (INSTALLATION.into(), WATCHDOG),
+        alert => (group.customer.clone(), alert),
+    };
+    Subscription { customer, alert: alert.to_owned(), to: stream.to.to_string() }
 }
 
 /// All recipients of all alert blocks.

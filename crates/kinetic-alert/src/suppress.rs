@@ -15,7 +15,7 @@ use crate::id::MailNames;
 use crate::machine::{Alert, Effect, Record, RecordSeq};
 use crate::outbox::Queued;
 use crate::storm::Recipient;
-use crate::{escape, format};
+use crate::{escape, format, webhook};
 
 /// Hard refusals of an address after which nothing more is sent to it.
 const REFUSALS_MAX: usize = 2;
@@ -206,9 +206,19 @@ impl Alert {
             escape::line(detail, DETAIL_MAX)
         );
         let to: Arc<str> = mail.email.to.as_str().into();
+        let kind = if mail.receiver().is_some() { "What was posted" } else { "Mail" };
+        let text = format!("{kind} to {to} {what}");
         for operator in self.operators() {
-            let text = format!("Mail to {to} {what}");
-            self.notice(at, operator, seq, text, Way::Report);
+            self.notice(at, operator, seq, text.clone(), Way::Report);
+        }
+        if mail.receiver().is_some() {
+            // A program reads no notices: those do who are told of the same by mail.
+            let schema = Arc::clone(&self.schema);
+            for beside in webhook::beside(&schema, &mail.customer, &to) {
+                let recipient = (mail.customer.clone(), beside.as_str().into());
+                self.notice(at, recipient, seq, text.clone(), Way::Report);
+            }
+            return;
         }
         self.notice(at, (mail.customer.clone(), to), seq, format!("A mail to you {what}"), Way::NextMail);
     }

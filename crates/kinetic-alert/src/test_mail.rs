@@ -72,6 +72,7 @@ pub(crate) fn email(
     ];
     let lines = lines(event, trace, at);
     Email {
+        post: None,
         message_id: format!("{}@{}", id.0, names.domain),
         from: from.to_owned(),
         to: to.to_owned(),

@@ -140,6 +140,7 @@ pub(crate) fn columns(alert: &AlertView, notification: &Notification<'_>) -> [St
 /// Headings of `columns`.
 pub(crate) fn headings(notification: &Notification<'_>) -> [&'static str; 7] {
     let who = match notification.matter {
+        Matter::Nodes("customer") => "Customer",
         Matter::Nodes(_) => "Node",
         _ => "Feed",
     };

@@ -9,14 +9,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kinetic_schema::schema::{INSTALLATION, Silent};
+use kinetic_schema::schema::{INSTALLATION, INSTALLATION_SERVICE, Silent};
 use kinetic_wire::{
-    AlertEvent, AlertId, AlertState, Beacon, Direction, Epoch, Feed, Incarnation, NodeId, Role, Wall, decode,
+    AlertEvent, AlertId, AlertState, Beacon, CustomerName, Direction, Epoch, Feed, Incarnation, NodeId, Role,
+    Wall, decode,
 };
 use uuid::Uuid;
 
 use crate::agenda::Agenda;
 use crate::clock::Steady;
+use crate::id::GroupKey;
 use crate::machine::{Alert, Effect, Record};
 
 /// Nodes watched; further ones are not (counted).
@@ -26,11 +28,11 @@ const NODE_BYTES_MAX: usize = 255;
 /// The one message version that is understood.
 const VERSION: u32 = 1;
 /// Between the look that finds a node silent for too long and the one that believes it.
-const SECOND_LOOK: Duration = Duration::from_secs(1);
+pub(crate) const SECOND_LOOK: Duration = Duration::from_secs(1);
 /// How often it is recorded of a node that goes on living, so that the days of history which are replayed know of it.
-const RECORD_EVERY: Duration = Duration::from_secs(12 * 3_600);
+pub(crate) const RECORD_EVERY: Duration = Duration::from_secs(12 * 3_600);
 /// A node that has been silent for this long is not waited for any more.
-const FORGET_AFTER: Duration = Duration::from_secs(7 * 86_400);
+pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(7 * 86_400);
 /// Repeats of a standing silence within `stale_after`, so that it does not go stale.
 const REPEATS_PER_STALE: u32 = 3;
 /// Namespace of the ids of these events.
@@ -38,8 +40,6 @@ const ID_NAMESPACE: Uuid = Uuid::from_bytes(*b"kinetic-watchdog");
 
 /// Names under which silent nodes stand in events. See also [`INSTALLATION`], the customer.
 pub(crate) const ANALYTIC: &str = "silent";
-/// The service.
-const SERVICE: &str = "installation";
 /// The source, and the metric.
 const ALIVE: &str = "alive";
 /// Who decides.
@@ -47,11 +47,11 @@ const DECIDER: &str = "alert";
 
 /// What is known of a silence.
 #[derive(Clone, Copy, Debug)]
-struct Silence {
-    /// When the node was last heard.
-    since: Steady,
+pub(crate) struct Silence {
+    /// When the silent one was last heard.
+    pub(crate) since: Steady,
     /// When it was last said that it is silent.
-    said: Steady,
+    pub(crate) said: Steady,
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +100,11 @@ impl Watchdog {
     }
 }
 
+/// Whether a group is about the installation's own nodes. The customer of its name has groups of its own.
+pub(crate) fn is_of_nodes(group: &GroupKey) -> bool {
+    group.customer.as_str() == INSTALLATION && group.service.as_str() == INSTALLATION_SERVICE
+}
+
 /// The cluster of a role's nodes, where they are watched.
 fn cluster(role: Role) -> Option<&'static str> {
     match role {
@@ -123,14 +128,54 @@ fn read(body: &[u8]) -> Option<Beacon> {
     (beacon.v == VERSION && named).then_some(beacon)
 }
 
-/// The id of one statement about a node.
-fn id(cluster: &str, node: &NodeId, state: AlertState, at: Wall) -> AlertId {
-    let mut name = format!("{cluster}/{node}/{}/", at.as_ms()).into_bytes();
+/// Who is silent, under the names that stand in an event.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    pub(crate) customer: CustomerName,
+    pub(crate) source: &'static str,
+    pub(crate) analytic: &'static str,
+    pub(crate) service: &'static str,
+    pub(crate) cluster: &'static str,
+    pub(crate) origin: String,
+    pub(crate) metric: &'static str,
+}
+
+/// The id of one statement.
+fn id(cluster: &str, origin: &str, state: AlertState, at: Wall) -> AlertId {
+    let mut name = format!("{cluster}/{origin}/{}/", at.as_ms()).into_bytes();
     name.push(match state {
         AlertState::Firing => b'f',
         AlertState::Resolved => b'r',
     });
     AlertId(Uuid::new_v5(&ID_NAMESPACE, &name))
+}
+
+/// The event by which this node says that somebody is silent, or no longer.
+pub(crate) fn event(of: Statement, since: Wall, end: Wall, state: AlertState) -> AlertEvent {
+    AlertEvent {
+        v: VERSION,
+        id: id(of.cluster, &of.origin, state, end),
+        customer: of.customer,
+        source: of.source.into(),
+        analytic: of.analytic.into(),
+        service: of.service.into(),
+        cluster: of.cluster.into(),
+        feed: Feed { origin: of.origin, metric: of.metric.to_owned() },
+        state,
+        window_start_ms: since.as_ms(),
+        window_end_ms: end.as_ms(),
+        since_ms: since.as_ms(),
+        numbers: None,
+        value_kind: Silent::VALUE_KIND.to_owned(),
+        direction: Direction::default(),
+        hits: 1,
+        of: 1,
+        epoch: Epoch(0),
+        node: DECIDER.into(),
+        schema: None,
+        traceparent: None,
+        trail: None,
+    }
 }
 
 impl Alert {
@@ -150,6 +195,9 @@ impl Alert {
             self.stats.beacons_malformed += 1;
             return;
         };
+        for said in beacon.listens {
+            self.listened(at, said, effects);
+        }
         if self.silent_after(beacon.role).is_none() {
             return;
         }
@@ -249,7 +297,7 @@ impl Alert {
         self.follow_watchdog(at, effects);
     }
 
-    fn repeat_after(&self) -> Duration {
+    pub(crate) fn repeat_after(&self) -> Duration {
         self.config.stale_after / REPEATS_PER_STALE
     }
 
@@ -315,30 +363,16 @@ impl Alert {
         let Some(cluster) = cluster(key.0) else { return };
         // Also where the clock has been set back over a restart, the end of a silence comes after its beginning.
         let end = at.max(silence.said).wall();
-        let event = AlertEvent {
-            v: VERSION,
-            id: id(cluster, &key.1, state, end),
+        let statement = Statement {
             customer: INSTALLATION.into(),
-            source: ALIVE.into(),
-            analytic: ANALYTIC.into(),
-            service: SERVICE.into(),
-            cluster: cluster.into(),
-            feed: Feed { origin: key.1.to_string(), metric: ALIVE.to_owned() },
-            state,
-            window_start_ms: silence.since.wall().as_ms(),
-            window_end_ms: end.as_ms(),
-            since_ms: silence.since.wall().as_ms(),
-            numbers: None,
-            value_kind: Silent::VALUE_KIND.to_owned(),
-            direction: Direction::default(),
-            hits: 1,
-            of: 1,
-            epoch: Epoch(0),
-            node: DECIDER.into(),
-            schema: None,
-            traceparent: None,
-            trail: None,
+            source: ALIVE,
+            analytic: ANALYTIC,
+            service: INSTALLATION_SERVICE,
+            cluster,
+            origin: key.1.to_string(),
+            metric: ALIVE,
         };
+        let event = event(statement, silence.since.wall(), end, state);
         self.accept(at, event, None, effects);
     }
 
@@ -357,7 +391,7 @@ impl Alert {
 
     /// History says that a node was silent, or no longer.
     pub(crate) fn replay_node_event(&mut self, event: &AlertEvent) {
-        let ours = event.customer.as_str() == INSTALLATION && event.analytic.as_str() == ANALYTIC;
+        let ours = is_of_nodes(&GroupKey::of(event)) && event.analytic.as_str() == ANALYTIC;
         let Some(role) = role_of(event.cluster.as_str()).filter(|_| ours) else { return };
         let key = (role, NodeId::new(&event.feed.origin));
         let said = Steady::from(Wall::from_ms(event.window_end_ms));

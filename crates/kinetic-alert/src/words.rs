@@ -1,14 +1,16 @@
 //! What a mail speaks of, and how: feeds that left their peers, feeds that are silent, and silent nodes of the
 //! installation itself.
 
-use kinetic_schema::schema::{INSTALLATION, Schema, Silent};
+use kinetic_schema::schema::{Schema, Silent};
 use kinetic_wire::Wall;
 
 use crate::group::AlertView;
 use crate::id::GroupKey;
 use crate::render::{Notification, SENTENCE_NAME_MAX, SUBJECT_NAME_MAX};
-use crate::{escape, format};
+use crate::{deadman, escape, format, watchdog};
 
+/// What a customer is called whose whole stream is meant.
+const CUSTOMER: &str = "customer";
 /// Origin of the events of a rule that listens to whole clusters (docs/wire.md).
 const ALL_FEEDS: &str = "*";
 
@@ -19,14 +21,17 @@ pub(crate) enum Matter {
     Deviation,
     /// Feeds of which nothing is heard.
     Silence,
-    /// Nodes of the installation of which nothing is heard.
+    /// Nodes of the installation, or whole customers, of which nothing is heard: what one of them is called.
     Nodes(&'static str),
 }
 
 impl Matter {
     /// Of a group, by one of its alerts.
     pub(crate) fn of(group: &GroupKey, alert: Option<&AlertView>) -> Self {
-        if group.customer.as_str() == INSTALLATION {
+        if deadman::is_stream(group) {
+            return Self::Nodes(CUSTOMER);
+        }
+        if watchdog::is_of_nodes(group) {
             return match group.cluster.as_str() {
                 "analyzers" => Self::Nodes("analyzer"),
                 "redirectors" => Self::Nodes("redirector"),
@@ -136,8 +141,17 @@ pub(crate) fn silence_ending(alert: &AlertView, at: Wall) -> String {
     format!("heard again, silent {since} to {} UTC", format::time(alert.window_end_ms, at))
 }
 
-/// The rule by which a node is called silent.
-pub(crate) fn watchdog_rule(noun: &str, schema: &Schema) -> String {
+/// The rule by which a node, or a customer, is called silent.
+pub(crate) fn watchdog_rule(noun: &str, group: &GroupKey, schema: &Schema) -> String {
+    if noun == CUSTOMER {
+        let after = schema.customers.get(&group.customer).and_then(|customer| customer.stream_silent_after);
+        let Some(after) = after else { return "silent_after (no longer in the schema)".to_owned() };
+        return format!(
+            "silent_after: a customer fires when nothing at all has come from it for more than {}, as those know who own its \
+             sources and listen to them",
+            format::duration(after)
+        );
+    }
     let Some(watchdog) = &schema.watchdog else { return "watchdog (no longer in the schema)".to_owned() };
     let after = match noun {
         "redirector" => watchdog.redirector_silent_after,
@@ -151,8 +165,13 @@ pub(crate) fn watchdog_rule(noun: &str, schema: &Schema) -> String {
     )
 }
 
-/// What to do about silent nodes.
+/// What to do about silent nodes and customers.
 pub(crate) fn advice(noun: &str) -> String {
+    if noun == CUSTOMER {
+        return "see whether its agents and collectors run, reach their broker, and log in with a key that is still good; \
+                meanwhile none of its rules can find anything"
+            .to_owned();
+    }
     let meanwhile = match noun {
         "redirector" => "another redirector leads if there is one, and what analyzers own they keep",
         _ => "its sources go to other analyzers that can serve them",

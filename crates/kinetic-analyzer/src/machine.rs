@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use kinetic_schema::Schema;
 use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, Epoch, Grant, Hold, Incarnation, Mono, NodeId, Now, RegionName, Serves,
-    SourceKey, Token,
+    AlertEvent, AlertId, Envelope, Epoch, Grant, Hold, Incarnation, Listening, Mono, NodeId, Now, RegionName,
+    Serves, SourceKey, Token,
 };
 
 pub use self::doors::{Effect, Input};
@@ -269,9 +269,20 @@ impl Analyzer {
         stats.alerts_pending = self.sources.values().map(Source::pending).sum();
         stats.witness = self.has_witness;
         stats.degraded = self.lease.is_degraded(now.mono);
-        stats.sources = self.sources.values().map(|source| source.stats(now.mono)).collect();
+        stats.sources = self.sources.values().map(|source| source.stats(now)).collect();
         stats.customers = self.customers.clone();
         stats
+    }
+
+    /// What is heard of publishers whose silence is an event and is due to be told, at most so many: the longest due first.
+    /// What is not in it stays due.
+    pub fn listening(&mut self, now: Now, max: usize) -> Vec<Listening> {
+        let due = |(slot, source): (&Slot, &Source)| Some((source.listening_due(now.mono)?, *slot));
+        let mut due: Vec<(Mono, Slot)> = self.sources.iter().filter_map(due).collect();
+        due.sort_unstable();
+        due.truncate(max);
+        let mut tell = |slot| Some(self.sources.get_mut(&slot)?.listening(now.mono));
+        due.into_iter().filter_map(|(_, slot)| tell(slot)).collect()
     }
 
     fn deliver(&mut self, now: Now, delivery: &Delivery<'_>, effects: &mut Vec<Effect>) {

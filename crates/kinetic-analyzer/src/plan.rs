@@ -1,6 +1,7 @@
 //! What the schema wants of one source: how to read it, and which rules look at it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kinetic_schema::Schema;
 use kinetic_schema::schema::{
@@ -53,11 +54,13 @@ pub(crate) struct Plan {
     pub(crate) origin_tag: String,
     /// Into how many parts the source is split; 1 where it is not.
     pub(crate) partitions: u16,
+    /// How often it is to be said what is heard of its publishers, where their silence is an event.
+    pub(crate) listened_every: Option<Duration>,
     pub(crate) watches: Vec<Watch>,
 }
 
 /// A duration as windows count it.
-pub(crate) fn nanos(duration: std::time::Duration) -> i64 {
+pub(crate) fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX / 4)
 }
 
@@ -94,6 +97,7 @@ impl Plan {
             template: source.name_template.clone(),
             origin_tag: source.origin_tag.clone(),
             partitions: source.partitions,
+            listened_every: customer.listened_every(),
             watches,
         })
     }

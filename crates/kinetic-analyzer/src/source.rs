@@ -24,9 +24,11 @@ mod ahead;
 mod arrival;
 mod memory;
 mod parts;
+mod quiet;
 mod settle;
 mod shadow;
 mod silence;
+mod status;
 
 use std::time::Duration;
 
@@ -36,6 +38,7 @@ use kinetic_wire::{AlertId, Epoch, Mono, NodeId, Now, RegionName, SourceKey, Tok
 use self::arrival::Arrival;
 pub use self::memory::LEAVE_MAX;
 use self::parts::Role;
+use self::quiet::Quiet;
 use self::shadow::Shadow;
 pub use self::shadow::{TEST_AGAIN, TEST_BYTES_MAX};
 use self::silence::Rate;
@@ -52,7 +55,7 @@ use crate::plan::{self, Plan};
 use crate::repeats::Repeats;
 use crate::sample::{Reject, Sample};
 use crate::series::{Id, Series};
-use crate::stats::{CustomerStats, SourceStats, Stats};
+use crate::stats::{CustomerStats, Stats};
 use crate::tap;
 use crate::verdict::QUIET_WINDOWS_MIN;
 
@@ -116,6 +119,7 @@ pub(crate) struct Source {
     probe_again: Mono,
     /// All that was published up to here has been delivered, by the wall clock at which a probe was sent.
     heard: i64,
+    quiet: Quiet,
     rate: Rate,
     /// Deliveries that wait only for company to be acknowledged, and since when.
     due: usize,
@@ -133,6 +137,8 @@ pub(crate) struct Source {
     shadow: Option<Shadow>,
     /// No other one before this.
     test_again: Mono,
+    /// One that came sooner has been told so: whoever publishes many has one word for all.
+    has_refused_test: bool,
     sweep_at: Option<Mono>,
     acks: Vec<Ack>,
 }
@@ -181,6 +187,7 @@ impl Source {
             probing: None,
             probe_again: Mono(0),
             heard: NEVER,
+            quiet: Quiet::default(),
             rate: Rate::default(),
             due: 0,
             due_since: Mono(0),
@@ -190,6 +197,7 @@ impl Source {
             keeper: Keeper::new(),
             shadow: None,
             test_again: Mono(0),
+            has_refused_test: false,
             sweep_at: None,
             acks: Vec::new(),
         };
@@ -262,6 +270,9 @@ impl Source {
             self.take_test(now, delivery, shared);
             self.hold(now, delivery.token, AT_ONCE, shared);
             return self.advance(now, shared);
+        }
+        if !delivery.redelivered {
+            self.quiet.broken(now.mono);
         }
         let numbers = delivery.envelope.inc.zip(delivery.envelope.seq);
         if let Some(release) = numbers.and_then(|(inc, seq)| self.repeats.first(inc, seq)) {
@@ -559,35 +570,6 @@ impl Source {
         let is_fed = |lane: u16, cell: u32| fed[usize::from(lane)].get(cell as usize) == Some(&true);
         let idle = plan::nanos(SERIES_IDLE.max(twice));
         self.groups.sweep(&self.plan, &mut self.lanes, idle, is_fed);
-    }
-
-    /// Deliveries not settled.
-    pub(crate) fn held_len(&self) -> usize {
-        self.held.len()
-    }
-
-    /// Series known.
-    pub(crate) fn series_len(&self) -> usize {
-        self.series.len()
-    }
-
-    /// Alert events not confirmed.
-    pub(crate) fn pending(&self) -> usize {
-        self.keeper.pending()
-    }
-
-    /// Age of the oldest unsettled delivery.
-    pub(crate) fn lag(&self, now: Mono) -> Duration {
-        self.held.oldest().map_or(Duration::ZERO, |came| now.since(came))
-    }
-
-    pub(crate) fn stats(&self, now: Mono) -> SourceStats {
-        SourceStats {
-            source: self.key.clone(),
-            held: self.held.len(),
-            lag_ms: u64::try_from(self.lag(now).as_millis()).unwrap_or(u64::MAX),
-            alerts_pending: self.keeper.pending(),
-        }
     }
 
     /// End of the window of a lane that closes next, also before anything has ever come to a part.

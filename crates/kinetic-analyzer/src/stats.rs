@@ -58,6 +58,8 @@ pub struct SourceStats {
     pub held: usize,
     /// Age of the oldest of them, milliseconds.
     pub lag_ms: u64,
+    /// By how much the oldest of them is overdue: how long ago its windows should have been closed; milliseconds.
+    pub behind_ms: u64,
     /// Alert events not confirmed.
     pub alerts_pending: usize,
 }

@@ -148,6 +148,11 @@ fn tests_of_one_source_keep_their_distance() {
     assert_eq!(told(&effects), [(Stage::Delivered, Progress::Failed)]);
     assert_eq!(stages(&effects)[0].trace, other);
     assert_eq!(world.stats().tests_refused, 1);
+    // A flood of them makes no flood of words.
+    for n in 1..=100 {
+        assert!(stages(&test(&mut world, &format!("{n:032x}"), &burst())).is_empty());
+    }
+    assert_eq!(world.stats().tests_refused, 101);
     world.pass_s(1);
     assert_eq!(told(&test(&mut world, &other, &burst()))[0], (Stage::Delivered, Progress::Passed));
 }

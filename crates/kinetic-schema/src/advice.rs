@@ -65,9 +65,28 @@ pub(crate) fn customer(sink: &mut Sink<'_>, parts: &Parts<'_>, customer: &Custom
     telling::unused_hours(sink, parts, customer);
 }
 
+/// A customer whose silence is an event that nobody is told of.
+fn untold_silence(sink: &mut Sink<'_>, parts: &Parts<'_>) {
+    let silent_after = parts.customer.and_then(|named| named.node.get("silent_after"));
+    if let Some(silent_after) = silent_after.filter(|_| parts.names("alert").is_empty()) {
+        let message = "nobody is told when this customer falls silent";
+        let problem =
+            Problem::warning("untold-silence", &silent_after.at(), message).label("goes to history only");
+        sink.push(
+            problem.help("its alerts tell of it, and so does the installation's `watchdog`: it has neither"),
+        );
+    }
+}
+
 /// Advice on the installation as a whole.
 pub(crate) fn installation(sink: &mut Sink<'_>, declared: &Declared<'_>) {
-    if declared.single.contains_key("mail") || sink.failed() {
+    if sink.failed() {
+        return;
+    }
+    if !declared.single.contains_key("watchdog") {
+        declared.customers.values().for_each(|parts| untold_silence(sink, parts));
+    }
+    if declared.single.contains_key("mail") {
         return;
     }
     let mut alerts = declared.customers.values().flat_map(|parts| parts.names("alert").values());

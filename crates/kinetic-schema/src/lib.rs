@@ -26,5 +26,6 @@ mod value;
 pub use diagnostic::{Diagnostic, Related, Severity as DiagnosticSeverity};
 pub use format::format;
 pub use load::{Files, Loaded, fuzz_bytes, load, load_at};
+pub use network::Netblock;
 pub use render::{render, summary};
 pub use schema::Schema;

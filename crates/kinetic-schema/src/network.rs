@@ -6,15 +6,34 @@ use crate::limits::URL_BYTES_MAX;
 
 /// A network as the range of addresses that it holds; IPv4 addresses are compared with IPv4 addresses only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Netblock {
+pub struct Netblock {
     pub(crate) v6: bool,
     pub(crate) first: u128,
     pub(crate) last: u128,
 }
 
 impl Netblock {
+    /// Whether an address is in it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (v6, address) = match address {
+            IpAddr::V4(v4) => (false, u128::from(v4.to_bits())),
+            IpAddr::V6(v6) => (true, v6.to_bits()),
+        };
+        self.v6 == v6 && (self.first..=self.last).contains(&address)
+    }
+
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         self.v6 == other.v6 && self.first <= other.last && other.first <= self.last
+    }
+}
+
+impl std::str::FromStr for Netblock {
+    type Err = String;
+
+    /// `203.0.113.0/24`, or a single address; the error says what is wrong with it.
+    fn from_str(written: &str) -> Result<Self, String> {
+        netblock(written)
     }
 }
 
@@ -156,6 +175,10 @@ mod tests {
         assert!(block("0.0.0.0/0").overlaps(&block("203.0.113.7")));
         assert!(!block("::/0").overlaps(&block("0.0.0.0/0")));
         assert!(block("2001:db8::/32").overlaps(&block("2001:db8:1::/48")));
+        let holds = |written, address: &str| block(written).contains(address.parse().expect("an address"));
+        assert!(holds("10.0.0.0/8", "10.255.255.255") && !holds("10.0.0.0/8", "11.0.0.0"));
+        assert!(holds("127.0.0.1", "127.0.0.1") && !holds("::/0", "127.0.0.1"));
+        assert!(holds("fd00::/8", "fd12::1") && !holds("fd00::/8", "fe00::"));
         for wrong in ["10.0.0.1/8", "10.0.0.0/33", "10.0.0/8", "::/129", "::/+1", "host/8", ""] {
             assert!(netblock(wrong).is_err(), "{wrong}");
         }

@@ -23,8 +23,14 @@ pub use operation::{
 
 pub use templates::{TemplateKind, Templates};
 
-/// The customer under whose name alerts about Kinetic's own nodes stand. No customer of a schema has it.
+/// The customer under whose name alerts about Kinetic's own nodes stand. Where a schema has it, it is the one that nodes
+/// publish their health as.
 pub const INSTALLATION: &str = "kinetic";
+/// The service of that customer under which the watchdog speaks; no schema has it.
+pub const INSTALLATION_SERVICE: &str = "installation";
+
+/// What stands for the `watchdog` block where the name of an alert of that customer is asked for; no such alert has it.
+pub const WATCHDOG: &str = "watchdog";
 
 /// One revision of an installation's schema repository, checked.
 #[derive(Clone, Debug, Default)]
@@ -107,6 +113,19 @@ pub struct Customer {
     /// Its own forms of mails.
     pub templates: Templates,
 }
+
+impl Customer {
+    /// How often the owners of its sources say what they hear, where its silence is an event: so often that what is
+    /// reported is late by a fifth at most, and no more often than nodes say that they live.
+    #[must_use]
+    pub fn listened_every(&self) -> Option<Duration> {
+        let after = self.stream_silent_after.filter(|_| !self.disabled)?;
+        Some((after / 5).clamp(LISTENED_EVERY.0, LISTENED_EVERY.1))
+    }
+}
+
+/// Bounds of [`Customer::listened_every`].
+const LISTENED_EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
 
 /// A key: the broker login `<customer>.<name>`, whose password has this hash.
 #[derive(Clone, Debug)]

@@ -455,25 +455,7 @@ fn codes(alerts: &str) -> Vec<&'static str> {
         ("customers/acme/tell.hcl".to_owned(), alerts.as_bytes().to_vec()),
     ]);
     let told = load(&files).diagnostics;
-    let meant = |code: &&str| !["false-alerts", "no-effect-yet"].contains(code);
-    told.iter().map(|told| told.code).filter(meant).collect()
-}
-
-#[test]
-fn what_has_no_effect_yet_is_said_to_have_none() {
-    let mail = "mail {\n  relay = \"mx.example:25\"\n  from = \"a@b.example\"\n  bounces = \"b@b.example\"\n  \
-                public_url = \"https://b.example\"\n  fallback \"x\" { relay = \"my.example:25\" }\n}\n";
-    let tell = "alert \"a\" {\n  webhook \"w\" { url = \"https://x.example\" }\n}\n";
-    let files = Files::from([
-        ("kinetic.hcl".to_owned(), format!("region \"local\" {{}}\n{mail}").into_bytes()),
-        ("customers/acme/acme.hcl".to_owned(), ACME.as_bytes().to_vec()),
-        ("customers/acme/tell.hcl".to_owned(), tell.as_bytes().to_vec()),
-    ]);
-    let loaded = load(&files);
-    let without = loaded.diagnostics.iter().filter(|told| told.code == "no-effect-yet").count();
-    assert!(loaded.schema.is_some(), "it is no error");
-    // silent_after; webhook.
-    assert_eq!(without, 2, "{}", render(&loaded.diagnostics, &files, false, 120));
+    told.iter().map(|told| told.code).filter(|code| *code != "false-alerts").collect()
 }
 
 #[test]

@@ -278,4 +278,26 @@ pub struct Beacon {
     /// It is about to stop in good order: its silence is no event.
     #[serde(default)]
     pub bye: bool,
+    /// Of an analyzer: what it hears on sources of customers whose silence is an event. Not all of them each time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listens: Vec<Listening>,
+}
+
+/// The word of a source's owner on what comes from its publishers: from `quiet_ms` to `proven_ms` ago nothing came.
+///
+/// Spans, so that no clock is compared with another host's; and a span that is proven, so that neither an owner who has
+/// gone nor one who is cut off without knowing is taken for publishers who have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Listening {
+    /// The source, or one part of it.
+    #[serde(flatten)]
+    pub source: SourceKey,
+    /// Epoch under which it is owned.
+    pub epoch: Epoch,
+    /// Deliveries of the customer's since this owner took the source up, redelivered ones left out.
+    pub came: u64,
+    /// How long ago the last of these came, or listening began, whichever is later; milliseconds.
+    pub quiet_ms: u64,
+    /// How long ago it was last certain that nothing else had come; milliseconds. At most `quiet_ms`.
+    pub proven_ms: u64,
 }

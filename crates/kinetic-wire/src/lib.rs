@@ -10,6 +10,7 @@ mod envelope;
 mod id;
 mod message;
 pub mod names;
+mod notification;
 mod partial;
 mod returned;
 mod state;
@@ -24,8 +25,8 @@ pub use alerting::{
 };
 pub use codec::{CodecError, decode, encode};
 pub use control::{
-    AnalyzerState, Beacon, Change, LeaderToken, MapChange, MapQuestion, MapReply, MoveRecord, MoveWhy, Nudge,
-    OwnerState, Relieve, Relieved, Role, SourceState,
+    AnalyzerState, Beacon, Change, LeaderToken, Listening, MapChange, MapQuestion, MapReply, MoveRecord,
+    MoveWhy, Nudge, OwnerState, Relieve, Relieved, Role, SourceState,
 };
 pub use envelope::Envelope;
 pub use id::{
@@ -37,6 +38,7 @@ pub use message::{
     Hold, LeaseReply, Limits, Locate, LocateReply, Numbers, Register, Released, Reply, RpcCode, RpcError,
     SchemaNotice, Serves, TrailPoint,
 };
+pub use notification::{AnnouncedAlert, AnnouncedFold, Announcement};
 pub use partial::{PARTIAL_VERSION, Partial, PartialFeed, PartialGroup};
 pub use returned::{
     Bounce, Bounced, SuppressionState, SuppressionsQuestion, SuppressionsReply, Unsuppress, Unsuppressed,

@@ -42,6 +42,8 @@ pub const REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// Message `type` of alert events.
 pub const TYPE_ALERT: &str = "kinetic.alert.v1";
+/// Message `type` of what is said on `kin.notifications`.
+pub const TYPE_NOTIFICATION: &str = "kinetic.notification.v1";
 /// Message `type` of the burst that begins a test event: statsd lines whose tag [`TEST_FEED_TAG`] names the feed. It is judged by
 /// itself and never mixes with data.
 pub const TYPE_TEST: &str = "kinetic.test.statsd.v1";

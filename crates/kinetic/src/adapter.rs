@@ -11,3 +11,5 @@ pub(crate) mod provision;
 pub(crate) mod smtp;
 pub(crate) mod smtp_sink;
 pub(crate) mod statsd_socket;
+pub(crate) mod usage;
+pub(crate) mod webhook;

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
+use kinetic_schema::Netblock;
 use kinetic_schema::schema::QueueType;
 use serde::Deserialize;
 
@@ -28,6 +29,8 @@ struct RawConfig {
     lease: RawLease,
     #[serde(default)]
     broker: RawBroker,
+    #[serde(default)]
+    webhooks: RawWebhooks,
     history: Option<RawHistory>,
 }
 
@@ -43,6 +46,13 @@ struct RawHistory {
 struct RawBroker {
     #[serde(default)]
     quorum: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWebhooks {
+    #[serde(default)]
+    nets: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -85,6 +95,8 @@ pub(crate) struct Config {
     pub(crate) queues: QueueType,
     /// Where the alert history is.
     pub(crate) history: Location,
+    /// Private networks that webhooks may reach.
+    pub(crate) webhook_nets: Vec<Netblock>,
 }
 
 impl Config {
@@ -119,7 +131,9 @@ impl Config {
             }
             None => Location::Sqlite(data_dir.join("history.sqlite")),
         };
+        let net = |net: &String| net.parse().map_err(|why| anyhow!("webhooks.nets: \"{net}\": {why}"));
         Ok(Self {
+            webhook_nets: raw.webhooks.nets.iter().map(net).collect::<Result<_>>()?,
             schema: local_path(&raw.schema, folder),
             branch: raw.branch.unwrap_or_else(|| "main".into()),
             data_dir,
@@ -156,6 +170,12 @@ mod tests {
         assert_eq!(config.data_dir, Path::new("/var/lib/kinetic"));
         assert_eq!(config.listen_amqp, ([127, 0, 0, 1], 5672).into());
         assert_eq!(config.queues, QueueType::Classic);
+        assert_eq!(config.webhook_nets, []);
+        let text = "schema = \"s\"\ndata_dir = \"d\"\nwebhooks.nets = [\"127.0.0.1\"]";
+        assert_eq!(parse(text).expect("checks").webhook_nets.len(), 1);
+        assert_eq!(config.listen_links, None, "nothing listens for links unless it is asked to");
+        let text = "schema = \"s\"\ndata_dir = \"d\"\n[listen]\nlinks = \"127.0.0.1:8480\"";
+        assert_eq!(parse(text).expect("checks").listen_links, Some(([127, 0, 0, 1], 8480).into()));
         let text = "schema = \"s\"\ndata_dir = \"d\"\n[broker]\nquorum = true";
         assert_eq!(parse(text).expect("checks").queues, QueueType::Quorum);
     }
@@ -176,5 +196,7 @@ mod tests {
         assert!(error("schema = \"s\"").contains("data_dir"));
         let history = "schema = \"s\"\ndata_dir = \"d\"\n[history]\nurl = \"mysql://x\"";
         assert!(error(history).contains("mysql"));
+        let net = "schema = \"s\"\ndata_dir = \"d\"\nwebhooks.nets = [\"10.0.0.1/8\"]";
+        assert!(error(net).contains("\"10.0.0.0/8\""), "{}", error(net));
     }
 }

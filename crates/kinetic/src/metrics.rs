@@ -79,6 +79,9 @@ fn gauges(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
     let help = "Age of the oldest unsettled delivery.";
     let lag_ms = stats.sources.iter().map(|source| source.lag_ms).max().unwrap_or_default();
     metrics.push(Metric::gauge("kinetic_analyzer_lag_seconds", help, lag_ms as f64 / 1000.0));
+    let help = "How long ago the windows of the oldest unsettled delivery should have been closed.";
+    let behind_ms = stats.sources.iter().map(|source| source.behind_ms).max().unwrap_or_default();
+    metrics.push(Metric::gauge("kinetic_analyzer_behind_seconds", help, behind_ms as f64 / 1000.0));
     metrics.push(Metric::gauge("kinetic_analyzer_sources", "Sources consumed.", stats.sources.len() as f64));
 }
 
@@ -118,6 +121,12 @@ pub(crate) fn publish_blocked(is_blocked: bool) -> Metric {
     Metric::gauge("kinetic_analyzer_publish_blocked", help, f64::from(u8::from(is_blocked)))
 }
 
+/// How long the redirector took to answer the last request.
+pub(crate) fn round_trip(took: std::time::Duration) -> Metric {
+    let help = "How long the last answered request to the redirector took.";
+    Metric::gauge("kinetic_analyzer_request_seconds", help, took.as_secs_f64())
+}
+
 /// The analyzer's numbers about split sources and silence.
 fn parts(stats: &AnalyzerStats) -> Vec<Metric> {
     numbers!(stats, "kinetic_analyzer", {
@@ -141,7 +150,7 @@ fn parts(stats: &AnalyzerStats) -> Vec<Metric> {
 
 /// The alert node's numbers.
 pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
-    numbers!(stats, "kinetic_alert", {
+    let mut metrics = numbers!(stats, "kinetic_alert", {
         counter events: "Alert events accepted into history.",
         counter duplicates: "Deliveries of an event that was known already.",
         counter malformed: "Deliveries that are no alert event, dead-lettered.",
@@ -153,33 +162,17 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         counter epochs_refused: "Sources whose epoch is not remembered because the table was full.",
         counter settled: "Changes that a recipient is not mailed.",
         counter folds: "Times something was left unsaid because another service explains it.",
-        counter outbox_full: "Times a group had a mail to send while the outbox was full.",
-        counter mail_absent: "Events accepted while the schema names no relay: history only.",
-        counter rows_cut: "Rows left out of a mail for its size.",
-        counter templates_failed: "Templates of customers that failed: their part of a mail went out in its usual form, with a note.",
-        counter mails_queued: "Mails decided upon.",
-        counter mails_tried: "Attempts to hand over a mail.",
-        counter mails_retried: "Attempts that are to be repeated.",
-        counter mails_accepted: "Mails that the relay took.",
-        counter mails_maybe_accepted: "Attempts whose outcome nobody knows: the last reply was lost.",
-        counter mails_superseded: "Mails that waited and were replaced, because what they said was no longer so.",
-        counter relay_failures: "Times a relay failed that was taken to work, or was probed.",
-        counter mails_held: "Times that what a recipient was to be told had to wait for a digest.",
-        counter digests_queued: "Digests and reports decided upon.",
-        counter digests_cut: "Correspondences that had to wait for the next digest, because one was full.",
-        counter refusals: "Addresses refused for good, by relays and by bounces.",
-        counter refusals_forgotten: "Of these, not remembered because the table was full.",
-        counter mails_suppressed: "Mails not sent because their recipient is suppressed.",
-        counter bounces_passing: "Bounces that are not for good.",
-        counter bounces_unknown: "Bounces of no recipient of the schema.",
-        counter notices_cut: "Notices of mail that did not arrive, dropped because too many waited.",
-        counter mails_refused: "Mails refused for good.",
-        counter mails_expired: "Mails given up.",
-        counter attempts_unknown: "Reports about attempts that were not under way.",
         counter beacons: "Signs of life of nodes that are watched.",
         counter beacons_malformed: "Messages of kin.alive that are no sign of life.",
         counter beacons_refused: "Signs of life of nodes that are not watched because the table was full.",
         counter nodes_forgotten: "Nodes silent for so long that they are not waited for any more.",
+        counter listens: "Words of analyzers on what they hear of customers whose silence is an event.",
+        counter listens_stale: "Such words of a former owner of its source.",
+        counter listens_unknown: "Such words about sources that are not watched by this revision of the schema.",
+        counter customers_forgotten: "Customers silent for so long that they are not waited for any more.",
+        gauge customers: "Customers whose silence is an event, as far as anybody listens to them.",
+        gauge customers_not_begun: "Of these, such of whom nothing has ever come.",
+        gauge customers_silent: "Of these, such that are silent.",
         counter requests: "Requests of operators.",
         counter requests_refused: "Requests that were not granted.",
         counter tests: "Test events announced.",
@@ -199,14 +192,55 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         gauge alerts: "Alerts followed.",
         gauge alerts_firing: "Alerts firing.",
         gauge groups: "Groups of alerts.",
+        gauge appends_pending: "Records handed out and not yet known to be on disk.",
+    });
+    metrics.extend(told(stats));
+    metrics
+}
+
+/// Its numbers about mails and posts.
+fn told(stats: &kinetic_alert::Stats) -> Vec<Metric> {
+    numbers!(stats, "kinetic_alert", {
+        counter outbox_full: "Times a group had a mail to send while the outbox was full.",
+        counter mail_absent: "Events accepted while the schema names no relay: history only.",
+        counter rows_cut: "Rows left out of a mail for its size.",
+        counter templates_failed: "Templates of customers that failed: their part of a mail went out in its usual form, with a note.",
+        counter mails_queued: "Mails decided upon.",
+        counter mails_tried: "Attempts to hand over a mail.",
+        counter mails_retried: "Attempts that are to be repeated.",
+        counter mails_accepted: "Mails that the relay took.",
+        counter mails_maybe_accepted: "Attempts whose outcome nobody knows: the last reply was lost.",
+        counter mails_superseded: "Mails that waited and were replaced, because what they said was no longer so.",
+        counter relay_failures: "Times a relay failed that was taken to work, or was probed.",
+        counter posts_queued: "Posts to webhooks decided upon.",
+        counter posts_tried: "Attempts at posts.",
+        counter posts_retried: "Attempts at posts that are to be repeated.",
+        counter posts_accepted: "Posts that their receiver took.",
+        counter posts_refused: "Posts that their receiver refused for good.",
+        counter posts_expired: "Posts given up.",
+        counter posts_superseded: "Posts that waited and were replaced, because what they said was no longer so.",
+        counter receiver_failures: "Times a receiver of posts failed that was taken to work, or was probed.",
+        counter mails_held: "Times that what a recipient was to be told had to wait for a digest.",
+        counter digests_queued: "Digests and reports decided upon.",
+        counter digests_cut: "Correspondences that had to wait for the next digest, because one was full.",
+        counter refusals: "Addresses refused for good, by relays and by bounces.",
+        counter refusals_forgotten: "Of these, not remembered because the table was full.",
+        counter mails_suppressed: "Mails not sent because their recipient is suppressed.",
+        counter bounces_passing: "Bounces that are not for good.",
+        counter bounces_unknown: "Bounces of no recipient of the schema.",
+        counter notices_cut: "Notices of mail that did not arrive, dropped because too many waited.",
+        counter mails_refused: "Mails refused for good.",
+        counter mails_expired: "Mails given up.",
+        counter attempts_unknown: "Reports about attempts that were not under way.",
         gauge outbox: "Mails waiting or in flight.",
         gauge mails_in_flight: "Of these, in flight.",
+        gauge posts_in_flight: "Posts in flight.",
+        gauge receivers_failing: "Receivers of posts taken not to work.",
         gauge missed_cut: "Alerts that came and went while mail could not be sent, and that no mail names.",
         gauge streams_held: "Correspondences that wait for a digest.",
         gauge suppressed: "Addresses to which nothing is sent.",
         gauge relays: "Mail relays of the schema.",
         gauge relays_failing: "Of these, taken not to work.",
-        gauge appends_pending: "Records handed out and not yet known to be on disk.",
     })
 }
 

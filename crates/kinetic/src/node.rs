@@ -17,7 +17,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::adapter::history::Location;
 use crate::adapter::{clock, file};
 use crate::shell::follow::{self, FollowConfig, Follower, SchemaWatch};
-use crate::shell::{alert, analyzer, broker, links, redirector};
+use crate::shell::{alert, analyzer, broker, health, links, redirector};
 use crate::shutdown::{self, Ender, Shutdown};
 use crate::telemetry::{Health, Telemetry};
 
@@ -138,6 +138,17 @@ impl Shared {
         self.telemetry.health(part, Health::Failing("starting".into()), clock::now().wall);
     }
 
+    /// What publishes this process's health; `roles` is what it is.
+    pub(crate) fn health(&self, roles: &'static [&'static str]) -> health::Setup {
+        health::Setup {
+            node: self.node.clone(),
+            control: self.control.clone(),
+            schema: self.schema.clone(),
+            telemetry: self.telemetry.clone(),
+            roles,
+        }
+    }
+
     /// The redirector's setup.
     pub(crate) fn redirector(
         &self,
@@ -214,6 +225,7 @@ impl Shared {
             control: self.control.clone(),
             queues: self.queues,
             history,
+            webhook_nets: Vec::new(),
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
         })
@@ -339,13 +351,18 @@ pub(crate) async fn start_metrics(
 
 /// Starts the pages that links in mails lead to; the address is logged.
 pub(crate) async fn start_links(roles: &mut Roles, listen: SocketAddr, shared: &Shared) -> Result<()> {
-    shared.starting(links::PART);
     let bound = links::bind(listen).await?;
+    serve_links(roles, bound, shared);
+    Ok(())
+}
+
+/// The same, where the address has been taken.
+pub(crate) fn serve_links(roles: &mut Roles, bound: links::Bound, shared: &Shared) {
+    shared.starting(links::PART);
     let public_url = shared.schema.borrow().schema.mail.as_ref().and_then(|mail| mail.public_url.clone());
     tracing::info!(address = %bound.address(), public_url, "serving the links in mails");
     let (control, telemetry) = (shared.control.clone(), shared.telemetry.clone());
     roles.start("server of links", |shutdown| bound.run(control, telemetry, shutdown));
-    Ok(())
 }
 
 /// The embedded broker with its own login's address on it.

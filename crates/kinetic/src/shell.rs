@@ -6,6 +6,7 @@ pub(crate) mod alive;
 pub(crate) mod analyzer;
 pub(crate) mod broker;
 pub(crate) mod follow;
+pub(crate) mod health;
 pub(crate) mod links;
 pub(crate) mod provision;
 pub(crate) mod redirector;

@@ -115,6 +115,22 @@ impl Telemetry {
         parts.metrics.values().flatten().filter(|metric| metric.name == name).map(|metric| metric.value).sum()
     }
 
+    /// The sum of a number over its labels; `None` while no part shows it.
+    pub(crate) fn shown(&self, name: &str) -> Option<f64> {
+        let parts = self.parts();
+        let mut values =
+            parts.metrics.values().flatten().filter(|metric| metric.name == name).map(|metric| metric.value);
+        let first = values.next()?;
+        Some(first + values.sum::<f64>())
+    }
+
+    /// Parts that work, also such as only stand by.
+    pub(crate) fn working(&self) -> Vec<&'static str> {
+        let parts = self.parts();
+        let works = parts.health.iter().filter(|(_, (health, _))| !matches!(health, Health::Failing(_)));
+        works.map(|(part, _)| *part).collect()
+    }
+
     /// Sets how a part is, and logs when that changes.
     pub(crate) fn health(&self, part: &'static str, health: Health, at: Wall) {
         let mut parts = self.parts();

@@ -44,7 +44,7 @@ impl Fleet {
 }
 
 /// Origins that a mail lists as firing.
-fn listed(email: &Email) -> BTreeSet<String> {
+pub(crate) fn listed(email: &Email) -> BTreeSet<String> {
     let rows = email.text.lines().skip_while(|line| !line.starts_with("Firing (")).skip(2);
     rows.take_while(|line| !line.is_empty())
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use kinetic_alert::{AlertConfig, Email, Input};
 use kinetic_schema::schema::{self, Escalation, GroupBy, Schema};
-use kinetic_wire::{AlertState, FollowLink, LinkAct, Subscribe, Subscription, UnsubscribedQuestion, encode};
+use kinetic_wire::{
+    AlertState, FollowLink, LinkAct, Subscribe, Subscription, UnsubscribedQuestion, Unsuppress, encode,
+};
 use serde_json::{Value, json};
 
 use crate::places::{PLACES, schema_of};
 use crate::watchdog::{live, watchdog};
-use crate::world::{World, alert_block, config, event_of, header};
+use crate::world::{Relay, World, alert_block, config, event_of, header};
 
 pub(crate) const ANN: &str = "Ann <ann@acme.example>";
 pub(crate) const BOB: &str = "bob@acme.example";
@@ -448,6 +450,21 @@ fn those_who_are_told_later_do_not_count_as_somebody_who_is_told() {
     assert_eq!(act(&mut world, &bob, None, None)["unsubscribed"], true);
     world.run_until(2_000.0);
     assert_eq!((told(&world, ANN), told(&world, BOB)), (4, 1), "{}", world.mails());
+}
+
+#[test]
+fn who_is_left_must_be_one_whom_mail_reaches() {
+    let mut world = world();
+    world.mailboxes.insert(BOB.into(), Relay::RefusesRecipient);
+    world.fire(1.0, "web-7");
+    world.fire(20.0, "web-8");
+    world.run_until(60.0);
+    assert_eq!(world.stats().suppressed, 1, "{}", world.story());
+    let ann = token(&world, ANN, 2);
+    assert_eq!(act(&mut world, &ann, None, None)["code"], "last_recipient");
+    let lift = Unsuppress { v: 1, address: BOB.into(), author: "ops".into() };
+    assert_eq!(world.request("unsuppress", &lift)["ok"], true);
+    assert_eq!(act(&mut world, &ann, None, None)["unsubscribed"], true);
 }
 
 #[test]

@@ -4,9 +4,11 @@
 
 mod compact;
 mod crash;
+mod deadman;
 mod delivery;
 mod folding;
 mod intake;
+mod json_schema;
 mod leavers;
 mod levels;
 mod links;
@@ -19,4 +21,6 @@ mod template;
 mod test_event;
 mod timeline;
 mod watchdog;
+mod webhooks;
+mod whole;
 mod world;

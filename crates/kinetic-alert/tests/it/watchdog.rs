@@ -42,7 +42,7 @@ fn inc(start: u128) -> Incarnation {
 }
 
 fn beacon(role: Role, node: &str, start: u128, bye: bool) -> Vec<u8> {
-    encode(&Beacon { v: 1, node: node.into(), role, inc: inc(start), bye })
+    encode(&Beacon { v: 1, node: node.into(), role, inc: inc(start), bye, listens: Vec::new() })
 }
 
 fn beat(world: &mut World, node: &str) {
@@ -373,7 +373,14 @@ fn what_is_no_sign_of_life_is_counted() {
         beacon(Role::Analyzer, "", 1, false),
         beacon(Role::Analyzer, "a\n7", 1, false),
         beacon(Role::Analyzer, &"a".repeat(256), 1, false),
-        encode(&Beacon { v: 2, node: "a7".into(), role: Role::Analyzer, inc: inc(1), bye: false }),
+        encode(&Beacon {
+            v: 2,
+            node: "a7".into(),
+            role: Role::Analyzer,
+            inc: inc(1),
+            bye: false,
+            listens: Vec::new(),
+        }),
     ] {
         world.input(Input::Alive { body: &body });
     }
@@ -388,9 +395,15 @@ fn what_is_no_sign_of_life_is_counted() {
 #[test]
 fn of_the_installations_nodes_nobody_else_speaks() {
     let mut world = world();
-    world.push(&event_of("kinetic", "a7", "alive", AlertState::Firing, 1));
+    let mut event = event_of("kinetic", "a7", "alive", AlertState::Firing, 1);
+    event.service = "installation".into();
+    world.push(&event);
     world.run_until(10.0);
     assert_eq!((world.rejected, world.stats().malformed, world.stats().events), (1, 1, 0));
+    // The customer of that name is one like all others.
+    world.push(&event_of("kinetic", "a7", "lag", AlertState::Firing, 1));
+    world.run_until(20.0);
+    assert_eq!((world.rejected, world.stats().events), (1, 1));
 }
 
 #[derive(Clone, Debug)]

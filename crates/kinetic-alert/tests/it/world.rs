@@ -21,6 +21,8 @@ use kinetic_wire::{
 };
 use uuid::Uuid;
 
+use crate::json_schema;
+
 /// 2026-11-20 12:00:00 UTC.
 pub(crate) const NOON_S: i64 = 1_795_176_000;
 
@@ -177,6 +179,8 @@ pub(crate) enum Relay {
     Refuses,
     /// Takes the mail, and the connection is lost before it says so.
     AcceptsUnheard,
+    /// Asks for two minutes of patience.
+    Busy,
 }
 
 /// An attempt under way.
@@ -210,6 +214,8 @@ pub(crate) struct World {
     pub(crate) taken_by: Vec<String>,
     /// What is done with mail to these, whatever the relay does.
     pub(crate) mailboxes: BTreeMap<String, Relay>,
+    /// Every attempt, by when it began.
+    pub(crate) tried: Vec<(Wall, MailId, Email)>,
     /// All mails that the relay took, repeats too.
     pub(crate) inbox: Vec<(Wall, Email)>,
     pub(crate) rejected: usize,
@@ -253,6 +259,7 @@ impl World {
             in_flight: VecDeque::new(),
             taken_by: Vec::new(),
             mailboxes: BTreeMap::new(),
+            tried: Vec::new(),
             inbox: Vec::new(),
             rejected: 0,
             acked: 0,
@@ -330,6 +337,7 @@ impl World {
             Effect::Send { id, relay, email } => {
                 assert_eq!(self.mails_on_disk.get(&id), Some(&*email), "sent, not on disk as it is: {id:?}");
                 let ends = self.now.wall + self.latency;
+                self.tried.push((self.now.wall, id.clone(), Email::clone(&email)));
                 self.in_flight.push_back(Attempted { ends, relay: relay.to_string(), id, email: *email });
             }
             Effect::Reply { token, body } => {
@@ -337,7 +345,9 @@ impl World {
             }
             Effect::Trace(stage) => self.traced.push(*stage),
             Effect::Announce { routing_key, body } => {
-                self.announced.push((routing_key, serde_json::from_slice(&body).unwrap()));
+                let told = serde_json::from_slice(&body).unwrap();
+                assert_eq!(json_schema::problems(json_schema::NOTIFICATION, &told), [""; 0]);
+                self.announced.push((routing_key, told));
             }
         }
     }
@@ -407,6 +417,7 @@ impl World {
             Relay::Defers => Attempt::Retry { failed: Failed::Recipient, detail },
             Relay::AcceptsUnheard => Attempt::MaybeAccepted { detail },
             Relay::Refuses => Attempt::Refused { failed: Failed::Message, detail },
+            Relay::Busy => Attempt::Busy { after: Duration::from_secs(120), detail },
         };
         self.input(Input::MailAttempted { id, attempt });
         true
@@ -535,6 +546,8 @@ impl World {
                 Record::Tested { at, .. } => format!("{} tested", Self::secs(*at)),
                 Record::TestMailQueued { at, id, .. } => format!("{} test {}", Self::secs(*at), id.0),
                 Record::NodeGone { at, node, .. } => format!("{} gone {node}", Self::secs(*at)),
+                Record::StreamKnown { at, customer } => format!("{} flows {customer}", Self::secs(*at)),
+                Record::StreamGone { at, customer } => format!("{} unwatched {customer}", Self::secs(*at)),
             };
             writeln!(lines, "{} {line}", seq.0).unwrap();
         }

@@ -99,6 +99,7 @@ impl Source {
             self.last_fed = Some(now.mono);
         }
         self.last_came = Some(now.mono);
+        self.quiet.begin(now.mono);
         self.rate.since.get_or_insert(now.mono);
         None
     }

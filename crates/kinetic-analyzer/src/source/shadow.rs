@@ -96,6 +96,7 @@ fn plan_of_tests() -> Plan {
         lane: 0,
     };
     Plan {
+        listened_every: None,
         data_type: DataType::Statsd,
         gauge_sign: GaugeSign::Auto,
         precision: Precision::Ns,
@@ -227,10 +228,14 @@ impl Source {
         }
         if now.mono < self.test_again {
             shared.stats.tests_refused += 1;
+            if std::mem::replace(&mut self.has_refused_test, true) {
+                return;
+            }
             let detail = "another test of this source was here less than a second ago".to_owned();
             return self.say(now, trace, (Stage::Delivered, Progress::Failed), detail, shared);
         }
         self.test_again = now.mono + TEST_AGAIN;
+        self.has_refused_test = false;
         shared.stats.tests += 1;
         let again = if delivery.redelivered { ", not for the first time" } else { "" };
         let detail = format!("owner of {}{again}", self.key);

@@ -30,8 +30,10 @@ impl Source {
         let silence = self.silent_end(now).filter(|_| self.probing.is_none());
         let silence = silence.map(|(at, end)| if self.heard < end { at.max(self.probe_again) } else { at });
         let arrival = self.wants_to_be_told().then_some(self.probe_again);
+        let quiet = self.quiet_unproven_at();
         let test = self.shadow.as_ref().and_then(Shadow::due);
-        [ack, close, silence, arrival, test, self.sweep_at, self.leaves_by].into_iter().flatten().min()
+        let more = [arrival, quiet, test, self.sweep_at, self.leaves_by];
+        [ack, close, silence].into_iter().chain(more).flatten().min()
     }
 
     /// The lanes in which the end of a window can change something.
@@ -64,7 +66,10 @@ impl Source {
     /// Whether silence is to be proven: by the wall clock a window should be closed, and nothing has come for a while.
     pub(crate) fn wants_probe(&self, now: Now) -> bool {
         let is_silent = || self.silent_end(now).is_some_and(|(at, end)| now.mono >= at && self.heard < end);
-        self.probing.is_none() && now.mono >= self.probe_again && (self.wants_to_be_told() || is_silent())
+        let is_quiet = || self.quiet_unproven_at().is_some_and(|at| now.mono >= at);
+        self.probing.is_none()
+            && now.mono >= self.probe_again
+            && (self.wants_to_be_told() || is_silent() || is_quiet())
     }
 
     /// Whether it must be known that all has been read that was carried here from another region.
@@ -104,6 +109,7 @@ impl Source {
             let proven = sent.wall.0.min(now.wall.0.saturating_sub(since));
             (self.heard, self.last_came) = (self.heard.max(proven), Some(now.mono));
             self.arrival.read();
+            self.quiet.proven(sent.mono);
             self.advance(now, shared);
             return true;
         }

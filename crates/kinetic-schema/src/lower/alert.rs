@@ -6,7 +6,7 @@ use std::time::Duration;
 use kinetic_wire::AnalyticName;
 
 use super::installation::address;
-use super::{analytic, labels, not_yet, receiver};
+use super::{analytic, labels, receiver};
 use crate::block::{Named, Node};
 use crate::diagnostic::{Problem, Sink};
 use crate::limits::{
@@ -45,7 +45,6 @@ fn alert(
     let Named { name, node } = named;
     let analytics = node.get("analytics").map(|list| analytics(sink, list, parts.names("analytic")));
     let continues = node.get("continue").and_then(|value| value::boolean(sink, value));
-    not_yet::report(sink, node, &not_yet::OF_ALERT);
     let webhooks = receiver::webhooks(sink, node);
     // A webhook is somebody who is told, also one that is not well formed.
     let to = match (node.get("to"), node.blocks("webhook").next()) {

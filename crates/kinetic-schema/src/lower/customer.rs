@@ -2,7 +2,7 @@
 
 use kinetic_wire::Wall;
 
-use super::{alert, analytic, hours, not_yet, service, source};
+use super::{alert, analytic, hours, service, source};
 use crate::advice;
 use crate::block::{Named, Node, checked};
 use crate::diagnostic::{At, Problem, Sink};
@@ -11,7 +11,7 @@ use crate::load::{Declared, declare};
 use crate::network::{self, Netblock};
 use crate::notation;
 use crate::reference::{self, Names};
-use crate::schema::{Customer, INSTALLATION, Key, Schema};
+use crate::schema::{Customer, INSTALLATION, INSTALLATION_SERVICE, Key, Schema, WATCHDOG};
 use crate::value;
 
 /// All customers.
@@ -55,10 +55,7 @@ fn own<'a>(
 ) {
     let node = named.node;
     if named.name == INSTALLATION {
-        let message = format!("a customer cannot be named `{INSTALLATION}`");
-        let problem =
-            Problem::error("bad-name", &node.name_at(), message).label("the installation's own name");
-        sink.push(problem.help("alerts about Kinetic's own nodes stand under it"));
+        reserved(sink, node, customer);
     }
     let example = reference::written("region", declared.regions.keys().next().copied().unwrap_or("local"));
     if let Some(region) = node.required(sink, "region", &example)
@@ -68,7 +65,6 @@ fn own<'a>(
     }
     customer.disabled =
         node.get("disabled").and_then(|value| value::boolean(sink, value)).unwrap_or_default();
-    not_yet::report(sink, node, &not_yet::OF_CUSTOMER);
     let (fewest, most) = MAILS_PER_HOUR;
     customer.mails_per_hour = node
         .get("mails_per_hour")
@@ -95,6 +91,22 @@ fn own<'a>(
         }
     }
     customer.keys = names.values().filter_map(|named| key(sink, *named, today)).collect();
+}
+
+/// What the customer as which nodes publish their health must leave to the watchdog.
+fn reserved(sink: &mut Sink<'_>, node: Node<'_>, customer: &Customer) {
+    let service = customer.services.contains_key(&INSTALLATION_SERVICE.into());
+    let alert = customer.alerts.contains_key(WATCHDOG);
+    let names = [("service", INSTALLATION_SERVICE, service), ("alert", WATCHDOG, alert)];
+    for (kind, name, _) in names.into_iter().filter(|(.., has)| *has) {
+        let message = format!("customer `{INSTALLATION}` cannot have a {kind} named `{name}`");
+        let problem = Problem::error("bad-name", &node.name_at(), message);
+        sink.push(
+            problem
+                .label("the installation's own customer")
+                .help("what the watchdog says about Kinetic's own nodes stands under it"),
+        );
+    }
 }
 
 fn key(sink: &mut Sink<'_>, named: Named<'_>, today: Option<Wall>) -> Option<Key> {

@@ -8,7 +8,6 @@ mod hours;
 mod installation;
 mod labels;
 mod mail;
-mod not_yet;
 mod operation;
 mod receiver;
 mod rule;

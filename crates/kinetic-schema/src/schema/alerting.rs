@@ -158,7 +158,8 @@ pub struct Webhook {
     pub name: String,
     /// `http://` or `https://`, without login.
     pub url: String,
-    /// File on the alert node with the key of the `X-Kinetic-Signature` header (HMAC-SHA-256); unsigned without one.
+    /// File on the alert node with the key of the `Kinetic-Signature` header (HMAC-SHA-256), or two, one a line, while one is
+    /// rotated out; unsigned without one.
     pub secret_file: Option<PathBuf>,
     /// Form of the body.
     pub format: WebhookFormat,

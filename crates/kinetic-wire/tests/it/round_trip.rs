@@ -5,13 +5,13 @@ use kinetic_wire::{
     AskSilence, Beacon, Bounce, Bounced, Change, CustomerName, DataType, Direction, Drain, Endpoint,
     EpisodeState, EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed, FeedState, FiringFeed, FollowLink,
     Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply, Limits,
-    LinkAct, LinkAction, Linked, Locate, LocateReply, MapChange, MapQuestion, MapReply, MetricState,
-    MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial, PartialFeed, PartialGroup, Register,
-    Released, Relieve, Relieved, Reply, Role, RpcCode, RpcError, SchemaNotice, Serves, Silence, SilenceName,
-    Silenced, SilencesQuestion, SilencesReply, Snapshot, SourceKey, SourceState, Subscribe, Subscribed,
-    Subscription, SuppressionState, SuppressionsQuestion, SuppressionsReply, Term, ToldState, TrailPoint,
-    Unsilence, UnsubscribedQuestion, UnsubscribedReply, Unsubscription, Unsuppress, Unsuppressed, WatchState,
-    decode, encode,
+    LinkAct, LinkAction, Linked, Listening, Locate, LocateReply, MapChange, MapQuestion, MapReply,
+    MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial, PartialFeed, PartialGroup,
+    Register, Released, Relieve, Relieved, Reply, Role, RpcCode, RpcError, SchemaNotice, Serves, Silence,
+    SilenceName, Silenced, SilencesQuestion, SilencesReply, Snapshot, SourceKey, SourceState, Subscribe,
+    Subscribed, Subscription, SuppressionState, SuppressionsQuestion, SuppressionsReply, Term, ToldState,
+    TrailPoint, Unsilence, UnsubscribedQuestion, UnsubscribedReply, Unsubscription, Unsuppress, Unsuppressed,
+    WatchState, decode, encode,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -221,7 +221,9 @@ proptest! {
         check(&Relieve { v: 1, node: node.clone(), undo: flag });
         check(&Relieved { ok: true, remaining: rate, now_ms: at });
         check(&Nudge { v: 1 });
-        check(&Beacon { v: 1, node, role, inc, bye: flag });
+        let source = SourceKey::new("acme", "web").with_part(u16::from(flag));
+        let listens = vec![Listening { source, epoch: Epoch(rate), came: rate, quiet_ms: rate, proven_ms: rate }];
+        check(&Beacon { v: 1, node, role, inc, bye: flag, listens });
     }
 
     #[test]

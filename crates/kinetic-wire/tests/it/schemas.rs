@@ -6,12 +6,12 @@
 use std::path::{Path, PathBuf};
 
 use kinetic_wire::{
-    Acknowledge, Acknowledged, AlertEvent, AnnounceTest, AskSilence, Beacon, Bounce, Bounced, Drain,
-    EpisodesQuestion, EpisodesReply, FollowLink, Goodbye, Heartbeat, LeaderToken, LeaseReply, Linked, Locate,
-    LocateReply, MapChange, MapQuestion, MapReply, Nudge, Partial, Register, Released, Relieve, Relieved,
-    RpcError, SchemaNotice, Silenced, SilencesQuestion, SilencesReply, Snapshot, Subscribe, Subscribed,
-    SuppressionsQuestion, SuppressionsReply, TestAnnounced, TestStage, Unsilence, UnsubscribedQuestion,
-    UnsubscribedReply, Unsuppress, Unsuppressed, decode, encode,
+    Acknowledge, Acknowledged, AlertEvent, AnnounceTest, Announcement, AskSilence, Beacon, Bounce, Bounced,
+    Drain, EpisodesQuestion, EpisodesReply, FollowLink, Goodbye, Heartbeat, LeaderToken, LeaseReply, Linked,
+    Locate, LocateReply, MapChange, MapQuestion, MapReply, Nudge, Partial, Register, Released, Relieve,
+    Relieved, RpcError, SchemaNotice, Silenced, SilencesQuestion, SilencesReply, Snapshot, Subscribe,
+    Subscribed, SuppressionsQuestion, SuppressionsReply, TestAnnounced, TestStage, Unsilence,
+    UnsubscribedQuestion, UnsubscribedReply, Unsuppress, Unsuppressed, decode, encode,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -46,6 +46,7 @@ fn messages() -> Vec<Message> {
         message::<RpcError>("rpc-error"),
         message::<SchemaNotice>("schema-notice"),
         message::<AlertEvent>("alert"),
+        message::<Announcement>("notification"),
         message::<Snapshot>("snapshot"),
         message::<Partial>("partial"),
         message::<LeaderToken>("token"),
@@ -195,6 +196,7 @@ fn every_name_is_explained() {
         names::DEAD_EXCHANGE,
         names::DEAD_QUEUE,
         names::TYPE_ALERT,
+        names::TYPE_NOTIFICATION,
         names::PARTIALS_EXCHANGE,
         names::TYPE_PARTIAL,
         names::TYPE_SCHEMA_NOTICE,

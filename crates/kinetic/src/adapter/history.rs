@@ -125,6 +125,8 @@ fn columns(record: &Record) -> (Wall, &'static str, Option<&str>) {
         }
         Record::NodeKnown { at, .. } => (*at, "node_known", None),
         Record::NodeGone { at, .. } => (*at, "node_gone", None),
+        Record::StreamKnown { at, customer } => (*at, "stream_known", Some(customer.as_str())),
+        Record::StreamGone { at, customer } => (*at, "stream_gone", Some(customer.as_str())),
     }
 }
 

@@ -33,7 +33,8 @@ Examples:
   kinetic mail preview . --customer acme --alert checkout-team            the text, as a terminal shows it
   kinetic mail preview . --customer acme --alert checkout-team --out /tmp/mail
                                                                           mail.eml, mail.html, mail.png and mail.txt
-  kinetic mail preview . --customer acme --alert checkout-team --eml | mutt -f /dev/stdin")]
+  kinetic mail preview . --customer acme --alert checkout-team --eml | mutt -f /dev/stdin
+  kinetic mail preview . --customer acme --alert checkout-team --webhook pager | jq .alerts[0].labels")]
 pub(crate) struct MailPreview {
     /// Schema folder or repository
     #[arg(value_name = "DIR", default_value = ".")]
@@ -47,6 +48,9 @@ pub(crate) struct MailPreview {
     /// Write the message, its HTML, its picture and its text there
     #[arg(long, value_name = "DIR", conflicts_with = "eml")]
     pub(crate) out: Option<PathBuf>,
+    /// Print what would be posted to this webhook of the alert instead
+    #[arg(long, value_name = "WEBHOOK", conflicts_with_all = ["out", "eml"])]
+    pub(crate) webhook: Option<String>,
     /// Print the whole message as a relay would get it
     #[arg(long)]
     pub(crate) eml: bool,

@@ -181,6 +181,7 @@ async fn offer(declared: &Declared, signer: Option<Arc<Signer>>, email: &Email) 
             }
             Ok(
                 Attempt::MaybeAccepted { detail }
+                | Attempt::Busy { detail, .. }
                 | Attempt::Retry { detail, .. }
                 | Attempt::Refused { detail, .. },
             ) => detail,

@@ -215,7 +215,9 @@ async fn start(
         Ok(())
     });
     let repository = dir.join("schema.git");
-    let files = schema::files(&schema_repo::secret_sha256(secret), relay);
+    let links = shell::links::bind(([127, 0, 0, 1], 0).into()).await?;
+    let public_url = format!("http://{}", links.address());
+    let files = schema::files(&schema_repo::secret_sha256(secret), relay, &public_url);
     let (made, hook, author) = (repository.clone(), schema_repo::hook_text()?, schema_repo::author());
     tokio::task::spawn_blocking(move || kinetic_replica::init(&made, &files, &hook, &author)).await??;
     show.step("schema repository", &repository.display().to_string());
@@ -243,7 +245,8 @@ async fn start(
         queues: QueueType::Classic,
     };
     let history = shared.own_history();
-    up::start_engine(roles, &shared, history, None, LEASE, LEASE)?;
+    up::start_engine(roles, &shared, history, Some(links.address()), &[], LEASE, LEASE)?;
+    node::serve_links(roles, links, &shared);
     show.tap(format!(
         "kinetic tap {}/web --schema {} --amqp amqp://{}@{} --password-file {}",
         schema::CUSTOMER,
@@ -254,6 +257,7 @@ async fn start(
     ));
     show.step("redirector, analyzer, alert node", "in this process");
     show.step("mailbox (SMTP)", &relay.to_string());
+    show.step("links in mails", &public_url);
     Ok((mails, telemetry, control))
 }
 

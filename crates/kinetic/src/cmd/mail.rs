@@ -21,8 +21,15 @@ pub(crate) fn preview(args: &cli::MailPreview) -> Result<u8> {
     let schema = schema_files::load(&args.schema)?;
     let config = AlertConfig { serves_links: true, ..node::alert_config(&schema, ID_KEY) };
     let customer = args.customer.as_str().into();
-    let email = kinetic_alert::preview(config, &schema, &customer, &args.alert, clock::now().wall)
-        .map_err(|why| BadConfig(refusal(args, &schema, &why)))?;
+    let now = clock::now().wall;
+    let refused = |why| BadConfig(refusal(args, &schema, &why));
+    if let Some(webhook) = &args.webhook {
+        let post = kinetic_alert::preview_post(config, &schema, &customer, &args.alert, webhook, now);
+        let body: serde_json::Value = serde_json::from_str(&post.map_err(refused)?.body)?;
+        term::say(&format!("{}\n", serde_json::to_string_pretty(&body)?));
+        return Ok(0);
+    }
+    let email = kinetic_alert::preview(config, &schema, &customer, &args.alert, now).map_err(refused)?;
     let signer = signer(&schema);
     if args.eml {
         let formed = mime::formed(&email, signer.as_ref())?;

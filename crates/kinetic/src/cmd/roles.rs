@@ -50,7 +50,10 @@ async fn common(node: &cli::Node, broker: &cli::BrokerAddress, role: &'static st
 
 impl Common {
     /// Serves the numbers, once every part has said how it is, and runs until the end.
-    async fn run(mut self, metrics: SocketAddr) -> Result<()> {
+    async fn run(mut self, metrics: SocketAddr, roles: &'static [&'static str]) -> Result<()> {
+        let health = self.shared.health(roles);
+        self.roles
+            .start("publisher of this process's health", |shutdown| shell::health::run(health, shutdown));
         node::start_metrics(&mut self.roles, metrics, &self.shared.telemetry).await?;
         self.roles.run_until_interrupted().await
     }
@@ -75,7 +78,7 @@ pub(crate) async fn redirector(args: cli::Redirector) -> Result<()> {
         // Stopped first: its children drain while there is a redirector that answers them.
         common.roles.start("provisioner", |shutdown| shell::provision::run(setup, shutdown));
     }
-    common.run(args.node.metrics).await
+    common.run(args.node.metrics, &["redirector"]).await
 }
 
 /// What started analyzers are told is what this redirector was told.
@@ -111,7 +114,7 @@ pub(crate) async fn analyzer(args: cli::Analyzer) -> Result<()> {
             }
         });
     }
-    common.run(args.node.metrics).await
+    common.run(args.node.metrics, &["analyzer"]).await
 }
 
 /// `kinetic alert`
@@ -122,12 +125,13 @@ pub(crate) async fn alert(args: cli::Alert) -> Result<()> {
         None => common.shared.own_history(),
     };
     let mut setup = common.shared.alert(history)?;
+    setup.webhook_nets = args.webhook_nets;
     setup.config.serves_links = args.links_listen.is_some();
     common.roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
     if let Some(listen) = args.links_listen {
         node::start_links(&mut common.roles, listen, &common.shared).await?;
     }
-    common.run(args.node.metrics).await
+    common.run(args.node.metrics, &["alert"]).await
 }
 
 /// `kinetic broker`
@@ -146,8 +150,17 @@ pub(crate) async fn broker(args: cli::Broker) -> Result<()> {
         "the other roles log in with"
     );
     node::start_metrics(&mut roles, node.metrics, &telemetry).await?;
+    let name = node.node.clone().unwrap_or_else(|| format!("{}-broker", node::host_name()));
+    let health = shell::health::Setup {
+        node: NodeId::new(&name),
+        control: own.clone(),
+        schema: schema.clone(),
+        telemetry: telemetry.clone(),
+        roles: &["broker"],
+    };
     roles.start("broker", |shutdown| embedded.run(schema, telemetry, shutdown));
     roles.start("schema follower", |shutdown| follower.run(Some(own), shutdown));
+    roles.start("publisher of this process's health", |shutdown| shell::health::run(health, shutdown));
     roles.run_until_interrupted().await
 }
 
@@ -191,7 +204,8 @@ pub(crate) async fn agent(args: cli::Agent) -> Result<()> {
         fallback,
         seed: rand::random(),
     };
-    let setup = shell::agent::Setup { config, broker, sockets, telemetry };
+    let part = shell::agent::PART;
+    let setup = shell::agent::Setup { config, broker, sockets, own: None, part, telemetry };
     roles.start("agent", |shutdown| shell::agent::run(setup, shutdown));
     roles.run_until_interrupted().await
 }

@@ -107,12 +107,17 @@ alert \"on-call\" {
 # }
 ";
 
+/// The customer as which nodes publish their health, and the rules about it.
+const WATCHING_KINETIC: &str =
+    include_str!("../../../../topology-examples/watching-kinetic/customers/kinetic/kinetic.hcl");
+
 /// What a new repository holds: one region on this machine's broker, one customer, one rule worth having.
 pub(crate) fn starter(customer: &str, secret_sha256: &str) -> Files {
     let owner = format!(
         "\
 customer \"{customer}\" {{
   region = region.local
+  # silent_after = \"10m\" # when nothing at all has come for so long, its alerts say so
 
   # The login is {customer}.first; its secret was shown once, when this repository was made.
   key \"first\" {{
@@ -127,6 +132,7 @@ customer \"{customer}\" {{
         (format!("{folder}/customer.hcl"), owner.into_bytes()),
         (format!("{folder}/topology.hcl"), TOPOLOGY.as_bytes().to_vec()),
         (format!("{folder}/alerts.hcl"), ALERTS.as_bytes().to_vec()),
+        ("customers/kinetic/kinetic.hcl".to_owned(), WATCHING_KINETIC.as_bytes().to_vec()),
     ])
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
+use kinetic_schema::Netblock;
 use kinetic_wire::{NodeId, Serves};
 
 use crate::adapter::history::Location;
@@ -46,17 +47,20 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
         node: NodeId::new(&node::host_name()),
         queues: config.queues,
     };
+    let health = shared.health(&["node"]);
     start_engine(
         &mut roles,
         &shared,
         config.history,
         config.listen_links,
+        &config.webhook_nets,
         config.lease_ttl,
         config.lease_grace,
     )?;
     if let Some(listen) = config.listen_links {
         node::start_links(&mut roles, listen, &shared).await?;
     }
+    roles.start("publisher of this process's health", |shutdown| shell::health::run(health, shutdown));
     // Not before: until a part has said how it is, the heartbeat could not count it.
     node::start_metrics(&mut roles, config.listen_metrics, &telemetry).await?;
     roles.run_until_interrupted().await
@@ -69,6 +73,7 @@ pub(crate) fn start_engine(
     shared: &Shared,
     history: Location,
     links: Option<SocketAddr>,
+    webhook_nets: &[Netblock],
     ttl: Duration,
     grace: Duration,
 ) -> Result<()> {
@@ -76,6 +81,7 @@ pub(crate) fn start_engine(
     let setup = shared.redirector(ttl, grace, Duration::ZERO, shared.control.uris.clone());
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
     let mut setup = shared.alert(history)?;
+    setup.webhook_nets = webhook_nets.to_vec();
     setup.config.serves_links = links.is_some();
     roles.start("alert node", |shutdown| shell::alert::run(setup, shutdown));
     let setup = shared.analyzer(Serves::default(), 100, None);

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use kinetic_agent::machine::{Agent, AgentConfig, Effect, Input, PublishId};
 use kinetic_amqp::{Address, Outcome, Publisher, RpcClient, Topology};
 use kinetic_wire::{Endpoint, LocateReply, Reply, RpcError, decode, names};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::adapter::clock;
@@ -23,8 +24,8 @@ const LOCATE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the numbers on `/metrics` are renewed.
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
-/// Name of this part on `/metrics` and `/__heartbeat__`.
-const PART: &str = "agent";
+/// Name of the `agent` role's part on `/metrics` and `/__heartbeat__`.
+pub(crate) const PART: &str = "agent";
 
 /// What the loop needs.
 #[derive(Debug)]
@@ -35,6 +36,10 @@ pub(crate) struct Setup {
     pub(crate) broker: Address,
     /// Where to listen.
     pub(crate) sockets: Vec<StatsdSocket>,
+    /// Datagrams of this process itself; its end is none of the agent's.
+    pub(crate) own: Option<mpsc::Receiver<Vec<u8>>>,
+    /// Name of this part.
+    pub(crate) part: &'static str,
     /// Where numbers go.
     pub(crate) telemetry: Telemetry,
 }
@@ -57,6 +62,7 @@ struct Shell {
     broker: Address,
     rpc: RpcClient,
     publisher: Option<Publisher>,
+    part: &'static str,
     /// Counts `Connect` effects, so that news of an old connection is not taken for news of the new one.
     generation: u64,
     connected: bool,
@@ -67,12 +73,13 @@ struct Shell {
 
 /// Runs until shutdown has drained the machine.
 pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
-    let Setup { config, broker, sockets, telemetry } = setup;
+    let Setup { config, broker, sockets, mut own, part, telemetry } = setup;
     let mut agent = Agent::new(config);
     let mut shell = Shell {
         rpc: RpcClient::start(broker.clone()),
         broker,
         publisher: None,
+        part,
         generation: 0,
         connected: false,
         refused: None,
@@ -100,18 +107,29 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                     agent.handle(now, Input::Datagram(&buffer[..length]), &mut effects);
                 }
             }
+            Some(lines) = next_own(&mut own), if !stopping => {
+                agent.handle(clock::now(), Input::Datagram(&lines), &mut effects);
+            }
             _ = shell.rpc.pushed() => agent.handle(clock::now(), Input::Nudged, &mut effects),
             Some(done) = shell.jobs.join_next() => shell.done(&mut agent, done?, &telemetry, &mut effects),
             () = clock::sleep_until(agent.next_wakeup()) => {
                 agent.handle(clock::now(), Input::Tick, &mut effects);
             }
-            _ = metrics_due.tick() => telemetry.show(PART, metrics::agent(&agent.stats())),
+            _ = metrics_due.tick() => telemetry.show(part, metrics::agent(&agent.stats())),
         }
     }
     if let Some(publisher) = shell.publisher {
         publisher.close().await;
     }
     Ok(())
+}
+
+/// The next datagram of this process itself; never, without such.
+async fn next_own(own: &mut Option<mpsc::Receiver<Vec<u8>>>) -> Option<Vec<u8>> {
+    match own {
+        Some(own) => own.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The next datagram of any socket; never, without sockets.
@@ -182,7 +200,7 @@ impl Shell {
             None if !self.connected => Health::Failing("not connected to a broker".into()),
             None => Health::Ok,
         };
-        telemetry.health(PART, health, clock::now().wall);
+        telemetry.health(self.part, health, clock::now().wall);
     }
 
     /// Performs effects in order; true once the machine has stopped.

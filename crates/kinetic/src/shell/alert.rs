@@ -1,6 +1,7 @@
 //! The alert node's loop: alert events in, history on disk, mail out.
 
 mod keeper;
+mod posting;
 mod settle;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use kinetic_alert::machine::{
 use kinetic_amqp::{
     Address, ConsumeOptions, Consumer, Event, Publisher, Request, RequestHandle, RpcServer, Served, Settle,
 };
+use kinetic_schema::Netblock;
 use kinetic_schema::schema::QueueType;
 use kinetic_wire::{Envelope, Incarnation, Login, NodeId, Role, Token, names};
 use tokio::task::JoinSet;
@@ -22,10 +24,11 @@ use crate::adapter::clock;
 use crate::adapter::dkim::Signer;
 use crate::adapter::history::Location;
 use crate::adapter::smtp::Relay;
+use crate::adapter::webhook::Poster;
 use crate::node::{hex, unhex};
 use crate::shell::alive::{self, Alive};
 use crate::shell::follow::{Revision, SchemaWatch};
-use crate::shell::trace;
+use crate::shell::trace::Voice;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
@@ -76,6 +79,8 @@ pub(crate) struct Setup {
     pub(crate) queues: QueueType,
     /// The history.
     pub(crate) history: Location,
+    /// Private networks that webhooks may reach.
+    pub(crate) webhook_nets: Vec<Netblock>,
     /// Schema revisions.
     pub(crate) schema: SchemaWatch,
     /// Where numbers go.
@@ -85,8 +90,8 @@ pub(crate) struct Setup {
 /// What a finished job says.
 enum Done {
     Attempted { id: MailId, attempt: Attempt },
+    Posted { id: MailId, to: String, attempt: Attempt },
     Announced,
-    Traced,
 }
 
 /// By name, with what was wrong with one that cannot be used.
@@ -96,6 +101,8 @@ struct Shell {
     consumer: Consumer,
     alive: Consumer,
     publisher: Publisher,
+    /// On test events.
+    voice: Voice,
     requests: RpcServer,
     /// Requests that are not answered yet; bounded by the prefetch.
     asked: BTreeMap<ReplyToken, RequestHandle>,
@@ -110,6 +117,7 @@ struct Shell {
     /// Written next; bounded by the prefetch and by the machine's own bounds.
     batch: Vec<(RecordSeq, Record)>,
     relays: Relays,
+    poster: Poster,
     /// Whose relays these are.
     revision: Arc<Revision>,
     announcing: usize,
@@ -270,6 +278,7 @@ impl Shell {
             prefetch: BEACONS_PREFETCH,
             ..ConsumeOptions::default()
         };
+        let publisher = Publisher::start(control.clone(), declared, ANNOUNCES_MAX);
         Self {
             consumer: Consumer::start(control.clone(), options),
             settling: Settling::default(),
@@ -281,13 +290,15 @@ impl Shell {
             ),
             asked: BTreeMap::new(),
             last_asked: 0,
-            publisher: Publisher::start(control, declared, ANNOUNCES_MAX),
+            voice: Voice::start(publisher.clone()),
+            publisher,
             jobs: JoinSet::new(),
             keeper,
             compact_at: RecordSeq(0),
             replay: replay(&revision),
             batch: Vec::new(),
             relays: relays(&revision, Relays::new(), None),
+            poster: Poster::new(&setup.webhook_nets),
             revision,
             announcing: 0,
             telemetry: setup.telemetry.clone(),
@@ -371,25 +382,14 @@ impl Shell {
         let now = clock::now();
         match done {
             Done::Attempted { id, attempt } => {
-                match &attempt {
-                    Attempt::Accepted { detail } => {
-                        tracing::info!(mail = id.0, detail, "mail accepted");
-                        self.telemetry.health("mail", Health::Ok, now.wall);
-                    }
-                    Attempt::MaybeAccepted { detail } => {
-                        tracing::warn!(mail = id.0, detail, "mail perhaps taken; sending it again as it is");
-                        self.telemetry.health("mail", Health::Failing(detail.clone()), now.wall);
-                    }
-                    Attempt::Retry { detail, .. } | Attempt::Refused { failed: Failed::Relay, detail } => {
-                        tracing::warn!(mail = id.0, detail, "mail not taken yet; trying again");
-                        self.telemetry.health("mail", Health::Failing(detail.clone()), now.wall);
-                    }
-                    Attempt::Refused { detail, .. } => tracing::error!(mail = id.0, detail, "mail refused"),
-                }
+                posting::say_mailed(&self.telemetry, now.wall, &id, &attempt);
+                alert.handle(now, Input::MailAttempted { id, attempt }, effects);
+            }
+            Done::Posted { id, to, attempt } => {
+                posting::say_posted(&id, &to, &attempt);
                 alert.handle(now, Input::MailAttempted { id, attempt }, effects);
             }
             Done::Announced => self.announcing -= 1,
-            Done::Traced => {}
         }
     }
 
@@ -423,13 +423,7 @@ impl Shell {
                         self.requests.reply(handle, body).await;
                     }
                 }
-                Effect::Trace(stage) => {
-                    let publisher = self.publisher.clone();
-                    self.jobs.spawn(async move {
-                        trace::say(publisher, stage).await;
-                        Done::Traced
-                    });
-                }
+                Effect::Trace(stage) => self.voice.say(stage),
                 Effect::Announce { routing_key, body } => self.announce(routing_key, body),
             }
         }
@@ -455,6 +449,14 @@ impl Shell {
     }
 
     fn send(&mut self, id: MailId, relay: &str, email: Email) {
+        if let Some(post) = email.post {
+            let (poster, schema) = (self.poster.clone(), self.revision.schema.clone());
+            self.jobs.spawn(async move {
+                let attempt = posting::attempt(&poster, &schema, &id, &post).await;
+                Done::Posted { id, to: email.to, attempt }
+            });
+            return;
+        }
         let relay = self.relays.get(relay).cloned();
         self.jobs.spawn(async move {
             let unusable = |detail| Attempt::Retry { failed: Failed::Relay, detail };
@@ -475,7 +477,11 @@ impl Shell {
         self.announcing += 1;
         let publisher = self.publisher.clone();
         self.jobs.spawn(async move {
-            let envelope = Envelope { content_type: Some("application/json".into()), ..Envelope::default() };
+            let envelope = Envelope {
+                kind: Some(names::TYPE_NOTIFICATION.into()),
+                content_type: Some("application/json".into()),
+                ..Envelope::default()
+            };
             let published =
                 publisher.publish(names::NOTIFICATIONS_EXCHANGE, &routing_key, &envelope, body, false).await;
             if let Err(error) = published {

@@ -4,12 +4,12 @@
 //! stamps each turn, and nothing is said for one that has not turned for longer than a turn may take. Then the watchdog of the
 //! alert node tells of it like of a dead one.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kinetic_amqp::{Address, Publisher};
-use kinetic_wire::{Beacon, Envelope, Incarnation, Mono, NodeId, Role, encode, names};
+use kinetic_wire::{Beacon, Envelope, Incarnation, Listening, Mono, NodeId, Role, encode, names};
 use tokio::task::JoinSet;
 
 use crate::adapter::clock;
@@ -20,6 +20,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// A loop that has not turned for so long hangs. All loops turn once a second at least, to renew their numbers; a
 /// turn that lasts longer than this is as bad as none.
 const HUNG_AFTER: Duration = Duration::from_secs(5);
+/// What an analyzer hears on so many sources goes with one beacon, about 100 kB; the rest goes with the next ones.
+pub(crate) const LISTENS_MAX: usize = 1_000;
 /// How long the last word may take.
 const BYE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -28,7 +30,15 @@ pub(crate) struct Alive {
     publisher: Publisher,
     beacon: Beacon,
     pulse: Pulse,
+    listens: Heard,
     beating: JoinSet<()>,
+}
+
+/// What goes with the next beacon.
+type Heard = Arc<Mutex<Vec<Listening>>>;
+
+fn locked(heard: &Heard) -> std::sync::MutexGuard<'_, Vec<Listening>> {
+    heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Begins to beat, on a connection of its own: what else a node publishes must not hold its signs of life up.
@@ -38,22 +48,32 @@ pub(crate) fn start(control: &Address, node: NodeId, role: Role, inc: Incarnatio
 
 /// Begins to beat over a connection that carries little else, whose topology has [`topology::alive`].
 pub(crate) fn over(publisher: Publisher, node: NodeId, role: Role, inc: Incarnation) -> Alive {
-    let beacon = Beacon { v: 1, node, role, inc, bye: false };
+    let beacon = Beacon { v: 1, node, role, inc, bye: false, listens: Vec::new() };
+    let listens = Heard::default();
     let pulse = Pulse::default();
     pulse.stamp();
-    let (publishes, says) = (publisher.clone(), beacon.clone());
+    let (publishes, says, heard) = (publisher.clone(), beacon.clone(), listens.clone());
     let mut beating = JoinSet::new();
     beating.spawn(beat(INTERVAL, HUNG_AFTER, pulse.clone(), move || {
-        let (publishes, says) = (publishes.clone(), says.clone());
+        let (publishes, mut says) = (publishes.clone(), says.clone());
+        says.listens = std::mem::take(&mut *locked(&heard));
         async move { say(&publishes, &says).await }
     }));
-    Alive { publisher, beacon, pulse, beating }
+    Alive { publisher, beacon, pulse, listens, beating }
 }
 
 impl Alive {
     /// The loop turns. To be said at every turn.
     pub(crate) fn turned(&self) {
         self.pulse.stamp();
+    }
+
+    /// What is heard goes with the next beacon; it is asked for once the last has gone.
+    pub(crate) fn listens(&self, hears: impl FnOnce(usize) -> Vec<Listening>) {
+        let mut listens = locked(&self.listens);
+        if listens.is_empty() {
+            *listens = hears(LISTENS_MAX);
+        }
     }
 
     /// Says goodbye, so that the silence that follows is no event, and closes the connection.

@@ -15,9 +15,7 @@ use bytes::Bytes;
 use kinetic_amqp::{Address, ConsumeOptions, Consumer, Event, Outcome, Publisher, RpcClient, Settle};
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Effect, Input, RequestId, Revision, Slot};
 use kinetic_schema::schema::QueueType;
-use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, TestStage, Token, encode, names,
-};
+use kinetic_wire::{AlertEvent, AlertId, Envelope, RegionName, Role, SourceKey, Token, encode, names};
 use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -28,8 +26,9 @@ use self::subscription::{Chore, Subscription, Subscriptions};
 use self::witness::{Change, Witness};
 
 use crate::adapter::clock;
+use crate::shell::alive;
 use crate::shell::follow::SchemaWatch;
-use crate::shell::{alive, trace};
+use crate::shell::trace::Voice;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
@@ -71,6 +70,7 @@ enum Done {
     Replied {
         request: RequestId,
         body: Vec<u8>,
+        took: Duration,
     },
     RequestFailed {
         request: RequestId,
@@ -107,7 +107,6 @@ enum Done {
     /// Bindings of another number of parts are gone.
     Tidied,
     WitnessPut,
-    Traced,
 }
 
 struct Shell {
@@ -115,11 +114,15 @@ struct Shell {
     schema: SchemaWatch,
     rpc: RpcClient,
     publisher: Publisher,
+    /// On test events.
+    voice: Voice,
     jobs: JoinSet<Done>,
     publishes: Arc<Semaphore>,
     subscriptions: Subscriptions,
     snapshots: Snapshots,
     witness: Witness,
+    /// How long the last answered request took.
+    round_trip: Duration,
     /// Snapshots on their way, or there.
     keeping: BTreeMap<Slot, AbortHandle>,
     /// What is carried to another region.
@@ -179,8 +182,10 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             _ = metrics_due.tick() => {
                 let mut numbers = metrics::analyzer(&analyzer.stats(clock::now()));
                 numbers.push(metrics::publish_blocked(shell.is_blocked()));
+                numbers.push(metrics::round_trip(shell.round_trip));
                 telemetry.show(PART, numbers);
                 telemetry.health(PART, health(&analyzer), clock::now().wall);
+                alive.listens(|max| analyzer.listening(clock::now(), max));
             }
         }
     }
@@ -202,16 +207,19 @@ fn health(analyzer: &Analyzer) -> Health {
 impl Shell {
     fn start(control: Address, queues: QueueType, schema: SchemaWatch, config: &AnalyzerConfig) -> Self {
         let alerts = topology::kept(topology::alerts(), queues);
+        let publisher = Publisher::start(control.clone(), alerts, ALERTS_IN_FLIGHT_MAX);
         Self {
             witness: Witness::start(control.clone(), &config.node),
             rpc: RpcClient::start(control.clone()),
-            publisher: Publisher::start(control.clone(), alerts, ALERTS_IN_FLIGHT_MAX),
+            voice: Voice::start(publisher.clone()),
+            publisher,
             control,
             schema,
             jobs: JoinSet::new(),
             publishes: Arc::new(Semaphore::new(ALERTS_IN_FLIGHT_MAX)),
             subscriptions: Subscriptions::default(),
             snapshots: Snapshots::default(),
+            round_trip: Duration::ZERO,
             keeping: BTreeMap::new(),
             carts: BTreeMap::new(),
         }
@@ -242,7 +250,10 @@ impl Shell {
     fn done(&mut self, analyzer: &mut Analyzer, done: Done, effects: &mut Vec<Effect>) {
         let now = clock::now();
         let input = match &done {
-            Done::Replied { request, body } => Input::Replied { request: *request, body },
+            Done::Replied { request, body, took } => {
+                self.round_trip = *took;
+                Input::Replied { request: *request, body }
+            }
             Done::RequestFailed { request } => Input::RequestFailed { request: *request },
             Done::Published { id } => Input::Published { id: *id },
             Done::Unsubscribed { slot } => Input::Unsubscribed { slot: *slot },
@@ -262,7 +273,7 @@ impl Shell {
                 return;
             }
             Done::Discarded { slot, is_empty } => Input::Discarded { slot: *slot, is_empty: *is_empty },
-            Done::WitnessPut | Done::Tidied | Done::Traced => return,
+            Done::WitnessPut | Done::Tidied => return,
             Done::Read { slot, snapshots } => {
                 return self.subscriptions.open(analyzer, *slot, snapshots, effects);
             }
@@ -340,7 +351,7 @@ impl Shell {
                 }
                 Effect::Probe { slot, timeout } => self.probe(slot, timeout),
                 Effect::Publish(event) => self.publish(*event),
-                Effect::Trace(stage) => self.trace(stage),
+                Effect::Trace(stage) => self.voice.say(stage),
                 Effect::Stopped => stopped = true,
             }
         }
@@ -387,10 +398,10 @@ impl Shell {
     }
 
     fn request(&mut self, request: RequestId, kind: &'static str, body: Vec<u8>, timeout: Duration) {
-        let rpc = self.rpc.clone();
+        let (rpc, asked) = (self.rpc.clone(), clock::now().mono);
         self.jobs.spawn(async move {
             match rpc.request(names::RPC_EXCHANGE, kind, body, timeout).await {
-                Ok(body) => Done::Replied { request, body },
+                Ok(body) => Done::Replied { request, body, took: clock::now().mono.since(asked) },
                 Err(error) => {
                     tracing::debug!(kind, %error, "no answer from a redirector");
                     Done::RequestFailed { request }
@@ -417,14 +428,6 @@ impl Shell {
             }
             drop(permit);
             Done::Published { id: event.id }
-        });
-    }
-
-    fn trace(&mut self, stage: Box<TestStage>) {
-        let publisher = self.publisher.clone();
-        self.jobs.spawn(async move {
-            trace::say(publisher, stage).await;
-            Done::Traced
         });
     }
 

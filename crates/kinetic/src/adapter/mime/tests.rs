@@ -25,6 +25,7 @@ fn email() -> Email {
         text: "web-7 is slow\n".into(),
         html: "<p>web-7 is slow <img src=\"cid:plot.k1.acme.0.1.1.aa@kinetic.example\"></p>".into(),
         plot: None,
+        post: None,
     }
 }
 

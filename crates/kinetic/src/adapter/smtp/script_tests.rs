@@ -78,6 +78,7 @@ impl Script {
 
 pub(super) fn email() -> Email {
     Email {
+        post: None,
         message_id: "k1.acme.0.1.1.aa@kinetic.example".into(),
         from: "Kinetic <alerts@kinetic.example>".into(),
         to: "oncall@acme.example".into(),
@@ -117,6 +118,7 @@ pub(super) fn said(attempt: &Attempt) -> String {
     match attempt {
         Attempt::Accepted { .. } => "accepted".to_owned(),
         Attempt::MaybeAccepted { .. } => "perhaps".to_owned(),
+        Attempt::Busy { .. } => "busy".to_owned(),
         Attempt::Retry { failed, .. } => format!("retry {failed:?}"),
         Attempt::Refused { failed, .. } => format!("refused {failed:?}"),
     }

@@ -304,6 +304,7 @@ mod tests {
         let said = match attempt {
             Attempt::Accepted { .. } => "accepted".to_owned(),
             Attempt::MaybeAccepted { .. } => "perhaps".to_owned(),
+            Attempt::Busy { .. } => "busy".to_owned(),
             Attempt::Retry { failed, .. } => format!("retry {failed:?}"),
             Attempt::Refused { failed, .. } => format!("refused {failed:?}"),
         };

@@ -118,6 +118,7 @@ pub(crate) fn email(
         ("X-Kinetic-Reason", "canary".to_owned()),
     ];
     Email {
+        post: None,
         message_id: format!("canary.{customer}.{now_ms:x}@{domain}"),
         from: from.to_owned(),
         to: String::new(),

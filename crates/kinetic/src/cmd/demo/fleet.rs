@@ -78,7 +78,15 @@ pub(crate) async fn agent(
         seed: rand::random(),
     };
     let broker = broker.clone().named(format!("agent {}", host.name));
-    Ok((agent::Setup { config, broker, sockets: vec![socket], telemetry: Telemetry::default() }, listens))
+    let setup = agent::Setup {
+        config,
+        broker,
+        sockets: vec![socket],
+        own: None,
+        part: agent::PART,
+        telemetry: Telemetry::default(),
+    };
+    Ok((setup, listens))
 }
 
 /// A host's statsd client: one datagram every tenth of a second, until shutdown.

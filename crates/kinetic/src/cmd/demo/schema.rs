@@ -13,15 +13,16 @@ pub(crate) const RECIPIENT: &str = "oncall@shop.example";
 
 /// The files. With three deviations of twelve and more feeds healthy hosts stay quiet (one deviation would mail two
 /// of them every window), two windows of three keep a hiccup out, and a slow host still stands out.
-pub(crate) fn files(secret_sha256: &str, relay: SocketAddr) -> Files {
+pub(crate) fn files(secret_sha256: &str, relay: SocketAddr, public_url: &str) -> Files {
     let installation = format!(
         "\
 region \"local\" {{}}
 
 mail {{
-  relay = \"{relay}\"
-  tls   = \"none\"
-  from  = \"Kinetic <alerts@kinetic.example>\"
+  relay      = \"{relay}\"
+  tls        = \"none\"
+  from       = \"Kinetic <alerts@kinetic.example>\"
+  public_url = \"{public_url}\"
 }}
 "
     );
@@ -94,7 +95,8 @@ mod tests {
 
     #[test]
     fn the_demo_schema_checks() {
-        let files = files(&schema_repo::secret_sha256("x"), ([127, 0, 0, 1], 25).into());
+        let files =
+            files(&schema_repo::secret_sha256("x"), ([127, 0, 0, 1], 25).into(), "http://127.0.0.1:80");
         let loaded = kinetic_schema::load(&files);
         assert!(
             loaded.schema.is_some(),

@@ -313,7 +313,7 @@ pub(super) fn refused(error: &RpcError) -> Page {
 /// The alert node says nothing.
 pub(super) fn unanswered() -> Page {
     Page::new(Tone::Plain, "Not now")
-        .text("The alert node does not answer. Nothing may have been done: try again in half a minute.")
+        .text("The alert node does not answer. If you had asked for something, it may have been done or not: look again in half a minute.")
 }
 
 /// Why a request does not get as far as the alert node: also what that is called and counted as.

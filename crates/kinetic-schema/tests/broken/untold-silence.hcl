@@ -1,0 +1,6 @@
+region "local" {}
+
+customer "acme" {
+  region       = region.local
+  silent_after = "10m"
+}
