@@ -70,6 +70,8 @@ impl SmtpSink {
 
 /// One SMTP session, RFC 5321 as far as a relay's client needs it.
 async fn session(socket: TcpStream, mailbox: mpsc::Sender<Received>) -> std::io::Result<()> {
+    // Each answer is one small packet that is waited for.
+    socket.set_nodelay(true)?;
     let mut stream = BufReader::new(socket);
     stream.write_all(b"220 kinetic demo mailbox\r\n").await?;
     let mut to = Vec::new();
@@ -107,8 +109,7 @@ async fn session(socket: TcpStream, mailbox: mpsc::Sender<Received>) -> std::io:
             }
             _ => "502 not known here",
         };
-        stream.write_all(answer.as_bytes()).await?;
-        stream.write_all(b"\r\n").await?;
+        stream.write_all(format!("{answer}\r\n").as_bytes()).await?;
     }
 }
 

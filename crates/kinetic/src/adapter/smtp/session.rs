@@ -14,6 +14,8 @@ use lettre::transport::smtp::extension::{
 };
 use lettre::transport::smtp::response::Response;
 
+use tokio::net::TcpStream;
+
 use super::chain;
 
 /// The TCP connection; RFC 5321 says nothing of it.
@@ -173,18 +175,42 @@ async fn reply<T>(
     }
 }
 
+/// Connects, up to the first EHLO. The client library opens connections with implicit TLS itself; others are opened here,
+/// since it writes a message and its final dot one after the other, and leaves the dot waiting for the acknowledgement of
+/// the message, up to 40 ms a mail.
+async fn connect(way: &Way) -> Result<AsyncSmtpConnection, Stop> {
+    let (state, server) = (State::Connecting, (way.host.as_str(), way.port));
+    if way.implicit_tls.is_some() {
+        let (hello, tls) = (&way.hello, way.implicit_tls.clone());
+        let connected = AsyncSmtpConnection::connect_tokio1(server, Some(CONNECT_TIMEOUT), hello, tls, None);
+        return reply(state, COMMAND_TIMEOUT, connected).await;
+    }
+    let failed = |error: std::io::Error| Stop::new(state, format!("cannot connect: {error}"));
+    let mut refused = Stop::new(state, format!("cannot connect: {} has no address", way.host));
+    for address in tokio::net::lookup_host(server).await.map_err(failed)? {
+        let stream = match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                refused = failed(error);
+                continue;
+            }
+            Err(_) => {
+                refused = Stop::new(state, format!("cannot connect: no answer from {address}"));
+                continue;
+            }
+        };
+        stream.set_nodelay(true).map_err(failed)?;
+        let connected = AsyncSmtpConnection::connect_with_transport(Box::new(stream), &way.hello);
+        return reply(state, COMMAND_TIMEOUT, connected).await;
+    }
+    Err(refused)
+}
+
 impl Session {
     /// Connects, up to the login.
     pub(super) async fn open(way: &Way) -> Result<Self, Stop> {
         let state = State::Connecting;
-        let connect = AsyncSmtpConnection::connect_tokio1(
-            (way.host.as_str(), way.port),
-            Some(CONNECT_TIMEOUT),
-            &way.hello,
-            way.implicit_tls.clone(),
-            None,
-        );
-        let mut connection = reply(state, COMMAND_TIMEOUT, connect).await?;
+        let mut connection = connect(way).await?;
         if let Some(tls) = way.start_tls.clone() {
             reply(state, COMMAND_TIMEOUT, connection.starttls(tls, &way.hello)).await?;
         }
