@@ -29,7 +29,8 @@ pub const FENCE_SHARE: (u32, u32) = (4, 5);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// First wait after a failure; doubles up to the longest, and half of it is jitter.
 pub const RETRY_MIN: Duration = Duration::from_millis(250);
-/// Longest wait after failures.
+/// Longest wait after failures; whoever has a lease waits for half of its length at most. So a new leader, which listens for
+/// a whole one and the grace, hears every owner before it gives anything away.
 pub const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Wait after an answer that no retry will change soon: superseded, unauthenticated, another version.
 pub const RETRY_REFUSED: Duration = Duration::from_secs(30);
@@ -405,7 +406,8 @@ impl Lease {
     }
 
     fn retry(&mut self, now: Mono) {
-        let wait = RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(RETRY_MAX);
+        let longest = self.granted.map_or(RETRY_MAX, |granted| RETRY_MAX.min(granted.ttl / 2));
+        let wait = RETRY_MIN.saturating_mul(1 << self.failures.min(16)).min(longest);
         self.failures = self.failures.saturating_add(1);
         self.next = now + self.jittered(wait);
     }

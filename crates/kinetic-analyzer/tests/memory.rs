@@ -488,6 +488,27 @@ fn heartbeats(effects: &[Effect]) -> Vec<Heartbeat> {
     bodies.collect()
 }
 
+/// A new leader listens for a lease and the grace: an owner that asked less often would not be heard in time.
+#[test]
+fn an_owner_asks_for_a_redirector_at_least_once_in_any_half_lease() {
+    let mut world = World::new(one_of_one());
+    world.tick();
+    world.pass_s(1);
+    world.answers = false;
+    let effects = world.send(Input::Nudged);
+    let Some(Effect::Request { request, .. }) = effects.first().cloned() else { panic!("{effects:?}") };
+    let body = encode(&LeaseReply { ttl_ms: 5_000, ..lease(vec![grant(1)]) });
+    world.send(Input::Replied { request, body: &body });
+    let (mut gap, mut longest) = (0, 0);
+    for _ in 0..120 {
+        let asked = heartbeats(&without_redirectors(&mut world, 1)).len();
+        gap = if asked > 0 { 0 } else { gap + 1 };
+        longest = longest.max(gap);
+    }
+    assert!(world.stats().degraded);
+    assert!(longest <= 3, "{longest} s without a word, of a lease of 5 s");
+}
+
 #[test]
 fn a_nudge_is_answered_at_once_and_many_are_not() {
     let mut world = World::new(one_of_one());

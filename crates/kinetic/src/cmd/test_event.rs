@@ -205,7 +205,7 @@ mod tests {
         assert!(unknown.to_string().ends_with("there are: statsd"), "{unknown}");
         let other = cli::TestEvent { customer: "umbrella".into(), ..args(&[]) };
         let unknown = planned(&other, &starter()).expect_err("no such customer");
-        assert!(unknown.to_string().ends_with("there are: acme"), "{unknown}");
+        assert!(unknown.to_string().ends_with("there are: acme, kinetic"), "{unknown}");
     }
 
     #[test]
