@@ -273,7 +273,8 @@ pub struct Leftovers {
     pub exchanges: Vec<String>,
 }
 
-/// Removes leftovers, on a connection of its own: bindings first.
+/// Removes leftovers, on a connection of its own: exchanges first. One that spreads by a hash and has lost one of its queues
+/// would lead what belongs there to another.
 ///
 /// # Errors
 /// What [`AmqpError`] lists.
@@ -286,6 +287,14 @@ pub async fn remove(address: &Address, leftovers: &Leftovers) -> Result<(), Amqp
 }
 
 async fn remove_on(channel: &Channel, leftovers: &Leftovers) -> Result<(), AmqpError> {
+    for (index, exchange) in leftovers.exchanges.iter().enumerate() {
+        let name = short("an exchange's name", exchange)?;
+        // There may be one per source, and hardly ever is one there: only the last is waited for, after all before it.
+        let nowait = index + 1 < leftovers.exchanges.len();
+        let options = ExchangeDeleteOptions { nowait, ..ExchangeDeleteOptions::default() };
+        let deleted = channel.exchange_delete(name, options).await;
+        deleted.map_err(|error| AmqpError::of(&error, &format!("delete exchange {exchange}")))?;
+    }
     for Binding { queue, exchange, routing_key } in &leftovers.bindings {
         let unbound = channel.queue_unbind(
             short("a queue's name", queue)?,
@@ -296,14 +305,6 @@ async fn remove_on(channel: &Channel, leftovers: &Leftovers) -> Result<(), AmqpE
         unbound.await.map_err(|error| {
             AmqpError::of(&error, &format!("unbind queue {queue} from exchange {exchange}"))
         })?;
-    }
-    for (index, exchange) in leftovers.exchanges.iter().enumerate() {
-        let name = short("an exchange's name", exchange)?;
-        // There may be one per source, and hardly ever is one there: only the last is waited for, after all before it.
-        let nowait = index + 1 < leftovers.exchanges.len();
-        let options = ExchangeDeleteOptions { nowait, ..ExchangeDeleteOptions::default() };
-        let deleted = channel.exchange_delete(name, options).await;
-        deleted.map_err(|error| AmqpError::of(&error, &format!("delete exchange {exchange}")))?;
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ async fn all_stories(address: Address) {
     stories::own_queue_is_bound(address.clone()).await;
     stories::a_queue_is_looked_at(address.clone()).await;
     stories::a_source_is_split_and_joined_again(address.clone()).await;
+    stories::a_part_that_goes_leads_nothing_to_the_others(address.clone()).await;
     stories::requests_are_answered(address.clone()).await;
     stories::messages_are_pushed(address.clone()).await;
     stories::the_broker_bears_witness(address.clone()).await;

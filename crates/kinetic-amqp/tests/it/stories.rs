@@ -326,6 +326,58 @@ pub(crate) async fn a_source_is_split_and_joined_again(address: Address) {
     publisher.close().await;
 }
 
+/// A part of a split queue is taken from its exchange, and that with it, while its data is published: from then on it is
+/// returned. None of it is in the other parts.
+pub(crate) async fn a_part_that_goes_leads_nothing_to_the_others(address: Address) {
+    let parts: Vec<String> = (1..=3).map(|part| format!("left.{part}")).collect();
+    let split = Topology {
+        exchanges: vec![
+            Exchange::durable("leaving", ExchangeKind::Topic),
+            Exchange {
+                hash_header: Some("kin-origin".to_owned()),
+                takes_from: vec![("leaving".to_owned(), "#".to_owned())],
+                ..Exchange::durable("left", ExchangeKind::ConsistentHash)
+            },
+        ],
+        queues: parts.iter().map(Queue::durable).collect(),
+        bindings: parts.iter().map(|part| Binding::new(part, "left", "1")).collect(),
+    };
+    let ingress = Topology { exchanges: split.exchanges[..1].to_vec(), ..Topology::default() };
+    let publisher = Publisher::start(address.clone(), ingress, 64);
+    let envelope = Envelope { origin: Some("web-1".into()), ..Envelope::default() };
+    let depths = async || {
+        let mut depths = Vec::new();
+        for part in &parts {
+            depths.push(queue_depth(&address, part).await.unwrap().map_or(0, |depth| depth.messages));
+        }
+        depths
+    };
+    for _ in 0..10 {
+        soon("a declaration", declare(&address, &split)).await.unwrap();
+        let before = depths().await;
+        let sent = publisher.publish("leaving", "web", &envelope, vec![1], true);
+        assert_eq!(soon("a confirm", sent).await.unwrap(), Outcome::Confirmed);
+        let after = depths().await;
+        let own = (0..3).find(|part| after[*part] > before[*part]).expect("it is in one of them");
+        let gone = Leftovers {
+            bindings: vec![Binding::new(&parts[own], "left", "1")],
+            exchanges: vec!["left".to_owned()],
+        };
+        let publish = async {
+            while let Ok(Outcome::Confirmed) =
+                publisher.publish("leaving", "web", &envelope, vec![1], true).await
+            {}
+        };
+        let (removed, ()) =
+            soon("a removal", futures_util::future::join(remove(&address, &gone), publish)).await;
+        removed.unwrap();
+        let mut last = depths().await;
+        last[own] = after[own];
+        assert_eq!(last, after, "what belongs to one part has reached another");
+    }
+    publisher.close().await;
+}
+
 pub(crate) fn rpc_topology(name: &str) -> Topology {
     Topology {
         exchanges: vec![Exchange::durable(name, ExchangeKind::Direct)],
