@@ -2,7 +2,7 @@
 
 use kinetic_tests::process::{Launch, run};
 use kinetic_tests::schema::{Customer, SECRET, Watch};
-use kinetic_tests::tool::python_with_pika;
+use kinetic_tests::tool::python_with;
 use kinetic_tests::traffic::{SLOW_HOST, round};
 use kinetic_tests::{BrokerKind, World};
 
@@ -55,7 +55,7 @@ fn a_pika_script_publishes_and_stays_in_its_exchange(kind: BrokerKind) {
     let world = World::start(kind, &[acme.clone(), globex]);
     let engine = world.engine();
     let (port, login) = (world.amqp().port().to_string(), acme.login());
-    let python = python_with_pika().expect("asked before");
+    let python = python_with("pika").expect("asked before");
     let words = ["-c", SCRIPT, "127.0.0.1", &port, world.vhost(), &login, SECRET, &round(true)];
     let report: serde_json::Value =
         serde_json::from_str(&run(Launch::new(python).args(words))).expect("JSON");

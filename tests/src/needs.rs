@@ -58,7 +58,7 @@ impl Need {
         match self {
             Self::RabbitMq => Path::new(crate::rabbit::SERVER).exists(),
             Self::Collectd => crate::tool::collectd_is_here(),
-            Self::Pika => crate::tool::python_with_pika().is_some(),
+            Self::Pika => crate::tool::python_with("pika").is_some(),
             Self::Python => {
                 let probe = "command -v openssl && python3 -c 'import email'";
                 Launch::new("/bin/sh").args(["-c", probe]).output().status.success()

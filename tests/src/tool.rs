@@ -19,11 +19,11 @@ pub fn collectd_is_here() -> bool {
     Launch::new("/bin/sh").args(["-c", &script]).output().status.success()
 }
 
-/// A Python 3 that can import pika.
+/// A Python 3 that can import a module: the first on the path, or the system's own.
 #[must_use]
-pub fn python_with_pika() -> Option<&'static str> {
+pub fn python_with(module: &str) -> Option<&'static str> {
     ["python3", "/usr/bin/python3"].into_iter().find(|python| {
-        let probe = format!("command -v {python} && {python} -c 'import pika'");
+        let probe = format!("command -v {python} && {python} -c 'import {module}'");
         Launch::new("/bin/sh").args(["-c", &probe]).output().status.success()
     })
 }

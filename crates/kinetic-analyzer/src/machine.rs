@@ -256,10 +256,11 @@ impl Analyzer {
         self.wakeup
     }
 
-    /// Whether a redirector has granted a lease that still stands.
+    /// Whether a redirector has granted a lease that still stands, or this node goes on without one since the broker
+    /// delivers what it owns.
     #[must_use]
-    pub fn is_registered(&self) -> bool {
-        self.lease.is_granted()
+    pub fn is_serving(&self, now: Now) -> bool {
+        self.lease.is_granted() && (!self.lease.is_degraded(now.mono) || !self.sources.is_empty())
     }
 
     /// Counters and gauges as they stand.

@@ -410,6 +410,7 @@ fn without_a_lease_a_source_is_kept_only_while_the_broker_answers_for_it() {
     let probes = effects.iter().filter(|effect| matches!(effect, Effect::Probe { .. })).count();
     assert!(world.stats().degraded && (12..20).contains(&probes), "every three seconds: {probes}");
     assert_eq!((world.stats().sources.len(), world.stats().fenced), (1, 0));
+    assert!(world.is_serving(), "the broker delivers");
     // Nothing comes back: but data does, which is as good.
     world.connected = false;
     world.deliver("web-1", "checkout.latency:20|ms\n");
@@ -426,6 +427,8 @@ fn without_a_lease_a_source_is_kept_only_while_the_broker_answers_for_it() {
     assert!(effects.contains(&Effect::Unsubscribe { slot: SLOT }));
     assert_eq!(acks(&effects), [], "unsettled");
     assert_eq!((world.stats().degraded_lost, world.stats().sources.len()), (1, 0));
+    without_redirectors(&mut world, 60);
+    assert!(!world.is_serving(), "nothing is owned, and nobody answers");
 }
 
 #[test]

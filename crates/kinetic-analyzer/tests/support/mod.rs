@@ -303,6 +303,10 @@ impl World {
     pub fn stats(&self) -> kinetic_analyzer::stats::Stats {
         self.analyzer.stats(self.now)
     }
+
+    pub fn is_serving(&self) -> bool {
+        self.analyzer.is_serving(self.now)
+    }
 }
 
 pub fn events(effects: &[Effect]) -> Vec<AlertEvent> {

@@ -201,7 +201,11 @@ fn named(revision: &super::follow::Revision) -> Revision {
 }
 
 fn health(analyzer: &Analyzer) -> Health {
-    if analyzer.is_registered() { Health::Ok } else { Health::Failing("no lease from a redirector".into()) }
+    if analyzer.is_serving(clock::now()) {
+        Health::Ok
+    } else {
+        Health::Failing("no lease from a redirector".into())
+    }
 }
 
 impl Shell {

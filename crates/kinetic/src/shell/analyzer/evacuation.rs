@@ -39,7 +39,8 @@ pub(super) struct Parcel {
 /// What carries the deliveries of one slot: in their order, and no longer than the slot is subscribed.
 #[derive(Default)]
 pub(super) struct Cart {
-    turn: Mutex<()>,
+    /// Whose turn it is, and whether all stands where the deliveries are carried to.
+    turn: Mutex<bool>,
     has_stopped: AtomicBool,
 }
 
@@ -61,6 +62,21 @@ struct Target {
 }
 
 impl Target {
+    /// Makes all that takes deliveries to their queues. An exchange that spreads by a hash would lead them to the wrong part as
+    /// long as it has not all of its queues: then two parts had values of one feed.
+    async fn make(&self, cart: &Cart) -> bool {
+        let mut wait = RETRY_MIN;
+        while let Err(error) = declare(&self.address, &self.topology).await {
+            if cart.has_stopped.load(Ordering::Relaxed) {
+                return false;
+            }
+            tracing::warn!(%error, "cannot make the queues to carry deliveries to; trying again");
+            tokio::time::sleep(wait).await;
+            wait = RETRY_MAX.min(wait * 2);
+        }
+        true
+    }
+
     /// Publishes one until the broker has confirmed. Returns its token, or nothing once nobody waits for it.
     async fn carry(&self, cart: &Cart, parcel: &Parcel) -> Option<Token> {
         let (exchange, key) = if parcel.is_partial { &self.partial } else { &self.body };
@@ -140,7 +156,10 @@ impl Shell {
             return;
         };
         self.jobs.spawn(async move {
-            let turn = cart.turn.lock().await;
+            let mut turn = cart.turn.lock().await;
+            if !*turn {
+                *turn = target.make(&cart).await;
+            }
             let carried = join_all(parcels.iter().map(|parcel| target.carry(&cart, parcel))).await;
             drop(turn);
             Done::Carried { slot, tokens: carried.into_iter().flatten().collect() }
