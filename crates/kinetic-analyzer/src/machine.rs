@@ -260,7 +260,8 @@ impl Analyzer {
     /// delivers what it owns.
     #[must_use]
     pub fn is_serving(&self, now: Now) -> bool {
-        self.lease.is_granted() && (!self.lease.is_degraded(now.mono) || !self.sources.is_empty())
+        self.lease.is_granted()
+            && (!self.lease.is_degraded(now.mono) || self.sources.values().any(Source::is_read))
     }
 
     /// Counters and gauges as they stand.

@@ -117,6 +117,11 @@ impl Source {
         self.last_came.is_some_and(|came| came >= sent.mono)
     }
 
+    /// Whether its subscription stands, as far as is known.
+    pub(crate) fn is_read(&self) -> bool {
+        self.last_came.is_some()
+    }
+
     /// When it must be known anew that the broker delivers to this node, if something is to be known every so often.
     pub(crate) fn unproven_at(&self, interval: Duration) -> Option<Mono> {
         if self.probing.is_some() || self.leaves_by.is_some() {
