@@ -19,26 +19,12 @@ const PAGES_MAX: usize = 100;
 pub(crate) async fn run(args: cli::Episodes) -> Result<u8> {
     let rpc = operator::client(&args.broker, "kinetic episodes")?;
     let customer = args.customer.as_deref().map(CustomerName::new);
-    let mut question = EpisodesQuestion { v: 1, customer, ..EpisodesQuestion::default() };
-    let mut all = EpisodesReply { ok: true, episodes: Vec::new(), next: None, now_ms: 0 };
-    for _ in 0..PAGES_MAX {
-        let body = encode(&question);
-        match operator::ask_or_say::<EpisodesReply>(&rpc, names::rpc::EPISODES, body).await? {
-            Ok(mut page) => {
-                all.episodes.append(&mut page.episodes);
-                (all.next, all.now_ms) = (page.next, page.now_ms);
-            }
-            Err(code) => return Ok(code),
-        }
-        question.after.clone_from(&all.next);
-        if all.next.is_none() {
-            break;
-        }
-    }
-    if args.json {
-        term::say(&format!("{}\n", serde_json::to_string(&all)?));
-    } else {
-        term::say(&render(&all, Style::stdout()));
+    let question = |after| {
+        encode(&EpisodesQuestion { v: 1, customer: customer.clone(), after, ..EpisodesQuestion::default() })
+    };
+    match operator::ask_all::<EpisodesReply>(&rpc, names::rpc::EPISODES, PAGES_MAX, question).await? {
+        Ok(all) => operator::show(args.json, &all, |all| render(all, Style::stdout()))?,
+        Err(code) => return Ok(code),
     }
     Ok(0)
 }

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use kinetic_amqp::{RpcClient, RpcFailed};
-use kinetic_wire::{Reply, RpcError, decode, names};
+use kinetic_wire::{
+    EpisodesReply, Reply, RpcError, SilenceName, SilencesReply, Subscription, SuppressionsReply,
+    UnsubscribedReply, decode, names,
+};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{cli, exit, node};
+use crate::{cli, exit, node, term};
 
 /// How long one answer may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -33,6 +37,71 @@ pub(crate) async fn ask_or_say<T: DeserializeOwned>(
             Ok(Err(exit::NO))
         }
     }
+}
+
+/// A list that is told a page at a time.
+pub(crate) trait Pages: DeserializeOwned {
+    /// Where a page ends.
+    type Cursor;
+
+    /// Where to go on, if there is more.
+    fn next(&self) -> Option<Self::Cursor>;
+
+    /// Takes in the page that follows.
+    fn extend(&mut self, page: Self);
+}
+
+macro_rules! pages {
+    ($($reply:ident { $list:ident } by $cursor:ty),+) => {
+        $(impl Pages for $reply {
+            type Cursor = $cursor;
+
+            fn next(&self) -> Option<$cursor> {
+                self.next.clone()
+            }
+
+            fn extend(&mut self, mut page: Self) {
+                self.$list.append(&mut page.$list);
+                (self.next, self.now_ms) = (page.next, page.now_ms);
+            }
+        })+
+    };
+}
+
+pages! {
+    EpisodesReply { episodes } by String,
+    SilencesReply { silences } by SilenceName,
+    SuppressionsReply { suppressions } by String,
+    UnsubscribedReply { unsubscribed } by Subscription
+}
+
+/// Asks for a whole list, so many pages at most; `next` of the answer says whether there were more. Refusals as for
+/// [`ask_or_say`].
+pub(crate) async fn ask_all<T: Pages>(
+    rpc: &RpcClient,
+    kind: &str,
+    pages_max: usize,
+    question: impl Fn(Option<T::Cursor>) -> Vec<u8>,
+) -> Result<Result<T, u8>> {
+    let mut all = match ask_or_say::<T>(rpc, kind, question(None)).await? {
+        Ok(first) => first,
+        Err(code) => return Ok(Err(code)),
+    };
+    for _ in 1..pages_max {
+        let Some(after) = all.next() else { break };
+        match ask_or_say(rpc, kind, question(Some(after))).await? {
+            Ok(page) => all.extend(page),
+            Err(code) => return Ok(Err(code)),
+        }
+    }
+    Ok(Ok(all))
+}
+
+/// Shows an answer: to programs as one JSON object, to people in words.
+pub(crate) fn show<T: Serialize>(as_json: bool, reply: &T, words: impl FnOnce(&T) -> String) -> Result<()> {
+    let text = if as_json { format!("{}\n", serde_json::to_string(reply)?) } else { words(reply) };
+    term::say(&text);
+    Ok(())
 }
 
 /// Asks whoever answers this kind, patiently. The inner error is its refusal.

@@ -69,26 +69,10 @@ fn taken(reply: &Bounced, status: &str) -> String {
 /// `kinetic mail suppressed`
 pub(crate) async fn suppressed(args: cli::MailSuppressed) -> Result<u8> {
     let rpc = operator::client(&args.broker, "kinetic mail")?;
-    let mut question = SuppressionsQuestion { v: 1, after: None };
-    let mut all = SuppressionsReply { ok: true, suppressions: Vec::new(), next: None, now_ms: 0 };
-    for _ in 0..PAGES_MAX {
-        let body = encode(&question);
-        match operator::ask_or_say::<SuppressionsReply>(&rpc, names::rpc::SUPPRESSIONS, body).await? {
-            Ok(mut page) => {
-                all.suppressions.append(&mut page.suppressions);
-                (all.next, all.now_ms) = (page.next, page.now_ms);
-            }
-            Err(code) => return Ok(code),
-        }
-        question.after.clone_from(&all.next);
-        if all.next.is_none() {
-            break;
-        }
-    }
-    if args.json {
-        term::say(&format!("{}\n", serde_json::to_string(&all)?));
-    } else {
-        term::say(&listed(&all.suppressions));
+    let question = |after| encode(&SuppressionsQuestion { v: 1, after });
+    match operator::ask_all::<SuppressionsReply>(&rpc, names::rpc::SUPPRESSIONS, PAGES_MAX, question).await? {
+        Ok(all) => operator::show(args.json, &all, |all| listed(&all.suppressions))?,
+        Err(code) => return Ok(code),
     }
     Ok(0)
 }

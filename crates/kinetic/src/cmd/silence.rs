@@ -86,31 +86,10 @@ pub(crate) fn meant(silence: &Silence) -> String {
 async fn list(args: cli::SilenceList) -> Result<u8> {
     let rpc = operator::client(&args.broker, "kinetic silence")?;
     let customer = args.customer.as_deref().map(CustomerName::new);
-    let mut question = SilencesQuestion { v: 1, customer, after: None };
-    let mut all: Option<SilencesReply> = None;
-    for _ in 0..PAGES_MAX {
-        let body = encode(&question);
-        let mut page = match operator::ask_or_say::<SilencesReply>(&rpc, names::rpc::SILENCES, body).await? {
-            Ok(page) => page,
-            Err(code) => return Ok(code),
-        };
-        question.after = page.next.clone();
-        match &mut all {
-            Some(all) => {
-                all.silences.append(&mut page.silences);
-                all.next = page.next;
-            }
-            None => all = Some(page),
-        }
-        if question.after.is_none() {
-            break;
-        }
-    }
-    let Some(all) = all else { return Ok(0) };
-    if args.json {
-        term::say(&format!("{}\n", serde_json::to_string(&all)?));
-    } else {
-        term::say(&listed(&all));
+    let question = |after| encode(&SilencesQuestion { v: 1, customer: customer.clone(), after });
+    match operator::ask_all::<SilencesReply>(&rpc, names::rpc::SILENCES, PAGES_MAX, question).await? {
+        Ok(all) => operator::show(args.json, &all, listed)?,
+        Err(code) => return Ok(code),
     }
     Ok(0)
 }

@@ -17,32 +17,10 @@ const PAGES_MAX: usize = 200;
 pub(crate) async fn list(args: cli::MailUnsubscribed) -> Result<u8> {
     let rpc = operator::client(&args.broker, "kinetic mail")?;
     let customer = args.customer.as_deref().map(CustomerName::new);
-    let mut question = UnsubscribedQuestion { v: 1, customer, after: None };
-    let mut all: Option<UnsubscribedReply> = None;
-    for _ in 0..PAGES_MAX {
-        let asked =
-            operator::ask_or_say::<UnsubscribedReply>(&rpc, names::rpc::UNSUBSCRIBED, encode(&question));
-        let mut page = match asked.await? {
-            Ok(page) => page,
-            Err(code) => return Ok(code),
-        };
-        question.after = page.next.clone();
-        match &mut all {
-            Some(all) => {
-                all.unsubscribed.append(&mut page.unsubscribed);
-                all.next = page.next;
-            }
-            None => all = Some(page),
-        }
-        if question.after.is_none() {
-            break;
-        }
-    }
-    let Some(all) = all else { return Ok(0) };
-    if args.json {
-        term::say(&format!("{}\n", serde_json::to_string(&all)?));
-    } else {
-        term::say(&listed(&all));
+    let question = |after| encode(&UnsubscribedQuestion { v: 1, customer: customer.clone(), after });
+    match operator::ask_all::<UnsubscribedReply>(&rpc, names::rpc::UNSUBSCRIBED, PAGES_MAX, question).await? {
+        Ok(all) => operator::show(args.json, &all, listed)?,
+        Err(code) => return Ok(code),
     }
     Ok(0)
 }
