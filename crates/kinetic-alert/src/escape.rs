@@ -41,7 +41,8 @@ pub(crate) fn header(text: &str, chars_max: usize) -> String {
 }
 
 /// Text inside HTML, also inside a quoted attribute.
-pub(crate) fn html(text: &str) -> String {
+#[must_use]
+pub fn html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -57,6 +57,7 @@ mod why;
 mod words;
 
 pub use compact::Compaction;
+pub use escape::html as html_escaped;
 pub use links::fuzz_link;
 pub use machine::{
     Alert, AlertConfig, Attempt, DigestPart, Effect, Email, Failed, Input, MailId, Record, RecordSeq,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kinetic_alert::html_escaped;
 use kinetic_alert::machine::Email;
 use kinetic_wire::Wall;
 
@@ -128,15 +129,11 @@ pub(crate) fn email(
         headers: headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         html: format!(
             "<!doctype html>\n<html lang=\"en\"><body><pre>{}</pre></body></html>\n",
-            escaped(&text)
+            html_escaped(&text)
         ),
         text,
         plot: None,
     }
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use hyper::StatusCode;
+use kinetic_alert::html_escaped;
 use kinetic_wire::{AcknowledgementState, EpisodeState, LinkAction, Linked, RpcCode, RpcError};
 use sha2::{Digest, Sha256};
 
@@ -85,23 +86,23 @@ impl Page {
     }
 
     fn text(mut self, text: &str) -> Self {
-        self.body.push_str(&format!("<p>{}</p>\n", escaped(text)));
+        self.body.push_str(&format!("<p>{}</p>\n", html_escaped(text)));
         self
     }
 
     fn note(mut self, text: &str) -> Self {
-        self.body.push_str(&format!("<p class=\"note\">{}</p>\n", escaped(text)));
+        self.body.push_str(&format!("<p class=\"note\">{}</p>\n", html_escaped(text)));
         self
     }
 
     fn small(mut self, text: &str) -> Self {
-        self.body.push_str(&format!("<p><small>{}</small></p>\n", escaped(text)));
+        self.body.push_str(&format!("<p><small>{}</small></p>\n", html_escaped(text)));
         self
     }
 
     fn facts(mut self, facts: &[(&str, String)]) -> Self {
         let rows =
-            facts.iter().map(|(label, value)| format!("<dt>{label}</dt><dd>{}</dd>\n", escaped(value)));
+            facts.iter().map(|(label, value)| format!("<dt>{label}</dt><dd>{}</dd>\n", html_escaped(value)));
         self.body.push_str(&format!("<dl>\n{}</dl>\n", rows.collect::<String>()));
         self
     }
@@ -113,7 +114,7 @@ impl Page {
             Tone::Done => "done",
             Tone::Plain => "plain",
         };
-        let title = escaped(&self.title);
+        let title = html_escaped(&self.title);
         format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
@@ -123,22 +124,6 @@ impl Page {
             self.body
         )
     }
-}
-
-/// Text inside HTML, also inside a quoted attribute.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 /// `1 alert fires`, `3 alerts fire`.
@@ -180,8 +165,8 @@ fn about(page: Page, linked: &Linked, episode: &EpisodeState) -> Page {
         let silenced = if feed.silenced { ", silenced" } else { "" };
         format!(
             "<li><bdi>{}</bdi><span><bdi>{}</bdi>{}, for {}{silenced}</span></li>\n",
-            escaped(&feed.feed.origin),
-            escaped(&feed.feed.metric),
+            html_escaped(&feed.feed.origin),
+            html_escaped(&feed.feed.metric),
             deviations.unwrap_or_default(),
             span(linked.now_ms - feed.since_ms),
         )
