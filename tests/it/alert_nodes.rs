@@ -8,16 +8,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kinetic_tests::amqp::Client;
-use kinetic_tests::dice::{Dice, uuid};
+use kinetic_tests::dice::Dice;
 use kinetic_tests::needs::{Need, all_here, is_long, say};
 use kinetic_tests::poll::eventually_within;
 use kinetic_tests::postgres::Postgres;
 use kinetic_tests::schema::{Customer, Watch};
 use kinetic_tests::smtp::Mail;
-use kinetic_tests::traffic::wall_now;
 use kinetic_tests::world::Node;
 use kinetic_tests::{BrokerKind, World, eventually};
-use kinetic_wire::{AlertEvent, AlertId, AlertState, Direction, Envelope, Epoch, Feed, encode, names};
+use kinetic_wire::{AlertEvent, Envelope, encode, names};
+
+use crate::common::firing;
 
 /// Between two alerts.
 const PAUSE: Duration = Duration::from_millis(400);
@@ -68,31 +69,8 @@ pub(crate) fn cluster(number: u64) -> String {
 }
 
 pub(crate) fn event(customer: &str, number: u64) -> AlertEvent {
-    let now = wall_now().as_ms();
-    AlertEvent {
-        v: 1,
-        id: AlertId(uuid()),
-        customer: customer.into(),
-        source: "web".into(),
-        analytic: "web".into(),
-        service: "web".into(),
-        cluster: cluster(number).as_str().into(),
-        feed: Feed { origin: format!("{}.example", cluster(number)), metric: "latency".into() },
-        state: AlertState::Firing,
-        window_start_ms: now - 1_000,
-        window_end_ms: now,
-        since_ms: now,
-        numbers: None,
-        value_kind: "mean".into(),
-        direction: Direction::Above,
-        hits: 1,
-        of: 5,
-        epoch: Epoch(1),
-        node: "analyzer-1".into(),
-        schema: None,
-        traceparent: None,
-        trail: None,
-    }
+    let cluster = cluster(number);
+    firing(customer, &cluster, &format!("{cluster}.example"))
 }
 
 fn customers(alerts_max: u64) -> Vec<Customer> {

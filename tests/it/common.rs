@@ -46,31 +46,36 @@ impl Alerts {
 
     /// A feed of `acme`'s cluster of this name begins to be out of line; each cluster is mailed about by itself.
     pub(crate) fn fire(&self, cluster: &str) {
-        let now = wall_now().as_ms();
-        let event = AlertEvent {
-            v: 1,
-            id: AlertId(uuid()),
-            customer: "acme".into(),
-            source: "web".into(),
-            analytic: "web".into(),
-            service: "web".into(),
-            cluster: cluster.into(),
-            feed: Feed { origin: format!("{cluster}.example"), metric: "latency".into() },
-            state: AlertState::Firing,
-            window_start_ms: now - 1_000,
-            window_end_ms: now,
-            since_ms: now,
-            numbers: None,
-            value_kind: "mean".into(),
-            direction: Direction::Above,
-            hits: 1,
-            of: 5,
-            epoch: Epoch(1),
-            node: "analyzer-1".into(),
-            schema: None,
-            traceparent: None,
-            trail: None,
-        };
+        let event = firing("acme", cluster, &format!("{cluster}.example"));
         self.0.publish(names::ALERTS, names::ALERTS, &Envelope::default(), &encode(&event));
+    }
+}
+
+/// What an analyzer says of a feed that begins to be out of line.
+pub(crate) fn firing(customer: &str, cluster: &str, origin: &str) -> AlertEvent {
+    let now = wall_now().as_ms();
+    AlertEvent {
+        v: 1,
+        id: AlertId(uuid()),
+        customer: customer.into(),
+        source: "web".into(),
+        analytic: "web".into(),
+        service: "web".into(),
+        cluster: cluster.into(),
+        feed: Feed { origin: origin.into(), metric: "latency".into() },
+        state: AlertState::Firing,
+        window_start_ms: now - 1_000,
+        window_end_ms: now,
+        since_ms: now,
+        numbers: None,
+        value_kind: "mean".into(),
+        direction: Direction::Above,
+        hits: 1,
+        of: 5,
+        epoch: Epoch(1),
+        node: "analyzer-1".into(),
+        schema: None,
+        traceparent: None,
+        trail: None,
     }
 }

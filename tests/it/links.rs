@@ -6,16 +6,16 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use kinetic_tests::amqp::Client;
-use kinetic_tests::dice::uuid;
 use kinetic_tests::http::{self, Response};
 use kinetic_tests::needs::{Need, all_here};
 use kinetic_tests::process::{Launch, kinetic, run};
 use kinetic_tests::schema::{Customer, Watch};
 use kinetic_tests::smtp::Mail;
-use kinetic_tests::traffic::wall_now;
 use kinetic_tests::world::Node;
 use kinetic_tests::{BrokerKind, World};
-use kinetic_wire::{AlertEvent, AlertId, AlertState, Direction, Envelope, Epoch, Feed, encode, names};
+use kinetic_wire::{Envelope, encode, names};
+
+use crate::common::firing;
 
 const ANN: &str = "ann@acme.example";
 const BOB: &str = "bob@acme.example";
@@ -25,38 +25,14 @@ const PUBLIC: &str = "https://alerts.kinetic.example/k";
 /// How long a client that says nothing may last: several times what it is given.
 const CUT_OFF: Duration = Duration::from_secs(40);
 
-/// An alert of a host.
-fn event(host: &str) -> AlertEvent {
-    let now = wall_now().as_ms();
-    AlertEvent {
-        v: 1,
-        id: AlertId(uuid()),
-        customer: "acme".into(),
-        source: "web".into(),
-        analytic: "web".into(),
-        service: "web".into(),
-        cluster: "hosts".into(),
-        feed: Feed { origin: host.into(), metric: "latency".into() },
-        state: AlertState::Firing,
-        window_start_ms: now - 1_000,
-        window_end_ms: now,
-        since_ms: now,
-        numbers: None,
-        value_kind: "mean".into(),
-        direction: Direction::Above,
-        hits: 1,
-        of: 5,
-        epoch: Epoch(1),
-        node: "analyzer-1".into(),
-        schema: None,
-        traceparent: None,
-        trail: None,
-    }
-}
-
 fn fire(world: &World, host: &str) {
     let client = Client::start(world.control_address());
-    client.publish(names::ALERTS, names::ALERTS, &Envelope::default(), &encode(&event(host)));
+    client.publish(
+        names::ALERTS,
+        names::ALERTS,
+        &Envelope::default(),
+        &encode(&firing("acme", "hosts", host)),
+    );
 }
 
 /// The paths of the links in a mail, as a proxy that strips no prefix hands them on: acknowledge, silence, unsubscribe.
