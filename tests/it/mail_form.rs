@@ -24,7 +24,7 @@ mail {
 }
 customer "acme" {
   region = region.local
-  key "first" { secret_sha256 = "e2186dbdb1bb4193608605e84f33208765b5693b55edd4f730a719a100eeea6f" }
+  key "first" { salted_sha256 = "29c3851de2186dbdb1bb4193608605e84f33208765b5693b55edd4f730a719a100eeea6f" }
   source "hosts" {
     data_type = "statsd"
     routing   = ["#"]

@@ -7,8 +7,8 @@ use crate::process::{Launch, kinetic, run};
 
 /// The secret of every key in the stories.
 pub const SECRET: &str = "the-secret-of-all-stories";
-/// Its SHA-256: `printf %s the-secret-of-all-stories | sha256sum`.
-const SECRET_SHA256: &str = "3afbbf9f7261b18e5de6af1b7243608f9b7347d9d8037cb9c007498ebb258095";
+/// Its salted hash: the salt `kin1`, and `printf %s kin1the-secret-of-all-stories | sha256sum`.
+const SALTED_SHA256: &str = "6b696e31f6c65c5dd9650d542786aecda5fba015a0c90d9638129eefc470db42f1543974";
 /// Where alerts of all stories go.
 pub const RECIPIENT: &str = "oncall@acme.example";
 
@@ -128,8 +128,8 @@ impl Customer {
         let name = self.name;
         let folder = format!("customers/{name}");
         let own = format!(
-            "customer \"{name}\" {{\n  region = region.{region}\n\n  key \"web\" {{\n    secret_sha256 = \
-             \"{SECRET_SHA256}\"\n  }}\n}}\n"
+            "customer \"{name}\" {{\n  region = region.{region}\n\n  key \"web\" {{\n    salted_sha256 = \
+             \"{SALTED_SHA256}\"\n  }}\n}}\n"
         );
         vec![
             (format!("{folder}/customer.hcl"), own),

@@ -14,7 +14,7 @@ customer "home" {
 
   key "laptop" {
     # printf %s "change-me" | sha256sum
-    secret_sha256 = "e2186dbdb1bb4193608605e84f33208765b5693b55edd4f730a719a100eeea6f"
+    salted_sha256 = "29c3851de2186dbdb1bb4193608605e84f33208765b5693b55edd4f730a719a100eeea6f"
   }
 
   source "hosts" {

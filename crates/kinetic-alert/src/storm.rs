@@ -120,7 +120,8 @@ impl Alert {
     /// Whether a group's customer has had all the mail that he may have within an hour.
     pub(crate) fn storms(&mut self, group: &GroupKey, now: Steady) -> bool {
         let customer = self.schema.customers.get(&group.customer);
-        let per_hour = customer.map_or(INSTALLATION_MAILS_PER_HOUR, |customer| customer.mails_per_hour);
+        let per_hour =
+            customer.map_or(INSTALLATION_MAILS_PER_HOUR, |customer| customer.limits.mails_per_hour);
         !self.storms.allows(&group.customer, per_hour, now)
     }
 

@@ -30,27 +30,38 @@ pub struct User {
 pub enum Password {
     /// The password itself.
     Plain(String),
-    /// SHA-256 of the password.
-    Sha256([u8; 32]),
+    /// SHA-256 of a salt and the password behind it.
+    Salted {
+        /// The salt.
+        salt: [u8; 4],
+        /// SHA-256 of both.
+        digest: [u8; 32],
+    },
 }
 
 impl Password {
     /// Whether `given` is the password. Takes the same time wherever a difference lies.
     pub fn matches(&self, given: &[u8]) -> bool {
-        let given: [u8; 32] = Sha256::digest(given).into();
-        bool::from(self.digest().ct_eq(&given))
+        let (wanted, given): ([u8; 32], [u8; 32]) = match self {
+            Self::Plain(password) => {
+                (Sha256::digest(password.as_bytes()).into(), Sha256::digest(given).into())
+            }
+            Self::Salted { salt, digest } => {
+                (*digest, Sha256::new().chain_update(salt).chain_update(given).finalize().into())
+            }
+        };
+        bool::from(wanted.ct_eq(&given))
     }
 
-    fn digest(&self) -> [u8; 32] {
-        match self {
-            Self::Plain(password) => Sha256::digest(password.as_bytes()).into(),
-            Self::Sha256(digest) => *digest,
-        }
-    }
-
-    /// Whether both accept the same password.
+    /// Whether both are known to accept the same password.
     pub(crate) fn same(&self, other: &Self) -> bool {
-        bool::from(self.digest().ct_eq(&other.digest()))
+        match (self, other) {
+            (Self::Plain(own), other) => other.matches(own.as_bytes()),
+            (own, Self::Plain(other)) => own.matches(other.as_bytes()),
+            (Self::Salted { salt, digest }, Self::Salted { salt: other_salt, digest: other }) => {
+                salt == other_salt && bool::from(digest.ct_eq(other))
+            }
+        }
     }
 }
 
@@ -156,10 +167,15 @@ mod tests {
     #[test]
     fn passwords_compare_and_hide() {
         let plain = Password::Plain("s3cret".into());
-        let digest = Password::Sha256(Sha256::digest(b"s3cret").into());
+        let salted = |salt: [u8; 4]| Password::Salted {
+            salt,
+            digest: Sha256::new().chain_update(salt).chain_update(b"s3cret").finalize().into(),
+        };
+        let digest = salted(*b"salt");
         assert!(plain.matches(b"s3cret") && digest.matches(b"s3cret"));
         assert!(!plain.matches(b"s3cre") && !digest.matches(b""));
-        assert!(plain.same(&digest) && !plain.same(&Password::Plain("other".into())));
+        assert!(plain.same(&digest) && digest.same(&plain) && !plain.same(&Password::Plain("other".into())));
+        assert!(digest.same(&digest.clone()) && !digest.same(&salted(*b"mlas")));
         assert!(!format!("{plain:?}{digest:?}").contains("s3cret"));
     }
 }

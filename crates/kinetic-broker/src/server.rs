@@ -161,7 +161,7 @@ impl Shared {
         let access = self.access();
         let user = access.users.get(name);
         // An unknown login takes as long as a wrong password.
-        let nobody = Password::Sha256([0; 32]);
+        let nobody = Password::Salted { salt: [0; 4], digest: [0; 32] };
         let matches = user.map_or(&nobody, |user| &user.password).matches(password);
         user.filter(|_| matches).map(|user| (name.to_owned(), user.clone()))
     }

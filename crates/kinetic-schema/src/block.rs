@@ -111,7 +111,7 @@ pub(crate) const SHAPES: [Shape; 24] = [
         &["region", "netblocks", "disabled", "mails_per_hour", "silent_after"],
         &["key", "profile", "source", "service", "analytic", "hours", "alert", "test"],
     ),
-    plain("key", Some(NameRule::Other), &["secret_sha256", "expires", "may_declare"], &[]),
+    plain("key", Some(NameRule::Other), &["salted_sha256", "expires", "may_declare"], &[]),
     plain("profile", Some(NameRule::Other), &["data_type"], &[]),
     plain(
         "source",

@@ -89,12 +89,12 @@ pub(crate) fn hysteresis_problem(hysteresis: Hysteresis) -> Option<String> {
     }
 }
 
-/// 64 hexadecimal digits.
-pub(crate) fn sha256(written: &str) -> Option<[u8; 32]> {
-    if written.len() != 64 || !written.is_ascii() {
+/// Exactly `N` bytes as hexadecimal digits.
+pub(crate) fn hex<const N: usize>(written: &str) -> Option<[u8; N]> {
+    if written.len() != 2 * N || !written.is_ascii() {
         return None;
     }
-    let mut bytes = [0; 32];
+    let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(written.as_bytes().chunks_exact(2)) {
         let digit = |c: u8| char::from(c).to_digit(16);
         *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;

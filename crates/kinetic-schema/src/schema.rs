@@ -2,6 +2,7 @@
 //! every name being well formed and every number being in its range.
 
 mod alerting;
+mod identity;
 mod operation;
 mod templates;
 
@@ -17,6 +18,7 @@ pub use alerting::{
     Alert, Dkim, Escalation, GroupBy, Hours, HoursSpan, Mail, MailTls, Matching, Relay, Webhook,
     WebhookFormat,
 };
+pub use identity::{Certificate, Edge, Key, Limits, Purpose, Role, SaltedHash, TokenKey, Tokens, User};
 pub use operation::{
     DockerProvisioner, ExecProvisioner, ProcessProvisioner, Provisioner, ProvisionerKind, Watchdog,
 };
@@ -43,6 +45,12 @@ pub struct Schema {
     pub watchdog: Option<Watchdog>,
     /// How analyzers are started and retired; without it nobody does.
     pub provisioner: Option<Provisioner>,
+    /// Short-lived credentials; without it `locate` hands out none.
+    pub tokens: Option<Tokens>,
+    /// Those who look after the installation, by the names that they log in with at the board.
+    pub operators: Vec<User>,
+    /// What edges do.
+    pub edge: Edge,
     /// Customers by name.
     pub customers: BTreeMap<CustomerName, Customer>,
 }
@@ -61,6 +69,10 @@ pub struct Region {
     pub vhost: String,
     /// How its broker keeps the queues of sources.
     pub queues: QueueType,
+    /// Where RabbitMQ's management API is, `http://host:port` or `https://host:port`; without it nobody makes logins there.
+    pub management: Option<String>,
+    /// Its broker accepts the tokens of [`Schema::tokens`].
+    pub tokens: bool,
     /// Zones whose analyzers are preferred for its sources; empty where all are alike.
     pub zones: Vec<String>,
 }
@@ -94,8 +106,14 @@ pub struct Customer {
     pub region: RegionName,
     /// Switched off: `locate` is refused and its sources are given to nobody.
     pub disabled: bool,
-    /// Keys that may publish.
+    /// Its keys.
     pub keys: Vec<Key>,
+    /// Its client certificates.
+    pub certificates: Vec<Certificate>,
+    /// Its people.
+    pub users: Vec<User>,
+    /// How much of it is taken.
+    pub limits: Limits,
     /// Networks whose unauthenticated carbon or statsd is this customer's (CIDR text, checked).
     pub netblocks: Vec<String>,
     /// Sources by name.
@@ -106,8 +124,6 @@ pub struct Customer {
     pub analytics: BTreeMap<AnalyticName, Analytic>,
     /// Alerts by name.
     pub alerts: BTreeMap<String, Alert>,
-    /// Mails to this customer's recipients an hour; what is over it comes as one digest.
-    pub mails_per_hour: u32,
     /// When nothing at all has come from this customer for so long, that is an alert; never without it.
     pub stream_silent_after: Option<Duration>,
     /// Its own forms of mails.
@@ -126,19 +142,6 @@ impl Customer {
 
 /// Bounds of [`Customer::listened_every`].
 const LISTENED_EVERY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
-
-/// A key: the broker login `<customer>.<name>`, whose password has this hash.
-#[derive(Clone, Debug)]
-pub struct Key {
-    /// Name within the customer.
-    pub name: String,
-    /// SHA-256 of the secret (keys are random and long, so a plain hash is fit).
-    pub secret_sha256: [u8; 32],
-    /// Last day on which it is good, as `YYYY-MM-DD` turned into the first millisecond after it, Unix epoch UTC.
-    pub expires_ms: Option<i64>,
-    /// It may declare (and so delete) the customer's own exchange, as tools do that insist on declaring.
-    pub may_declare: bool,
-}
 
 /// Which way a statsd gauge with a sign is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

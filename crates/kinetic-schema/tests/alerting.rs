@@ -81,7 +81,7 @@ fn only(alerts: &str) -> Alert {
 #[test]
 fn sites_and_labels_are_inherited_and_overridden() {
     let acme = acme("");
-    assert_eq!((acme.mails_per_hour, acme.stream_silent_after), (7, Some(secs(600))));
+    assert_eq!((acme.limits.mails_per_hour, acme.stream_silent_after), (7, Some(secs(600))));
     let labels = |labels: &std::collections::BTreeMap<String, String>| {
         labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
     };
@@ -122,7 +122,7 @@ fn what_an_alert_does_not_say_has_its_default() {
     assert_eq!((&webhook.secret_file, webhook.format), (&None, WebhookFormat::Alertmanager));
     let plain = schema(&[("kinetic.hcl", "region \"l\" {}\ncustomer \"c\" { region = region.l }\n")]);
     let plain = &plain.customers[&"c".into()];
-    assert_eq!((plain.mails_per_hour, plain.stream_silent_after), (60, None));
+    assert_eq!((plain.limits.mails_per_hour, plain.stream_silent_after), (60, None));
 }
 
 const WHOLE: &str = r##"

@@ -100,7 +100,7 @@ customer "acme" {
   region    = region["eu.x"]
   netblocks = ["203.0.113.0/24", "2001:db8::/32"]
   key "a" {
-    secret_sha256 = "00ff00000000000000000000000000000000000000000000000000000000ABcd"
+    salted_sha256 = "9f86430e00ff00000000000000000000000000000000000000000000000000000000ABcd"
     expires       = "2027-03-01"
     may_declare   = true
   }
@@ -186,7 +186,7 @@ fn an_installation_is_what_is_said() {
     assert_eq!(acme.netblocks, ["203.0.113.0/24", "2001:db8::/32"]);
     let key = &acme.keys[0];
     assert_eq!((key.name.as_str(), key.may_declare), ("a", true));
-    assert_eq!((key.secret_sha256[1], key.secret_sha256[30], key.secret_sha256[31]), (0xff, 0xab, 0xcd));
+    assert_eq!((key.hash.digest[1], key.hash.digest[30], key.hash.digest[31]), (0xff, 0xab, 0xcd));
     assert_eq!(key.expires_ms, Some(1_803_945_600_000));
 }
 
@@ -252,8 +252,8 @@ fn a_customer_may_stand_in_one_file_and_have_a_folder_too() {
 #[test]
 fn keys_expire_after_their_last_day() {
     let key = format!(
-        "  key \"k\" {{\n    secret_sha256 = \"{}\"\n    expires = \"2027-03-01\"\n  }}\n  source",
-        "0".repeat(64)
+        "  key \"k\" {{\n    salted_sha256 = \"{}\"\n    expires = \"2027-03-01\"\n  }}\n  source",
+        "0".repeat(72)
     );
     let files = files(&[("kinetic.hcl", &PLAIN.replacen("  source", &key, 1))]);
     let told = |ms| {

@@ -4,9 +4,10 @@
 use super::metadata::{Kind, Metadata, Package};
 
 /// Our crates, with those of ours that each may use outside of its tests.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("kinetic-wire", &[]),
     ("kinetic-schema", &["kinetic-wire"]),
+    ("kinetic-access", &["kinetic-wire", "kinetic-schema"]),
     ("kinetic-redirector", &["kinetic-wire"]),
     ("kinetic-analyzer", &["kinetic-wire", "kinetic-schema"]),
     ("kinetic-plot", &["kinetic-wire"]),
@@ -33,9 +34,10 @@ const EDGES: [(&str, &[&str]); 12] = [
 const DEV_EDGES: [(&str, &[&str]); 1] = [("kinetic-amqp", &["kinetic-broker"])];
 
 /// Crates without I/O, clocks or randomness.
-const PURE: [&str; 8] = [
+const PURE: [&str; 9] = [
     "kinetic-wire",
     "kinetic-schema",
+    "kinetic-access",
     "kinetic-redirector",
     "kinetic-analyzer",
     "kinetic-plot",

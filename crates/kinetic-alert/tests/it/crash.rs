@@ -295,7 +295,7 @@ fn believed(world: &World) -> BTreeMap<String, usize> {
 fn a_crash_at_any_effect_of_a_storm_leaves_everybody_knowing_what_fires() {
     let mut limited =
         schema(vec![AlertBlock { repeat_interval: Duration::from_secs(86_400), ..block(true) }]);
-    limited.customers.values_mut().for_each(|customer| customer.mails_per_hour = 2);
+    limited.customers.values_mut().for_each(|customer| customer.limits.mails_per_hour = 2);
     let run = |crash_at, survive| {
         let (mut world, fleet) = eventful_in(limited.clone(), crash_at, survive);
         world.crash_at = None;

@@ -207,7 +207,7 @@ fn storm_beside_one_alert(alerts: usize) {
 /// A schema in which `acme` may have so many mails an hour, and operators are told what goes wrong.
 fn limited(mails_per_hour: u32, to: &[&str]) -> Schema {
     let mut schema = schema(vec![alert_block("team", to)]);
-    schema.customers.get_mut(&"acme".into()).unwrap().mails_per_hour = mails_per_hour;
+    schema.customers.get_mut(&"acme".into()).unwrap().limits.mails_per_hour = mails_per_hour;
     schema.watchdog = Some(schema::Watchdog {
         to: vec!["ops@mail.example".into()],
         group_wait: Duration::from_secs(1),

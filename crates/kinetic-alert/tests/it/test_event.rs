@@ -290,7 +290,7 @@ fn a_refusal_ends_it_and_is_no_mark_against_the_address() {
 #[test]
 fn tests_and_storms_do_not_know_each_other() {
     let mut schema = schema_with(vec![alert_block("team", &["oncall@acme.example"])]);
-    schema.customers.get_mut(&"acme".into()).unwrap().mails_per_hour = 1;
+    schema.customers.get_mut(&"acme".into()).unwrap().limits.mails_per_hour = 1;
     let mut world = World::with(config(), schema);
     for (at, trace) in [(1.0, TRACE), (100.0, OTHER)] {
         world.run_until(at);

@@ -212,7 +212,7 @@ fn a_slow_one_has_four_posts_on_their_way() {
 #[test]
 fn what_is_posted_is_no_mail_of_the_hour() {
     let mut schema = labelled();
-    schema.customers.get_mut(&"acme".into()).unwrap().mails_per_hour = 1;
+    schema.customers.get_mut(&"acme".into()).unwrap().limits.mails_per_hour = 1;
     let mut world = World::with(config(), schema);
     for cluster in ["a", "b", "c"] {
         world.push_at(1.0, &in_cluster(cluster, event(cluster, AlertState::Firing, 1)));

@@ -12,8 +12,8 @@ use kinetic_alert::{
 };
 use kinetic_schema::Schema;
 use kinetic_schema::schema::{
-    self, Analytic, ClusterPath, Customer, Deviates, Deviation, Glob, GroupBy, Hysteresis, Mail, MailTls,
-    Matching, Rule, Severity, ValueKind,
+    self, Analytic, ClusterPath, Customer, Deviates, Deviation, Glob, GroupBy, Hysteresis, Limits, Mail,
+    MailTls, Matching, Rule, Severity, ValueKind,
 };
 use kinetic_wire::{
     AlertEvent, AlertId, AlertState, Direction, Epoch, Feed, Login, Mono, Now, Numbers, TestStage, Token,
@@ -91,7 +91,9 @@ pub(crate) fn schema(alerts: Vec<schema::Alert>) -> Schema {
         services: BTreeMap::new(),
         analytics: BTreeMap::from([("slow-host".into(), analytic)]),
         alerts: alerts.into_iter().map(|alert| (alert.name.clone(), alert)).collect(),
-        mails_per_hour: 1_000_000,
+        certificates: Vec::new(),
+        users: Vec::new(),
+        limits: Limits { mails_per_hour: 1_000_000, ..Limits::DEFAULT },
         stream_silent_after: None,
         templates: Default::default(),
     };

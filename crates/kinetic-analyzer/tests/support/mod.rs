@@ -7,6 +7,7 @@ use std::time::Duration;
 use globset::Glob as Pattern;
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
 use kinetic_schema::Schema;
+use kinetic_schema::schema::Limits;
 use kinetic_schema::schema::*;
 use kinetic_wire::*;
 use uuid::Uuid;
@@ -98,7 +99,9 @@ pub fn schema(analytics: &[Analytic]) -> Schema {
         services: [(service.name.clone(), service)].into(),
         analytics: analytics.iter().map(|a| (a.name.clone(), a.clone())).collect(),
         alerts: Default::default(),
-        mails_per_hour: 60,
+        certificates: Vec::new(),
+        users: Vec::new(),
+        limits: Limits { mails_per_hour: 60, ..Limits::DEFAULT },
         stream_silent_after: None,
         templates: Default::default(),
     };

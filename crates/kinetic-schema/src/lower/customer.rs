@@ -11,7 +11,9 @@ use crate::load::{Declared, declare};
 use crate::network::{self, Netblock};
 use crate::notation;
 use crate::reference::{self, Names};
-use crate::schema::{Customer, INSTALLATION, INSTALLATION_SERVICE, Key, Schema, WATCHDOG};
+use crate::schema::{
+    Customer, INSTALLATION, INSTALLATION_SERVICE, Key, Limits, Purpose, SaltedHash, Schema, WATCHDOG,
+};
 use crate::value;
 
 /// All customers.
@@ -24,12 +26,14 @@ pub(super) fn all(sink: &mut Sink<'_>, declared: &Declared<'_>, schema: &mut Sch
             region: "".into(),
             disabled: false,
             keys: Vec::new(),
+            certificates: Vec::new(),
+            users: Vec::new(),
+            limits: Limits::DEFAULT,
             netblocks: Vec::new(),
             sources: source::all(sink, parts),
             services: service::all(sink, parts),
             analytics: Default::default(),
             alerts: alert::all(sink, parts, &hours),
-            mails_per_hour: MAILS_PER_HOUR_DEFAULT,
             stream_silent_after: None,
             templates: parts.templates.clone(),
         };
@@ -66,7 +70,7 @@ fn own<'a>(
     customer.disabled =
         node.get("disabled").and_then(|value| value::boolean(sink, value)).unwrap_or_default();
     let (fewest, most) = MAILS_PER_HOUR;
-    customer.mails_per_hour = node
+    customer.limits.mails_per_hour = node
         .get("mails_per_hour")
         .and_then(|value| value::whole(sink, value, fewest.into()..=most.into()))
         .and_then(|mails| u32::try_from(mails).ok())
@@ -111,20 +115,27 @@ fn reserved(sink: &mut Sink<'_>, node: Node<'_>, customer: &Customer) {
 
 fn key(sink: &mut Sink<'_>, named: Named<'_>, today: Option<Wall>) -> Option<Key> {
     let Named { name, node } = named;
-    let secret =
-        node.required(sink, "secret_sha256", "\"…\" (printf %s SECRET | sha256sum)").and_then(|secret| {
-            let hash = value::text(sink, secret, "a SHA-256 hash as a string").map(notation::sha256)?;
-            if hash.is_none() {
-                let message = "`secret_sha256` must be 64 hexadecimal digits";
-                let help =
-                    "it is the hash of the secret, never the secret itself: printf %s SECRET | sha256sum";
-                sink.push(secret.problem("bad-hash", message).label("not a SHA-256 hash").help(help));
-            }
-            hash
-        });
+    let hash = node.required(sink, "salted_sha256", "\"…\" (`kinetic key new` writes it)").and_then(|hash| {
+        let bytes = value::text(sink, hash, "a salted SHA-256 hash as a string").map(notation::hex::<36>)?;
+        if bytes.is_none() {
+            let message = "`salted_sha256` must be 72 hexadecimal digits";
+            let help = "it is a salt of four bytes and the SHA-256 of salt and secret, as `kinetic key new` makes it; never the \
+                        secret itself";
+            sink.push(hash.problem("bad-hash", message).label("not a salted hash").help(help));
+        }
+        let (salt, digest) = bytes?.split_first_chunk().map(|(salt, digest)| (*salt, digest.try_into()))?;
+        Some(SaltedHash { salt, digest: digest.ok()? })
+    });
     let expires_ms = expiry(sink, node, name, today);
     let may_declare = node.get("may_declare").and_then(|value| value::boolean(sink, value)).unwrap_or(false);
-    Some(Key { name: name.to_owned(), secret_sha256: secret?, expires_ms, may_declare })
+    Some(Key {
+        name: name.to_owned(),
+        hash: hash?,
+        purpose: Purpose::default(),
+        starts_ms: None,
+        expires_ms,
+        may_declare,
+    })
 }
 
 fn expiry(sink: &mut Sink<'_>, node: Node<'_>, name: &str, today: Option<Wall>) -> Option<i64> {

@@ -35,6 +35,8 @@ pub(super) fn region(sink: &mut Sink<'_>, named: Named<'_>) -> Region {
         order: order.unwrap_or_default(),
         vhost: vhost.unwrap_or_else(|| named.name.to_owned()),
         queues: queues.unwrap_or_default(),
+        management: None,
+        tokens: false,
         zones: named.node.get("zones").map(|zones| zone_names(sink, zones)).unwrap_or_default(),
     }
 }

@@ -9,7 +9,7 @@ customer "acme" {
   region = region.local
 
   key "a" {
-    secret_sha256 = "change-me"
+    salted_sha256 = "change-me"
     expires       = "2027-02-30"
   }
 }

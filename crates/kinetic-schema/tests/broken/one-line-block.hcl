@@ -8,5 +8,5 @@ mail {
 customer "acme" {
   region = region.local
 
-  key "a" { secret_sha256 = "00"  expires = "2027-03-01" }
+  key "a" { salted_sha256 = "00"  expires = "2027-03-01" }
 }

@@ -232,7 +232,7 @@ mod tests {
     use crate::cmd::schema_repo;
 
     fn starter() -> Schema {
-        let files = schema_repo::starter("acme", &schema_repo::secret_sha256("secret"));
+        let files = schema_repo::starter("acme", &schema_repo::salted_sha256("secret"));
         kinetic_schema::load(&files).schema.expect("the starter checks")
     }
 

@@ -217,7 +217,7 @@ async fn start(
     let repository = dir.join("schema.git");
     let links = shell::links::bind(([127, 0, 0, 1], 0).into()).await?;
     let public_url = format!("http://{}", links.address());
-    let files = schema::files(&schema_repo::secret_sha256(secret), relay, &public_url);
+    let files = schema::files(&schema_repo::salted_sha256(secret), relay, &public_url);
     let (made, hook, author) = (repository.clone(), schema_repo::hook_text()?, schema_repo::author());
     tokio::task::spawn_blocking(move || kinetic_replica::init(&made, &files, &hook, &author)).await??;
     show.step("schema repository", &repository.display().to_string());

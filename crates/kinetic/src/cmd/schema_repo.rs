@@ -22,9 +22,13 @@ pub(crate) fn new_secret() -> String {
     node::hex(&rand::random::<[u8; 24]>())
 }
 
-/// The hash that stands in the schema for a secret.
-pub(crate) fn secret_sha256(secret: &str) -> String {
-    node::hex(&Sha256::digest(secret.as_bytes()))
+/// The hash that stands in the schema for a secret, with a salt of its own.
+pub(crate) fn salted_sha256(secret: &str) -> String {
+    with_salt(secret, rand::random())
+}
+
+fn with_salt(secret: &str, salt: [u8; 4]) -> String {
+    node::hex(&salt) + &node::hex(&Sha256::new().chain_update(salt).chain_update(secret).finalize())
 }
 
 /// `kinetic.hcl` of a new repository.
@@ -112,7 +116,7 @@ const WATCHING_KINETIC: &str =
     include_str!("../../../../topology-examples/watching-kinetic/customers/kinetic/kinetic.hcl");
 
 /// What a new repository holds: one region on this machine's broker, one customer, one rule worth having.
-pub(crate) fn starter(customer: &str, secret_sha256: &str) -> Files {
+pub(crate) fn starter(customer: &str, salted_sha256: &str) -> Files {
     let owner = format!(
         "\
 customer \"{customer}\" {{
@@ -121,7 +125,7 @@ customer \"{customer}\" {{
 
   # The login is {customer}.first; its secret was shown once, when this repository was made.
   key \"first\" {{
-    secret_sha256 = \"{secret_sha256}\"
+    salted_sha256 = \"{salted_sha256}\"
   }}
 }}
 "
@@ -150,7 +154,7 @@ pub(crate) fn author() -> Author {
 /// `kinetic schema init DIR`
 pub(crate) fn init(dir: &Path, customer: &str) -> Result<u8> {
     let secret = new_secret();
-    let files = starter(customer, &secret_sha256(&secret));
+    let files = starter(customer, &salted_sha256(&secret));
     let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
     if schema.is_none() {
         bail!(
@@ -226,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_starter_checks_and_warns_only_that_mail_is_to_be_set_up() {
-        let files = starter("acme", &secret_sha256("secret"));
+        let files = starter("acme", &salted_sha256("secret"));
         let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
         let codes: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
         let rendered = kinetic_schema::render(&diagnostics, &files, false, 100);
@@ -243,7 +247,7 @@ mod tests {
 
     #[test]
     fn what_the_starter_says_in_comments_checks() {
-        let mut files = starter("acme", &secret_sha256("secret"));
+        let mut files = starter("acme", &salted_sha256("secret"));
         for (name, after) in
             [("kinetic.hcl", "and not mailed.\n"), ("customers/acme/alerts.hcl", "each by itself:\n")]
         {
@@ -260,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_starter_is_formatted() {
-        for (name, text) in starter("acme", &secret_sha256("secret")) {
+        for (name, text) in starter("acme", &salted_sha256("secret")) {
             let text = String::from_utf8(text).expect("utf-8");
             assert_eq!(kinetic_schema::format(&text).expect("parses"), text, "{name}");
         }
@@ -268,6 +272,8 @@ mod tests {
 
     #[test]
     fn the_secret_is_hashed_as_sha256sum_does() {
-        assert_eq!(secret_sha256("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        // printf %s kin1abc | sha256sum
+        let hash = "6b696e31c22885ba70f56da0e9706d534fd37a12d0aa1fbd3d192be8e85b26996fa4f7c4";
+        assert_eq!(with_salt("abc", *b"kin1"), hash);
     }
 }

@@ -187,7 +187,7 @@ mod tests {
     }
 
     fn starter() -> Schema {
-        let files = schema_repo::starter("acme", &schema_repo::secret_sha256("secret"));
+        let files = schema_repo::starter("acme", &schema_repo::salted_sha256("secret"));
         kinetic_schema::load(&files).schema.expect("the starter checks")
     }
 

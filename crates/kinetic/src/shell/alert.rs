@@ -540,7 +540,7 @@ mod tests {
 
     /// A revision whose only alert repeats after this long.
     fn revision(repeat_interval: &str) -> Revision {
-        let mut files = schema_repo::starter("acme", &schema_repo::secret_sha256("secret"));
+        let mut files = schema_repo::starter("acme", &schema_repo::salted_sha256("secret"));
         let alerts = files.get_mut("customers/acme/alerts.hcl").expect("the starter has alerts");
         let text = String::from_utf8(alerts.clone()).expect("utf-8");
         let to = "to        = [\"oncall@example.com\"]";

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
+use kinetic_access::{Credential, Grant, Login};
 use kinetic_broker::{Access, Broker, BrokerConfig, BrokerHandle, Names, Password, Permission, User};
 use kinetic_schema::Schema;
+use kinetic_schema::schema::SaltedHash;
 use kinetic_wire::{Wall, names};
 
 use crate::adapter::clock;
@@ -77,13 +79,12 @@ impl Embedded {
     }
 }
 
-/// Puts the schema's logins in force; returns when the next key expires.
+/// Puts the schema's logins in force; returns when they change by themselves.
 fn apply(handle: &BrokerHandle, schema: &mut SchemaWatch, own_password: &str) -> Option<i64> {
     let revision = schema.borrow_and_update().clone();
     let now = clock::now().wall;
     handle.set_access(access(&revision.schema, own_password, now));
-    let keys = revision.schema.customers.values().flat_map(|customer| &customer.keys);
-    keys.filter_map(|key| key.expires_ms).filter(|at| *at > now.as_ms()).min()
+    kinetic_access::next_change_ms(&revision.schema, now)
 }
 
 /// Vhosts, logins and permissions that a schema asks for.
@@ -98,29 +99,23 @@ fn access(schema: &Schema, own_password: &str, now: Wall) -> Access {
         connections_max: None,
     };
     let mut users = BTreeMap::from([(OWN_LOGIN.to_owned(), own)]);
-    for customer in schema.customers.values() {
-        let Some(region) = schema.regions.get(&customer.region) else { continue };
-        for key in &customer.keys {
-            if key.expires_ms.is_some_and(|at| at <= now.as_ms()) {
-                continue;
-            }
-            let ingress = names::ingress_exchange(&customer.name);
-            let configure = if key.may_declare { Names::Some(vec![ingress.clone()]) } else { Names::None };
-            let permission = Permission {
-                configure,
-                write: Names::Some(vec![ingress, names::RPC_EXCHANGE.to_owned()]),
-                read: Names::None,
-            };
-            let user = User {
-                password: Password::Sha256(key.secret_sha256),
-                permissions: BTreeMap::from([(region.vhost.clone(), permission)]),
-                connections_max: Some(CONNECTIONS_PER_KEY_MAX),
-            };
-            users.insert(format!("{}.{}", customer.name, key.name), user);
-        }
-    }
+    users.extend(kinetic_access::logins(schema, now).into_values().filter_map(user));
     Access { vhosts, users }
 }
 
-/// Connections of one key at once.
-const CONNECTIONS_PER_KEY_MAX: usize = 1_000;
+/// A customer's login, as the broker keeps it.
+fn user(login: Login) -> Option<(String, User)> {
+    let Credential::Secret(SaltedHash { salt, digest }) = login.credential else { return None };
+    let names = |names: Vec<String>| if names.is_empty() { Names::None } else { Names::Some(names) };
+    let permission = |grant: Grant| Permission {
+        configure: names(grant.configure),
+        write: names(grant.write),
+        read: names(grant.read),
+    };
+    let user = User {
+        password: Password::Salted { salt, digest },
+        permissions: login.grants.into_iter().map(|(vhost, grant)| (vhost, permission(grant))).collect(),
+        connections_max: usize::try_from(login.connections_max).ok(),
+    };
+    Some((login.name, user))
+}

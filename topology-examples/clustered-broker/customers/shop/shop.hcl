@@ -2,7 +2,7 @@ customer "shop" {
   region = region["us-west.aws"]
 
   key "2026-a" {
-    secret_sha256 = "3b1ad4f0bbf6ac7a2bf0f8c5a3ff0e4e1f0ad6e3f2a60d9c2d2c3a2a5d0b7c11"
+    salted_sha256 = "aeac5b973b1ad4f0bbf6ac7a2bf0f8c5a3ff0e4e1f0ad6e3f2a60d9c2d2c3a2a5d0b7c11"
     expires       = "2027-12-31"
   }
 }

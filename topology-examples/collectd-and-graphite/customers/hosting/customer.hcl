@@ -6,7 +6,7 @@ customer "hosting" {
 
   # collectd insists on declaring the exchange it publishes to.
   key "collectd" {
-    secret_sha256 = "bbf4da31e1086c86c12669eaaf03b951e88ac8040d1f824ab15dbd1b87c69e8f"
+    salted_sha256 = "6c08d7e2bbf4da31e1086c86c12669eaaf03b951e88ac8040d1f824ab15dbd1b87c69e8f"
     may_declare   = true
   }
 }

@@ -4,6 +4,6 @@ customer "shop" {
   silent_after   = "10m" # nothing at all for so long is an alert of its own
 
   key "2026-a" {
-    secret_sha256 = "7d1f2f0e9a64a3c08d4ce0e5b2d6a58f1c9b7e3a4f6d8c2b0a1e3f5d7c9b8a60"
+    salted_sha256 = "af2826b27d1f2f0e9a64a3c08d4ce0e5b2d6a58f1c9b7e3a4f6d8c2b0a1e3f5d7c9b8a60"
   }
 }

@@ -2,7 +2,7 @@ customer "factory" {
   region = region.plant
 
   key "telegraf" {
-    secret_sha256 = "34d894b0bca8ec5795f92926fdb31273a7c4923a5e82a0742a434f676ab2e0c3"
+    salted_sha256 = "4c3241fb34d894b0bca8ec5795f92926fdb31273a7c4923a5e82a0742a434f676ab2e0c3"
     may_declare   = true
   }
 }

@@ -13,7 +13,7 @@ pub(crate) const RECIPIENT: &str = "oncall@shop.example";
 
 /// The files. With three deviations of twelve and more feeds healthy hosts stay quiet (one deviation would mail two
 /// of them every window), two windows of three keep a hiccup out, and a slow host still stands out.
-pub(crate) fn files(secret_sha256: &str, relay: SocketAddr, public_url: &str) -> Files {
+pub(crate) fn files(salted_sha256: &str, relay: SocketAddr, public_url: &str) -> Files {
     let installation = format!(
         "\
 region \"local\" {{}}
@@ -32,7 +32,7 @@ customer \"{CUSTOMER}\" {{
   region = region.local
 
   key \"{KEY}\" {{
-    secret_sha256 = \"{secret_sha256}\"
+    salted_sha256 = \"{salted_sha256}\"
   }}
 }}
 "
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn the_demo_schema_checks() {
         let files =
-            files(&schema_repo::secret_sha256("x"), ([127, 0, 0, 1], 25).into(), "http://127.0.0.1:80");
+            files(&schema_repo::salted_sha256("x"), ([127, 0, 0, 1], 25).into(), "http://127.0.0.1:80");
         let loaded = kinetic_schema::load(&files);
         assert!(
             loaded.schema.is_some(),

@@ -1,0 +1,6 @@
+//! Who may do what on a broker. The schema says it; [`logins`] reads it out, for the embedded broker, for the tokens that
+//! `locate` hands out and for the reconciler, which makes a RabbitMQ so.
+
+mod login;
+
+pub use login::{Credential, Grant, Login, logins, next_change_ms};
