@@ -183,7 +183,8 @@ fn an_installation_is_what_is_said() {
     assert_eq!(mail.from, "Kinetic <alerts@example.org>");
     assert_eq!(relay.username.as_deref(), Some("kinetic"));
     let acme = &schema.customers[&"acme".into()];
-    assert_eq!(acme.netblocks, ["203.0.113.0/24", "2001:db8::/32"]);
+    let netblocks: Vec<String> = acme.netblocks.iter().map(ToString::to_string).collect();
+    assert_eq!(netblocks, ["203.0.113.0/24", "2001:db8::/32"]);
     let key = &acme.keys[0];
     assert_eq!((key.name.as_str(), key.may_declare), ("a", true));
     assert_eq!((key.hash.digest[1], key.hash.digest[30], key.hash.digest[31]), (0xff, 0xab, 0xcd));

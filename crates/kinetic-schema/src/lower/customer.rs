@@ -8,7 +8,7 @@ use crate::block::{Named, Node, checked};
 use crate::diagnostic::{At, Problem, Sink};
 use crate::limits::{KEYS_MAX, LIST_MAX, MAILS_PER_HOUR, MAILS_PER_HOUR_DEFAULT, STREAM_SILENT_AFTER};
 use crate::load::{Declared, declare};
-use crate::network::{self, Netblock};
+use crate::netblock::Netblock;
 use crate::notation;
 use crate::reference::{self, Names};
 use crate::schema::{
@@ -81,11 +81,13 @@ fn own<'a>(
             let Some(written) = value::text(sink, block, "a network such as \"203.0.113.0/24\"") else {
                 continue;
             };
-            match network::netblock(written) {
-                Ok(netblock) => networks.push((netblock, named.name, block.at())),
+            match written.parse::<Netblock>() {
+                Ok(netblock) => {
+                    networks.push((netblock, named.name, block.at()));
+                    customer.netblocks.push(netblock);
+                }
                 Err(problem) => sink.push(block.problem("bad-netblock", problem).label("not a network")),
             }
-            customer.netblocks.push(written.to_owned());
         }
     }
     let mut names = Names::new();
