@@ -227,7 +227,6 @@ fn pika(access: &Access) -> String {
         access.vhost,
         access.exchange,
         access.key(DataType::Statsd),
-        if is_open { " --allow-plain   # the key travels where others can read it" } else { "" },
     )
 }
 
