@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_rs::TokioRuntime;
 use async_rs::traits::Reactor;
+use async_rs::{Runtime, Tokio};
 use lapin::tcp::{AsyncTcpStream, TLSConfig};
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
 use crate::address::{place, wants_tls};
+use crate::guard::{self, Guarded};
 use crate::{Address, AmqpError};
 
 /// Upper end of the first wait after a loss. Waits are drawn uniformly between zero and a bound that doubles ("full
@@ -99,28 +100,27 @@ impl Link {
 
     async fn open_one(uri: &AMQPUri, address: &Address, ca: Option<String>) -> Result<Self, AmqpError> {
         let unreachable = |cause| AmqpError::Unreachable { place: place(uri), cause: Arc::new(cause) };
-        let runtime = lapin::runtime::default_runtime()
-            .map_err(|error| AmqpError::Lost { reason: error.to_string() })?;
         let guard = CutOnDrop(Socket::default());
         let held = guard.0.clone();
         let properties = ConnectionProperties::default().with_connection_name(address.name.as_str().into());
-        let dial = async move |uri: AMQPUri, runtime: TokioRuntime| {
+        let dial = async move |uri: AMQPUri, _: Runtime<guard::Kit>| {
             let host = uri.authority.host.as_str();
             let mut error = io::Error::other("the name has no address");
             for to in tokio::net::lookup_host((host, uri.authority.port)).await? {
-                match runtime.tcp_connect(to).await {
+                match Tokio::current().tcp_connect(to).await {
                     Ok(plain) => {
                         held.hold(plain.get_ref())?;
                         let stream = AsyncTcpStream::Plain(plain);
                         let tls = TLSConfig { cert_chain: ca.as_deref(), ..TLSConfig::default() };
-                        return Ok(if wants_tls(&uri) { stream.into_tls(host, tls).await? } else { stream });
+                        let stream = if wants_tls(&uri) { stream.into_tls(host, tls).await? } else { stream };
+                        return Ok(AsyncTcpStream::Plain(Guarded::new(stream)));
                     }
                     Err(refused) => error = refused,
                 }
             }
             Err(error.into())
         };
-        let connecting = Connection::connector(uri.clone(), runtime, dial, properties);
+        let connecting = Connection::connector(uri.clone(), guard::runtime(), dial, properties);
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => Ok(Self { connection, _socket: guard }),
             Ok(Err(error)) => Err(match error.kind() {
