@@ -3,4 +3,4 @@
 
 mod login;
 
-pub use login::{Credential, Grant, Login, logins, next_change_ms};
+pub use login::{Credential, Grant, Login, logins, next_change_ms, reads_notifications};

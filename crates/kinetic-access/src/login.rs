@@ -46,14 +46,15 @@ pub struct Grant {
     pub read: Vec<String>,
 }
 
-/// All customers' logins that are good now, by name. A customer that is switched off has none.
+/// All customers' logins that are good now, by name. A customer that is switched off has none. `control` is the control vhost,
+/// where customers' notifications wait.
 #[must_use]
-pub fn logins(schema: &Schema, now: Wall) -> BTreeMap<String, Login> {
+pub fn logins(schema: &Schema, now: Wall, control: &str) -> BTreeMap<String, Login> {
     let mut all = BTreeMap::new();
     for customer in schema.customers.values().filter(|customer| !customer.disabled) {
         let keys = customer.keys.iter().filter(|key| is_good(key, now));
-        let keys =
-            keys.map(|key| (&key.name, Credential::Secret(key.hash), key_grants(schema, customer, key)));
+        let keys = keys
+            .map(|key| (&key.name, Credential::Secret(key.hash), key_grants(schema, customer, key, control)));
         let certificates = customer.certificates.iter().filter(|held| now.as_ms() < held.expires_ms);
         let certificates = certificates.map(|Certificate { name, sha256, .. }| {
             (name, Credential::Certificate(*sha256), publishes(schema, customer, false))
@@ -75,6 +76,13 @@ pub fn logins(schema: &Schema, now: Wall) -> BTreeMap<String, Login> {
     all
 }
 
+/// Whether a customer reads its notifications now, so that they are kept for it.
+#[must_use]
+pub fn reads_notifications(customer: &Customer, now: Wall) -> bool {
+    let reads = |key: &Key| key.purpose == Purpose::Read && is_good(key, now);
+    !customer.disabled && customer.keys.iter().any(reads)
+}
+
 /// When [`logins`] will say something else of the same schema, milliseconds since the Unix epoch.
 #[must_use]
 pub fn next_change_ms(schema: &Schema, now: Wall) -> Option<i64> {
@@ -90,10 +98,13 @@ fn is_good(key: &Key, now: Wall) -> bool {
     key.starts_ms.is_none_or(|at| at <= now.as_ms()) && key.expires_ms.is_none_or(|at| now.as_ms() < at)
 }
 
-fn key_grants(schema: &Schema, customer: &Customer, key: &Key) -> BTreeMap<String, Grant> {
+fn key_grants(schema: &Schema, customer: &Customer, key: &Key, control: &str) -> BTreeMap<String, Grant> {
     match key.purpose {
         Purpose::Publish => publishes(schema, customer, key.may_declare),
-        Purpose::Read => BTreeMap::new(),
+        Purpose::Read => {
+            let read = vec![names::notification_queue(&customer.name)];
+            BTreeMap::from([(control.to_owned(), Grant { read, ..Grant::default() })])
+        }
         Purpose::Edge => {
             let write = vec![names::ingress_exchange_prefix() + "*", names::RPC_EXCHANGE.to_owned()];
             let grant = Grant { write, ..Grant::default() };

@@ -1,73 +1,8 @@
-//! Broker addresses, relays and netblocks.
+//! Broker addresses and relays.
 
 use std::net::IpAddr;
 
 use crate::limits::URL_BYTES_MAX;
-
-/// A network as the range of addresses that it holds; IPv4 addresses are compared with IPv4 addresses only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Netblock {
-    pub(crate) v6: bool,
-    pub(crate) first: u128,
-    pub(crate) last: u128,
-}
-
-impl Netblock {
-    /// Whether an address is in it.
-    #[must_use]
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let (v6, address) = match address {
-            IpAddr::V4(v4) => (false, u128::from(v4.to_bits())),
-            IpAddr::V6(v6) => (true, v6.to_bits()),
-        };
-        self.v6 == v6 && (self.first..=self.last).contains(&address)
-    }
-
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        self.v6 == other.v6 && self.first <= other.last && other.first <= self.last
-    }
-}
-
-impl std::str::FromStr for Netblock {
-    type Err = String;
-
-    /// `203.0.113.0/24`, or a single address; the error says what is wrong with it.
-    fn from_str(written: &str) -> Result<Self, String> {
-        netblock(written)
-    }
-}
-
-/// `203.0.113.0/24`; the error says what is wrong with it.
-pub(crate) fn netblock(written: &str) -> Result<Netblock, String> {
-    let (address, prefix) = match written.split_once('/') {
-        Some((address, prefix)) => (address, Some(prefix)),
-        None => (written, None),
-    };
-    let address: IpAddr = address.parse().map_err(|_| format!("`{address}` is not an IP address"))?;
-    let (bits, value, v6) = match address {
-        IpAddr::V4(v4) => (32, u128::from(v4.to_bits()), false),
-        IpAddr::V6(v6) => (128, v6.to_bits(), true),
-    };
-    let prefix: u32 = match prefix {
-        None => bits,
-        Some(prefix) => prefix
-            .parse()
-            .ok()
-            .filter(|length| *length <= bits && prefix.bytes().all(|digit| digit.is_ascii_digit()))
-            .ok_or_else(|| format!("`/{prefix}` is not a prefix length from 0 to {bits}"))?,
-    };
-    let host = 1u128.checked_shl(bits - prefix).map_or(u128::MAX, |size| size - 1);
-    if value & host != 0 {
-        let network = value & !host;
-        let network = if v6 {
-            IpAddr::V6(network.into())
-        } else {
-            IpAddr::V4(u32::try_from(network).expect("an IPv4 network has 32 bits").into())
-        };
-        return Err(format!("host bits are set; the network is \"{network}/{prefix}\""));
-    }
-    Ok(Netblock { v6, first: value, last: value | host })
-}
 
 /// `host:port`, also `[::1]:587`; the error says what is wrong with it.
 pub(crate) fn host_port(written: &str) -> Result<(String, u16), String> {
@@ -96,8 +31,9 @@ fn host_problem(host: &str) -> Option<String> {
     (!name).then(|| format!("`{host}` is not a host name or address (IPv6 stands in square brackets)"))
 }
 
-/// `amqps://host:port`; the error says what is wrong with it.
-pub(crate) fn amqp_url(written: &str) -> Result<(), String> {
+/// `amqps://host:port`: whether what goes there is protected, by TLS or because it stays on the machine; the error says what is
+/// wrong with it.
+pub(crate) fn amqp_url(written: &str) -> Result<bool, String> {
     let Some(rest) = written.strip_prefix("amqp://").or_else(|| written.strip_prefix("amqps://")) else {
         return Err("a broker is written as amqp://host:port or amqps://host:port".to_owned());
     };
@@ -108,7 +44,14 @@ pub(crate) fn amqp_url(written: &str) -> Result<(), String> {
         return Err("nothing follows the port: the vhost is the region's name, or its `vhost`".to_owned());
     }
     let has_port = rest.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':') || host.ends_with(']'));
-    if has_port { host_port(rest).map(|_| ()) } else { host_problem(rest).map_or(Ok(()), Err) }
+    let host = if has_port {
+        host_port(rest)?.0
+    } else if let Some(problem) = host_problem(rest) {
+        return Err(problem);
+    } else {
+        rest.trim_matches(['[', ']']).to_owned()
+    };
+    Ok(written.starts_with("amqps://") || is_loopback(&host))
 }
 
 /// What matters of a web address.
@@ -118,6 +61,8 @@ pub(crate) struct WebAddress {
     pub(crate) secure: bool,
     /// Its host is the machine itself.
     pub(crate) loopback: bool,
+    /// More than `/` follows the port.
+    pub(crate) path: bool,
     /// It has a `?`.
     pub(crate) query: bool,
 }
@@ -152,7 +97,8 @@ pub(crate) fn web_address(written: &str) -> Result<WebAddress, String> {
     } else {
         authority.trim_matches(['[', ']']).to_owned()
     };
-    Ok(WebAddress { secure, loopback: is_loopback(&host), query: after.contains('?') })
+    let path = !after.is_empty() && after != "/";
+    Ok(WebAddress { secure, loopback: is_loopback(&host), path, query: after.contains('?') })
 }
 
 /// Whether a host is the machine itself (RFC 6761 keeps `localhost` and all below it for that).
@@ -168,23 +114,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn netblocks_overlap_by_address() {
-        let block = |written| netblock(written).expect("well formed");
-        assert!(block("10.0.0.0/8").overlaps(&block("10.1.0.0/16")));
-        assert!(!block("10.0.0.0/9").overlaps(&block("10.128.0.0/9")));
-        assert!(block("0.0.0.0/0").overlaps(&block("203.0.113.7")));
-        assert!(!block("::/0").overlaps(&block("0.0.0.0/0")));
-        assert!(block("2001:db8::/32").overlaps(&block("2001:db8:1::/48")));
-        let holds = |written, address: &str| block(written).contains(address.parse().expect("an address"));
-        assert!(holds("10.0.0.0/8", "10.255.255.255") && !holds("10.0.0.0/8", "11.0.0.0"));
-        assert!(holds("127.0.0.1", "127.0.0.1") && !holds("::/0", "127.0.0.1"));
-        assert!(holds("fd00::/8", "fd12::1") && !holds("fd00::/8", "fe00::"));
-        for wrong in ["10.0.0.1/8", "10.0.0.0/33", "10.0.0/8", "::/129", "::/+1", "host/8", ""] {
-            assert!(netblock(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
     fn addresses() {
         assert_eq!(host_port("smtp.example:587"), Ok(("smtp.example".to_owned(), 587)));
         assert_eq!(host_port("[::1]:25"), Ok(("::1".to_owned(), 25)));
@@ -193,7 +122,10 @@ mod tests {
         }
         for right in ["amqp://localhost", "amqps://broker.example:5671", "amqp://[::1]:5672", "amqp://[::1]"]
         {
-            assert_eq!(amqp_url(right), Ok(()), "{right}");
+            assert_eq!(amqp_url(right), Ok(true), "{right}");
+        }
+        for plain in ["amqp://broker.example:5672", "amqp://10.0.0.1", "amqp://localhost.example"] {
+            assert_eq!(amqp_url(plain), Ok(false), "{plain}");
         }
         for wrong in ["http://x", "amqp://u:p@x", "amqp://x/vhost", "amqp://", "amqp://x:0"] {
             assert!(amqp_url(wrong).is_err(), "{wrong}");

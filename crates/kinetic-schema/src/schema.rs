@@ -9,6 +9,7 @@ mod templates;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::Netblock;
 use globset::{GlobBuilder, GlobMatcher};
 use kinetic_wire::{
     AnalyticName, ClusterName, CustomerName, DataType, Direction, RegionName, ServiceName, SourceName,
@@ -114,8 +115,9 @@ pub struct Customer {
     pub users: Vec<User>,
     /// How much of it is taken.
     pub limits: Limits,
-    /// Networks whose unauthenticated carbon or statsd is this customer's (CIDR text, checked).
-    pub netblocks: Vec<String>,
+    /// Networks whose unauthenticated carbon or statsd is this customer's; [`Netblocks`](crate::Netblocks) looks up whose an
+    /// address is.
+    pub netblocks: Vec<Netblock>,
     /// Sources by name.
     pub sources: BTreeMap<SourceName, Source>,
     /// Services by name.

@@ -169,6 +169,19 @@ pub fn snapshot_queue(source: &SourceKey) -> String {
     with_part(format!("snap.{}.{}", source.customer, source.source), source.part)
 }
 
+/// The queue from which a customer reads its own notifications, in the control vhost: `out.<customer>` (durable, bounded).
+#[must_use]
+pub fn notification_queue(customer: &CustomerName) -> String {
+    format!("out.{customer}")
+}
+
+/// The queue of what a customer sent and nobody could read, or had room for: `dead.<customer>` (durable, bounded, oldest dropped
+/// first), in the vhost of its region.
+#[must_use]
+pub fn dead_queue(customer: &CustomerName) -> String {
+    format!("dead.{customer}")
+}
+
 /// The queue by which the broker bears witness that a node's connection stands: `kin.witness.<node>`
 /// (single-active-consumer, auto-delete). The node holds its one message; who is delivered it instead knows that the node's
 /// connection is gone.

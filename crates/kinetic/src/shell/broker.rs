@@ -99,7 +99,7 @@ fn access(schema: &Schema, own_password: &str, now: Wall) -> Access {
         connections_max: None,
     };
     let mut users = BTreeMap::from([(OWN_LOGIN.to_owned(), own)]);
-    users.extend(kinetic_access::logins(schema, now).into_values().filter_map(user));
+    users.extend(kinetic_access::logins(schema, now, names::CONTROL_VHOST).into_values().filter_map(user));
     Access { vhosts, users }
 }
 
