@@ -55,7 +55,6 @@ pub(crate) struct Verified {
 
 /// What a client certificate says, once TLS has proved that the client holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(dead_code, reason = "the listener for TLS makes them")]
 pub(crate) struct Peer {
     /// The subject's common name; `None` unless there is exactly one.
     pub(crate) common_name: Option<String>,

@@ -16,7 +16,7 @@ use crate::adapter::clock;
 use crate::metrics;
 use crate::shell::follow::SchemaWatch;
 use crate::shutdown::Shutdown;
-use crate::telemetry::{Health, Telemetry};
+use crate::telemetry::{Health, Metric, Telemetry};
 
 /// Login of Kinetic's own roles.
 pub(crate) const OWN_LOGIN: &str = "kinetic";
@@ -69,7 +69,7 @@ impl Embedded {
                     () = shutdown.wait() => break,
                     Ok(()) = schema.changed() => next_expiry = apply(&handle, &mut schema, &own_password),
                     _ = ticks.tick() => {
-                        telemetry.show(PART, metrics::broker(&handle.stats()));
+                        telemetry.show(PART, numbers(&handle));
                         if next_expiry.is_some_and(|at| at <= clock::now().wall.as_ms()) {
                             next_expiry = apply(&handle, &mut schema, &own_password);
                         }
@@ -81,6 +81,12 @@ impl Embedded {
         tokio::join!(self.broker.run(), keep);
         Ok(())
     }
+}
+
+fn numbers(handle: &BrokerHandle) -> Vec<Metric> {
+    let mut numbers = metrics::broker(&handle.stats());
+    numbers.extend(metrics::broker_customers(&handle.owners()));
+    numbers
 }
 
 /// Puts the schema's logins in force; returns when they change by themselves.
