@@ -12,6 +12,7 @@ mod ca;
 mod client;
 mod mail;
 mod operator;
+mod reconcile;
 mod returned;
 mod trust;
 
@@ -23,6 +24,7 @@ pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
+pub(crate) use reconcile::{PlanBroker, Reconcile, Reconciled};
 pub(crate) use returned::{MailBounced, MailSuppressed, MailUnsuppress};
 pub(crate) use trust::Trust;
 
@@ -80,6 +82,10 @@ pub(crate) enum Command {
     Mail(Mail),
     /// Ask the redirector where a customer publishes
     Locate(Locate),
+    /// Show what a RabbitMQ lacks, and has too much of, by the schema
+    Plan(PlanBroker),
+    /// Make a RabbitMQ as the schema wants it: logins, rights, exchanges, queues
+    Reconcile(Reconcile),
     /// Show who analyses what: analyzers, sources, the last moves
     Map(Map),
     /// Relieve an analyzer of its sources, before it is taken down
