@@ -193,6 +193,7 @@ impl Shared {
             zone,
             held_max: analyzer::HELD_MAX,
             series_max: analyzer::SERIES_MAX,
+            series_total_max: analyzer::SERIES_TOTAL_MAX,
             seed: rand::random(),
         };
         analyzer::Setup {
