@@ -2,5 +2,6 @@
 //! `locate` hands out and for the reconciler, which makes a RabbitMQ so.
 
 mod login;
+pub mod token;
 
-pub use login::{Credential, Grant, Login, logins, next_change_ms, reads_notifications};
+pub use login::{Credential, Grant, Login, login, logins, next_change_ms, reads_notifications};

@@ -49,6 +49,7 @@ pub(crate) fn answer(epoch: u64, endpoints: &[Endpoint]) -> LocateReply {
         backoff_s: 0,
         limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
         now_ms: 0,
+        credential: None,
     }
 }
 

@@ -121,6 +121,7 @@ mod tests {
             backoff_s: 0,
             limits: Limits { message_bytes: 1_048_576, batch_ms: 1_000 },
             now_ms: 0,
+            credential: None,
         };
         assert_eq!(
             shown(&reply),
