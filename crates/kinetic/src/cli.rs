@@ -212,6 +212,9 @@ pub(crate) struct Redirector {
     /// `provisioner` says (docs/operations/provisioning.md)
     #[arg(long, value_name = "MODE")]
     pub(crate) provision: Option<Provision>,
+    /// Folder with the keys that sign tokens, NAME.pem each (docs/operations/tokens.md)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) token_keys: Option<PathBuf>,
 }
 
 /// What becomes of the decisions about the size of the fleet.

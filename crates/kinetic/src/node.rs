@@ -130,6 +130,8 @@ pub(crate) struct Shared {
     pub(crate) node: NodeId,
     /// How the queues of the control vhost are kept.
     pub(crate) queues: QueueType,
+    /// Folder with the keys that sign tokens.
+    pub(crate) token_keys: Option<PathBuf>,
 }
 
 impl Shared {
@@ -179,6 +181,7 @@ impl Shared {
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
             fleet: None,
+            token_keys: self.token_keys.clone(),
         }
     }
 
