@@ -12,6 +12,7 @@ mod client;
 mod mail;
 mod operator;
 mod returned;
+mod token;
 mod trust;
 
 pub(crate) use alert::Alert;
@@ -22,6 +23,7 @@ pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
 pub(crate) use returned::{MailBounced, MailSuppressed, MailUnsuppress};
+pub(crate) use token::{Token, TokenList, TokenNew, TokenShow};
 pub(crate) use trust::Trust;
 
 /// Watches fleets: metrics in over AMQP, an e-mail out when one machine stops behaving like its peers.
@@ -75,6 +77,9 @@ pub(crate) enum Command {
     Mail(Mail),
     /// Ask the redirector where a customer publishes
     Locate(Locate),
+    /// Keys that sign the tokens of locate, and what a token says
+    #[command(subcommand)]
+    Token(Token),
     /// Show who analyses what: analyzers, sources, the last moves
     Map(Map),
     /// Relieve an analyzer of its sources, before it is taken down

@@ -335,8 +335,16 @@ pub(crate) fn provision(
 }
 
 /// The agent's numbers.
-pub(crate) fn agent(stats: &kinetic_agent::stats::Stats) -> Vec<Metric> {
-    numbers!(stats, "kinetic_agent", {
+pub(crate) fn agent(
+    stats: &kinetic_agent::stats::Stats,
+    tokens: kinetic_amqp::TokenStats,
+) -> Vec<Metric> {
+    let mut metrics = numbers!(tokens, "kinetic_agent_tokens", {
+        counter logins: "Connections that a token of locate opened.",
+        counter renewed: "Tokens that a standing connection was given.",
+        counter refused: "Tokens that the broker did not take; the key was used.",
+    });
+    metrics.extend(numbers!(stats, "kinetic_agent", {
         counter datagrams: "Datagrams received.",
         counter lines: "Lines taken from them into bodies.",
         counter line_bytes: "Bytes of those lines.",
@@ -355,13 +363,16 @@ pub(crate) fn agent(stats: &kinetic_agent::stats::Stats) -> Vec<Metric> {
         counter hops_exceeded: "Times it was not because too many answers in a row had led to such.",
         counter nudges: "Hints that the answer to locate has changed.",
         counter locate_stale: "Answers ignored because they were older than the one in use.",
+        counter renewals: "Tokens that the connection was to be given in time.",
+        counter lapses: "Tokens that lapsed without another, so that the connection was made anew with the key.",
         counter connects: "Connections asked for.",
         counter disconnects: "Connections that broke or could not be made.",
         counter bodies_abandoned: "Bodies given up because the agent had to stop.",
         gauge bodies_buffered: "Bodies that wait for a connection or a confirm.",
         gauge bytes_buffered: "What they and the open body occupy.",
         gauge in_flight: "Publishes in flight.",
-    })
+    }));
+    metrics
 }
 
 /// The embedded broker's numbers.

@@ -1,7 +1,7 @@
 //! Puts roles together into a process: started in the order in which they need each other, stopped in reverse.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -127,7 +127,7 @@ pub(crate) struct Shared {
     /// Where numbers go.
     pub(crate) telemetry: Telemetry,
     /// What must survive a restart.
-    pub(crate) data_dir: std::path::PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// This node.
     pub(crate) node: NodeId,
     /// How the queues of the control vhost are kept.

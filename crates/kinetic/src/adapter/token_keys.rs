@@ -21,8 +21,8 @@ type Point = [u8; 65];
 
 /// What stands before the point in a public key's DER: a SubjectPublicKeyInfo (RFC 5480) of id-ecPublicKey on secp256r1.
 const SPKI: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
-    0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 /// Characters of a line of PEM (RFC 7468, section 2).
 const PEM_LINE: usize = 64;
@@ -156,11 +156,13 @@ mod tests {
         for name in ["", "../a", "a/b", ".", "a b"] {
             make(&folder, name).unwrap_err();
         }
-        path.metadata().map(|known| {
-            let mut open = known.permissions();
-            open.set_mode(0o640);
-            std::fs::set_permissions(&path, open).unwrap();
-        }).unwrap();
+        path.metadata()
+            .map(|known| {
+                let mut open = known.permissions();
+                open.set_mode(0o640);
+                std::fs::set_permissions(&path, open).unwrap();
+            })
+            .unwrap();
         let error = Signer::read(&folder, "a").unwrap_err().to_string();
         assert!(error.contains("chmod 600"), "{error}");
     }

@@ -101,9 +101,9 @@ impl Issuer {
         let health = match signs {
             Some(_) => Health::Ok,
             None if !wanted => Health::Ok,
-            None if self.folder.is_none() => {
-                Health::Failing("the schema has tokens, and this redirector no folder of keys (--token-keys)".into())
-            }
+            None if self.folder.is_none() => Health::Failing(
+                "the schema has tokens, and this redirector no folder of keys (--token-keys)".into(),
+            ),
             None if missing.is_empty() => Health::Failing("no key that signs tokens has started".into()),
             None => Health::Failing(format!("no key to sign tokens with: {}", missing.join("; "))),
         };
@@ -139,8 +139,7 @@ impl Issuer {
         let unsigned = Unsigned::new(schema, &known, &key.name, now, jti)?;
         let signature = self.signers.get(&key.name)?.sign(unsigned.text())?;
         let expires_ms = unsigned.expires_ms;
-        let credential =
-            Credential { login: known.name, token: unsigned.signed(&signature), expires_ms };
+        let credential = Credential { login: known.name, token: unsigned.signed(&signature), expires_ms };
         let renew_ms = now.as_ms() + (expires_ms - now.as_ms()) / 2;
         Some(Issued { credential: encode(&credential), renew_ms })
     }
