@@ -161,17 +161,17 @@ impl Follow {
             self.question.have_epoch = self.answer.as_ref().map(|answer| answer.epoch);
             effects.push(Effect::Locate { body: encode(&self.question) });
         }
-        if let Link::Due(at) = self.link
-            && now >= at
-        {
-            self.connect(effects);
-        }
         if self.held.take_if(|held| now >= held.lapses).is_some() && self.link_login.is_some() {
             self.lapses += 1;
             // The broker would refuse what is published from now on. Where there is no connection, the next is the key's.
             if self.is_up() {
                 self.connect(effects);
             }
+        }
+        if let Link::Due(at) = self.link
+            && now >= at
+        {
+            self.connect(effects);
         }
     }
 

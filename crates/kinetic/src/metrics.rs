@@ -337,10 +337,7 @@ pub(crate) fn provision(
 }
 
 /// The agent's numbers.
-pub(crate) fn agent(
-    stats: &kinetic_agent::stats::Stats,
-    tokens: kinetic_amqp::TokenStats,
-) -> Vec<Metric> {
+pub(crate) fn agent(stats: &kinetic_agent::stats::Stats, tokens: kinetic_amqp::TokenStats) -> Vec<Metric> {
     let mut metrics = numbers!(tokens, "kinetic_agent_tokens", {
         counter logins: "Connections that a token of locate opened.",
         counter renewed: "Tokens that a standing connection was given.",

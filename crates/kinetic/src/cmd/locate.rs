@@ -84,7 +84,11 @@ fn shown(reply: &LocateReply) -> String {
     if let Some(credential) = &reply.credential {
         let left_s = credential.expires_ms.saturating_sub(reply.now_ms) / 1_000;
         wrote = wrote.and_then(|()| {
-            writeln!(text, "\nlog in as {} with this token, for {left_s} s: {}", credential.login, credential.token)
+            writeln!(
+                text,
+                "\nlog in as {} with this token, for {left_s} s: {}",
+                credential.login, credential.token
+            )
         });
     }
     wrote.expect("a String takes every text");
