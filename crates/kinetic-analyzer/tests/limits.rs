@@ -1,7 +1,6 @@
 //! How much of a customer is taken, and that nobody else notices where that is less than what comes.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[allow(unreachable_pub)]
 mod support;
 
 use std::io::Write;

@@ -36,9 +36,9 @@ pub use id::{
     ServiceName, SourceKey, SourceName, Term, Token,
 };
 pub use message::{
-    AlertEvent, AlertState, DataType, Direction, Drain, Endpoint, Evacuated, Feed, Goodbye, Grant, Heartbeat,
-    Hold, LeaseReply, Limits, Locate, LocateReply, Numbers, Register, Released, Reply, RpcCode, RpcError,
-    SchemaNotice, Serves, TrailPoint,
+    AlertEvent, AlertState, Credential, DataType, Direction, Drain, Endpoint, Evacuated, Feed, Goodbye,
+    Grant, Heartbeat, Hold, LeaseReply, Limits, Locate, LocateReply, Numbers, Register, Released, Reply,
+    RpcCode, RpcError, SchemaNotice, Serves, TrailPoint, credit,
 };
 pub use notification::{AnnouncedAlert, AnnouncedFold, Announcement};
 pub use partial::{PARTIAL_VERSION, Partial, PartialFeed, PartialGroup};

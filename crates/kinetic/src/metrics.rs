@@ -1,5 +1,7 @@
 //! The machines' counters as numbers on `/metrics`, each with its sentence.
 
+use std::collections::BTreeMap;
+
 use kinetic_analyzer::stats::Stats as AnalyzerStats;
 
 use crate::telemetry::Metric;
@@ -344,8 +346,13 @@ pub(crate) fn provision(
 }
 
 /// The agent's numbers.
-pub(crate) fn agent(stats: &kinetic_agent::stats::Stats) -> Vec<Metric> {
-    numbers!(stats, "kinetic_agent", {
+pub(crate) fn agent(stats: &kinetic_agent::stats::Stats, tokens: kinetic_amqp::TokenStats) -> Vec<Metric> {
+    let mut metrics = numbers!(tokens, "kinetic_agent_tokens", {
+        counter logins: "Connections that a token of locate opened.",
+        counter renewed: "Tokens that a standing connection was given.",
+        counter refused: "Tokens that the broker did not take; the key was used.",
+    });
+    metrics.extend(numbers!(stats, "kinetic_agent", {
         counter datagrams: "Datagrams received.",
         counter lines: "Lines taken from them into bodies.",
         counter line_bytes: "Bytes of those lines.",
@@ -364,13 +371,16 @@ pub(crate) fn agent(stats: &kinetic_agent::stats::Stats) -> Vec<Metric> {
         counter hops_exceeded: "Times it was not because too many answers in a row had led to such.",
         counter nudges: "Hints that the answer to locate has changed.",
         counter locate_stale: "Answers ignored because they were older than the one in use.",
+        counter renewals: "Tokens that the connection was to be given in time.",
+        counter lapses: "Tokens that lapsed without another, so that the connection was made anew with the key.",
         counter connects: "Connections asked for.",
         counter disconnects: "Connections that broke or could not be made.",
         counter bodies_abandoned: "Bodies given up because the agent had to stop.",
         gauge bodies_buffered: "Bodies that wait for a connection or a confirm.",
         gauge bytes_buffered: "What they and the open body occupy.",
         gauge in_flight: "Publishes in flight.",
-    })
+    }));
+    metrics
 }
 
 /// The embedded broker's numbers.
@@ -414,4 +424,28 @@ pub(crate) fn broker(stats: &kinetic_broker::Stats) -> Vec<Metric> {
         );
     }
     metrics
+}
+
+/// Customers of whom the embedded broker tells by name: those whom it had to refuse or to stop, the most often first.
+const CUSTOMERS_SHOWN_MAX: usize = 50;
+
+/// What single customers are refused on the embedded broker.
+pub(crate) fn broker_customers(owners: &BTreeMap<String, kinetic_broker::OwnerStats>) -> Vec<Metric> {
+    let mut worst: Vec<_> = owners
+        .iter()
+        .map(|(owner, stats)| (stats.refused.total() + stats.publishers_blocked, owner, stats))
+        .filter(|(troubles, ..)| *troubles > 0)
+        .collect();
+    worst.sort_by_key(|(troubles, ..)| std::cmp::Reverse(*troubles));
+    let show = |(_, owner, stats): &(u64, &String, &kinetic_broker::OwnerStats)| {
+        let refused = "Operations refused to logins of a customer, for those who have the most.";
+        let blocked =
+            "Times that a publisher of a customer was stopped because it holds its share of memory.";
+        [
+            Metric::counter("kinetic_broker_customer_refused", refused, stats.refused.total()),
+            Metric::counter("kinetic_broker_customer_blocked", blocked, stats.publishers_blocked),
+        ]
+        .map(|metric| metric.with("customer", owner.as_str()))
+    };
+    worst.iter().take(CUSTOMERS_SHOWN_MAX).flat_map(show).collect()
 }
