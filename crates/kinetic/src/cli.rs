@@ -14,6 +14,7 @@ mod mail;
 mod operator;
 mod reconcile;
 mod returned;
+mod token;
 mod trust;
 
 pub(crate) use alert::Alert;
@@ -26,6 +27,7 @@ pub(crate) use operator::{
 };
 pub(crate) use reconcile::{PlanBroker, Reconcile, Reconciled};
 pub(crate) use returned::{MailBounced, MailSuppressed, MailUnsuppress};
+pub(crate) use token::{Token, TokenList, TokenNew, TokenShow};
 pub(crate) use trust::Trust;
 
 /// Watches fleets: metrics in over AMQP, an e-mail out when one machine stops behaving like its peers.
@@ -86,6 +88,9 @@ pub(crate) enum Command {
     Plan(PlanBroker),
     /// Make a RabbitMQ as the schema wants it: logins, rights, exchanges, queues
     Reconcile(Reconcile),
+    /// Keys that sign the tokens of locate, and what a token says
+    #[command(subcommand)]
+    Token(Token),
     /// Show who analyses what: analyzers, sources, the last moves
     Map(Map),
     /// Relieve an analyzer of its sources, before it is taken down
@@ -230,6 +235,9 @@ pub(crate) struct Redirector {
     /// `provisioner` says (docs/operations/provisioning.md)
     #[arg(long, value_name = "MODE")]
     pub(crate) provision: Option<Provision>,
+    /// Folder with the keys that sign tokens, NAME.pem each (docs/operations/tokens.md)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) token_keys: Option<PathBuf>,
 }
 
 /// What becomes of the decisions about the size of the fleet.
