@@ -161,14 +161,20 @@ impl Rabbit {
     /// If the node refuses.
     #[must_use]
     pub fn vhost(&self, name: &str) -> String {
+        let vhost = self.vhost_name(name);
+        self.put(&format!("/api/vhosts/{vhost}"), "{}");
+        vhost
+    }
+
+    /// The name of a vhost that nobody has made yet.
+    #[must_use]
+    pub fn vhost_name(&self, name: &str) -> String {
         let number = {
             let mut vhosts = self.vhosts.lock().unwrap_or_else(PoisonError::into_inner);
             *vhosts += 1;
             *vhosts
         };
-        let vhost = format!("{name}-{number}");
-        self.put(&format!("/api/vhosts/{vhost}"), "{}");
-        vhost
+        format!("{name}-{number}")
     }
 
     /// Makes a login, or changes its password, and gives it rights (regular expressions) in a vhost.
@@ -176,17 +182,50 @@ impl Rabbit {
     /// # Panics
     /// If the node refuses.
     pub fn user(&self, vhost: &str, login: &str, password: &str, [configure, write, read]: [&str; 3]) {
-        // Two stories that make the same login at once would be told that it is there already.
-        static ONE_BY_ONE: Mutex<()> = Mutex::new(());
-        let _alone = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let user = serde_json::json!({"password": password, "tags": ""});
-        self.put(&format!("/api/users/{login}"), &user.to_string());
+        self.login(login, password);
         let rights = serde_json::json!({"configure": configure, "write": write, "read": read});
         self.put(&format!("/api/permissions/{vhost}/{login}"), &rights.to_string());
     }
 
+    /// Makes a login that may do nothing yet. One of Kinetic's own nodes, which hold no dot, may use the management API.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    pub fn login(&self, login: &str, password: &str) {
+        // Two stories that make the same login at once would be told that it is there already.
+        static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+        let _alone = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let tags = if login.contains('.') { "" } else { "administrator" };
+        let user = serde_json::json!({"password": password, "tags": tags});
+        self.put(&format!("/api/users/{login}"), &user.to_string());
+    }
+
+    /// Lets its operator work in a vhost that somebody else has made.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    pub fn operate_in(&self, vhost: &str) {
+        let all = serde_json::json!({"configure": ".*", "write": ".*", "read": ".*"});
+        self.put(&format!("/api/permissions/{vhost}/{}", ADMIN.0), &all.to_string());
+    }
+
+    /// Where its management API is; the first node of a cluster.
+    #[must_use]
+    pub fn management(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.members[0].ports.management).into()
+    }
+
+    /// Asks the management API for something, as its operator.
+    ///
+    /// # Panics
+    /// If nobody answers.
+    #[must_use]
+    pub fn api(&self, method: &str, path: &str, body: &str) -> http::Response {
+        self.running().api(method, path, body).expect("RabbitMQ answers")
+    }
+
     fn put(&self, path: &str, body: &str) {
-        let answer = self.running().api("PUT", path, body).expect("RabbitMQ answers");
+        let answer = self.api("PUT", path, body);
         assert!((200..300).contains(&answer.status), "PUT {path}: {answer:?}");
     }
 

@@ -318,3 +318,58 @@ fn word(text: &str) -> String {
     }
     encoded
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api(url: &str, plain: Plain) -> Result<Management> {
+        let mut address = Address::from_url("amqp://kinetic@127.0.0.1/prod")?;
+        address.plain = plain;
+        Management::new(url, &address, Some(&Secret::new("hunter2")))
+    }
+
+    #[test]
+    fn addresses_are_read_and_others_refused() {
+        let check = |url: &str, want: Option<(bool, &str, u16)>| {
+            let found = api(url, Plain::Loopback).ok();
+            let found = found.as_ref().map(|api| (api.secure, api.host.as_str(), api.port));
+            assert_eq!(found, want, "{url}");
+        };
+        check("https://rabbit.example", Some((true, "rabbit.example", 15_671)));
+        check("http://[::1]:7/", Some((false, "::1", 7)));
+        for other in
+            ["rabbit.example", "amqp://rabbit.example", "https://me:pw@rabbit.example", "https://a/api"]
+        {
+            check(other, None);
+        }
+    }
+
+    #[test]
+    fn nothing_shows_the_password() {
+        let api = api("http://127.0.0.1:1", Plain::Loopback).expect("an API");
+        let shown = format!("{api:?}");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains(&STANDARD.encode("kinetic:hunter2")),
+            "{shown}"
+        );
+    }
+
+    #[tokio::test]
+    async fn plain_http_goes_to_this_machine_only() {
+        // Addresses for documentation: nobody is there, and nobody is asked.
+        let refused = api("http://192.0.2.1:1", Plain::Loopback).expect("an API").get("/api/users").await;
+        let refused = format!("{:#}", refused.expect_err("plain"));
+        assert!(refused.contains("write https://"), "{refused}");
+        let tried = api("http://127.0.0.1:1", Plain::Loopback).expect("an API").get("/api/users").await;
+        let tried = format!("{:#}", tried.expect_err("nobody listens"));
+        assert!(tried.contains("cannot reach RabbitMQ's management API at 127.0.0.1:1"), "{tried}");
+    }
+
+    #[test]
+    fn words_of_paths_are_encoded() {
+        assert_eq!(word("us-west.aws"), "us-west.aws");
+        assert_eq!(word("/"), "%2F");
+        assert_eq!(word("web.%23~é"), "web.%2523%7E%C3%A9");
+    }
+}
