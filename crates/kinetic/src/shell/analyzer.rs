@@ -444,7 +444,7 @@ impl Shell {
             let mut topology = topology::source(customer, source);
             topology.queues.push(topology::snapshots(key));
             // Of a part that the source no longer has, only the queue.
-            topology.queues.push(topology::source_queue(names::source_queue(key), source));
+            topology.queues.push(topology::source_queue(names::source_queue(key), &key.customer, source));
             let may_be_left = source.partitions > 1 || key.part > 0;
             let leftovers = may_be_left.then(|| topology::leftovers(customer, source));
             Some((topology::kept(topology, queues), region, queues, leftovers))

@@ -413,6 +413,13 @@ impl Shell {
                 queues = QueueType::Quorum;
                 declared = topology::kept(declared, queues);
             }
+            if index == 0 {
+                let own = topology::notifications(&revision.schema, clock::now().wall);
+                declared.exchanges.extend(own.exchanges);
+                declared.queues.extend(own.queues);
+                declared.bindings.extend(own.bindings);
+            }
+            let declared = topology::marked(declared, &self.setup.control.vhost);
             self.declaring += 1;
             let leftovers = topology::ingress_leftovers(&revision.schema, &address.vhost);
             let declaring = declare(address.clone(), declared);
