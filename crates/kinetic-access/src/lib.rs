@@ -5,9 +5,10 @@ mod login;
 mod objects;
 mod ours;
 mod plan;
+pub mod token;
 mod wanted;
 
-pub use login::{Credential, Grant, Login, logins, next_change_ms, reads_notifications};
+pub use login::{Credential, Grant, Login, login, logins, next_change_ms, reads_notifications};
 pub use objects::{Args, Binding, Destination, Exchange, Objects, Queue, Rights, User, Value, Vhost};
 pub use plan::{Action, Change, Plan, Step, plan};
 pub use wanted::{Broker, Home, INSTALLATION_ARG, Wanted, wanted};
