@@ -62,6 +62,7 @@ mod relays;
 mod schema_faults;
 mod schema_push;
 mod schema_repository;
+mod secrets;
 mod smtp_down;
 mod stage;
 mod statsd_backends;
