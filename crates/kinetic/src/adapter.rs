@@ -1,5 +1,6 @@
 //! Where the world is touched: clock, files, sockets, SMTP, databases.
 
+pub(crate) mod authority;
 pub(crate) mod clock;
 pub(crate) mod dkim;
 pub(crate) mod dsn;

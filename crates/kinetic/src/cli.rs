@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod alert;
 mod bench;
+mod ca;
 mod client;
 mod mail;
 mod operator;
@@ -16,6 +17,7 @@ mod trust;
 
 pub(crate) use alert::Alert;
 pub(crate) use bench::{Bench, BenchAlert, BenchDrain, BenchPart, BenchRedirector};
+pub(crate) use ca::{Ca, CaInit, CaIssue, CaIssueServer, CaList, CaRevoke};
 pub(crate) use client::{Canary, DataType, Locate, Tap, TestEvent};
 pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
@@ -68,6 +70,9 @@ pub(crate) enum Command {
     /// Make and serve schema repositories
     #[command(subcommand)]
     Schema(Schema),
+    /// Make and use a certificate authority, for clients that log in by certificate
+    #[command(subcommand)]
+    Ca(Ca),
     /// Print what a client needs to publish, for our agent and for common tools
     ClientConfig(ClientConfig),
     /// Look at the mails that alerts send

@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod bench;
+pub(crate) mod ca;
 pub(crate) mod canary;
 pub(crate) mod check;
 pub(crate) mod client_config;
