@@ -128,7 +128,7 @@ async fn connect(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_and_large_messages_go_through_tls() {
-    let authority = self::authority();
+    let authority = authority();
     let (world, address) = broker(&authority, access()).await;
     let link = connect(address, &authority, "admin:admin-secret", None).await.expect("connects");
     link.confirm_mode().await;
@@ -153,7 +153,7 @@ async fn passwords_and_large_messages_go_through_tls() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_a_login() {
-    let (authority, stranger) = (self::authority(), self::authority());
+    let (authority, stranger) = (authority(), authority());
     let own = authority.sign("server", &[]);
     let second = authority.sign("server", &[]);
     let (world, address) =
@@ -189,7 +189,7 @@ async fn a_certificate_is_a_login() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn external_is_for_those_who_show_a_certificate() {
-    let authority = self::authority();
+    let authority = authority();
     let (world, address) = broker(&authority, access()).await;
     let refused = connect(address, &authority, "", None).await;
     assert!(refused.is_err(), "no certificate, no EXTERNAL");
