@@ -59,6 +59,7 @@ mod redirector_restarted;
 mod redirectors_lost;
 mod region_move;
 mod relays;
+mod rotation;
 mod schema_faults;
 mod schema_push;
 mod schema_repository;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::eventually;
 use crate::http::{self, Response};
-use crate::process::{Launch, Process, kinetic};
+use crate::process::{Launch, Process, kinetic, run};
 use crate::proxy::Proxy;
 use crate::rabbit::Rabbit;
 use crate::schema::{Customer, Queues, SECRET, SchemaRepo, installation};
@@ -169,6 +169,17 @@ impl World {
         if let Some(rabbit) = self.rabbit() {
             let write = format!("^(in\\.{}|kin\\.rpc)$", customer.name);
             rabbit.user(&self.vhost, &customer.login(), SECRET, ["^$", &write, "^$"]);
+        }
+    }
+
+    /// Makes the broker as the schema says, where it does not follow the schema by itself.
+    ///
+    /// # Panics
+    /// If that does not work.
+    pub fn reconcile(&self) {
+        if let Some(rabbit) = self.rabbit() {
+            let words = ["reconcile", &self.schema.remote(), "--yes", "--management", &rabbit.management()];
+            run(Launch::new(kinetic()).args(words).args(self.broker_words()));
         }
     }
 
