@@ -1,5 +1,5 @@
 region "fra1" {
-  amqp  = "amqp://10.0.0.5:5672"
+  amqp  = "amqps://10.0.0.5:5671"
   vhost = "metrics"
 }
 

@@ -61,12 +61,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { files_max: 10_000, file_bytes_max: 1 << 20, total_bytes_max: 64 << 20 }
+        // As many as the language takes (`kinetic_schema::limits`), so that its check is the one that says so.
+        Self { files_max: 200_001, file_bytes_max: 1 << 20, total_bytes_max: 257 << 20 }
     }
 }
 
 /// Directory entries looked at in one revision. A few kilobytes of nested trees can name each other into billions.
-const ENTRIES_MAX: u64 = 200_000;
+const ENTRIES_MAX: u64 = 1_000_000;
 /// Bytes of a loose object that are looked at before libgit2 reads it; more than any schema file may have.
 const LOOSE_BYTES_MAX: u64 = 128 << 20;
 /// Nested directories.

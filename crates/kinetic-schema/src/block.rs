@@ -14,6 +14,8 @@ pub(crate) struct Shape {
     pub(crate) kind: &'static str,
     /// The label that this shape is for, where what a block may hold depends on its label: `rule "deviates"`.
     pub(crate) variant: Option<&'static str>,
+    /// The block in which this shape is meant, `""` at the top of a file, where a block of this kind is another thing elsewhere.
+    pub(crate) within: Option<&'static str>,
     /// The rule of its label; `None` where it has none.
     pub(crate) name: Option<NameRule>,
     /// Attributes that it shares with the kind's other variants.
@@ -51,7 +53,13 @@ impl Shape {
 pub(crate) const OF_CUSTOMER: [&str; 7] =
     ["profile", "source", "service", "analytic", "hours", "alert", "test"];
 /// Blocks that belong to the installation.
-pub(crate) const OF_INSTALLATION: [&str; 5] = ["region", "mail", "watchdog", "provisioner", "customer"];
+pub(crate) const OF_INSTALLATION: [&str; 9] =
+    ["region", "mail", "watchdog", "provisioner", "tokens", "edge", "limits", "user", "customer"];
+/// Blocks that stand once in an installation.
+pub(crate) const SINGLE: [&str; 6] = ["mail", "watchdog", "provisioner", "tokens", "edge", "limits"];
+/// Blocks that stand inside `customer`, and not at the top of a file in its folder: who somebody is and how much he may do
+/// stands in one place.
+pub(crate) const INSIDE_CUSTOMER: [&str; 4] = ["key", "certificate", "user", "limits"];
 
 /// What every provisioner has, whatever its kind.
 const OF_PROVISIONERS: &[&str] =
@@ -64,7 +72,17 @@ const fn plain(
     own: &'static [&'static str],
     blocks: &'static [&'static str],
 ) -> Shape {
-    Shape { kind, variant: None, name, common: &[], own, blocks }
+    Shape { kind, variant: None, within: None, name, common: &[], own, blocks }
+}
+
+/// A shape that blocks of a kind have inside another block.
+const fn within(
+    outer: &'static str,
+    kind: &'static str,
+    name: NameRule,
+    own: &'static [&'static str],
+) -> Shape {
+    Shape { kind, variant: None, within: Some(outer), name: Some(name), common: &[], own, blocks: &[] }
 }
 
 /// A shape of the blocks of a kind that have this label.
@@ -74,12 +92,17 @@ const fn variant(
     common: &'static [&'static str],
     own: &'static [&'static str],
 ) -> Shape {
-    Shape { kind, variant: Some(label), name: Some(NameRule::Free), common, own, blocks: &[] }
+    Shape { kind, variant: Some(label), within: None, name: Some(NameRule::Free), common, own, blocks: &[] }
 }
 
 /// Every kind of block; `docs/topology-language.md` documents each attribute (a test holds the two together).
-pub(crate) const SHAPES: [Shape; 24] = [
-    plain("region", Some(NameRule::Region), &["amqp", "order", "vhost", "queues", "zones"], &[]),
+pub(crate) const SHAPES: [Shape; 31] = [
+    plain(
+        "region",
+        Some(NameRule::Region),
+        &["amqp", "order", "vhost", "queues", "management", "tokens", "zones"],
+        &[],
+    ),
     plain(
         "mail",
         None,
@@ -108,10 +131,48 @@ pub(crate) const SHAPES: [Shape; 24] = [
     plain(
         "customer",
         Some(NameRule::Customer),
-        &["region", "netblocks", "disabled", "mails_per_hour", "silent_after"],
-        &["key", "profile", "source", "service", "analytic", "hours", "alert", "test"],
+        &["region", "netblocks", "disabled", "silent_after"],
+        &[
+            "limits",
+            "key",
+            "certificate",
+            "user",
+            "profile",
+            "source",
+            "service",
+            "analytic",
+            "hours",
+            "alert",
+            "test",
+        ],
     ),
-    plain("key", Some(NameRule::Other), &["salted_sha256", "expires", "may_declare"], &[]),
+    within(
+        "customer",
+        "key",
+        NameRule::Other,
+        &["salted_sha256", "purpose", "starts", "expires", "may_declare"],
+    ),
+    plain("certificate", Some(NameRule::Other), &["sha256", "expires"], &[]),
+    within("customer", "user", NameRule::User, &["password", "role"]),
+    plain(
+        "limits",
+        None,
+        &[
+            "connections",
+            "channels",
+            "message_size",
+            "samples_per_second",
+            "feeds",
+            "series",
+            "clusters",
+            "mails_per_hour",
+        ],
+        &[],
+    ),
+    plain("tokens", None, &["ttl"], &["key"]),
+    within("tokens", "key", NameRule::Other, &["public", "starts"]),
+    plain("edge", None, &["public"], &[]),
+    within("", "user", NameRule::User, &["password"]),
     plain("profile", Some(NameRule::Other), &["data_type"], &[]),
     plain(
         "source",
@@ -171,12 +232,14 @@ pub(crate) const SHAPES: [Shape; 24] = [
     plain("test", Some(NameRule::Free), &[], &[]),
 ];
 
-/// The shape of a block: that of its kind and label. A label that its kind does not have gives another one of the kind.
-pub(crate) fn shape(block: &Block) -> &'static Shape {
-    let kind = block.ident.as_str();
-    let label = block.labels.first().map(BlockLabel::as_str);
-    let mut of_kind = SHAPES.iter().filter(|shape| shape.kind == kind);
-    let first = of_kind.next().expect("callers hand over kinds of the table");
+/// The shape of a block: that of its kind and label, and of where it stands. A label that its kind does not have gives another
+/// one of the kind.
+pub(crate) fn shape(node: Node<'_>) -> &'static Shape {
+    let kind = node.block.ident.as_str();
+    let label = node.block.labels.first().map(BlockLabel::as_str);
+    let here = |shape: &&Shape| shape.kind == kind && shape.within.is_none_or(|outer| outer == node.outer);
+    let mut of_kind = SHAPES.iter().filter(here);
+    let first = of_kind.next().expect("callers hand over kinds of the table, from where they stand");
     std::iter::once(first).chain(of_kind).find(|shape| shape.is_for(label)).unwrap_or(first)
 }
 
@@ -185,10 +248,12 @@ pub(crate) fn variants(kind: &str) -> impl Iterator<Item = &'static Shape> {
     SHAPES.iter().filter(move |shape| shape.kind == kind && shape.variant.is_some())
 }
 
-/// A block and the file that it stands in.
+/// A block and where it stands.
 #[derive(Clone, Copy)]
 pub(crate) struct Node<'a> {
     pub(crate) file: usize,
+    /// The kind of the block that it stands in; empty at the top of a file.
+    pub(crate) outer: &'a str,
     pub(crate) block: &'a Block,
 }
 
@@ -235,19 +300,19 @@ impl<'a> Node<'a> {
 
     /// Whether an unknown attribute stands here that is taken for this one: that one mistake is reported already.
     fn misspells(&self, name: &str) -> bool {
-        let known = shape(self.block);
+        let known = shape(*self);
         let mut keys = self.block.body.attributes().map(|attribute| attribute.key.as_str());
         keys.any(|key| !known.has(key) && closest(key, known.attributes()) == Some(name))
     }
 
     /// Inner blocks of one kind.
     pub(crate) fn blocks(&self, kind: &'static str) -> impl Iterator<Item = Self> + use<'a> {
-        let file = self.file;
-        self.block
-            .body
-            .blocks()
-            .filter(move |block| block.has_ident(kind))
-            .map(move |block| Node { file, block })
+        let (file, outer) = (self.file, self.block.ident.as_str());
+        self.block.body.blocks().filter(move |block| block.has_ident(kind)).map(move |block| Node {
+            file,
+            outer,
+            block,
+        })
     }
 
     /// The one inner block of a kind, checked; a second one is reported.
@@ -295,7 +360,7 @@ impl<'a> Node<'a> {
 
 /// Checks a block's labels and that it holds only what its kind may hold; gives its name.
 pub(crate) fn checked<'a>(sink: &mut Sink<'_>, node: Node<'a>) -> Option<Named<'a>> {
-    let shape = shape(node.block);
+    let shape = shape(node);
     // Nobody can say what a block of an unknown variant holds; that there is none is said when it is lowered.
     let known = shape.is_for(node.block.labels.first().map(BlockLabel::as_str));
     if shape.kind != "test" && known {
@@ -350,7 +415,7 @@ fn check_body(sink: &mut Sink<'_>, file: usize, body: &Body, shape: &Shape) {
             Structure::Block(block) => {
                 let kind = block.ident.as_str();
                 if !shape.blocks.contains(&kind) {
-                    let at = Node { file, block }.header();
+                    let at = Node { file, outer: "", block }.header();
                     sink.push(unknown_block(&at, kind, shape));
                 }
             }
@@ -372,6 +437,14 @@ fn unknown_attribute(at: &At, key: &str, shape: &Shape) -> Problem {
         return problem.label("this is a block").help(help);
     }
     let problem = problem.label("unknown");
+    let elsewhere =
+        |other: &&Shape| other.kind == shape.kind && other.within != shape.within && other.has(key);
+    if let Some(outer) = SHAPES.iter().find(elsewhere).and_then(|other| other.within) {
+        return problem.help(match (shape.kind, outer) {
+            ("user", _) => "at the top of the repository a user is an operator; a customer's people stand inside its block".to_owned(),
+            (kind, outer) => format!("a `{kind}` inside `{outer}` has it"),
+        });
+    }
     if let Some(other) = variants(shape.kind).find(|other| other.has(key)) {
         return problem.help(format!("`{}` has it", other.title()));
     }
@@ -426,7 +499,12 @@ mod tests {
                 (None, Some(_)) if kind == "test" => " \"SENTENCE\"".to_owned(),
                 (None, Some(_)) => " \"NAME\"".to_owned(),
             };
-            assert_eq!(rows(&format!("### `{kind}{label}`")), shape.own);
+            let place = match shape.within {
+                None | Some("customer") => String::new(),
+                Some("") => " at the top".to_owned(),
+                Some(outer) => format!(" of `{outer}`"),
+            };
+            assert_eq!(rows(&format!("### `{kind}{label}`{place}")), shape.own);
             if !shape.common.is_empty() {
                 assert_eq!(rows(&format!("### `{kind} \"KIND\"`")), shape.common);
             }

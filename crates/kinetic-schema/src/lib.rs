@@ -17,6 +17,7 @@ mod netblock;
 mod network;
 mod notation;
 mod parse;
+mod password;
 mod reference;
 mod render;
 pub mod schema;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-/// Files of one repository that are read. A customer needs three; this is room for some thousands.
-pub const FILES_MAX: usize = 20_000;
+/// Files of one repository that are read. A customer needs three, and may have templates of mails.
+pub const FILES_MAX: usize = 200_000;
 /// Bytes of one file. A hand-written topology is some kilobytes; a generated one of 10,000 members is 200 KiB.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
-/// Bytes of all files together, so that a check stays within some seconds and some hundred megabytes.
-pub const REPOSITORY_BYTES_MAX: usize = 64 << 20;
+/// Bytes of all files together, so that a check stays within some seconds and some gigabytes: five kilobytes a customer.
+pub const REPOSITORY_BYTES_MAX: usize = 256 << 20;
 /// Bytes of one mail template. A whole HTML mail with its styles is some 20 KiB; the engine counts lines and columns in
 /// 16 bits, and overflows beyond them.
 pub const TEMPLATE_BYTES_MAX: usize = 60 << 10;
@@ -24,7 +24,7 @@ pub const DIAGNOSTICS_MAX: usize = 1_000;
 /// Regions of an installation.
 pub const REGIONS_MAX: usize = 1_000;
 /// Customers of an installation.
-pub const CUSTOMERS_MAX: usize = 10_000;
+pub const CUSTOMERS_MAX: usize = 50_000;
 /// Blocks of one kind that a customer may have: profiles, sources, services, analytics, alerts, tests.
 pub const BLOCKS_PER_KIND_MAX: usize = 1_000;
 /// Clusters of one service.
@@ -70,6 +70,35 @@ pub const WORDS_MAX: usize = 256;
 pub const PROVISIONED_MAX: u32 = 1_000;
 /// Keys of one customer: two overlap while one is rotated out, and tools may have one each.
 pub const KEYS_MAX: usize = 64;
+/// Certificates of one customer: each of its hosts may have one.
+pub const CERTIFICATES_MAX: usize = 5_000;
+/// Users of one customer, and operators.
+pub const USERS_MAX: usize = 1_000;
+/// Signing keys of tokens: one signs, its predecessors are accepted until what they signed has expired, successors wait.
+pub const TOKEN_KEYS_MAX: usize = 16;
+/// Shortest and longest time that a token is good.
+pub const TOKEN_TTL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(86_400));
+/// `ttl` of tokens where none is given.
+pub const TOKEN_TTL_DEFAULT: Duration = Duration::from_secs(15 * 60);
+
+/// Fewest and most KiB of memory that one password's check may take: OWASP's least, and what a board can give to several that log
+/// in at once.
+pub const ARGON2_MEMORY_KIB: (u32, u32) = (19_456, 131_072);
+/// Fewest and most passes over it.
+pub const ARGON2_PASSES: (u32, u32) = (2, 10);
+/// Fewest and most lanes.
+pub const ARGON2_LANES: (u32, u32) = (1, 4);
+
+/// Fewest and most open connections, and channels, of one login.
+pub const CONNECTIONS: (u64, u64) = (1, 1_000_000);
+/// Smallest and largest message: RabbitMQ takes no larger one.
+pub const MESSAGE_BYTES: (u64, u64) = (1 << 10, 512 << 20);
+/// Fewest and most samples a second of one customer.
+pub const SAMPLES_PER_SECOND: (u64, u64) = (1, 1_000_000_000);
+/// Fewest and most feeds, and series, of one source.
+pub const SERIES: (u64, u64) = (1, 1_000_000_000);
+/// Fewest and most clusters of one customer.
+pub const CUSTOMER_CLUSTERS: (u64, u64) = (0, 1_000_000);
 
 /// Bytes of a name. With it, `src.<customer>.<source>` stays far under AMQP's 255 bytes for a queue name.
 pub const NAME_BYTES_MAX: usize = 63;

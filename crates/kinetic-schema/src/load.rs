@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use hcl_edit::structure::{Body, Structure};
 use kinetic_wire::Wall;
 
-use crate::block::{Named, Node, OF_CUSTOMER, OF_INSTALLATION, SHAPES, checked};
+use crate::block::{INSIDE_CUSTOMER, Named, Node, OF_CUSTOMER, OF_INSTALLATION, SHAPES, SINGLE, checked};
 use crate::diagnostic::{At, Diagnostic, Problem, Sink, position};
 use crate::limits::{
     BLOCKS_PER_KIND_MAX, CUSTOMERS_MAX, FILE_BYTES_MAX, FILES_MAX, REGIONS_MAX, REPOSITORY_BYTES_MAX,
+    USERS_MAX,
 };
 use crate::lower;
 use crate::notation::{NameRule, name_problem};
@@ -126,6 +127,8 @@ fn read<'f>(sink: &mut Sink<'f>, files: &'f Files) {
 #[derive(Default)]
 pub(crate) struct Declared<'a> {
     pub(crate) regions: Names<'a>,
+    /// `user` blocks at the top.
+    pub(crate) operators: Names<'a>,
     /// Blocks that stand once in an installation, by kind.
     pub(crate) single: BTreeMap<&'a str, Named<'a>>,
     pub(crate) customers: BTreeMap<&'a str, Parts<'a>>,
@@ -167,7 +170,9 @@ fn collect<'a>(
         let folder = folder(sink.files[file].name);
         for structure in body {
             match structure {
-                Structure::Block(block) => top_level(sink, &mut declared, folder, Node { file, block }),
+                Structure::Block(block) => {
+                    top_level(sink, &mut declared, folder, Node { file, outer: "", block })
+                }
                 Structure::Attribute(attribute) => {
                     let at = At::new(file, hcl_edit::Span::span(&attribute.key).unwrap_or_default());
                     let message = format!("`{}` stands outside any block", attribute.key.as_str());
@@ -193,7 +198,15 @@ fn collect<'a>(
 fn top_level<'a>(sink: &mut Sink<'a>, declared: &mut Declared<'a>, folder: Option<&'a str>, node: Node<'a>) {
     let kind = node.block.ident.as_str();
     match (kind, folder) {
-        ("region" | "mail" | "watchdog" | "provisioner", Some(customer)) => {
+        (kind, Some(folder)) if INSIDE_CUSTOMER.contains(&kind) => {
+            let message = format!("`{kind}` stands inside the block of customer `{folder}`");
+            sink.push(
+                Problem::error("misplaced-block", &node.header(), message)
+                    .label("not at the top")
+                    .help(format!("put it into customer \"{folder}\" {{ … }}")),
+            );
+        }
+        (kind, Some(customer)) if kind == "region" || SINGLE.contains(&kind) => {
             let message =
                 format!("`{kind}` describes the installation, and this folder is customer `{customer}`");
             sink.push(
@@ -207,7 +220,12 @@ fn top_level<'a>(sink: &mut Sink<'a>, declared: &mut Declared<'a>, folder: Optio
                 declare(sink, &mut declared.regions, "region", named, REGIONS_MAX);
             }
         }
-        ("mail" | "watchdog" | "provisioner", None) => single(sink, declared, node),
+        ("user", None) => {
+            if let Some(named) = checked(sink, node) {
+                declare(sink, &mut declared.operators, "user", named, USERS_MAX);
+            }
+        }
+        (kind, None) if SINGLE.contains(&kind) => single(sink, declared, node),
         ("customer", _) => customer(sink, declared, folder, node),
         (kind, Some(folder)) if OF_CUSTOMER.contains(&kind) => {
             let parts = declared.customers.entry(folder).or_default();
@@ -252,7 +270,7 @@ fn unknown_at_top(node: Node<'_>) -> Problem {
         Some(near) => problem.label("unknown").help(format!("did you mean `{near}`?")),
         None => problem
             .label("unknown")
-            .help("blocks are region, mail, watchdog, provisioner, customer, profile, source, service, analytic, hours, alert and test"),
+            .help("blocks are region, mail, watchdog, provisioner, tokens, edge, limits, user, customer, profile, source, service, analytic, hours, alert and test"),
     }
 }
 

@@ -89,7 +89,7 @@ impl std::str::FromStr for Netblock {
         // An IPv4 address that a socket for both families shows as IPv6 is looked up as IPv4.
         if v6 && prefix >= 96 && !address(v6, value).to_canonical().is_ipv6() {
             let v4 = Self { v6: false, first: value & 0xffff_ffff, last: (value | host) & 0xffff_ffff };
-            return Err(format!("this is an IPv4 network in IPv6's clothes; write \"{v4}\""));
+            return Err(format!("this is an IPv4 network written as IPv6; write \"{v4}\""));
         }
         Ok(found)
     }

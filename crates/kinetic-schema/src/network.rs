@@ -31,8 +31,9 @@ fn host_problem(host: &str) -> Option<String> {
     (!name).then(|| format!("`{host}` is not a host name or address (IPv6 stands in square brackets)"))
 }
 
-/// `amqps://host:port`; the error says what is wrong with it.
-pub(crate) fn amqp_url(written: &str) -> Result<(), String> {
+/// `amqps://host:port`: whether what goes there is protected, by TLS or because it stays on the machine; the error says what is
+/// wrong with it.
+pub(crate) fn amqp_url(written: &str) -> Result<bool, String> {
     let Some(rest) = written.strip_prefix("amqp://").or_else(|| written.strip_prefix("amqps://")) else {
         return Err("a broker is written as amqp://host:port or amqps://host:port".to_owned());
     };
@@ -43,7 +44,14 @@ pub(crate) fn amqp_url(written: &str) -> Result<(), String> {
         return Err("nothing follows the port: the vhost is the region's name, or its `vhost`".to_owned());
     }
     let has_port = rest.rsplit_once(':').is_some_and(|(host, _)| !host.contains(':') || host.ends_with(']'));
-    if has_port { host_port(rest).map(|_| ()) } else { host_problem(rest).map_or(Ok(()), Err) }
+    let host = if has_port {
+        host_port(rest)?.0
+    } else if let Some(problem) = host_problem(rest) {
+        return Err(problem);
+    } else {
+        rest.trim_matches(['[', ']']).to_owned()
+    };
+    Ok(written.starts_with("amqps://") || is_loopback(&host))
 }
 
 /// What matters of a web address.
@@ -53,6 +61,8 @@ pub(crate) struct WebAddress {
     pub(crate) secure: bool,
     /// Its host is the machine itself.
     pub(crate) loopback: bool,
+    /// More than `/` follows the port.
+    pub(crate) path: bool,
     /// It has a `?`.
     pub(crate) query: bool,
 }
@@ -87,7 +97,8 @@ pub(crate) fn web_address(written: &str) -> Result<WebAddress, String> {
     } else {
         authority.trim_matches(['[', ']']).to_owned()
     };
-    Ok(WebAddress { secure, loopback: is_loopback(&host), query: after.contains('?') })
+    let path = !after.is_empty() && after != "/";
+    Ok(WebAddress { secure, loopback: is_loopback(&host), path, query: after.contains('?') })
 }
 
 /// Whether a host is the machine itself (RFC 6761 keeps `localhost` and all below it for that).
@@ -111,7 +122,10 @@ mod tests {
         }
         for right in ["amqp://localhost", "amqps://broker.example:5671", "amqp://[::1]:5672", "amqp://[::1]"]
         {
-            assert_eq!(amqp_url(right), Ok(()), "{right}");
+            assert_eq!(amqp_url(right), Ok(true), "{right}");
+        }
+        for plain in ["amqp://broker.example:5672", "amqp://10.0.0.1", "amqp://localhost.example"] {
+            assert_eq!(amqp_url(plain), Ok(false), "{plain}");
         }
         for wrong in ["http://x", "amqp://u:p@x", "amqp://x/vhost", "amqp://", "amqp://x:0"] {
             assert!(amqp_url(wrong).is_err(), "{wrong}");

@@ -102,34 +102,24 @@ pub(crate) fn hex<const N: usize>(written: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// `YYYY-MM-DD`, as the first millisecond after that day (Unix epoch, UTC).
-pub(crate) fn end_of_day_ms(written: &str) -> Option<i64> {
-    let shape = written.len() == 10
-        && written
-            .bytes()
-            .enumerate()
-            .all(|(at, c)| if at == 4 || at == 7 { c == b'-' } else { c.is_ascii_digit() });
-    if !shape {
-        return None;
-    }
-    let part = |range: std::ops::Range<usize>| written[range].parse::<i64>().ok();
-    let (year, month, day) = (part(0..4)?, part(5..7)?, part(8..10)?);
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days_in_month = match month {
-        2 if leap => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        1..=12 => 31,
-        _ => return None,
-    };
-    if year < 1970 || !(1..=days_in_month).contains(&day) {
-        return None;
-    }
-    // Days since the epoch in the proleptic Gregorian calendar, counted from 1 March so that the leap day comes last.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1 - 719_468;
-    Some((days + 1) * 86_400_000)
+/// `YYYY-MM-DD`, as the first millisecond of that day (Unix epoch, UTC).
+pub(crate) fn day_ms(written: &str) -> Option<i64> {
+    let shape = written.len() == 10 && written.bytes().all(|c| c == b'-' || c.is_ascii_digit());
+    let day: jiff::civil::Date = written.parse().ok().filter(|_| shape)?;
+    let start = day.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond();
+    (start >= 0).then_some(start)
 }
+
+/// A moment of RFC 3339, `2026-12-20T00:00:00Z`, in milliseconds since the Unix epoch.
+pub(crate) fn moment_ms(written: &str) -> Option<i64> {
+    let shape = written.is_ascii() && written.get(10..11).is_some_and(|mark| mark == "T");
+    let zone = written.ends_with('Z') || written.len() > 19 && written[19..].contains(['+', '-']);
+    let moment: jiff::Timestamp = written.parse().ok().filter(|_| shape && zone)?;
+    Some(moment.as_millisecond()).filter(|ms| *ms >= 0)
+}
+
+/// Milliseconds of a day, as the calendar of UTC counts them.
+pub(crate) const DAY_MS: i64 = 86_400_000;
 
 /// `"09:30"` as minutes since midnight, to `"24:00"`.
 pub(crate) fn minute_of_day(written: &str) -> Option<u16> {
@@ -178,6 +168,9 @@ pub(crate) enum NameRule {
     Region,
     /// `[A-Za-z0-9][A-Za-z0-9_-]*`.
     Other,
+    /// `[a-z0-9][a-z0-9.+_@-]*`: what somebody logs in with, such as an e-mail address in lower case, so that nobody's name looks
+    /// like another's.
+    User,
     /// Any text: it is only shown.
     Free,
 }
@@ -199,6 +192,11 @@ pub(crate) fn name_problem(rule: NameRule, name: &str) -> Option<String> {
             NAME_BYTES_MAX,
             |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'),
             "letters, digits, `-` and `_`",
+        ),
+        NameRule::User => (
+            REGION_NAME_BYTES_MAX,
+            |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '+' | '_' | '@' | '-'),
+            "lower-case letters, digits and `.+_@-`",
         ),
         NameRule::Free => (REGION_NAME_BYTES_MAX, |c| !c.is_control(), "printable characters"),
     };
@@ -251,15 +249,34 @@ mod tests {
     }
 
     #[test]
-    fn dates_end_with_their_day() {
-        assert_eq!(end_of_day_ms("1970-01-01"), Some(86_400_000));
+    fn dates_and_moments() {
+        assert_eq!(day_ms("1970-01-01"), Some(0));
         // `date -u -d 2027-03-02 +%s`
-        assert_eq!(end_of_day_ms("2027-03-01"), Some(1_803_945_600_000));
-        assert_eq!(end_of_day_ms("2028-02-29"), Some(1_835_481_600_000));
-        for wrong in
-            ["2027-02-29", "2027-13-01", "2027-00-10", "2027-1-1", "27-01-01", "2027-01-01T00:00", "２０２７"]
-        {
-            assert_eq!(end_of_day_ms(wrong), None, "{wrong}");
+        assert_eq!(day_ms("2027-03-02"), Some(1_803_945_600_000));
+        assert_eq!(day_ms("2028-03-01"), Some(1_835_481_600_000));
+        for wrong in [
+            "2027-02-29",
+            "2027-13-01",
+            "2027-00-10",
+            "2027-1-1",
+            "27-01-01",
+            "2027-01-01T00:00",
+            "２０２７",
+            "20270301",
+            "1969-12-31",
+        ] {
+            assert_eq!(day_ms(wrong), None, "{wrong}");
+        }
+        assert_eq!(moment_ms("2027-03-02T00:00:00Z"), Some(1_803_945_600_000));
+        assert_eq!(moment_ms("2027-03-02T01:00:00.5+01:00"), Some(1_803_945_600_500));
+        for wrong in [
+            "2027-03-02",
+            "2027-03-02T00:00:00",
+            "2027-03-02 00:00:00Z",
+            "2027-03-02T25:00:00Z",
+            "1969-01-01T00:00:00Z",
+        ] {
+            assert_eq!(moment_ms(wrong), None, "{wrong}");
         }
     }
 

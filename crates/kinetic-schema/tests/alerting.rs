@@ -23,9 +23,9 @@ fn secs(secs: u64) -> Duration {
 /// A customer with two services of two clusters each, and an analytic on all of them.
 const ACME: &str = r##"
 customer "acme" {
-  region         = region.local
-  mails_per_hour = 7
-  silent_after   = "10m"
+  region       = region.local
+  silent_after = "10m"
+  limits { mails_per_hour = 7 }
 }
 source "all" { routing = "#" }
 service "checkout" {
@@ -500,7 +500,7 @@ fn in_a_very_large_topology_nobody_is_looked_for() {
     let alert =
         |at: usize| format!("alert \"t{at}\" {{\n  to = \"a@b.example\"\n  match {{ sites = \"x\" }}\n}}\n");
     let told = |analytics: usize, alerts: usize| {
-        let text = "region \"local\" {}\nmail {\n  relay = \"a:25\"\n  from = \"a@b\"\n}\ncustomer \"c\" { region = region.local }\n".to_owned();
+        let text = "region \"local\" {}\nlimits { clusters = 2000 }\nmail {\n  relay = \"a:25\"\n  from = \"a@b\"\n}\ncustomer \"c\" { region = region.local }\n".to_owned();
         let mut own =
             String::from("source \"all\" { routing = \"#\" }\n") + &service("one") + &service("two");
         own.extend((0..analytics).map(analytic));

@@ -7,6 +7,7 @@ const EXAMPLE: &str = include_str!("../../../topology-examples/one-file/kinetic.
 const WHOLE: &str = include_str!("../../../topology-examples/telegraf-influx/customers/factory/factory.hcl");
 const OPERATION: &str = include_str!("../../../fuzz/seeds/schema/operation");
 const ALERTING: &str = include_str!("../../../fuzz/seeds/schema/alerting");
+const IDENTITY: &str = include_str!("../../../fuzz/seeds/schema/identity");
 
 fn one(text: &str) -> Files {
     Files::from([("kinetic.hcl".to_owned(), text.as_bytes().to_vec())])
@@ -50,7 +51,11 @@ fn mangled() -> impl Strategy<Value = String> {
         "\u{1b}[31m",
         "\u{9b}",
     ]);
-    (prop::sample::select(vec![EXAMPLE, WHOLE, OPERATION, ALERTING]), edits, prop::collection::vec(scraps, 6))
+    (
+        prop::sample::select(vec![EXAMPLE, WHOLE, OPERATION, ALERTING, IDENTITY]),
+        edits,
+        prop::collection::vec(scraps, 6),
+    )
         .prop_map(|(text, edits, scraps)| {
             let mut text = text.to_owned();
             for ((index, cut, _), scrap) in edits.into_iter().zip(scraps) {

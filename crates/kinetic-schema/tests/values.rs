@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use kinetic_schema::schema::{
-    ClusterPath, Deviates, Deviation, GaugeSign, Hysteresis, MailTls, NamePart, Precision, Rule, Severity,
-    ValueKind,
+    ClusterPath, Deviates, Deviation, GaugeSign, Hysteresis, Limits, MailTls, NamePart, Precision, Purpose,
+    Role, Rule, Severity, ValueKind,
 };
 use kinetic_schema::{DiagnosticSeverity, Files, Schema, load, load_at, render, summary};
 use kinetic_wire::{DataType, Direction, Wall};
@@ -249,6 +249,110 @@ fn a_customer_may_stand_in_one_file_and_have_a_folder_too() {
     let schema = schema(&[("kinetic.hcl", PLAIN), ("customers/acme/more.hcl", more)]);
     assert_eq!(schema.customers[&"acme".into()].alerts.len(), 2);
 }
+
+#[test]
+fn identity_is_what_is_said() {
+    let schema = schema(&[("kinetic.hcl", IDENTITY)]);
+    let local = &schema.regions[&"local".into()];
+    assert_eq!((local.management.as_deref(), local.tokens), (Some("http://127.0.0.1:15672"), true));
+    let tokens = schema.tokens.as_ref().expect("it is there");
+    let names: Vec<&str> = tokens.keys.iter().map(|key| key.name.as_str()).collect();
+    assert_eq!(names, ["always", "older", "newer"], "the newest signs");
+    assert_eq!((tokens.ttl, tokens.keys[0].public[64]), (Duration::from_secs(60), 0xab));
+    assert_eq!((tokens.keys[0].starts_ms, tokens.keys[1].starts_ms), (None, Some(DAY)));
+    let ops = &schema.operators[0];
+    assert_eq!((ops.name.as_str(), ops.role), ("ops@example.org", Role::Operator));
+    assert_eq!(schema.edge.public, Some("acme".into()));
+    let kinetic = &schema.customers[&"kinetic".into()];
+    assert_eq!(kinetic.keys[0].purpose, Purpose::Edge);
+    let everybodys = Limits { connections: 7, series: 9, ..Limits::DEFAULT };
+    assert_eq!(kinetic.limits, everybodys);
+    let acme = &schema.customers[&"acme".into()];
+    let own = Limits { series: 8, message_bytes: 4096, mails_per_hour: 3, ..everybodys };
+    assert_eq!(acme.limits, own, "and of the rest the installation's");
+    let (first, next) = (&acme.keys[0], &acme.keys[1]);
+    assert_eq!(
+        (first.purpose, first.starts_ms, first.expires_ms),
+        (Purpose::Publish, None, Some(DAY + 86_400_000))
+    );
+    assert_eq!((next.purpose, next.starts_ms, next.expires_ms), (Purpose::Read, Some(DAY), Some(DAY + 500)));
+    let certificate = &acme.certificates[0];
+    assert_eq!(
+        (certificate.name.as_str(), certificate.sha256[31], certificate.expires_ms),
+        ("host", 0xcd, DAY)
+    );
+    let people: Vec<(&str, Role)> = acme.users.iter().map(|user| (user.name.as_str(), user.role)).collect();
+    assert_eq!(people, [("alice@acme.example", Role::Owner), ("bob", Role::Viewer)], "who has no role looks");
+    assert!(acme.users[0].password.starts_with("$argon2id$"));
+}
+
+/// `date -u -d 2027-03-02 +%s`, in milliseconds.
+const DAY: i64 = 1_803_945_600_000;
+
+const IDENTITY: &str = r##"
+region "local" {
+  management = "http://127.0.0.1:15672/"
+  tokens     = true
+}
+tokens {
+  ttl = "1m"
+  key "newer" {
+    public = "04cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"
+    starts = "2027-03-02T00:00:00.001Z"
+  }
+  key "older" {
+    public = "04cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd"
+    starts = "2027-03-02"
+  }
+  key "always" {
+    public = "04abababababababababababababababababababababababababababababababababababababababababababababababababababababababababababababababab"
+  }
+}
+user "ops@example.org" {
+  password = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+}
+edge { public = customer.acme }
+limits {
+  connections = 7
+  series      = 9
+}
+customer "kinetic" {
+  region = region.local
+  key "edge" {
+    salted_sha256 = "9f86430e00ff00000000000000000000000000000000000000000000000000000000ABcd"
+    purpose       = "edge"
+  }
+}
+customer "acme" {
+  region = region.local
+  limits {
+    series         = 8
+    message_size   = "4KiB"
+    mails_per_hour = 3
+  }
+  key "a" {
+    salted_sha256 = "9f86430e00ff00000000000000000000000000000000000000000000000000000000ABcd"
+    expires       = "2027-03-02"
+  }
+  key "b" {
+    salted_sha256 = "9f86430e00ff00000000000000000000000000000000000000000000000000000000ABcd"
+    purpose       = "read"
+    starts        = "2027-03-02"
+    expires       = "2027-03-02T01:00:00.5+01:00"
+  }
+  certificate "host" {
+    sha256  = "9f86430e00ff000000000000000000000000000000000000000000000000abcd"
+    expires = "2027-03-02T00:00:00Z"
+  }
+  user "alice@acme.example" {
+    password = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+    role     = "owner"
+  }
+  user "bob" {
+    password = "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+  }
+}
+"##;
 
 #[test]
 fn keys_expire_after_their_last_day() {

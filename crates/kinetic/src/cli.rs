@@ -12,6 +12,7 @@ mod client;
 mod mail;
 mod operator;
 mod returned;
+mod trust;
 
 pub(crate) use alert::Alert;
 pub(crate) use bench::{Bench, BenchAlert, BenchDrain, BenchPart, BenchRedirector};
@@ -21,6 +22,7 @@ pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
 pub(crate) use returned::{MailBounced, MailSuppressed, MailUnsuppress};
+pub(crate) use trust::Trust;
 
 /// Watches fleets: metrics in over AMQP, an e-mail out when one machine stops behaving like its peers.
 #[derive(Debug, Parser)]
@@ -115,10 +117,12 @@ pub(crate) struct BrokerAddress {
     /// order given, separated by commas or each with --amqp of its own; after the first, login and vhost may be left out
     #[arg(long, value_name = "URL", required = true, value_delimiter = ',')]
     pub(crate) amqp: Vec<String>,
-    /// File whose first line is the login's password (mode 600); better than a password in the URL, which
-    /// everyone on the machine can read in the process list
+    /// File whose first line is the login's password (mode 600)
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
+    /// Whom to trust, and who we are
+    #[command(flatten)]
+    pub(crate) trust: Trust,
 }
 
 /// What every long-running role takes.
@@ -190,6 +194,9 @@ pub(crate) struct Up {
     /// File with the password of --amqp's login
     #[arg(long, value_name = "FILE", requires = "amqp")]
     pub(crate) password_file: Option<PathBuf>,
+    /// Whom to trust there, and who we are
+    #[command(flatten)]
+    pub(crate) trust: Trust,
 }
 
 /// `kinetic redirector`
@@ -286,8 +293,10 @@ pub(crate) struct Broker {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  kinetic agent --amqp amqp://acme.first@broker.example/local --password-file key
+  kinetic agent --amqp amqp://acme.first@127.0.0.1/local --password-file key
   kinetic agent --amqp amqps://acme.web@broker.example/local --password-file key --statsd 127.0.0.1:8126
+  kinetic agent --amqp amqps://broker.example/local --ca-file ca.pem --client-cert host-7.pem --client-key host-7.key
+                                            by certificate instead of a key; renewed in place without a gap
   echo 'checkout.latency:123|ms' | nc -u -w0 127.0.0.1 8125      # then watch: kinetic tap")]
 pub(crate) struct Agent {
     /// How to reach the broker

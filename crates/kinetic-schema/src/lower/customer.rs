@@ -1,23 +1,26 @@
-//! `customer` and its `key` blocks, and what holds between customers.
+//! `customer`, and what holds between customers.
 
 use kinetic_wire::Wall;
 
-use super::{alert, analytic, hours, service, source};
+use super::{alert, analytic, hours, identity, service, source};
 use crate::advice;
-use crate::block::{Named, Node, checked};
+use crate::block::{Named, Node};
 use crate::diagnostic::{At, Problem, Sink};
-use crate::limits::{KEYS_MAX, LIST_MAX, MAILS_PER_HOUR, MAILS_PER_HOUR_DEFAULT, STREAM_SILENT_AFTER};
-use crate::load::{Declared, declare};
+use crate::limits::{LIST_MAX, STREAM_SILENT_AFTER};
+use crate::load::Declared;
 use crate::netblock::Netblock;
-use crate::notation;
-use crate::reference::{self, Names};
-use crate::schema::{
-    Customer, INSTALLATION, INSTALLATION_SERVICE, Key, Limits, Purpose, SaltedHash, Schema, WATCHDOG,
-};
+use crate::reference;
+use crate::schema::{Customer, INSTALLATION, INSTALLATION_SERVICE, Limits, Schema, WATCHDOG};
 use crate::value;
 
 /// All customers.
-pub(super) fn all(sink: &mut Sink<'_>, declared: &Declared<'_>, schema: &mut Schema, today: Option<Wall>) {
+pub(super) fn all(
+    sink: &mut Sink<'_>,
+    declared: &Declared<'_>,
+    schema: &mut Schema,
+    limits: Limits,
+    today: Option<Wall>,
+) {
     let mut networks = Vec::new();
     for (name, parts) in &declared.customers {
         let hours = hours::all(sink, parts);
@@ -28,7 +31,7 @@ pub(super) fn all(sink: &mut Sink<'_>, declared: &Declared<'_>, schema: &mut Sch
             keys: Vec::new(),
             certificates: Vec::new(),
             users: Vec::new(),
-            limits: Limits::DEFAULT,
+            limits,
             netblocks: Vec::new(),
             sources: source::all(sink, parts),
             services: service::all(sink, parts),
@@ -45,6 +48,7 @@ pub(super) fn all(sink: &mut Sink<'_>, declared: &Declared<'_>, schema: &mut Sch
         schema.customers.insert(customer.name.clone(), customer);
     }
     overlaps(sink, networks);
+    identity::shared_names(sink, declared);
     advice::installation(sink, declared);
 }
 
@@ -69,12 +73,10 @@ fn own<'a>(
     }
     customer.disabled =
         node.get("disabled").and_then(|value| value::boolean(sink, value)).unwrap_or_default();
-    let (fewest, most) = MAILS_PER_HOUR;
-    customer.limits.mails_per_hour = node
-        .get("mails_per_hour")
-        .and_then(|value| value::whole(sink, value, fewest.into()..=most.into()))
-        .and_then(|mails| u32::try_from(mails).ok())
-        .unwrap_or(MAILS_PER_HOUR_DEFAULT);
+    if let Some(inner) = node.only(sink, "limits") {
+        customer.limits = identity::limits(sink, inner, customer.limits);
+    }
+    clusters(sink, node, customer);
     customer.stream_silent_after = alert::duration(sink, node, "silent_after", STREAM_SILENT_AFTER);
     if let Some(list) = node.get("netblocks") {
         for block in value::list(sink, list, LIST_MAX) {
@@ -90,13 +92,20 @@ fn own<'a>(
             }
         }
     }
-    let mut names = Names::new();
-    for inner in node.blocks("key") {
-        if let Some(named) = checked(sink, inner) {
-            declare(sink, &mut names, "key", named, KEYS_MAX);
-        }
+    identity::all(sink, named, customer, today);
+}
+
+/// More clusters than the customer may have.
+fn clusters(sink: &mut Sink<'_>, node: Node<'_>, customer: &Customer) {
+    let most = customer.limits.clusters;
+    let clusters: usize = customer.services.values().map(|service| service.clusters.len()).sum();
+    if u32::try_from(clusters).is_ok_and(|clusters| clusters <= most) {
+        return;
     }
-    customer.keys = names.values().filter_map(|named| key(sink, *named, today)).collect();
+    let plural = if clusters == 1 { "" } else { "s" };
+    let message = format!("customer `{}` has {clusters} cluster{plural}; its limit is {most}", customer.name);
+    let problem = Problem::error("too-many", &node.name_at(), message).label("more clusters than its limit");
+    sink.push(problem.help("whoever looks after the installation may raise `clusters` in its `limits`"));
 }
 
 /// What the customer as which nodes publish their health must leave to the watchdog.
@@ -113,50 +122,6 @@ fn reserved(sink: &mut Sink<'_>, node: Node<'_>, customer: &Customer) {
                 .help("what the watchdog says about Kinetic's own nodes stands under it"),
         );
     }
-}
-
-fn key(sink: &mut Sink<'_>, named: Named<'_>, today: Option<Wall>) -> Option<Key> {
-    let Named { name, node } = named;
-    let hash = node.required(sink, "salted_sha256", "\"…\" (`kinetic key new` writes it)").and_then(|hash| {
-        let bytes = value::text(sink, hash, "a salted SHA-256 hash as a string").map(notation::hex::<36>)?;
-        if bytes.is_none() {
-            let message = "`salted_sha256` must be 72 hexadecimal digits";
-            let help = "it is a salt of four bytes and the SHA-256 of salt and secret, as `kinetic key new` makes it; never the \
-                        secret itself";
-            sink.push(hash.problem("bad-hash", message).label("not a salted hash").help(help));
-        }
-        let (salt, digest) = bytes?.split_first_chunk().map(|(salt, digest)| (*salt, digest.try_into()))?;
-        Some(SaltedHash { salt, digest: digest.ok()? })
-    });
-    let expires_ms = expiry(sink, node, name, today);
-    let may_declare = node.get("may_declare").and_then(|value| value::boolean(sink, value)).unwrap_or(false);
-    Some(Key {
-        name: name.to_owned(),
-        hash: hash?,
-        purpose: Purpose::default(),
-        starts_ms: None,
-        expires_ms,
-        may_declare,
-    })
-}
-
-fn expiry(sink: &mut Sink<'_>, node: Node<'_>, name: &str, today: Option<Wall>) -> Option<i64> {
-    let expires = node.get("expires")?;
-    let written = value::text(sink, expires, "a date such as \"2027-03-01\"")?;
-    let Some(end) = notation::end_of_day_ms(written) else {
-        let message = "`expires` must be a date such as \"2027-03-01\"";
-        sink.push(expires.problem("bad-date", message).label("not a date"));
-        return None;
-    };
-    if today.is_some_and(|today| today.as_ms() >= end) {
-        let message = format!("key `{name}` has expired: {written} was its last day");
-        sink.push(
-            Problem::warning("expired-key", &expires.at(), message)
-                .label("in the past")
-                .help("whoever publishes with it is refused; remove the block, or set a later date"),
-        );
-    }
-    Some(end)
 }
 
 /// Networks that two customers claim: nobody could tell whose a datagram from there is.

@@ -1,7 +1,7 @@
 //! `region`, and the texts that blocks of the installation share.
 
 use crate::block::Named;
-use crate::diagnostic::Sink;
+use crate::diagnostic::{Problem, Sink};
 use crate::limits::{REGION_NAME_BYTES_MAX, ZONES_MAX};
 use crate::notation::{NameRule, name_problem};
 use crate::schema::{AddressOrder, QueueType, Region};
@@ -17,7 +17,17 @@ pub(super) fn region(sink: &mut Sink<'_>, named: Named<'_>) -> Region {
                 continue;
             };
             match network::amqp_url(written) {
-                Ok(()) => amqp.push(written.to_owned()),
+                Ok(secure) => {
+                    if !secure {
+                        let message = "metrics and logins go to this broker as plain text";
+                        let problem =
+                            Problem::warning("plain-text", &url.at(), message).label("amqp, not amqps");
+                        sink.push(
+                            problem.help("write amqps:// and the broker's port for TLS, commonly 5671"),
+                        );
+                    }
+                    amqp.push(written.to_owned());
+                }
                 Err(problem) => {
                     sink.push(url.problem("bad-address", problem).label("not a broker's address"))
                 }
@@ -35,10 +45,31 @@ pub(super) fn region(sink: &mut Sink<'_>, named: Named<'_>) -> Region {
         order: order.unwrap_or_default(),
         vhost: vhost.unwrap_or_else(|| named.name.to_owned()),
         queues: queues.unwrap_or_default(),
-        management: None,
-        tokens: false,
+        management: named.node.get("management").and_then(|value| management(sink, value)),
+        tokens: named.node.get("tokens").and_then(|value| value::boolean(sink, value)).unwrap_or_default(),
         zones: named.node.get("zones").map(|zones| zone_names(sink, zones)).unwrap_or_default(),
     }
+}
+
+/// `management`: where RabbitMQ's HTTP API is.
+fn management(sink: &mut Sink<'_>, value: Value<'_>) -> Option<String> {
+    let written = value::text(sink, value, "an address such as \"https://broker.example:15671\"")?;
+    let problem = match network::web_address(written) {
+        Err(problem) => problem,
+        Ok(found) if found.path || found.query => {
+            "nothing follows the port: the API's own path is known".to_owned()
+        }
+        Ok(found) => {
+            if !found.secure && !found.loopback {
+                let message = "logins are sent to this address as plain text";
+                let problem = Problem::warning("plain-text", &value.at(), message).label("http, not https");
+                sink.push(problem.help("write https://, and RabbitMQ's port for it, commonly 15671"));
+            }
+            return Some(written.trim_end_matches('/').to_owned());
+        }
+    };
+    sink.push(value.problem("bad-address", problem).label("not a management API"));
+    None
 }
 
 /// `zones`: names as an analyzer's `--zone` says them.

@@ -5,6 +5,7 @@ mod alert;
 mod analytic;
 mod customer;
 mod hours;
+mod identity;
 mod installation;
 mod labels;
 mod mail;
@@ -18,7 +19,7 @@ use kinetic_wire::Wall;
 
 use crate::diagnostic::Sink;
 use crate::load::Declared;
-use crate::schema::Schema;
+use crate::schema::{Limits, Schema};
 
 /// Lowers everything.
 pub(crate) fn schema(sink: &mut Sink<'_>, declared: &Declared<'_>, today: Option<Wall>) -> Schema {
@@ -31,6 +32,10 @@ pub(crate) fn schema(sink: &mut Sink<'_>, declared: &Declared<'_>, today: Option
     schema.mail = single("mail").and_then(|named| mail::mail(sink, named.node));
     schema.watchdog = single("watchdog").and_then(|named| operation::watchdog(sink, named.node));
     schema.provisioner = single("provisioner").and_then(|named| operation::provisioner(sink, named));
-    customer::all(sink, declared, &mut schema, today);
+    schema.operators = identity::operators(sink, declared);
+    schema.tokens = single("tokens").and_then(|named| identity::tokens(sink, named.node));
+    let limits = single("limits").map(|named| identity::limits(sink, named.node, Limits::DEFAULT));
+    customer::all(sink, declared, &mut schema, limits.unwrap_or(Limits::DEFAULT), today);
+    schema.edge = single("edge").map(|named| identity::edge(sink, named.node, declared)).unwrap_or_default();
     schema
 }

@@ -6,9 +6,12 @@ mail {
 }
 
 customer "acme" {
-  region         = region.local
-  mails_per_hour = 0
-  silent_after   = "1s"
+  region       = region.local
+  silent_after = "1s"
+
+  limits {
+    mails_per_hour = 0
+  }
 
   source "web" {
     routing = "#"

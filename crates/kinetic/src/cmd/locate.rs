@@ -11,7 +11,7 @@ use crate::{cli, exit, node, term};
 
 /// `kinetic locate`
 pub(crate) async fn run(args: cli::Locate) -> Result<u8> {
-    let address = node::address(&args.broker.amqp, args.broker.password_file.as_deref(), "kinetic locate")?;
+    let address = node::address(&args.broker, "kinetic locate")?;
     let login = address.login.clone();
     let rpc = RpcClient::start(address);
     let question = Locate {

@@ -125,7 +125,7 @@ pub(super) fn schema(sink: SocketAddr) -> Files {
     let mut files = Files::from([("kinetic.hcl".to_owned(), kinetic.into_bytes())]);
     for customer in [SILENT_CUSTOMER, LOUD_CUSTOMER, QUIET_CUSTOMER] {
         let mut text = format!(
-            "customer \"{customer}\" {{\n  region         = region.local\n  mails_per_hour = 100000\n}}\n\nsource \"fleet\" {{\n  data_type = \"statsd\"\n  routing   = [\"#\"]\n}}\n\n\
+            "customer \"{customer}\" {{\n  region = region.local\n\n  limits {{\n    mails_per_hour = 100000\n  }}\n}}\n\nsource \"fleet\" {{\n  data_type = \"statsd\"\n  routing   = [\"#\"]\n}}\n\n\
 service \"checkout\" {{\n  cluster \"frontends\" {{\n    source  = source.fleet\n    members = [\"web-*\"]\n  }}\n}}\n\n\
 analytic \"slow-host\" {{\n  on     = service.checkout.cluster.frontends\n  metric = \"checkout.*\"\n  value  = \"mean\"\n  window = \"10s\"\n  for    = \"1 of 1\"\n\n  rule \"deviates\" {{\n    deviations = 3\n  }}\n}}\n"
         );

@@ -1,0 +1,5 @@
+region "local" {}
+
+tokens {
+  ttl = "1m"
+}
