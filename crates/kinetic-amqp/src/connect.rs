@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_rs::TokioRuntime;
 use async_rs::traits::Reactor;
+use async_rs::{Runtime, Tokio};
 use lapin::tcp::AsyncTcpStream;
 use lapin::types::ShortString;
 use lapin::uri::AMQPUri;
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
 use crate::address::{is_loopback, place, wants_tls};
+use crate::guard::{self, Guarded};
 use crate::tls::{Shown, Tls};
 use crate::{Address, AmqpError};
 
@@ -95,8 +96,6 @@ impl Link {
     }
 
     async fn open_one(uri: &AMQPUri, address: &Address) -> Result<Self, AmqpError> {
-        let runtime = lapin::runtime::default_runtime()
-            .map_err(|error| AmqpError::Lost { reason: error.to_string() })?;
         let mut uri = uri.clone();
         let (connector, shown) = match wants_tls(&uri) {
             true => {
@@ -118,7 +117,7 @@ impl Link {
         let held = guard.0.clone();
         let is_forbidden = address.is_forbidden(&uri);
         let properties = ConnectionProperties::default().with_connection_name(address.name.as_str().into());
-        let dial = async move |uri: AMQPUri, runtime: TokioRuntime| {
+        let dial = async move |uri: AMQPUri, _: Runtime<guard::Kit>| {
             let host = uri.authority.host.as_str();
             let mut error = io::Error::other("the name has no address");
             for to in tokio::net::lookup_host((host, uri.authority.port)).await? {
@@ -126,21 +125,22 @@ impl Link {
                     error = io::Error::new(io::ErrorKind::PermissionDenied, PlainLeaves);
                     continue;
                 }
-                match runtime.tcp_connect(to).await {
+                match Tokio::current().tcp_connect(to).await {
                     Ok(plain) => {
                         held.hold(plain.get_ref())?;
                         let stream = AsyncTcpStream::Plain(plain);
-                        return Ok(match &connector {
+                        let stream = match &connector {
                             Some(connector) => stream.into_rustls(connector, host).await?,
                             None => stream,
-                        });
+                        };
+                        return Ok(AsyncTcpStream::Plain(Guarded::new(stream)));
                     }
                     Err(refused) => error = refused,
                 }
             }
             Err(error.into())
         };
-        let connecting = Connection::connector(uri.clone(), runtime, dial, properties);
+        let connecting = Connection::connector(uri.clone(), guard::runtime(), dial, properties);
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => Ok(Self { connection, shown, is_external, _socket: guard }),
             Ok(Err(error)) => Err(match error.kind() {

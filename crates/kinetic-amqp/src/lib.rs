@@ -12,6 +12,7 @@ mod consume;
 mod declare;
 mod drive;
 mod error;
+mod guard;
 mod message;
 mod outbox;
 mod peek;
@@ -31,6 +32,7 @@ pub use declare::{
     delete_idle_queue, delete_queue, queue_depth, remove,
 };
 pub use error::AmqpError;
+pub use guard::mended_total;
 pub use message::Message;
 pub use peek::{PEEK_BYTES_MAX, peek};
 pub use publish::{LinkStatus, Outcome, PublishError, Publisher};

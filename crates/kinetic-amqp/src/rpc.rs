@@ -322,7 +322,8 @@ pub struct Request {
     pub kind: String,
     /// The login of who asks, verified by the broker; `None` where the client did not set it.
     pub user_id: Option<String>,
-    /// Where its sender listens: for the answer, and for [`RpcServer::push`] as long as its connection stands.
+    /// Where its sender listens (direct reply-to, nothing else is answered): for the answer, and for [`RpcServer::push`] as long as
+    /// its connection stands.
     pub reply_to: Option<String>,
     /// What is asked.
     pub body: Vec<u8>,
@@ -454,12 +455,19 @@ impl RpcServer {
     }
 }
 
+/// Whether this is where somebody listens for answers to his own questions. A queue's name would have us publish there with our
+/// rights on behalf of whoever asks.
+fn listens(reply_to: &str) -> bool {
+    reply_to.strip_prefix(REPLY_TO).is_some_and(|key| key.starts_with('.'))
+}
+
 fn request(delivery: Delivery) -> Request {
     let (user_id, reply_to, correlation_id) = {
         let envelope = delivery.envelope();
         let own = |text: Option<std::borrow::Cow<'_, str>>| text.map(std::borrow::Cow::into_owned);
         (own(envelope.user_id), own(envelope.reply_to), own(envelope.correlation_id))
     };
+    let reply_to = reply_to.filter(|name| listens(name));
     Request {
         kind: delivery.routing_key().to_owned(),
         user_id,

@@ -1,5 +1,7 @@
 //! The machines' counters as numbers on `/metrics`, each with its sentence.
 
+use std::collections::BTreeMap;
+
 use kinetic_analyzer::stats::Stats as AnalyzerStats;
 
 use crate::telemetry::Metric;
@@ -405,4 +407,28 @@ pub(crate) fn broker(stats: &kinetic_broker::Stats) -> Vec<Metric> {
         );
     }
     metrics
+}
+
+/// Customers of whom the embedded broker tells by name: those whom it had to refuse or to stop, the most often first.
+const CUSTOMERS_SHOWN_MAX: usize = 50;
+
+/// What single customers are refused on the embedded broker.
+pub(crate) fn broker_customers(owners: &BTreeMap<String, kinetic_broker::OwnerStats>) -> Vec<Metric> {
+    let mut worst: Vec<_> = owners
+        .iter()
+        .map(|(owner, stats)| (stats.refused.total() + stats.publishers_blocked, owner, stats))
+        .filter(|(troubles, ..)| *troubles > 0)
+        .collect();
+    worst.sort_by_key(|(troubles, ..)| std::cmp::Reverse(*troubles));
+    let show = |(_, owner, stats): &(u64, &String, &kinetic_broker::OwnerStats)| {
+        let refused = "Operations refused to logins of a customer, for those who have the most.";
+        let blocked =
+            "Times that a publisher of a customer was stopped because it holds its share of memory.";
+        [
+            Metric::counter("kinetic_broker_customer_refused", refused, stats.refused.total()),
+            Metric::counter("kinetic_broker_customer_blocked", blocked, stats.publishers_blocked),
+        ]
+        .map(|metric| metric.with("customer", owner.as_str()))
+    };
+    worst.iter().take(CUSTOMERS_SHOWN_MAX).flat_map(show).collect()
 }

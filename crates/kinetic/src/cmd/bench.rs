@@ -177,14 +177,15 @@ async fn ground(args: &cli::Bench, dir: &Path, roles: &mut Roles) -> Result<Grou
 async fn embedded(roles: &mut Roles) -> Result<Address> {
     let password = crate::cmd::schema_repo::new_secret();
     let all = Permission { configure: Names::All, write: Names::All, read: Names::All };
-    let user = User {
-        password: Password::Plain(password.clone()),
-        permissions: BTreeMap::from([("/".to_owned(), all)]),
-        connections_max: None,
-    };
+    let user = User::new(
+        shell::broker::OWN_LOGIN,
+        Password::Plain(password.clone()),
+        BTreeMap::from([("/".to_owned(), all)]),
+    );
     let access = Access {
         vhosts: BTreeSet::from(["/".to_owned()]),
         users: BTreeMap::from([(shell::broker::OWN_LOGIN.to_owned(), user)]),
+        ..Access::default()
     };
     let config = BrokerConfig { memory_bytes_max: BROKER_BYTES_MAX, ..BrokerConfig::default() };
     let broker = Broker::bind(config, access).await.context("cannot listen on a loopback port")?;

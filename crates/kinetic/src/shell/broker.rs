@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use kinetic_access::{Credential, Grant, Login};
-use kinetic_broker::{Access, Broker, BrokerConfig, BrokerHandle, Names, Password, Permission, User};
+use kinetic_broker::{
+    Access, Broker, BrokerConfig, BrokerHandle, Names, Password, Permission, User, UserLimits,
+};
 use kinetic_schema::Schema;
 use kinetic_schema::schema::SaltedHash;
 use kinetic_wire::{Wall, names};
@@ -14,10 +16,12 @@ use crate::adapter::clock;
 use crate::metrics;
 use crate::shell::follow::SchemaWatch;
 use crate::shutdown::Shutdown;
-use crate::telemetry::{Health, Telemetry};
+use crate::telemetry::{Health, Metric, Telemetry};
 
 /// Login of Kinetic's own roles.
 pub(crate) const OWN_LOGIN: &str = "kinetic";
+/// Whose it is: nobody's name is of two words, so it shares its part of memory with no customer.
+const OWN_OWNER: &str = "kinetic itself";
 /// How often keys are looked at for having expired, and the numbers on `/metrics` are renewed.
 const INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// Name of this part on `/metrics` and `/__heartbeat__`.
@@ -65,7 +69,7 @@ impl Embedded {
                     () = shutdown.wait() => break,
                     Ok(()) = schema.changed() => next_expiry = apply(&handle, &mut schema, &own_password),
                     _ = ticks.tick() => {
-                        telemetry.show(PART, metrics::broker(&handle.stats()));
+                        telemetry.show(PART, numbers(&handle));
                         if next_expiry.is_some_and(|at| at <= clock::now().wall.as_ms()) {
                             next_expiry = apply(&handle, &mut schema, &own_password);
                         }
@@ -77,6 +81,12 @@ impl Embedded {
         tokio::join!(self.broker.run(), keep);
         Ok(())
     }
+}
+
+fn numbers(handle: &BrokerHandle) -> Vec<Metric> {
+    let mut numbers = metrics::broker(&handle.stats());
+    numbers.extend(metrics::broker_customers(&handle.owners()));
+    numbers
 }
 
 /// Puts the schema's logins in force; returns when they change by themselves.
@@ -93,29 +103,36 @@ fn access(schema: &Schema, own_password: &str, now: Wall) -> Access {
         schema.regions.values().map(|region| region.vhost.clone()).collect();
     vhosts.insert(names::CONTROL_VHOST.into());
     let all = || Permission { configure: Names::All, write: Names::All, read: Names::All };
-    let own = User {
-        password: Password::Plain(own_password.to_owned()),
-        permissions: vhosts.iter().map(|vhost| (vhost.clone(), all())).collect(),
-        connections_max: None,
-    };
+    let permissions = vhosts.iter().map(|vhost| (vhost.clone(), all())).collect();
+    let own = User::new(OWN_OWNER, Password::Plain(own_password.to_owned()), permissions);
     let mut users = BTreeMap::from([(OWN_LOGIN.to_owned(), own)]);
-    users.extend(kinetic_access::logins(schema, now, names::CONTROL_VHOST).into_values().filter_map(user));
-    Access { vhosts, users }
+    users.extend(kinetic_access::logins(schema, now, names::CONTROL_VHOST).into_values().map(user));
+    Access { vhosts, users, tokens: None }
 }
 
 /// A customer's login, as the broker keeps it.
-fn user(login: Login) -> Option<(String, User)> {
-    let Credential::Secret(SaltedHash { salt, digest }) = login.credential else { return None };
+fn user(login: Login) -> (String, User) {
     let names = |names: Vec<String>| if names.is_empty() { Names::None } else { Names::Some(names) };
     let permission = |grant: Grant| Permission {
         configure: names(grant.configure),
         write: names(grant.write),
         read: names(grant.read),
     };
-    let user = User {
-        password: Password::Salted { salt, digest },
-        permissions: login.grants.into_iter().map(|(vhost, grant)| (vhost, permission(grant))).collect(),
-        connections_max: usize::try_from(login.connections_max).ok(),
+    let credential = match login.credential {
+        Credential::Secret(SaltedHash { salt, digest }) => {
+            kinetic_broker::Credential::Password(Password::Salted { salt, digest })
+        }
+        Credential::Certificate(sha256) => kinetic_broker::Credential::Certificate(sha256),
     };
-    Some((login.name, user))
+    let user = User {
+        owner: login.customer.as_str().into(),
+        credentials: vec![credential],
+        permissions: login.grants.into_iter().map(|(vhost, grant)| (vhost, permission(grant))).collect(),
+        limits: UserLimits {
+            connections_max: usize::try_from(login.connections_max).ok(),
+            channels_max: usize::try_from(login.channels_max).ok(),
+            message_bytes_max: usize::try_from(login.message_bytes_max).ok(),
+        },
+    };
+    (login.name, user)
 }
