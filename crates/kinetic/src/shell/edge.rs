@@ -31,6 +31,8 @@ use guests::Guests;
 pub(crate) const IN_FLIGHT_MAX: usize = 64;
 /// Datagrams read before connections and the brokers get their turn.
 const DATAGRAMS_BATCH_MAX: usize = 64;
+/// So many times as many are still taken when the edge stops.
+const LAST_BATCHES_MAX: usize = 64;
 /// How often the numbers on `/metrics` are renewed.
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is said in the log that lines were dropped, at most.
@@ -103,7 +105,9 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 while let Ok(chunk) = chunks.try_recv() {
                     take(&mut edge, &chunk, &mut effects);
                 }
-                read(&statsd, &mut buffer, &mut edge, &mut effects);
+                for _ in 0..LAST_BATCHES_MAX {
+                    read(&statsd, &mut buffer, &mut edge, &mut effects);
+                }
                 edge.handle(clock::now(), Input::Shutdown, &mut effects);
             }
             changed = schema.changed(), if following => match changed {

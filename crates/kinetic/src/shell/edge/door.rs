@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::guests::{Guests, Place, Why};
+use super::guests::{Guest, Guests, Place, Why};
 use crate::shutdown::Shutdown;
 
 /// Chunks that wait for the machine; each connection has one more at hand, and is not read from meanwhile.
@@ -114,13 +114,16 @@ impl Door {
                 () = shutdown.wait() => break,
                 Some(ended) = inside.join_next() => ended?,
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => match room.guests.place() {
-                        Ok(place) => {
-                            let room = Arc::clone(&room);
-                            inside.spawn(async move { room.receive(stream, peer.ip().to_canonical(), place).await });
+                    Ok((stream, peer)) => {
+                        let peer = peer.ip().to_canonical();
+                        match room.admit(peer) {
+                            Ok((place, guest)) => {
+                                let room = Arc::clone(&room);
+                                inside.spawn(async move { room.receive(stream, peer, place, guest).await });
+                            }
+                            Err(why) => room.guests.turned_away(why),
                         }
-                        Err(why) => room.guests.turned_away(why),
-                    },
+                    }
                     Err(error) => {
                         room.guests.accept_errors.fetch_add(1, Ordering::Relaxed);
                         tracing::debug!(%error, "cannot accept a carbon connection");
@@ -135,33 +138,43 @@ impl Door {
 }
 
 impl Room {
-    async fn receive(&self, stream: TcpStream, peer: IpAddr, _place: Place) {
-        if let Err(why) = self.serve(&stream, peer).await {
+    /// Lets a connection in, by its address, or for the time that it takes a proxy to say for whom it is.
+    fn admit(&self, peer: IpAddr) -> Result<(Place, Option<Guest>), Why> {
+        let place = self.guests.place()?;
+        let is_proxy = self.proxies.iter().any(|net| net.contains(peer));
+        let guest = if is_proxy { None } else { Some(self.guests.enter(peer)?) };
+        Ok((place, guest))
+    }
+
+    async fn receive(&self, stream: TcpStream, peer: IpAddr, _place: Place, guest: Option<Guest>) {
+        if let Err(why) = self.serve(&stream, peer, guest).await {
             tracing::debug!(%peer, ?why, "a carbon connection was turned away");
             self.guests.turned_away(why);
         }
     }
 
     /// Passes on the lines of a connection until it ends.
-    async fn serve(&self, stream: &TcpStream, peer: IpAddr) -> Result<(), Why> {
-        let is_proxy = self.proxies.iter().any(|net| net.contains(peer));
-        let (from, first) = if is_proxy {
-            match tokio::time::timeout(self.header, header(stream)).await {
+    async fn serve(&self, stream: &TcpStream, peer: IpAddr, guest: Option<Guest>) -> Result<(), Why> {
+        let (from, first, guest) = match guest {
+            Some(guest) => (peer, Vec::new(), guest),
+            None => match tokio::time::timeout(self.header, header(stream)).await {
                 Err(_) => return Err(Why::SlowHeader),
                 Ok(Err(why)) => return Err(why),
-                Ok(Ok(None)) => return Ok(()),
-                Ok(Ok(Some((Header::Local { .. }, first)))) => (peer, first),
-                Ok(Ok(Some((Header::Proxied { source, .. }, first)))) => (source, first),
-            }
-        } else {
-            (peer, Vec::new())
+                Ok(Ok(None | Some((Header::Local { .. }, _)))) => return Ok(()),
+                Ok(Ok(Some((Header::Proxied { source, .. }, first)))) => {
+                    (source, first, self.guests.enter(source)?)
+                }
+            },
         };
-        let _guest = self.guests.enter(from)?;
         let mut lines = Lines::default();
         self.pass(from, &mut lines, &first).await?;
         drop(first);
         let ended = loop {
-            match tokio::time::timeout(self.idle, stream.readable()).await {
+            let readable = tokio::select! {
+                readable = tokio::time::timeout(self.idle, stream.readable()) => readable,
+                () = guest.must_leave() => break Err(Why::MadeRoom),
+            };
+            match readable {
                 Err(_) => break Err(Why::Idle),
                 Ok(Err(_)) => break Ok(()),
                 Ok(Ok(())) => {}
