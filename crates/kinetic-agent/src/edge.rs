@@ -578,6 +578,15 @@ impl Edge {
     }
 }
 
+/// What must hold of any bytes as the beginning of a connection; for tests and fuzzing.
+///
+/// # Panics
+/// If it does not hold.
+pub fn fuzz_connection(bytes: &[u8]) {
+    proxy::exercise(bytes);
+    carbon::exercise(bytes);
+}
+
 /// What an open body is counted as.
 fn cost(batch: &Batch) -> usize {
     if batch.is_empty() { 0 } else { batch.len() + OPEN_OVERHEAD }

@@ -1,5 +1,6 @@
 //! Where the world is touched: clock, files, sockets, SMTP, databases.
 
+pub(crate) mod authority;
 pub(crate) mod clock;
 pub(crate) mod dkim;
 pub(crate) mod dsn;
@@ -11,5 +12,6 @@ pub(crate) mod provision;
 pub(crate) mod smtp;
 pub(crate) mod smtp_sink;
 pub(crate) mod statsd_socket;
+pub(crate) mod token_keys;
 pub(crate) mod usage;
 pub(crate) mod webhook;

@@ -8,15 +8,18 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod alert;
 mod bench;
+mod ca;
 mod client;
 mod edge;
 mod mail;
 mod operator;
 mod returned;
+mod token;
 mod trust;
 
 pub(crate) use alert::Alert;
 pub(crate) use bench::{Bench, BenchAlert, BenchDrain, BenchPart, BenchRedirector};
+pub(crate) use ca::{Ca, CaInit, CaIssue, CaIssueServer, CaList, CaRevoke};
 pub(crate) use client::{Canary, DataType, Locate, Tap, TestEvent};
 pub(crate) use edge::Edge;
 pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
@@ -24,6 +27,7 @@ pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
 pub(crate) use returned::{MailBounced, MailSuppressed, MailUnsuppress};
+pub(crate) use token::{Token, TokenList, TokenNew, TokenShow};
 pub(crate) use trust::Trust;
 
 /// Watches fleets: metrics in over AMQP, an e-mail out when one machine stops behaving like its peers.
@@ -70,6 +74,9 @@ pub(crate) enum Command {
     /// Make and serve schema repositories
     #[command(subcommand)]
     Schema(Schema),
+    /// Make and use a certificate authority, for clients that log in by certificate
+    #[command(subcommand)]
+    Ca(Ca),
     /// Print what a client needs to publish, for our agent and for common tools
     ClientConfig(ClientConfig),
     /// Look at the mails that alerts send
@@ -77,6 +84,9 @@ pub(crate) enum Command {
     Mail(Mail),
     /// Ask the redirector where a customer publishes
     Locate(Locate),
+    /// Keys that sign the tokens of locate, and what a token says
+    #[command(subcommand)]
+    Token(Token),
     /// Show who analyses what: analyzers, sources, the last moves
     Map(Map),
     /// Relieve an analyzer of its sources, before it is taken down
@@ -221,6 +231,9 @@ pub(crate) struct Redirector {
     /// `provisioner` says (docs/operations/provisioning.md)
     #[arg(long, value_name = "MODE")]
     pub(crate) provision: Option<Provision>,
+    /// Folder with the keys that sign tokens, NAME.pem each (docs/operations/tokens.md)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) token_keys: Option<PathBuf>,
 }
 
 /// What becomes of the decisions about the size of the fleet.

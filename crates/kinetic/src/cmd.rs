@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod bench;
+pub(crate) mod ca;
 pub(crate) mod canary;
 pub(crate) mod check;
 pub(crate) mod client_config;
@@ -22,4 +23,5 @@ pub(crate) mod silence;
 pub(crate) mod subscription;
 pub(crate) mod tap;
 pub(crate) mod test_event;
+pub(crate) mod token;
 pub(crate) mod up;

@@ -1,6 +1,7 @@
 //! The `kinetic` binary: what is typed, to the command that does it, to an exit code that says how it went.
 
 mod adapter;
+mod ca;
 mod cli;
 mod cmd;
 mod config;
@@ -79,10 +80,12 @@ fn default_logs(command: &Command) -> &'static str {
 
 fn run(command: Command) -> anyhow::Result<u8> {
     match command {
+        Command::Ca(command) => cmd::ca::run(&command),
         Command::Check(args) => cmd::check::run(&args),
         Command::Fmt(args) => cmd::format::run(&args),
         Command::ClientConfig(args) => cmd::client_config::run(&args),
         Command::DnsZone(args) => cmd::dns_zone::run(&args),
+        Command::Token(args) => cmd::token::run(&args),
         Command::Mail(Mail::Preview(args)) => cmd::mail::preview(&args),
         Command::Schema(Schema::Init { dir, customer }) => cmd::schema_repo::init(&dir, &customer),
         Command::Hook(Hook::PreReceive { branch }) => cmd::schema_repo::pre_receive(&branch),
@@ -140,10 +143,12 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Schema(Schema::Notify { broker, revision }) => {
             cmd::schema_repo::notify(broker, revision).await
         }
-        Command::Check(_)
+        Command::Ca(_)
+        | Command::Check(_)
         | Command::Fmt(_)
         | Command::ClientConfig(_)
         | Command::DnsZone(_)
+        | Command::Token(_)
         | Command::Mail(Mail::Preview(_))
         | Command::Schema(Schema::Init { .. })
         | Command::Hook(_)

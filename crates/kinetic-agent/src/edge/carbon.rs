@@ -114,6 +114,31 @@ impl Lines {
     }
 }
 
+/// What must hold of any bytes; for tests and fuzzing.
+///
+/// # Panics
+/// If it does not hold.
+pub fn exercise(bytes: &[u8]) {
+    let read = |size: usize| {
+        let (mut lines, mut chunk) = (Lines::default(), Vec::new());
+        let outcome = bytes.chunks(size).try_for_each(|piece| {
+            let outcome = lines.feed(piece, &mut chunk);
+            assert!(lines.partial.len() <= LINE_BYTES_MAX.max(size), "what is held of a line is bounded");
+            outcome
+        });
+        (chunk, outcome)
+    };
+    // One piece after the other: all sizes of pieces give the same lines, as far as a line is short enough to be told alike.
+    let (whole, outcome) = read(bytes.len().max(1));
+    assert!(whole.is_empty() || whole.ends_with(b"\n"), "only whole lines");
+    let longest = bytes.split(|byte| *byte == b'\n').map(<[u8]>::len).max().unwrap_or(0);
+    if longest <= LINE_BYTES_MAX {
+        for size in [1, 7, 64] {
+            assert_eq!(read(size), (whole.clone(), outcome), "in pieces of {size}");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -458,3 +458,34 @@ proptest! {
         prop_assert_eq!(stats.lines, stats.lines_confirmed + stats.dropped.total());
     }
 }
+
+const SEEDS: [&[u8]; 7] = [
+    include_bytes!("../../../../fuzz/seeds/proxy/v4"),
+    include_bytes!("../../../../fuzz/seeds/proxy/v6"),
+    include_bytes!("../../../../fuzz/seeds/proxy/tlvs"),
+    include_bytes!("../../../../fuzz/seeds/proxy/local"),
+    include_bytes!("../../../../fuzz/seeds/proxy/v1"),
+    include_bytes!("../../../../fuzz/seeds/proxy/pickle"),
+    include_bytes!("../../../../fuzz/seeds/proxy/lines"),
+];
+
+#[test]
+fn seeds_of_connections_hold() {
+    SEEDS.into_iter().for_each(kinetic_agent::edge::fuzz_connection);
+}
+
+proptest! {
+    #[test]
+    fn changed_seeds_of_connections_hold(
+        seed in 0..SEEDS.len(), changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        more in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let mut bytes = SEEDS[seed].to_vec();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len().min(64));
+            bytes[at] = byte;
+        }
+        bytes.extend(more);
+        kinetic_agent::edge::fuzz_connection(&bytes);
+    }
+}
