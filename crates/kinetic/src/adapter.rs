@@ -6,6 +6,7 @@ pub(crate) mod dkim;
 pub(crate) mod dsn;
 pub(crate) mod file;
 pub(crate) mod history;
+pub(crate) mod management;
 pub(crate) mod mime;
 pub(crate) mod parent;
 pub(crate) mod provision;

@@ -13,6 +13,7 @@ mod client;
 mod edge;
 mod mail;
 mod operator;
+mod reconcile;
 mod returned;
 mod token;
 mod trust;
@@ -26,6 +27,7 @@ pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
+pub(crate) use reconcile::{PlanBroker, Reconcile, Reconciled};
 pub(crate) use returned::{MailBounced, MailSuppressed, MailUnsuppress};
 pub(crate) use token::{Token, TokenList, TokenNew, TokenShow};
 pub(crate) use trust::Trust;
@@ -84,6 +86,10 @@ pub(crate) enum Command {
     Mail(Mail),
     /// Ask the redirector where a customer publishes
     Locate(Locate),
+    /// Show what a RabbitMQ lacks, and has too much of, by the schema
+    Plan(PlanBroker),
+    /// Make a RabbitMQ as the schema wants it: logins, rights, exchanges, queues
+    Reconcile(Reconcile),
     /// Keys that sign the tokens of locate, and what a token says
     #[command(subcommand)]
     Token(Token),
