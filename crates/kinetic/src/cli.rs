@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod alert;
 mod bench;
+mod broker;
 mod ca;
 mod client;
 mod edge;
@@ -20,6 +21,7 @@ mod trust;
 
 pub(crate) use alert::Alert;
 pub(crate) use bench::{Bench, BenchAlert, BenchDrain, BenchPart, BenchRedirector};
+pub(crate) use broker::Broker;
 pub(crate) use ca::{Ca, CaInit, CaIssue, CaIssueServer, CaList, CaRevoke};
 pub(crate) use client::{Canary, DataType, Locate, Tap, TestEvent};
 pub(crate) use edge::Edge;
@@ -292,22 +294,6 @@ pub(crate) struct Analyzer {
     /// Leave when standard input, a pipe, is closed: whoever started this has ended
     #[arg(long, hide = true)]
     pub(crate) until_stdin_ends: bool,
-}
-
-/// `kinetic broker`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  kinetic broker --listen 127.0.0.1:5672 --schema /srv/kinetic/schema --data-dir /var/lib/kinetic-broker
-
-The other roles log in as `kinetic` on vhost `kinetic`, with the password in DIR/broker-secret.")]
-pub(crate) struct Broker {
-    /// Where to listen for AMQP
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5672")]
-    pub(crate) listen: SocketAddr,
-    /// The node
-    #[command(flatten)]
-    pub(crate) node: Node,
 }
 
 /// `kinetic agent`
