@@ -209,10 +209,10 @@ impl Rabbit {
         self.put(&format!("/api/permissions/{vhost}/{}", ADMIN.0), &all.to_string());
     }
 
-    /// Where its management API is; the first node of a cluster.
+    /// Where its management API is.
     #[must_use]
-    pub fn management(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.members[0].ports.management).into()
+    pub fn management(&self) -> String {
+        format!("http://127.0.0.1:{}", self.running().ports.management)
     }
 
     /// Asks the management API for something, as its operator.

@@ -350,6 +350,8 @@ pub(crate) fn address(broker: &cli::BrokerAddress, name: &str) -> Result<Address
 /// Makes the data directory and takes it for this process alone. One that was killed may hold it a moment longer than it is
 /// seen to run, and so may one that looks whether it is used.
 pub(crate) fn lock_data_dir(dir: &Path) -> Result<std::fs::File> {
+    // Customers' data lies there: whatever this process makes is its user's alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     file::make_dir(dir)?;
     let path = dir.join("lock");
     let lock = std::fs::File::options()
@@ -424,7 +426,7 @@ pub(crate) fn serve_links(roles: &mut Roles, bound: links::Bound, shared: &Share
 
 /// The embedded broker with its own login's address on it.
 pub(crate) async fn embedded_broker(
-    listen: SocketAddr,
+    listen: broker::Listen,
     data_dir: &Path,
 ) -> Result<(broker::Embedded, Address)> {
     let password = file::secret_or_new(&data_dir.join("broker-secret"), || hex(&rand::random::<[u8; 24]>()))?;
@@ -433,6 +435,8 @@ pub(crate) async fn embedded_broker(
         Address::from_url(&format!("amqp://{}@{}", broker::OWN_LOGIN, loopback(embedded.address())))?;
     address.vhost = kinetic_wire::names::CONTROL_VHOST.to_owned();
     address.password = password;
+    // It does not leave this machine.
+    address.plain = Plain::Anywhere;
     Ok((embedded, address))
 }
 
