@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 mod alert;
 mod bench;
 mod client;
+mod customer;
 mod mail;
 mod operator;
 mod returned;
@@ -16,6 +17,10 @@ mod returned;
 pub(crate) use alert::Alert;
 pub(crate) use bench::{Bench, BenchAlert, BenchDrain, BenchPart, BenchRedirector};
 pub(crate) use client::{Canary, DataType, Locate, Tap, TestEvent};
+pub(crate) use customer::{
+    Checkout, Customer, CustomerList, CustomerNew, Key, KeyList, KeyNew, KeyRevoke, KeyRotate, NewSecret,
+    Purpose, Role, User, UserList, UserNew, UserPassword, UserRemove, UserVerify,
+};
 pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
@@ -66,6 +71,15 @@ pub(crate) enum Command {
     /// Make and serve schema repositories
     #[command(subcommand)]
     Schema(Schema),
+    /// Take customers in, and list them
+    #[command(subcommand)]
+    Customer(Customer),
+    /// Make, list, rotate and revoke customers' keys
+    #[command(subcommand)]
+    Key(Key),
+    /// Those who may log in at the board: their passwords and roles
+    #[command(subcommand)]
+    User(User),
     /// Print what a client needs to publish, for our agent and for common tools
     ClientConfig(ClientConfig),
     /// Look at the mails that alerts send

@@ -1,11 +1,13 @@
 //! The `kinetic` binary: what is typed, to the command that does it, to an exit code that says how it went.
 
 mod adapter;
+mod checkout;
 mod cli;
 mod cmd;
 mod config;
 mod metrics;
 mod node;
+mod people;
 mod schema_files;
 mod shell;
 mod shutdown;
@@ -82,6 +84,9 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Check(args) => cmd::check::run(&args),
         Command::Fmt(args) => cmd::format::run(&args),
         Command::ClientConfig(args) => cmd::client_config::run(&args),
+        Command::Customer(command) => cmd::customer::run(command),
+        Command::Key(command) => cmd::key::run(command),
+        Command::User(command) => cmd::user::run(command),
         Command::DnsZone(args) => cmd::dns_zone::run(&args),
         Command::Mail(Mail::Preview(args)) => cmd::mail::preview(&args),
         Command::Schema(Schema::Init { dir, customer }) => cmd::schema_repo::init(&dir, &customer),
@@ -143,6 +148,9 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Check(_)
         | Command::Fmt(_)
         | Command::ClientConfig(_)
+        | Command::Customer(_)
+        | Command::Key(_)
+        | Command::User(_)
         | Command::DnsZone(_)
         | Command::Mail(Mail::Preview(_))
         | Command::Schema(Schema::Init { .. })
