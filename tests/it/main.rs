@@ -40,6 +40,7 @@ mod broker_faults;
 mod broker_restarted;
 mod collectd;
 mod common;
+mod customer_pushes;
 mod customer_silent;
 mod demo;
 mod failover;

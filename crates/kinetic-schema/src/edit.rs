@@ -9,6 +9,7 @@ use hcl_edit::Span;
 use hcl_edit::structure::{Attribute, Block, BlockLabel, Body, Structure};
 
 use crate::Files;
+use crate::diagnostic::position;
 use crate::format::{self, format};
 use crate::reference;
 
@@ -69,6 +70,18 @@ pub fn holder<'f>(files: &'f Files, path: &[Step<'_>]) -> Option<&'f str> {
     };
     let mut sources = files.iter().filter(|(name, _)| name.ends_with(".hcl"));
     sources.find(|(_, bytes)| holds(bytes).is_some()).map(|(name, _)| name.as_str())
+}
+
+/// File and line of a block, or of one of its attributes: the block's where it has none such.
+#[must_use]
+pub fn line(files: &Files, path: &[Step<'_>], attribute: Option<&str>) -> Option<(String, u32)> {
+    let file = holder(files, path)?;
+    let text = std::str::from_utf8(files.get(file)?).ok()?;
+    let body: Body = text.parse().ok()?;
+    let block = find(&body, path)?;
+    let attribute = attribute.and_then(|name| block.body.get_attribute(name)).and_then(Attribute::span);
+    let span = attribute.or_else(|| block.span())?;
+    Some((file.to_owned(), position(text, span.start).0))
 }
 
 /// Adds a block inside the one that `outer` names, or at the end of the file where that is empty: behind the last of its kind.

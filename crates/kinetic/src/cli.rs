@@ -396,6 +396,10 @@ pub(crate) enum Hook {
         /// Branch that is checked
         #[arg(long, default_value = "main")]
         branch: String,
+        /// Whose push this is: it may change no more than that customer's folder. KINETIC_CUSTOMER in the environment,
+        /// which an ssh forced command or a web server sets, says the same
+        #[arg(long)]
+        customer: Option<String>,
     },
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod dns_zone;
 pub(crate) mod drain;
 pub(crate) mod episodes;
 pub(crate) mod format;
+pub(crate) mod hook;
 pub(crate) mod key;
 pub(crate) mod locate;
 pub(crate) mod mail;

@@ -90,7 +90,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::DnsZone(args) => cmd::dns_zone::run(&args),
         Command::Mail(Mail::Preview(args)) => cmd::mail::preview(&args),
         Command::Schema(Schema::Init { dir, customer }) => cmd::schema_repo::init(&dir, &customer),
-        Command::Hook(Hook::PreReceive { branch }) => cmd::schema_repo::pre_receive(&branch),
+        Command::Hook(Hook::PreReceive { branch, customer }) => cmd::hook::pre_receive(&branch, customer),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "kinetic", &mut std::io::stdout());
             Ok(0)

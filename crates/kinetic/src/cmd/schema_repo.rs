@@ -1,6 +1,5 @@
 //! `kinetic schema init|notify` and the hook that checks every push.
 
-use std::io::{BufRead, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -11,13 +10,10 @@ use kinetic_schema::edit::Literal;
 use kinetic_wire::{Envelope, SchemaNotice, encode, names};
 use sha2::{Digest, Sha256};
 
-use crate::{cli, exit, node, term, topology};
+use crate::{cli, node, term, topology};
 
 /// How long the broker may take to confirm a notice.
 const NOTIFY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
-/// What git writes for "no commit".
-const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
-
 /// A key's secret: 192 random bits. Only its hash goes into the schema.
 pub(crate) fn new_secret() -> String {
     node::hex(&rand::random::<[u8; 24]>())
@@ -208,35 +204,6 @@ pub(crate) fn init(dir: &Path, customer: &str) -> Result<u8> {
         style.bold(&format!("{customer}.first")),
         style.bold(&secret),
     ));
-    Ok(0)
-}
-
-/// `kinetic hook pre-receive`: standard input has a line `old new ref` for each ref that a push wants to change.
-pub(crate) fn pre_receive(branch: &str) -> Result<u8> {
-    let wanted = format!("refs/heads/{branch}");
-    for line in std::io::stdin().lock().lines() {
-        let line = line?;
-        let mut words = line.split(' ');
-        let (Some(_), Some(new), Some(name)) = (words.next(), words.next(), words.next()) else {
-            bail!("git gave this hook `{line}` instead of `old new ref`");
-        };
-        if name != wanted {
-            continue;
-        }
-        let mut stderr = std::io::stderr().lock();
-        if new == NO_COMMIT {
-            writeln!(stderr, "kinetic: {branch} is what every node follows and cannot be deleted")?;
-            return Ok(exit::NO);
-        }
-        let files = kinetic_replica::read_revision(Path::new("."), new)?;
-        let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
-        stderr
-            .write_all(kinetic_schema::render(&diagnostics, &files, false, super::check::WIDTH).as_bytes())?;
-        if schema.is_none() {
-            writeln!(stderr, "kinetic: refused, nothing has changed; mend it, commit and push again")?;
-            return Ok(exit::NO);
-        }
-    }
     Ok(0)
 }
 
