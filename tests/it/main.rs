@@ -35,6 +35,7 @@ mod alert_quiet;
 mod analyzer_faults;
 mod analyzer_killed;
 mod analyzer_remembers;
+mod attacks;
 mod bad_body;
 mod broker_faults;
 mod broker_restarted;

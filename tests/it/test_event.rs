@@ -155,7 +155,7 @@ fn it_says_where_it_stopped() {
         "{stopped}"
     );
 
-    let nowhere = ["--amqp".to_owned(), "amqp://kinetic:x@127.0.0.1:1/kinetic".to_owned()];
+    let nowhere = ["--amqp".to_owned(), "amqp://kinetic@127.0.0.1:1/kinetic".to_owned()];
     let answer = command(&world, &nowhere, &["--timeout", "4s"]);
     assert_eq!(
         (answer.code, &answer.said["stopped"]["at"]),

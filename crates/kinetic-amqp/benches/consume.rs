@@ -21,14 +21,15 @@ const ROUNDS: usize = 3;
 
 #[tokio::main]
 async fn main() {
-    let user = User {
-        password: Password::Plain("guest".to_owned()),
-        permissions: BTreeMap::from([("/".to_owned(), Permission::all())]),
-        connections_max: None,
-    };
+    let user = User::new(
+        "guest",
+        Password::Plain("guest".to_owned()),
+        BTreeMap::from([("/".to_owned(), Permission::all())]),
+    );
     let access = Access {
         vhosts: BTreeSet::from(["/".to_owned()]),
         users: BTreeMap::from([("guest".to_owned(), user)]),
+        ..Access::default()
     };
     let broker = Broker::bind(BrokerConfig::default(), access).await.unwrap();
     let address = Address::from_url(&format!("amqp://guest:guest@{}/%2f", broker.local_addr())).unwrap();

@@ -1,20 +1,28 @@
 //! Where a broker is and who we are there.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
+use zeroize::Zeroizing;
 
-use crate::AmqpError;
+use crate::{AmqpError, Identity, Token};
 
-/// A password or key. Its `Debug` is blank, so that no log line can carry it.
+/// A password or key. Its `Debug` is blank, so that no log line can carry it, and its memory is overwritten when it goes.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Takes the secret over.
     pub fn new(secret: impl Into<String>) -> Self {
-        Self(secret.into())
+        Self(Zeroizing::new(secret.into()))
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The secret itself, for the one place that sends it.
@@ -42,6 +50,16 @@ impl From<String> for Secret {
     }
 }
 
+/// Where AMQP without TLS may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Plain {
+    /// To this machine's own loopback addresses.
+    #[default]
+    Loopback,
+    /// Anywhere: password and data can be read on the way.
+    Anywhere,
+}
+
 /// A broker (or several of one cluster), the vhost and the login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
@@ -49,14 +67,18 @@ pub struct Address {
     pub uris: Vec<String>,
     /// The vhost, as it is named on the broker (not percent-encoded).
     pub vhost: String,
-    /// The login.
+    /// The login. With an identity and no password, each connection's login is its certificate's common name.
     pub login: String,
-    /// Its password.
+    /// Its password; empty where the certificate says who we are (SASL EXTERNAL).
     pub password: Secret,
     /// `connection_name`, which the broker shows to its operators.
     pub name: String,
-    /// PEM file of certificate authorities that are trusted beside the system's.
+    /// PEM file of the certificate authorities that are trusted, instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// The certificate that is shown to the broker.
+    pub identity: Option<Identity>,
+    /// Where it may go without TLS.
+    pub plain: Plain,
 }
 
 impl Address {
@@ -78,7 +100,39 @@ impl Address {
             password: Secret::new(uri.authority.userinfo.password),
             name: "kinetic".to_owned(),
             ca_file: None,
+            identity: None,
+            plain: Plain::Loopback,
         })
+    }
+
+    /// Whether a URL names a login, and whether it has a password in it.
+    #[must_use]
+    pub fn names_login_and_password(url: &str) -> (bool, bool) {
+        let (login, password, _) = says(url);
+        (login, password)
+    }
+
+    /// Looks for plain AMQP to another machine by what the URIs say, before anything is looked up or dialed. Every connection
+    /// looks again at the very address that it dials.
+    ///
+    /// # Errors
+    /// [`AmqpError::Plain`] names the first such broker; [`AmqpError::Address`] where a URI cannot be read.
+    pub fn check_plain(&self) -> Result<(), AmqpError> {
+        let parsed = self.parsed()?;
+        match parsed.iter().find(|uri| self.is_forbidden(uri) && !is_loopback_name(&uri.authority.host)) {
+            Some(uri) => Err(AmqpError::Plain { place: place(uri) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the URI may go to loopback only.
+    pub(crate) fn is_forbidden(&self, uri: &AMQPUri) -> bool {
+        self.plain == Plain::Loopback && !wants_tls(uri)
+    }
+
+    /// Whether the certificate says who we are.
+    pub(crate) fn is_external(&self) -> bool {
+        self.identity.is_some() && self.password.is_empty()
     }
 
     /// Reads the nodes of one cluster, to be tried in this order. The first says who we are and which vhost is meant; the
@@ -114,6 +168,11 @@ impl Address {
         self
     }
 
+    /// The same with the login of a token.
+    pub(crate) fn with(&self, token: &Token) -> Self {
+        Self { login: token.login.clone(), password: token.secret.clone(), ..self.clone() }
+    }
+
     /// The URIs with vhost and login filled in, for lapin.
     pub(crate) fn parsed(&self) -> Result<Vec<AMQPUri>, AmqpError> {
         if self.uris.is_empty() {
@@ -125,7 +184,8 @@ impl Address {
                 let mut uri = parse(text)?;
                 uri.vhost.clone_from(&self.vhost);
                 uri.authority.userinfo.username.clone_from(&self.login);
-                uri.authority.userinfo.password.clone_from(&self.password.0);
+                self.password.expose().clone_into(&mut uri.authority.userinfo.password);
+                uri.query.auth_mechanism = self.is_external().then_some(SASLMechanism::External);
                 Ok(uri)
             })
             .collect()
@@ -135,6 +195,22 @@ impl Address {
 /// `host:port` of a URI, for people.
 pub(crate) fn place(uri: &AMQPUri) -> String {
     format!("{}:{}", uri.authority.host, uri.authority.port)
+}
+
+/// Whether an address is this machine's own loopback, IPv4 in IPv6 clothes included.
+pub(crate) fn is_loopback(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
+}
+
+/// Whether a host can be no other than this one by its name: an address, or what RFC 6761 keeps for it.
+fn is_loopback_name(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(ip) => is_loopback(ip),
+        Err(_) => {
+            let host = host.trim_end_matches('.').to_ascii_lowercase();
+            host == "localhost" || host.ends_with(".localhost")
+        }
+    }
 }
 
 /// Whether the URI asks for TLS.
@@ -216,6 +292,38 @@ mod tests {
         assert!(!format!("{address:?}").contains("hunter2"));
         let error = Address::from_url("http://u:hunter2@h/v").unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn plain_amqp_stays_on_this_machine() {
+        let check = |url: &str| Address::from_url(url).unwrap().check_plain().is_ok();
+        for here in ["127.0.0.1", "127.9.9.9:1", "localhost", "LocalHost.", "[::1]", "[::ffff:127.0.0.1]:7"] {
+            assert!(check(&format!("amqp://{here}")), "{here}");
+        }
+        for elsewhere in
+            ["10.0.0.1", "0.0.0.0", "rabbit", "127.0.0.1.example", "localhost.example", "[::ffff:1.2.3.4]"]
+        {
+            assert!(!check(&format!("amqp://u:p@{elsewhere}/v")), "{elsewhere}");
+            assert!(check(&format!("amqps://{elsewhere}")), "{elsewhere}");
+            let mut address =
+                Address::from_urls(["amqp://localhost", &format!("amqp://{elsewhere}")]).unwrap();
+            let error = address.check_plain().unwrap_err();
+            assert!(error.to_string().contains(elsewhere.trim_matches(['[', ']'])), "{error}");
+            address.plain = Plain::Anywhere;
+            address.check_plain().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_certificate_speaks_where_no_password_does() {
+        let mut address = Address::from_url("amqps://h").unwrap();
+        let mechanism = |address: &Address| address.parsed().unwrap()[0].query.auth_mechanism;
+        let identity = Identity { cert_file: "c.pem".into(), key_file: "k.pem".into() };
+        assert_eq!(mechanism(&address), None);
+        address.identity = Some(identity);
+        assert_eq!(mechanism(&address), None, "a password is given");
+        address.password = Secret::default();
+        assert_eq!(mechanism(&address), Some(SASLMechanism::External));
     }
 
     #[test]

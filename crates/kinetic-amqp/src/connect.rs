@@ -8,16 +8,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use async_rs::TokioRuntime;
 use async_rs::traits::Reactor;
-use lapin::tcp::{AsyncTcpStream, TLSConfig};
+use async_rs::{Runtime, Tokio};
+use lapin::tcp::AsyncTcpStream;
+use lapin::types::ShortString;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use rand::RngExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
-use crate::address::{place, wants_tls};
+use crate::address::{is_loopback, place, wants_tls};
+use crate::guard::{self, Guarded};
+use crate::tls::{Shown, Tls};
 use crate::{Address, AmqpError};
 
 /// Upper end of the first wait after a loss. Waits are drawn uniformly between zero and a bound that doubles ("full
@@ -38,6 +41,11 @@ const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);
 /// lapin's thread ends.
 pub(crate) struct Link {
     connection: Connection,
+    /// The certificate that was shown, and whether the broker knows us by it.
+    shown: Option<Shown>,
+    is_external: bool,
+    /// The login, where a token opened it.
+    token_login: Option<ShortString>,
     _socket: CutOnDrop,
 }
 
@@ -72,18 +80,10 @@ impl Drop for CutOnDrop {
 impl Link {
     /// Connects to the first of the address's brokers that answers.
     pub(crate) async fn open(address: &Address) -> Result<Self, AmqpError> {
-        let ca = match &address.ca_file {
-            None => None,
-            Some(path) => {
-                Some(tokio::fs::read_to_string(path).await.map_err(|error| AmqpError::Address {
-                    problem: format!("certificate authorities in {} cannot be read: {error}", path.display()),
-                })?)
-            }
-        };
         let mut last = None;
         for mut uri in address.parsed()? {
             uri.query.heartbeat = Some(HEARTBEAT_S);
-            match Self::open_one(&uri, address, ca.clone()).await {
+            match Self::open_one(&uri, address).await {
                 Ok(link) => return Ok(link),
                 Err(error) => {
                     tracing::debug!(broker = place(&uri), error = error.chain(), "broker not usable");
@@ -97,43 +97,100 @@ impl Link {
         Err(last.expect("an address has at least one URI"))
     }
 
-    async fn open_one(uri: &AMQPUri, address: &Address, ca: Option<String>) -> Result<Self, AmqpError> {
-        let unreachable = |cause| AmqpError::Unreachable { place: place(uri), cause: Arc::new(cause) };
-        let runtime = lapin::runtime::default_runtime()
-            .map_err(|error| AmqpError::Lost { reason: error.to_string() })?;
+    async fn open_one(uri: &AMQPUri, address: &Address) -> Result<Self, AmqpError> {
+        let mut uri = uri.clone();
+        let (connector, shown) = match wants_tls(&uri) {
+            true => {
+                let Tls { connector, shown } = Tls::prepare(address)?;
+                (Some(connector), shown)
+            }
+            false if address.is_external() => {
+                let problem =
+                    format!("a client certificate needs amqps:// to {}, or a password", place(&uri));
+                return Err(AmqpError::Certificate { problem });
+            }
+            false => (None, None),
+        };
+        let is_external = address.is_external();
+        if let Some(shown) = shown.as_ref().filter(|_| is_external) {
+            shown.login().clone_into(&mut uri.authority.userinfo.username);
+        }
         let guard = CutOnDrop(Socket::default());
         let held = guard.0.clone();
+        let is_forbidden = address.is_forbidden(&uri);
         let properties = ConnectionProperties::default().with_connection_name(address.name.as_str().into());
-        let dial = async move |uri: AMQPUri, runtime: TokioRuntime| {
+        let dial = async move |uri: AMQPUri, _: Runtime<guard::Kit>| {
             let host = uri.authority.host.as_str();
             let mut error = io::Error::other("the name has no address");
             for to in tokio::net::lookup_host((host, uri.authority.port)).await? {
-                match runtime.tcp_connect(to).await {
+                if is_forbidden && !is_loopback(to.ip()) {
+                    error = io::Error::new(io::ErrorKind::PermissionDenied, PlainLeaves);
+                    continue;
+                }
+                match Tokio::current().tcp_connect(to).await {
                     Ok(plain) => {
                         held.hold(plain.get_ref())?;
                         let stream = AsyncTcpStream::Plain(plain);
-                        let tls = TLSConfig { cert_chain: ca.as_deref(), ..TLSConfig::default() };
-                        return Ok(if wants_tls(&uri) { stream.into_tls(host, tls).await? } else { stream });
+                        let stream = match &connector {
+                            Some(connector) => stream.into_rustls(connector, host).await?,
+                            None => stream,
+                        };
+                        return Ok(AsyncTcpStream::Plain(Guarded::new(stream)));
                     }
                     Err(refused) => error = refused,
                 }
             }
             Err(error.into())
         };
-        let connecting = Connection::connector(uri.clone(), runtime, dial, properties);
+        let connecting = Connection::connector(uri.clone(), guard::runtime(), dial, properties);
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(connection)) => Ok(Self { connection, _socket: guard }),
+            Ok(Ok(connection)) => {
+                Ok(Self { connection, shown, is_external, token_login: None, _socket: guard })
+            }
             Ok(Err(error)) => Err(match error.kind() {
-                ErrorKind::IOError(cause) => {
-                    AmqpError::Unreachable { place: place(uri), cause: Arc::clone(cause) }
-                }
-                _ => refused_at_the_door(AmqpError::of(&error, "open a connection"), uri, address),
+                ErrorKind::IOError(cause) => not_reached(&uri, Arc::clone(cause)),
+                _ => refused_at_the_door(AmqpError::of(&error, "open a connection"), &uri, address),
             }),
             Err(_) => {
                 let text = format!("no AMQP connection within {} s", CONNECT_TIMEOUT.as_secs());
-                Err(unreachable(io::Error::new(io::ErrorKind::TimedOut, text)))
+                Err(not_reached(&uri, Arc::new(io::Error::new(io::ErrorKind::TimedOut, text))))
             }
         }
+    }
+
+    /// Notes that a token of this login opened it.
+    pub(crate) fn known_as(mut self, login: &str) -> Self {
+        self.token_login = ShortString::try_new(login).ok();
+        self
+    }
+
+    /// Whether a token of this login opened it.
+    pub(crate) fn is_known_as(&self, login: &str) -> bool {
+        self.token_login.as_ref().is_some_and(|known| known.as_str() == login)
+    }
+
+    /// Gives the broker another password for as long as the connection stands (`connection.update-secret`).
+    pub(crate) async fn update_secret(&self, secret: &str) -> Result<(), AmqpError> {
+        let updating = self.connection.update_secret(secret.into(), "another token".into());
+        match tokio::time::timeout(CONNECT_TIMEOUT, updating).await {
+            Ok(updated) => updated.map_err(|error| AmqpError::of(&error, "renew the token")),
+            Err(_) => Err(AmqpError::Lost { reason: "no answer to another token".to_owned() }),
+        }
+    }
+
+    /// The login by which the broker knows us, where a certificate or a token said it.
+    pub(crate) fn shown_login(&self) -> Option<ShortString> {
+        if self.token_login.is_some() {
+            return self.token_login.clone();
+        }
+        // A common name has at most 64 characters (RFC 5280, ub-common-name); one that fits no short string was not let in.
+        let shown = self.shown.as_ref().filter(|_| self.is_external);
+        shown.and_then(|shown| ShortString::try_new(shown.login()).ok())
+    }
+
+    /// Whether the files of the certificate that was shown hold another by now.
+    pub(crate) fn is_outdated(&self) -> bool {
+        self.shown.as_ref().is_some_and(Shown::is_outdated)
     }
 
     /// Opens a channel.
@@ -165,17 +222,34 @@ impl Link {
     }
 }
 
+/// A name led to another machine, and plain AMQP may not.
+#[derive(Debug, thiserror::Error)]
+#[error("plain AMQP may not leave this machine")]
+struct PlainLeaves;
+
+/// What it means that there is no connection: rustls reports its own errors as invalid data.
+fn not_reached(uri: &AMQPUri, cause: Arc<io::Error>) -> AmqpError {
+    let place = place(uri);
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied if cause.get_ref().is_some_and(|inner| inner.is::<PlainLeaves>()) => {
+            AmqpError::Plain { place }
+        }
+        io::ErrorKind::InvalidData if wants_tls(uri) => AmqpError::Tls { place, cause },
+        _ => AmqpError::Unreachable { place, cause },
+    }
+}
+
 /// The handshake's refusals have a meaning of their own: AMQP 0-9-1 `connection.close` with 403 after `start-ok` is the
 /// login, 530 (or 403 and 404) after `open` the vhost.
 fn refused_at_the_door(error: AmqpError, uri: &AMQPUri, address: &Address) -> AmqpError {
     match error {
         AmqpError::Refused { code: 403, .. } => {
-            AmqpError::LoginRefused { place: place(uri), login: address.login.clone() }
+            AmqpError::LoginRefused { place: place(uri), login: uri.authority.userinfo.username.clone() }
         }
         AmqpError::Refused { code: 402 | 404 | 530, text, .. } => AmqpError::VhostRefused {
             place: place(uri),
             vhost: address.vhost.clone(),
-            login: address.login.clone(),
+            login: uri.authority.userinfo.username.clone(),
             text,
         },
         other => other,

@@ -9,6 +9,16 @@ use tokio::task::JoinSet;
 use crate::connect::{Backoff, CLOSE_TIMEOUT, raised};
 use crate::{AmqpError, LinkStatus};
 
+/// How the work on a connection ends.
+pub(crate) enum End<L> {
+    /// In good order, for good.
+    Closed,
+    /// It failed; the reason, for people.
+    Lost(String),
+    /// In good order, to go on with the next.
+    Renewed(L),
+}
+
 /// What is done over a connection that is always made again.
 pub(crate) trait Driver: Send {
     /// One connection, with what stands on it.
@@ -19,8 +29,8 @@ pub(crate) trait Driver: Send {
     /// Connects.
     fn open(&self) -> impl Future<Output = Result<Self::Line, AmqpError>> + Send;
 
-    /// Works until the connection fails (the reason) or the driver is closed (nothing).
-    fn serve(&mut self, line: Self::Line) -> impl Future<Output = Option<String>> + Send;
+    /// Works on a connection until that ends.
+    fn serve(&mut self, line: Self::Line) -> impl Future<Output = End<Self::Line>> + Send;
 
     /// Hears how the connection is.
     fn say(&self, _status: LinkStatus) {}
@@ -87,14 +97,15 @@ async fn drive<D: Driver>(mut driver: D, mut closed: watch::Receiver<bool>) {
             () = raised(&mut closed) => return,
         };
         let reason = match opened {
-            Ok(line) => {
+            Ok(mut line) => loop {
                 backoff.connected();
                 driver.say(LinkStatus { connected: true, blocked: false, error: None });
                 match driver.serve(line).await {
-                    None => return,
-                    Some(reason) => reason,
+                    End::Closed => return,
+                    End::Lost(reason) => break reason,
+                    End::Renewed(next) => line = next,
                 }
-            }
+            },
             Err(error) => error.chain(),
         };
         let wait = backoff.wait();
@@ -153,9 +164,14 @@ mod tests {
             }
         }
 
-        async fn serve(&mut self, line: usize) -> Option<String> {
+        async fn serve(&mut self, line: usize) -> End<usize> {
             assert!(self.said.borrow().connected);
-            (line != self.last).then(|| "lost".to_owned())
+            match line {
+                line if line == self.last => End::Closed,
+                // Goes over to a connection of its own making before it is lost.
+                0 => End::Renewed(1),
+                _ => End::Lost("lost".to_owned()),
+            }
         }
 
         fn say(&self, status: LinkStatus) {

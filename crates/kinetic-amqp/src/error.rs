@@ -23,8 +23,34 @@ pub enum AmqpError {
         #[source]
         cause: Arc<std::io::Error>,
     },
+    /// TLS to the broker failed: one of the two does not trust the other's certificate, or it is no TLS that answers.
+    #[error(
+        "no TLS with the broker at {place}: check --ca-file against its certificate, and whether it takes ours"
+    )]
+    Tls {
+        /// `host:port`.
+        place: String,
+        /// What TLS said.
+        #[source]
+        cause: Arc<std::io::Error>,
+    },
+    /// AMQP without TLS would leave this machine.
+    #[error(
+        "amqp:// to {place} would show password and data to everyone on the way: write amqps://, or add --allow-plain \
+         where the network itself keeps them"
+    )]
+    Plain {
+        /// `host:port`.
+        place: String,
+    },
+    /// A client certificate cannot be used.
+    #[error("{problem}")]
+    Certificate {
+        /// What is wrong with it, and with which file.
+        problem: String,
+    },
     /// The broker does not know the login, or the password is wrong.
-    #[error("login {login} refused by the broker at {place}: check the key")]
+    #[error("login {login} refused by the broker at {place}: check the key or the certificate")]
     LoginRefused {
         /// `host:port`.
         place: String,
@@ -91,6 +117,9 @@ impl AmqpError {
             // 405: an exclusive owner may leave. 311, 313, 320 and 5xx but not_allowed: the broker's state, not ours.
             Self::Refused { code, .. } => matches!(code, 311 | 313 | 320 | 405 | 506 | 541),
             Self::Address { .. }
+            | Self::Tls { .. }
+            | Self::Plain { .. }
+            | Self::Certificate { .. }
             | Self::LoginRefused { .. }
             | Self::VhostRefused { .. }
             | Self::TooLong { .. } => false,

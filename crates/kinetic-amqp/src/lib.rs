@@ -12,15 +12,19 @@ mod consume;
 mod declare;
 mod drive;
 mod error;
+mod guard;
 mod message;
 mod outbox;
 mod peek;
 mod properties;
 mod publish;
+mod renew;
 mod rpc;
+mod tls;
+mod token;
 mod watch;
 
-pub use address::{Address, Secret};
+pub use address::{Address, Plain, Secret};
 pub use baseline::drain_plainly;
 pub use connect::{BACKOFF_FIRST, BACKOFF_MAX, CLOSE_TIMEOUT, CONNECT_TIMEOUT};
 pub use consume::{ConsumeOptions, Consumer, Delivery, Event, Settle};
@@ -29,8 +33,11 @@ pub use declare::{
     delete_idle_queue, delete_queue, queue_depth, remove,
 };
 pub use error::AmqpError;
+pub use guard::mended_total;
 pub use message::Message;
 pub use peek::{PEEK_BYTES_MAX, peek};
 pub use publish::{LinkStatus, Outcome, PublishError, Publisher};
 pub use rpc::{Pushed, Request, RequestHandle, RpcClient, RpcFailed, RpcServer, Served};
+pub use tls::{Identity, Shown};
+pub use token::{Token, TokenStats};
 pub use watch::Watcher;

@@ -10,10 +10,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::connect::{Link, Watchdog, raised};
 use crate::declare::declare_on;
-use crate::drive::{self, Handle};
+use crate::drive::{self, End, Handle};
 use crate::outbox::{Fate, Outbox, Outgoing, Refusals};
 use crate::properties::{short, to_properties};
-use crate::{Address, AmqpError, Topology};
+use crate::renew::Renewal;
+use crate::token::{Given, Tokens, tokens};
+use crate::{Address, AmqpError, Token, TokenStats, Topology};
 
 /// What the broker did with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +71,7 @@ pub struct Publisher {
 struct Shared {
     commands: mpsc::Sender<Publish>,
     handle: Handle,
+    given: Given,
 }
 
 struct Publish {
@@ -84,10 +87,26 @@ impl Publisher {
     /// With `in_flight_max` zero, with which nothing could be published.
     #[must_use]
     pub fn start(address: Address, topology: Topology, in_flight_max: usize) -> Self {
+        Self::start_with(address, None, topology, in_flight_max)
+    }
+
+    /// The same with a token, which is tried before what the address says.
+    ///
+    /// # Panics
+    /// With `in_flight_max` zero.
+    #[must_use]
+    pub fn start_with(
+        address: Address,
+        token: Option<Token>,
+        topology: Topology,
+        in_flight_max: usize,
+    ) -> Self {
         assert!(in_flight_max > 0, "a publisher that may have nothing in flight publishes nothing");
         let (commands, queue) = mpsc::channel(in_flight_max);
+        let (given, tokens) = tokens(token);
         let handle = Handle::start(|said, closed| Driver {
             address,
+            tokens,
             topology,
             in_flight_max,
             queue,
@@ -95,7 +114,18 @@ impl Publisher {
             closed,
             cautious: 0,
         });
-        Self { shared: Arc::new(Shared { commands, handle }) }
+        Self { shared: Arc::new(Shared { commands, handle, given }) }
+    }
+
+    /// Another token: for the connection that one of the same login has opened, which goes on, and for those to come.
+    pub fn renew(&self, token: Token) {
+        self.shared.given.give(token);
+    }
+
+    /// How tokens have fared.
+    #[must_use]
+    pub fn token_stats(&self) -> TokenStats {
+        self.shared.given.stats()
     }
 
     /// Publishes one message and awaits its confirm. Await many at once for throughput; they leave in the order in which
@@ -162,6 +192,7 @@ impl Publisher {
 /// The task behind a [`Publisher`].
 struct Driver {
     address: Address,
+    tokens: Tokens,
     topology: Topology,
     in_flight_max: usize,
     queue: mpsc::Receiver<Publish>,
@@ -180,36 +211,36 @@ impl drive::Driver for Driver {
     const WHAT: &'static str = "publishing";
 
     async fn open(&self) -> Result<Self::Line, AmqpError> {
-        let link = Link::open(&self.address).await?;
-        let channel = link.channel().await?;
-        declare_on(&channel, &self.topology).await?;
-        let outbox = Outbox::open(channel).await?;
-        Ok((link, outbox))
+        open(&self.address, &self.tokens, &self.topology).await
     }
 
     fn say(&self, status: LinkStatus) {
         self.said.send_replace(status);
     }
 
-    /// Publishes until the connection fails (the reason) or the publisher is closed (nothing).
-    async fn serve(&mut self, (link, mut outbox): Self::Line) -> Option<String> {
+    /// Publishes until the connection fails, the publisher is closed, or nothing is in flight and the next connection stands.
+    async fn serve(&mut self, (link, mut outbox): Self::Line) -> End<Self::Line> {
         let mut watchdog = Watchdog::new();
         let mut refusals = Refusals::default();
+        let mut renewal = Renewal::new();
         let mut closed = self.closed.clone();
         let mut draining = false;
         loop {
-            if draining && outbox.len() == 0 && self.queue.is_empty() {
-                let channel = outbox.channel().clone();
-                drop(outbox);
-                link.close(&[channel]).await;
-                return None;
+            if outbox.len() == 0 {
+                let next = renewal.take();
+                if next.is_some() || (draining && self.queue.is_empty()) {
+                    let channel = outbox.channel().clone();
+                    drop(outbox);
+                    link.close(&[channel]).await;
+                    return next.map_or(End::Closed, End::Renewed);
+                }
             }
-            let room = if self.cautious > 0 { 1 } else { self.in_flight_max };
+            let room = self.room(renewal.is_ready());
             tokio::select! {
                 biased;
                 (reply, fate) = poll_fn(|cx| outbox.poll_fate(cx)) => {
                     if let Fate::Failed(error) = fate {
-                        return Some(self.fail(reply, &error, outbox));
+                        return End::Lost(self.fail(reply, &error, outbox));
                     }
                     self.cautious = self.cautious.saturating_sub(1);
                     refusals.note(&fate);
@@ -218,8 +249,12 @@ impl drive::Driver for Driver {
                 command = self.queue.recv(), if outbox.len() < room => match command {
                     // Nobody waits for it any more: it is taken back.
                     Some(Publish { reply, .. }) if reply.is_closed() => {}
-                    Some(Publish { message, reply }) => outbox.publish(reply, message),
+                    Some(Publish { message, reply }) => outbox.publish(reply, self.signed(message, &link)),
                     None => draining = true,
+                },
+                () = renewal.made() => {}
+                () = self.tokens.renewed() => if let Err(error) = self.tokens.renew(&link).await {
+                    return End::Lost(fail_all(&error, outbox));
                 },
                 () = raised(&mut closed), if !draining => {
                     self.queue.close();
@@ -228,20 +263,62 @@ impl drive::Driver for Driver {
                 () = watchdog.tick() => {
                     if !link.alive() {
                         let error = AmqpError::Lost { reason: "the connection ended silently".to_owned() };
-                        return Some(fail_all(&error, outbox));
+                        return End::Lost(fail_all(&error, outbox));
                     }
                     if refusals.tick() {
                         let error = AmqpError::Lost { reason: Refusals::REASON.to_owned() };
-                        return Some(fail_all(&error, outbox));
+                        return End::Lost(fail_all(&error, outbox));
                     }
                     drive::say_blocked(&self.said, link.blocked());
+                    let Self { address, tokens, topology, .. } = &*self;
+                    let open = || open_owned(address.clone(), tokens.clone(), topology.clone());
+                    renewal.check(&link, open);
                 }
             }
         }
     }
 }
 
+async fn open(address: &Address, tokens: &Tokens, topology: &Topology) -> Result<(Link, Outgo), AmqpError> {
+    let link = tokens.open(address).await?;
+    let channel = link.channel().await?;
+    declare_on(&channel, topology).await?;
+    let outbox = Outbox::open(channel).await?;
+    Ok((link, outbox))
+}
+
+async fn open_owned(
+    address: Address,
+    tokens: Tokens,
+    topology: Topology,
+) -> Result<(Link, Outgo), AmqpError> {
+    open(&address, &tokens, &topology).await
+}
+
 impl Driver {
+    /// How many messages may be in flight. What is queued waits when the next connection stands already, so that all leaves
+    /// in its order and this one is closed with nothing on it.
+    fn room(&self, is_leaving: bool) -> usize {
+        match (is_leaving, self.cautious) {
+            (true, _) => 0,
+            (false, 0) => self.in_flight_max,
+            (false, _) => 1,
+        }
+    }
+
+    /// A message that says whose it is says it with the login of the connection, which a renewed certificate changes: the broker
+    /// would refuse any other.
+    fn signed(&self, mut message: Outgoing, link: &Link) -> Outgoing {
+        let says_own =
+            message.properties.user_id().as_ref().is_some_and(|id| id.as_str() == self.address.login);
+        if let Some(login) = link.shown_login()
+            && says_own
+        {
+            message.properties = message.properties.with_user_id(login);
+        }
+        message
+    }
+
     /// The channel is gone with everything in flight on it; `reply` belongs to the first of them.
     fn fail(&mut self, reply: Reply, error: &AmqpError, mut outbox: Outgo) -> String {
         // lapin fails them all at once; what it has not failed yet fails by being dropped.

@@ -15,9 +15,10 @@ use lapin::types::FieldTable;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::connect::{Link, Watchdog, raised};
-use crate::drive::{self, Handle};
+use crate::drive::{self, End, Handle};
 use crate::outbox::{Fate, Outbox, Outgoing, Refusals};
 use crate::properties::{short, to_properties};
+use crate::renew::Renewal;
 use crate::{
     Address, AmqpError, ConsumeOptions, Consumer, Delivery, Event, LinkStatus, Outcome, Settle, Topology,
 };
@@ -192,18 +193,27 @@ impl drive::Driver for Driver {
         self.said.send_replace(status);
     }
 
-    /// Serves requests until the connection fails (the reason) or the client is closed (nothing). Dropping the line fails
-    /// what is pending on it.
-    async fn serve(&mut self, mut line: Line) -> Option<String> {
+    /// Serves requests until the connection fails, the client is closed, or nothing is pending and the next connection
+    /// stands. Dropping the line fails what is pending on it.
+    async fn serve(&mut self, mut line: Line) -> End<Line> {
         let mut watchdog = Watchdog::new();
         let mut refusals = Refusals::default();
+        let mut renewal = Renewal::new();
         let mut closed = self.closed.clone();
         loop {
+            if line.is_idle()
+                && let Some(next) = renewal.take()
+            {
+                line.close().await;
+                return End::Renewed(next);
+            }
             tokio::select! {
                 delivery = line.replies.next() => match delivery {
                     Some(Ok(delivery)) => line.replied(delivery, &self.pushed),
-                    Some(Err(error)) => return Some(AmqpError::of(&error, "await replies").chain()),
-                    None => return Some("the broker cancelled our reply consumer".to_owned()),
+                    Some(Err(error)) => {
+                        return End::Lost(AmqpError::of(&error, "await replies").chain());
+                    }
+                    None => return End::Lost("the broker cancelled our reply consumer".to_owned()),
                 },
                 (id, fate) = poll_fn(|cx| line.outbox.poll_fate(cx)) => {
                     refusals.note(&fate);
@@ -211,34 +221,40 @@ impl drive::Driver for Driver {
                         Fate::Done(Outcome::Confirmed) => {}
                         Fate::Done(Outcome::Unroutable) => line.answer(id, Err(RpcFailed::Unroutable)),
                         Fate::Nacked => line.answer(id, Err(RpcFailed::Refused)),
-                        Fate::Failed(error) => return Some(error.chain()),
+                        Fate::Failed(error) => return End::Lost(error.chain()),
                     }
                 }
-                call = self.queue.recv(), if line.pending.len() < PENDING_MAX => match call {
+                call = self.queue.recv(), if !renewal.is_ready() && line.pending.len() < PENDING_MAX => match call {
                     Some(call) if call.reply.is_closed() => {}
                     Some(call) => {
                         self.last_id += 1;
                         line.call(self.last_id, call);
                     }
-                    None => return None,
+                    None => return End::Closed,
                 },
+                () = renewal.made() => {}
                 () = raised(&mut closed) => {
                     line.close().await;
-                    return None;
+                    return End::Closed;
                 }
                 () = watchdog.tick() => {
                     line.pending.retain(|_, reply| !reply.is_closed());
                     if !line.link.alive() {
-                        return Some("the connection ended silently".to_owned());
+                        return End::Lost("the connection ended silently".to_owned());
                     }
                     if refusals.tick() {
-                        return Some(Refusals::REASON.to_owned());
+                        return End::Lost(Refusals::REASON.to_owned());
                     }
                     drive::say_blocked(&self.said, line.link.blocked());
+                    renewal.check(&line.link, || open_owned(self.address.clone()));
                 }
             }
         }
     }
+}
+
+async fn open_owned(address: Address) -> Result<Line, AmqpError> {
+    Line::open(&address).await
 }
 
 impl Line {
@@ -258,8 +274,16 @@ impl Line {
     fn call(&mut self, id: u64, call: Call) {
         let Call { mut message, reply } = call;
         message.properties = message.properties.with_correlation_id(id.to_string().into());
+        if let Some(login) = self.link.shown_login() {
+            message.properties = message.properties.with_user_id(login);
+        }
         self.pending.insert(id, reply);
         self.outbox.publish(id, message);
+    }
+
+    /// Whether nobody waits for anything on it.
+    fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.outbox.len() == 0
     }
 
     fn replied(&mut self, delivery: lapin::message::Delivery, pushed: &mpsc::Sender<Pushed>) {
@@ -298,7 +322,8 @@ pub struct Request {
     pub kind: String,
     /// The login of who asks, verified by the broker; `None` where the client did not set it.
     pub user_id: Option<String>,
-    /// Where its sender listens: for the answer, and for [`RpcServer::push`] as long as its connection stands.
+    /// Where its sender listens (direct reply-to, nothing else is answered): for the answer, and for [`RpcServer::push`] as long as
+    /// its connection stands.
     pub reply_to: Option<String>,
     /// What is asked.
     pub body: Vec<u8>,
@@ -430,12 +455,19 @@ impl RpcServer {
     }
 }
 
+/// Whether this is where somebody listens for answers to his own questions. A queue's name would have us publish there with our
+/// rights on behalf of whoever asks.
+fn listens(reply_to: &str) -> bool {
+    reply_to.strip_prefix(REPLY_TO).is_some_and(|key| key.starts_with('.'))
+}
+
 fn request(delivery: Delivery) -> Request {
     let (user_id, reply_to, correlation_id) = {
         let envelope = delivery.envelope();
         let own = |text: Option<std::borrow::Cow<'_, str>>| text.map(std::borrow::Cow::into_owned);
         (own(envelope.user_id), own(envelope.reply_to), own(envelope.correlation_id))
     };
+    let reply_to = reply_to.filter(|name| listens(name));
     Request {
         kind: delivery.routing_key().to_owned(),
         user_id,

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::connect::{Link, Watchdog, raised};
 use crate::declare::declare_queue;
-use crate::drive::{self, Handle};
+use crate::drive::{self, End, Handle};
 use crate::properties::short;
 use crate::{Address, AmqpError, Queue};
 
@@ -105,8 +105,11 @@ impl drive::Driver for Driver {
         Line::open(&self.address).await
     }
 
-    async fn serve(&mut self, line: Line) -> Option<String> {
-        self.watch(line).await.err().map(|error| error.chain())
+    async fn serve(&mut self, line: Line) -> End<Line> {
+        match self.watch(line).await {
+            Ok(()) => End::Closed,
+            Err(error) => End::Lost(error.chain()),
+        }
     }
 
     /// Orders are taken meanwhile: who gives them must not wait for a broker.

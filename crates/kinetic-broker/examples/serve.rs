@@ -8,13 +8,16 @@ use std::collections::BTreeMap;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port: u16 = std::env::args().nth(1).map_or(Ok(0), |text| text.parse())?;
-    let user = User {
-        password: Password::Plain("guest".into()),
-        permissions: BTreeMap::from([("/".into(), Permission::all())]),
-        connections_max: None,
+    let user = User::new(
+        "guest",
+        Password::Plain("guest".into()),
+        BTreeMap::from([("/".into(), Permission::all())]),
+    );
+    let access = Access {
+        vhosts: ["/".to_owned()].into(),
+        users: BTreeMap::from([("guest".to_owned(), user)]),
+        ..Access::default()
     };
-    let access =
-        Access { vhosts: ["/".to_owned()].into(), users: BTreeMap::from([("guest".to_owned(), user)]) };
     let config = BrokerConfig { listen: ([127, 0, 0, 1], port).into(), ..BrokerConfig::default() };
     let broker = Broker::bind(config, access).await?;
     println!("amqp://guest:guest@{}/%2f", broker.local_addr());

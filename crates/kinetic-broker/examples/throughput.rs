@@ -20,12 +20,16 @@ type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
 const PREFETCH: u16 = 4096;
 
 fn access() -> Access {
-    let user = User {
-        password: Password::Plain("guest".into()),
-        permissions: BTreeMap::from([("/".into(), Permission::all())]),
-        connections_max: None,
-    };
-    Access { vhosts: ["/".to_owned()].into(), users: BTreeMap::from([("guest".to_owned(), user)]) }
+    let user = User::new(
+        "guest",
+        Password::Plain("guest".into()),
+        BTreeMap::from([("/".into(), Permission::all())]),
+    );
+    Access {
+        vhosts: ["/".to_owned()].into(),
+        users: BTreeMap::from([("guest".to_owned(), user)]),
+        ..Access::default()
+    }
 }
 
 fn main() -> Fallible<()> {

@@ -148,17 +148,18 @@ impl Channel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Memory, Message};
+    use crate::account::{Account, Memory};
+    use crate::message::Message;
     use crate::queue::{Queue, QueueSpec};
     use proptest::prelude::*;
 
     fn entries(count: u64) -> Vec<Entry> {
-        let memory = Arc::new(Memory::new(usize::MAX));
+        let account = Arc::new(Account::new(&Arc::new(Memory::new(usize::MAX))));
         let spec =
             QueueSpec { durable: false, auto_delete: false, exclusive: None, arguments: Default::default() };
         let mut queue = Queue::new("q".into(), spec, Default::default(), 0);
         for _ in 0..count {
-            queue.push(Arc::new(Message::new("".into(), Vec::new(), 0, 0, &memory)), 0);
+            queue.push(Arc::new(Message::new("".into(), Vec::new(), 0, 0, &account)), 0);
         }
         std::iter::from_fn(|| queue.pop()).collect()
     }

@@ -17,7 +17,8 @@ pub struct BrokerConfig {
     pub heartbeat_s: u16,
     /// Largest message body in bytes; a larger one closes its channel with 406.
     pub message_bytes_max: usize,
-    /// Bytes of messages held in all; while it is reached, publishers are not read from.
+    /// Bytes of messages held in all. An owner of users may hold half of what is free, so a third if it is alone; while it
+    /// does, its publishers are not read from.
     pub memory_bytes_max: usize,
     /// Queues per vhost; one more is refused with 406.
     pub queues_max: usize,
@@ -25,6 +26,9 @@ pub struct BrokerConfig {
     pub exchanges_max: usize,
     /// Bindings per vhost; one more is refused with 406.
     pub bindings_max: usize,
+    /// Milliseconds that a client may hold a part of a message while its owner has no room for the rest; then its
+    /// connection is closed with 506.
+    pub unfinished_ms: u64,
     /// Milliseconds that a client has for the whole handshake.
     pub handshake_ms: u64,
 }
@@ -42,6 +46,7 @@ impl Default for BrokerConfig {
             queues_max: 65_536,
             exchanges_max: 65_536,
             bindings_max: 1 << 20,
+            unfinished_ms: 10_000,
             handshake_ms: 10_000,
         }
     }

@@ -113,19 +113,19 @@ fn content(buffer: &mut Vec<u8>, frame_max: u32, channel: u16, message: &Message
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Memory;
+    use crate::account::{Account, Memory};
     use amq_protocol::frame::parse_frame;
     use amq_protocol::protocol::basic;
     use std::sync::Arc;
 
     #[test]
     fn a_delivery_reads_back_with_the_codec() {
-        let memory = Arc::new(Memory::new(1 << 20));
+        let account = Arc::new(Account::new(&Arc::new(Memory::new(1 << 20))));
         let properties = crate::content::write(&basic::AMQPProperties::default().with_app_id("a".into()));
         let mut data = b"key".to_vec();
         data.extend(&properties);
         data.extend(vec![7u8; 5000]);
-        let message = Arc::new(Message::new("x".into(), data, 3, properties.len(), &memory));
+        let message = Arc::new(Message::new("x".into(), data, 3, properties.len(), &account));
         let mut buffer = Vec::new();
         let deliver =
             Out::Deliver { channel: 3, consumer_tag: "c".into(), tag: 9, redelivered: true, message };

@@ -65,6 +65,9 @@ impl Failure {
     pub(crate) fn unexpected_frame(text: &str) -> Self {
         Self::new(505, "UNEXPECTED_FRAME", text)
     }
+    pub(crate) fn resource(text: &str) -> Self {
+        Self::new(506, "RESOURCE_ERROR", text)
+    }
     pub(crate) fn not_allowed(text: &str) -> Self {
         Self::new(530, "NOT_ALLOWED", text)
     }

@@ -1,9 +1,10 @@
 //! From the first byte to `connection.open-ok`: protocol header, login, tuning, vhost.
 
 use crate::encode;
+use crate::entrance::Entrance;
 use crate::error::{Failure, Outcome};
 use crate::frame::{FRAME_MIN, Frame, FrameKind, Method, decode_method, next_frame};
-use crate::server::{Entrance, Shared};
+use crate::server::Shared;
 use crate::table::Cursor;
 use amq_protocol::protocol::{AMQPClass, connection};
 use amq_protocol::types::{AMQPValue, FieldTable};

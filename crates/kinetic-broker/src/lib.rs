@@ -4,12 +4,15 @@
 //! memory. Routing tables, queues and permissions are plain structs without I/O; sockets live in `server.rs` and
 //! `connection.rs`.
 
+mod account;
 mod args;
 mod channel;
 mod config;
 mod connection;
 mod content;
+mod credential;
 mod encode;
+mod entrance;
 mod error;
 mod exchange;
 mod frame;
@@ -27,7 +30,8 @@ mod topic;
 mod vhost;
 
 pub use config::BrokerConfig;
+pub use credential::{Credential, Password, TokenGrant, TokenVerifier};
 pub use fuzz::fuzz_frames;
-pub use permission::{Access, Names, Password, Permission, User};
+pub use permission::{Access, Names, Permission, User, UserLimits};
 pub use server::{Broker, BrokerHandle};
-pub use stats::{QueueDepth, Refused, Stats};
+pub use stats::{OwnerStats, QueueDepth, Refused, Stats};

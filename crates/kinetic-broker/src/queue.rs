@@ -229,7 +229,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::Memory;
+    use crate::account::{Account, Memory};
     use proptest::prelude::*;
 
     fn queue(args: QueueArgs) -> Queue {
@@ -243,8 +243,8 @@ mod tests {
     }
 
     fn message(body: &str) -> Arc<Message> {
-        let memory = Arc::new(Memory::new(usize::MAX));
-        Arc::new(Message::new("".into(), body.as_bytes().to_vec(), 0, 0, &memory))
+        let account = Arc::new(Account::new(&Arc::new(Memory::new(usize::MAX))));
+        Arc::new(Message::new("".into(), body.as_bytes().to_vec(), 0, 0, &account))
     }
 
     fn body(entry: Option<Entry>) -> String {

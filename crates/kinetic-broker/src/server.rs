@@ -1,16 +1,17 @@
 //! The listener, the shared state behind all connections, and the handle that others hold.
 
+use crate::account::{Account, Memory};
 use crate::config::BrokerConfig;
 use crate::connection;
-use crate::error::{Failure, Outcome};
+use crate::entrance::Inside;
+use crate::error::Failure;
 use crate::handshake;
-use crate::message::Memory;
 use crate::outbox::Outbox;
-use crate::permission::{Access, Password, Permission, User};
+use crate::permission::Access;
 use crate::queue::SessionId;
-use crate::stats::{QueueDepth, Stats};
+use crate::stats::{OwnerStats, QueueDepth, Stats};
 use crate::vhost::{Bounds, VHost};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -23,17 +24,23 @@ use tokio::task::JoinSet;
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(3);
 /// How long to wait after an `accept` that failed, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Owners that have an account of their own; all others share one.
+const ACCOUNTS_MAX: usize = 65_536;
+/// Whose account that is. No owner of ours is called so.
+const OTHERS: &str = "(others)";
+/// How often tokens are looked at for having expired.
+const TOKEN_CHECK: Duration = Duration::from_secs(1);
 /// Longest sleep of the timer task.
 const TIMER_SLEEP_MAX: Duration = Duration::from_secs(60);
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic is a bug; going on with the state it left is better than taking every connection down.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The broker's only clock.
 #[derive(Debug)]
-struct Clock {
+pub(crate) struct Clock {
     start: Instant,
 }
 
@@ -45,8 +52,12 @@ impl Clock {
     fn mono_ms(&self) -> u64 {
         u64::try_from(Instant::now().duration_since(self.start).as_millis()).unwrap_or(u64::MAX)
     }
+    pub(crate) fn wall_ms() -> i64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
     fn wall_s() -> u64 {
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        Self::wall_ms().unsigned_abs() / 1000
     }
 }
 
@@ -79,46 +90,6 @@ impl VHostGuard<'_> {
     }
 }
 
-/// An open connection as the rest of the broker sees it.
-#[derive(Debug)]
-pub(crate) struct Control {
-    pub(crate) id: u64,
-    pub(crate) user: Arc<str>,
-    vhost: Arc<str>,
-    password: Password,
-    closing: Mutex<Option<Failure>>,
-    pub(crate) closed: Notify,
-}
-
-impl Control {
-    /// Asks the connection to close; the first reason stays.
-    fn close(&self, failure: Failure) {
-        lock(&self.closing).get_or_insert(failure);
-        self.closed.notify_one();
-    }
-    /// Why the connection has to close, if it has to.
-    pub(crate) fn closing(&self) -> Option<Failure> {
-        lock(&self.closing).clone()
-    }
-}
-
-/// A client that was let in. Its drop lets it out again, however its task ends: its session goes from the vhost, and
-/// its place in the list.
-#[derive(Debug)]
-pub(crate) struct Entrance {
-    pub(crate) control: Arc<Control>,
-    pub(crate) cell: Arc<VHostCell>,
-    shared: Arc<Shared>,
-}
-
-impl Drop for Entrance {
-    fn drop(&mut self) {
-        let id = SessionId(self.control.id);
-        self.shared.with(&self.cell, |vhost| vhost.remove_session(id));
-        lock(&self.shared.connections).remove(&self.control.id);
-    }
-}
-
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -128,7 +99,9 @@ pub(crate) struct Shared {
     /// Grows with every change of `access`, so that connections look again.
     generation: AtomicU64,
     vhosts: Mutex<BTreeMap<String, Arc<VHostCell>>>,
-    connections: Mutex<BTreeMap<u64, Arc<Control>>>,
+    pub(crate) inside: Mutex<Inside>,
+    /// Accounts by owner.
+    accounts: Mutex<BTreeMap<Arc<str>, Arc<Account>>>,
     ids: AtomicU64,
     counters: Mutex<Stats>,
     clock: Clock,
@@ -141,7 +114,7 @@ impl Shared {
         change(&mut lock(&self.counters));
     }
 
-    fn access(&self) -> Arc<Access> {
+    pub(crate) fn access(&self) -> Arc<Access> {
         Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -149,58 +122,19 @@ impl Shared {
         self.generation.load(Ordering::Acquire)
     }
 
-    /// What the user of a connection may do now; nothing, when it was just removed.
-    pub(crate) fn permission(&self, control: &Control) -> Permission {
-        let access = self.access();
-        let user = access.users.get(&*control.user);
-        user.and_then(|user| user.permissions.get(&*control.vhost)).cloned().unwrap_or_default()
+    pub(crate) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The login and what is known of it, if the password is right.
-    pub(crate) fn verify(&self, name: &str, password: &[u8]) -> Option<(String, User)> {
-        let access = self.access();
-        let user = access.users.get(name);
-        // An unknown login takes as long as a wrong password.
-        let nobody = Password::Salted { salt: [0; 4], digest: [0; 32] };
-        let matches = user.map_or(&nobody, |user| &user.password).matches(password);
-        user.filter(|_| matches).map(|user| (name.to_owned(), user.clone()))
+    /// The account of an owner. Those above the bound share one.
+    pub(crate) fn account(&self, owner: &Arc<str>) -> Arc<Account> {
+        let mut accounts = lock(&self.accounts);
+        let full = accounts.len() >= ACCOUNTS_MAX && !accounts.contains_key(owner);
+        let owner = if full { Arc::from(OTHERS) } else { Arc::clone(owner) };
+        Arc::clone(accounts.entry(owner).or_insert_with(|| Arc::new(Account::new(&self.memory))))
     }
 
-    /// Lets a verified user into a vhost, or refuses with 530.
-    pub(crate) fn admit(self: &Arc<Self>, (name, user): (String, User), vhost: &str) -> Outcome<Entrance> {
-        let mut connections = lock(&self.connections);
-        // Read under the lock: whoever changes access afterwards finds this connection in the list.
-        let access = self.access();
-        if !access.vhosts.contains(vhost) {
-            return Err(Failure::not_allowed(&format!("vhost {vhost} not found")));
-        }
-        let current = access.users.get(&name).filter(|now| now.password.same(&user.password));
-        let Some(current) = current.filter(|user| user.permissions.contains_key(vhost)) else {
-            return Err(Failure::not_allowed(&format!(
-                "access to vhost '{vhost}' refused for user '{name}'"
-            )));
-        };
-        let mine = connections.values().filter(|control| *control.user == *name).count();
-        if let Some(max) = current.connections_max.filter(|max| mine >= *max) {
-            self.count(|stats| stats.refused.connections += 1);
-            return Err(Failure::not_allowed(&format!(
-                "connection refused for user '{name}': user connection limit ({max}) is reached"
-            )));
-        }
-        let control = Arc::new(Control {
-            id: self.ids.fetch_add(1, Ordering::Relaxed),
-            user: name.into(),
-            vhost: vhost.into(),
-            password: user.password,
-            closing: Mutex::new(None),
-            closed: Notify::new(),
-        });
-        connections.insert(control.id, Arc::clone(&control));
-        drop(connections);
-        Ok(Entrance { control, cell: self.cell(vhost), shared: Arc::clone(self) })
-    }
-
-    fn cell(&self, vhost: &str) -> Arc<VHostCell> {
+    pub(crate) fn cell(&self, vhost: &str) -> Arc<VHostCell> {
         let bounds = Bounds {
             queues_max: self.config.queues_max,
             exchanges_max: self.config.exchanges_max,
@@ -267,7 +201,8 @@ impl Broker {
             access: RwLock::new(Arc::new(access)),
             generation: AtomicU64::new(1),
             vhosts: Mutex::new(BTreeMap::new()),
-            connections: Mutex::new(BTreeMap::new()),
+            inside: Mutex::default(),
+            accounts: Mutex::default(),
             ids: AtomicU64::new(1),
             counters: Mutex::new(Stats::default()),
             clock: Clock::new(),
@@ -295,6 +230,7 @@ impl Broker {
         let mut tasks = JoinSet::new();
         let mut timers = JoinSet::new();
         timers.spawn(run_timers(Arc::clone(&shared)));
+        timers.spawn(run_tokens(Arc::clone(&shared)));
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
@@ -309,7 +245,7 @@ impl Broker {
             }
         }
         drop(listener);
-        for control in lock(&shared.connections).values() {
+        for control in lock(&shared.inside).controls.values() {
             control.close(Failure::forced("broker forced connection closure with reason 'shutdown'"));
         }
         let leave = async {
@@ -369,6 +305,14 @@ async fn run_timers(shared: Arc<Shared>) {
     }
 }
 
+async fn run_tokens(shared: Arc<Shared>) {
+    let mut ticks = tokio::time::interval(TOKEN_CHECK);
+    loop {
+        ticks.tick().await;
+        shared.expire_tokens();
+    }
+}
+
 /// Controls and observes a broker; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct BrokerHandle {
@@ -376,31 +320,21 @@ pub struct BrokerHandle {
 }
 
 impl BrokerHandle {
-    /// Swaps who may do what. Connections whose user or vhost is gone, whose password changed, or whose user lost the
-    /// vhost are closed with 320; for the others new permissions count from the next frame on. A vhost that is gone
+    /// Swaps who may do what. Connections whose user or vhost is gone, whose credential was taken away, or whose user lost
+    /// the vhost are closed with 320; for the others new permissions count from the next frame on. A vhost that is gone
     /// goes with all it holds.
     pub fn set_access(&self, access: Access) {
         let shared = &self.shared;
         let access = Arc::new(access);
         *shared.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&access);
         shared.generation.fetch_add(1, Ordering::AcqRel);
-        for control in lock(&shared.connections).values() {
-            let user = access.users.get(&*control.user);
-            let reason = match user {
-                _ if !access.vhosts.contains(&*control.vhost) => {
-                    format!("vhost '{}' is deleted", control.vhost)
-                }
-                None => format!("user '{}' is deleted", control.user),
-                Some(user) if !user.password.same(&control.password) => {
-                    format!("the password of user '{}' has changed", control.user)
-                }
-                Some(user) if !user.permissions.contains_key(&*control.vhost) => {
-                    format!("user '{}' has no access to vhost '{}' any more", control.user, control.vhost)
-                }
-                Some(_) => continue,
-            };
-            control.close(Failure::forced(&reason));
+        for control in lock(&shared.inside).controls.values() {
+            control.review(&access);
         }
+        let owners: BTreeSet<&str> = access.users.values().map(|user| &*user.owner).collect();
+        // Whoever is gone is forgotten with his last message.
+        lock(&shared.accounts)
+            .retain(|owner, account| owners.contains(&**owner) || Arc::strong_count(account) > 1);
         lock(&shared.vhosts).retain(|name, _| access.vhosts.contains(name));
     }
 
@@ -410,9 +344,20 @@ impl BrokerHandle {
         for cell in self.shared.cells() {
             stats.add(&lock(&cell.state).stats());
         }
-        stats.connections = lock(&self.shared.connections).len() as u64;
+        stats.connections = lock(&self.shared.inside).controls.len() as u64;
         stats.bytes_held = self.shared.memory.held() as u64;
         stats
+    }
+
+    /// What each owner takes of the broker, of those who were ever here: bounded to 65,536, all others are one.
+    pub fn owners(&self) -> BTreeMap<String, OwnerStats> {
+        let accounts = lock(&self.shared.accounts).clone();
+        let stats = |account: &Account| OwnerStats {
+            bytes_held: account.held() as u64,
+            publishers_blocked: account.blocked.load(Ordering::Relaxed),
+            refused: account.refused(),
+        };
+        accounts.iter().map(|(owner, account)| (owner.to_string(), stats(account))).collect()
     }
 
     /// What each queue holds, by vhost and queue name.

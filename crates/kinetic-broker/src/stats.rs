@@ -73,6 +73,12 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        let Self { login, connections, handshake, access, not_found, locked, precondition, other } = *self;
+        login + connections + handshake + access + not_found + locked + precondition + other
+    }
+
     pub(crate) fn count(&mut self, code: u16) {
         let counter = match code {
             403 => &mut self.access,
@@ -123,6 +129,17 @@ impl Stats {
         self.slow_readers += other.slow_readers;
         self.publishers_blocked += other.publishers_blocked;
     }
+}
+
+/// What one owner of users takes of the broker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OwnerStats {
+    /// Bytes of its messages that are held (gauge).
+    pub bytes_held: u64,
+    /// Times that one of its publishers was stopped because it holds its share of memory.
+    pub publishers_blocked: u64,
+    /// Refusals to its users.
+    pub refused: Refused,
 }
 
 /// What one queue holds.

@@ -7,7 +7,7 @@ mod common;
 use common::kit::*;
 use common::raw::{PUBLISH, raw_connect, raw_login, raw_session};
 use common::{World, access, embedded, embedded_with, eventually};
-use kinetic_broker::{BrokerConfig, Names, Password, Stats};
+use kinetic_broker::{BrokerConfig, Credential, Names, Password, Stats};
 use lapin::options::*;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation};
@@ -270,7 +270,8 @@ async fn memory_stops_publishers_and_lets_them_go_on() {
         eventually("publisher stopped", || stats(&world).publishers_blocked >= 1).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         let held = stats(&world).bytes_held;
-        assert!((1 << 20..3 << 20).contains(&held), "{held}");
+        // One alone may hold a third, and one message more.
+        assert!((349_000..500_000).contains(&held), "{held}");
         let mut consumer = drain.consume(&q, true).await;
         for _ in 0..100 {
             next(&mut consumer).await;
@@ -317,7 +318,8 @@ async fn access_changes_reach_open_connections() {
     eventually("customer gone", || !customer.connection.status().connected()).await;
     assert_eq!(code(server.declare("srv.x", Default::default(), FieldTable::default()).await), 403);
     assert!(admin.connection.status().connected() && server.connection.status().connected());
-    changed.users.get_mut("server").expect("there").password = Password::Plain("new".into());
+    let new = vec![Credential::Password(Password::Plain("new".into()))];
+    changed.users.get_mut("server").expect("there").credentials = new;
     handle.set_access(changed.clone());
     eventually("server gone", || !server.connection.status().connected()).await;
     changed.vhosts.remove("/");
@@ -330,7 +332,7 @@ async fn access_changes_reach_open_connections() {
 async fn user_connection_limits() {
     let world = embedded().await;
     let mut limited = access();
-    limited.users.get_mut("server").expect("there").connections_max = Some(2);
+    limited.users.get_mut("server").expect("there").limits.connections_max = Some(2);
     world.handle.as_ref().expect("embedded").set_access(limited);
     let (a, _b) = (link_as(&world, "server").await, link_as(&world, "server").await);
     let third = lapin::Connection::connect(&world.uri("server"), Default::default()).await;

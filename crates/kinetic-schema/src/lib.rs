@@ -30,5 +30,6 @@ pub use diagnostic::{Diagnostic, Related, Severity as DiagnosticSeverity};
 pub use format::format;
 pub use load::{Files, Loaded, fuzz_bytes, load, load_at};
 pub use netblock::{Netblock, Netblocks};
+pub use notation::login_problem;
 pub use render::{render, summary};
 pub use schema::Schema;

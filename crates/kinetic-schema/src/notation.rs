@@ -213,6 +213,14 @@ pub(crate) fn name_problem(rule: NameRule, name: &str) -> Option<String> {
     }
 }
 
+/// Why `<customer>.<name>` cannot be the login of a key or a certificate, if it cannot.
+#[must_use]
+pub fn login_problem(customer: &str, name: &str) -> Option<String> {
+    name_problem(NameRule::Customer, customer)
+        .map(|problem| format!("customer `{customer}`: {problem}"))
+        .or_else(|| name_problem(NameRule::Other, name).map(|problem| format!("`{name}`: {problem}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

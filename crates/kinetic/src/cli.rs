@@ -8,14 +8,19 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod alert;
 mod bench;
+mod ca;
 mod client;
 mod customer;
 mod mail;
 mod operator;
+mod reconcile;
 mod returned;
+mod token;
+mod trust;
 
 pub(crate) use alert::Alert;
 pub(crate) use bench::{Bench, BenchAlert, BenchDrain, BenchPart, BenchRedirector};
+pub(crate) use ca::{Ca, CaInit, CaIssue, CaIssueServer, CaList, CaRevoke};
 pub(crate) use client::{Canary, DataType, Locate, Tap, TestEvent};
 pub(crate) use customer::{
     Checkout, Customer, CustomerList, CustomerNew, Key, KeyList, KeyNew, KeyRevoke, KeyRotate, NewSecret,
@@ -25,7 +30,10 @@ pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
+pub(crate) use reconcile::{PlanBroker, Reconcile, Reconciled};
 pub(crate) use returned::{MailBounced, MailSuppressed, MailUnsuppress};
+pub(crate) use token::{Token, TokenList, TokenNew, TokenShow};
+pub(crate) use trust::Trust;
 
 /// Watches fleets: metrics in over AMQP, an e-mail out when one machine stops behaving like its peers.
 #[derive(Debug, Parser)]
@@ -80,6 +88,9 @@ pub(crate) enum Command {
     /// Those who may log in at the board: their passwords and roles
     #[command(subcommand)]
     User(User),
+    /// Make and use a certificate authority, for clients that log in by certificate
+    #[command(subcommand)]
+    Ca(Ca),
     /// Print what a client needs to publish, for our agent and for common tools
     ClientConfig(ClientConfig),
     /// Look at the mails that alerts send
@@ -87,6 +98,13 @@ pub(crate) enum Command {
     Mail(Mail),
     /// Ask the redirector where a customer publishes
     Locate(Locate),
+    /// Show what a RabbitMQ lacks, and has too much of, by the schema
+    Plan(PlanBroker),
+    /// Make a RabbitMQ as the schema wants it: logins, rights, exchanges, queues
+    Reconcile(Reconcile),
+    /// Keys that sign the tokens of locate, and what a token says
+    #[command(subcommand)]
+    Token(Token),
     /// Show who analyses what: analyzers, sources, the last moves
     Map(Map),
     /// Relieve an analyzer of its sources, before it is taken down
@@ -129,10 +147,12 @@ pub(crate) struct BrokerAddress {
     /// order given, separated by commas or each with --amqp of its own; after the first, login and vhost may be left out
     #[arg(long, value_name = "URL", required = true, value_delimiter = ',')]
     pub(crate) amqp: Vec<String>,
-    /// File whose first line is the login's password (mode 600); better than a password in the URL, which
-    /// everyone on the machine can read in the process list
+    /// File whose first line is the login's password (mode 600)
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
+    /// Whom to trust, and who we are
+    #[command(flatten)]
+    pub(crate) trust: Trust,
 }
 
 /// What every long-running role takes.
@@ -204,6 +224,9 @@ pub(crate) struct Up {
     /// File with the password of --amqp's login
     #[arg(long, value_name = "FILE", requires = "amqp")]
     pub(crate) password_file: Option<PathBuf>,
+    /// Whom to trust there, and who we are
+    #[command(flatten)]
+    pub(crate) trust: Trust,
 }
 
 /// `kinetic redirector`
@@ -226,6 +249,9 @@ pub(crate) struct Redirector {
     /// `provisioner` says (docs/operations/provisioning.md)
     #[arg(long, value_name = "MODE")]
     pub(crate) provision: Option<Provision>,
+    /// Folder with the keys that sign tokens, NAME.pem each (docs/operations/tokens.md)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) token_keys: Option<PathBuf>,
 }
 
 /// What becomes of the decisions about the size of the fleet.
@@ -300,8 +326,10 @@ pub(crate) struct Broker {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  kinetic agent --amqp amqp://acme.first@broker.example/local --password-file key
+  kinetic agent --amqp amqp://acme.first@127.0.0.1/local --password-file key
   kinetic agent --amqp amqps://acme.web@broker.example/local --password-file key --statsd 127.0.0.1:8126
+  kinetic agent --amqp amqps://broker.example/local --ca-file ca.pem --client-cert host-7.pem --client-key host-7.key
+                                            by certificate instead of a key; renewed in place without a gap
   echo 'checkout.latency:123|ms' | nc -u -w0 127.0.0.1 8125      # then watch: kinetic tap")]
 pub(crate) struct Agent {
     /// How to reach the broker

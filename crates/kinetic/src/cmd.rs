@@ -1,6 +1,7 @@
 //! One file a command.
 
 pub(crate) mod bench;
+pub(crate) mod ca;
 pub(crate) mod canary;
 pub(crate) mod check;
 pub(crate) mod client_config;
@@ -17,6 +18,7 @@ pub(crate) mod mail;
 pub(crate) mod map;
 pub(crate) mod moment;
 mod operator;
+pub(crate) mod reconcile;
 pub(crate) mod returned;
 pub(crate) mod roles;
 pub(crate) mod schema_repo;
@@ -24,5 +26,6 @@ pub(crate) mod silence;
 pub(crate) mod subscription;
 pub(crate) mod tap;
 pub(crate) mod test_event;
+pub(crate) mod token;
 pub(crate) mod up;
 pub(crate) mod user;

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::adapter::file;
 use crate::adapter::history::Location;
+use crate::cli::{BrokerAddress, Trust};
 
 /// Name of the file in a configuration folder.
 pub(crate) const FILE_NAME: &str = "kinetic.toml";
@@ -32,6 +33,7 @@ struct RawConfig {
     #[serde(default)]
     webhooks: RawWebhooks,
     history: Option<RawHistory>,
+    token_keys: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -46,6 +48,36 @@ struct RawHistory {
 struct RawBroker {
     #[serde(default)]
     quorum: bool,
+    #[serde(default)]
+    amqp: Vec<String>,
+    password_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    client_cert: Option<PathBuf>,
+    client_key: Option<PathBuf>,
+    #[serde(default)]
+    allow_plain: bool,
+}
+
+impl RawBroker {
+    /// The broker that is named, if one is.
+    fn check(self, folder: &Path) -> Result<Option<BrokerAddress>> {
+        let Self { quorum: _, amqp, password_file, ca_file, client_cert, client_key, allow_plain } = self;
+        ensure!(
+            client_cert.is_some() == client_key.is_some(),
+            "broker.client_cert and broker.client_key go together"
+        );
+        let trust = Trust { ca_file, client_cert, client_key, allow_plain };
+        if amqp.is_empty() {
+            ensure!(
+                password_file.is_none() && trust == Trust::default(),
+                "broker.amqp names no broker: the other settings of [broker] are about that one"
+            );
+            return Ok(None);
+        }
+        let trust = trust.each_file(|_, path| folder.join(path));
+        let password_file = password_file.map(|path| folder.join(path));
+        Ok(Some(BrokerAddress { amqp, password_file, trust }))
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -95,8 +127,12 @@ pub(crate) struct Config {
     pub(crate) queues: QueueType,
     /// Where the alert history is.
     pub(crate) history: Location,
+    /// The broker that is used instead of the embedded one.
+    pub(crate) broker: Option<BrokerAddress>,
     /// Private networks that webhooks may reach.
     pub(crate) webhook_nets: Vec<Netblock>,
+    /// Folder with the keys that sign tokens.
+    pub(crate) token_keys: Option<PathBuf>,
 }
 
 impl Config {
@@ -134,6 +170,7 @@ impl Config {
         let net = |net: &String| net.parse().map_err(|why| anyhow!("webhooks.nets: \"{net}\": {why}"));
         Ok(Self {
             webhook_nets: raw.webhooks.nets.iter().map(net).collect::<Result<_>>()?,
+            token_keys: raw.token_keys.map(|path| folder.join(path)),
             schema: local_path(&raw.schema, folder),
             branch: raw.branch.unwrap_or_else(|| "main".into()),
             data_dir,
@@ -145,6 +182,7 @@ impl Config {
             lease_grace: Duration::from_millis(raw.lease.grace_ms.unwrap_or(5_000)),
             history,
             queues: if raw.broker.quorum { QueueType::Quorum } else { QueueType::Classic },
+            broker: raw.broker.check(folder)?,
         })
     }
 }
@@ -178,6 +216,25 @@ mod tests {
         assert_eq!(parse(text).expect("checks").listen_links, Some(([127, 0, 0, 1], 8480).into()));
         let text = "schema = \"s\"\ndata_dir = \"d\"\n[broker]\nquorum = true";
         assert_eq!(parse(text).expect("checks").queues, QueueType::Quorum);
+    }
+
+    #[test]
+    fn a_broker_may_be_named() {
+        let text = "schema = \"s\"\ndata_dir = \"d\"\n[broker]\namqp = [\"amqps://a/v\", \"amqps://b\"]\n\
+                    ca_file = \"ca.pem\"\nclient_cert = \"/c.pem\"\nclient_key = \"c.key\"";
+        let broker = parse(text).expect("checks").broker.expect("one is named");
+        assert_eq!(broker.amqp, ["amqps://a/v", "amqps://b"]);
+        assert_eq!(
+            broker.trust.words().join(" "),
+            "--ca-file /etc/kinetic/ca.pem --client-cert /c.pem --client-key /etc/kinetic/c.key"
+        );
+        let wrong = |text: &str| {
+            parse(&format!("schema = \"s\"\ndata_dir = \"d\"\n[broker]\n{text}"))
+                .expect_err("refused")
+                .to_string()
+        };
+        assert!(wrong("ca_file = \"ca.pem\"").contains("broker.amqp"));
+        assert!(wrong("amqp = [\"amqps://a\"]\nclient_cert = \"c\"").contains("client_key"));
     }
 
     #[test]

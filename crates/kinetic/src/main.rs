@@ -1,6 +1,7 @@
 //! The `kinetic` binary: what is typed, to the command that does it, to an exit code that says how it went.
 
 mod adapter;
+mod ca;
 mod checkout;
 mod cli;
 mod cmd;
@@ -8,6 +9,7 @@ mod config;
 mod metrics;
 mod node;
 mod people;
+mod reconcile;
 mod schema_files;
 mod shell;
 mod shutdown;
@@ -26,6 +28,8 @@ use crate::cli::{Cli, Command, Hook, Mail, Schema};
 pub(crate) mod exit {
     /// What was asked for did not come true: a check found problems, the demo's mail did not come.
     pub(crate) const NO: u8 = 1;
+    /// `kinetic plan` has found something to do, or it was not agreed to.
+    pub(crate) const CHANGES: u8 = 2;
     /// The command line is wrong (EX_USAGE).
     pub(crate) const USAGE: u8 = 64;
     /// What was given to be read is not what it should be (EX_DATAERR).
@@ -81,6 +85,7 @@ fn default_logs(command: &Command) -> &'static str {
 
 fn run(command: Command) -> anyhow::Result<u8> {
     match command {
+        Command::Ca(command) => cmd::ca::run(&command),
         Command::Check(args) => cmd::check::run(&args),
         Command::Fmt(args) => cmd::format::run(&args),
         Command::ClientConfig(args) => cmd::client_config::run(&args),
@@ -88,6 +93,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Key(command) => cmd::key::run(command),
         Command::User(command) => cmd::user::run(command),
         Command::DnsZone(args) => cmd::dns_zone::run(&args),
+        Command::Token(args) => cmd::token::run(&args),
         Command::Mail(Mail::Preview(args)) => cmd::mail::preview(&args),
         Command::Schema(Schema::Init { dir, customer }) => cmd::schema_repo::init(&dir, &customer),
         Command::Hook(Hook::PreReceive { branch, customer }) => cmd::hook::pre_receive(&branch, customer),
@@ -124,6 +130,8 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Broker(args) => cmd::roles::broker(args).await.map(|()| 0),
         Command::Agent(args) => cmd::roles::agent(args).await.map(|()| 0),
         Command::Locate(args) => cmd::locate::run(args).await,
+        Command::Plan(args) => cmd::reconcile::plan(args).await,
+        Command::Reconcile(args) => cmd::reconcile::run(args).await,
         Command::Map(args) => cmd::map::run(args).await,
         Command::Drain(args) => cmd::drain::run(args).await,
         Command::Mail(Mail::Unsubscribed(args)) => cmd::subscription::list(args).await,
@@ -145,13 +153,15 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Schema(Schema::Notify { broker, revision }) => {
             cmd::schema_repo::notify(broker, revision).await
         }
-        Command::Check(_)
+        Command::Ca(_)
+        | Command::Check(_)
         | Command::Fmt(_)
         | Command::ClientConfig(_)
         | Command::Customer(_)
         | Command::Key(_)
         | Command::User(_)
         | Command::DnsZone(_)
+        | Command::Token(_)
         | Command::Mail(Mail::Preview(_))
         | Command::Schema(Schema::Init { .. })
         | Command::Hook(_)

@@ -1,12 +1,12 @@
 //! Puts roles together into a process: started in the order in which they need each other, stopped in reverse.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use kinetic_alert::machine::AlertConfig;
-use kinetic_amqp::{Address, Secret};
+use kinetic_amqp::{Address, Identity, Plain, Secret};
 use kinetic_analyzer::machine::AnalyzerConfig;
 use kinetic_redirector::machine::{PlacingConfig, RedirectorConfig};
 use kinetic_schema::Schema;
@@ -14,8 +14,10 @@ use kinetic_schema::schema::QueueType;
 use kinetic_wire::{Incarnation, Limits, NodeId, Serves};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::BadConfig;
 use crate::adapter::history::Location;
 use crate::adapter::{clock, file};
+use crate::cli;
 use crate::shell::follow::{self, FollowConfig, Follower, SchemaWatch};
 use crate::shell::{alert, analyzer, broker, health, links, redirector};
 use crate::shutdown::{self, Ender, Shutdown};
@@ -125,11 +127,13 @@ pub(crate) struct Shared {
     /// Where numbers go.
     pub(crate) telemetry: Telemetry,
     /// What must survive a restart.
-    pub(crate) data_dir: std::path::PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// This node.
     pub(crate) node: NodeId,
     /// How the queues of the control vhost are kept.
     pub(crate) queues: QueueType,
+    /// Folder with the keys that sign tokens.
+    pub(crate) token_keys: Option<PathBuf>,
 }
 
 impl Shared {
@@ -179,6 +183,7 @@ impl Shared {
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
             fleet: None,
+            token_keys: self.token_keys.clone(),
         }
     }
 
@@ -193,6 +198,7 @@ impl Shared {
             zone,
             held_max: analyzer::HELD_MAX,
             series_max: analyzer::SERIES_MAX,
+            series_total_max: analyzer::SERIES_TOTAL_MAX,
             seed: rand::random(),
         };
         analyzer::Setup {
@@ -215,7 +221,7 @@ impl Shared {
         self.starting(alert::PART);
         let key =
             file::secret_or_new(&self.data_dir.join("mail-id-key"), || hex(&rand::random::<[u8; 32]>()))?;
-        let id_key = unhex(&key)
+        let id_key = unhex(key.expose())
             .context("mail-id-key in the data directory is damaged: remove it to have a new one")?;
         let config = alert_config(&self.schema.borrow().schema, id_key);
         Ok(alert::Setup {
@@ -281,12 +287,46 @@ pub(crate) fn unhex(text: &str) -> Option<[u8; 32]> {
 }
 
 /// A broker, or the nodes of one in order, that flags name.
-pub(crate) fn address(urls: &[String], password_file: Option<&Path>, name: &str) -> Result<Address> {
+pub(crate) fn address(broker: &cli::BrokerAddress, name: &str) -> Result<Address> {
+    let cli::BrokerAddress { amqp: urls, password_file, trust } = broker;
+    if urls.iter().any(|url| Address::names_login_and_password(url).1) {
+        let text = "a password stands in --amqp, where everyone on this machine can read it (process list): write \
+                    amqp[s]://LOGIN@HOST, and put it into a file of mode 600 for --password-file";
+        return Err(BadConfig(text.to_owned()).into());
+    }
     let mut address =
         Address::from_urls(urls).context("--amqp is not amqp[s]://LOGIN@HOST[:PORT][/VHOST]")?;
-    if let Some(path) = password_file {
-        address.password = Secret::new(file::read_secret(path)?);
+    address.ca_file.clone_from(&trust.ca_file);
+    if trust.allow_plain {
+        address.plain = Plain::Anywhere;
     }
+    if let (Some(cert_file), Some(key_file)) = (&trust.client_cert, &trust.client_key) {
+        let identity = Identity { cert_file: cert_file.clone(), key_file: key_file.clone() };
+        let shown = identity.read().map_err(|error| BadConfig(error.to_string()))?;
+        if password_file.is_none() {
+            let says_another = |url: &String| {
+                Address::names_login_and_password(url).0
+                    && Address::from_url(url).is_ok_and(|one| one.login != shown.login())
+            };
+            if urls.iter().any(says_another) {
+                let text = format!(
+                    "--amqp says login {}, and the certificate in {} is {}'s: leave the login out, or give the password \
+                     of the other with --password-file",
+                    address.login,
+                    identity.cert_file.display(),
+                    shown.login()
+                );
+                return Err(BadConfig(text).into());
+            }
+            shown.login().clone_into(&mut address.login);
+            address.password = Secret::default();
+        }
+        address.identity = Some(identity);
+    }
+    if let Some(path) = password_file {
+        address.password = file::read_secret(path)?;
+    }
+    address.check_plain().map_err(|error| BadConfig(error.to_string()))?;
     Ok(address.named(name))
 }
 
@@ -371,11 +411,11 @@ pub(crate) async fn embedded_broker(
     data_dir: &Path,
 ) -> Result<(broker::Embedded, Address)> {
     let password = file::secret_or_new(&data_dir.join("broker-secret"), || hex(&rand::random::<[u8; 24]>()))?;
-    let embedded = broker::Embedded::bind(listen, password.clone()).await?;
+    let embedded = broker::Embedded::bind(listen, password.expose().to_owned()).await?;
     let mut address =
         Address::from_url(&format!("amqp://{}@{}", broker::OWN_LOGIN, loopback(embedded.address())))?;
     address.vhost = kinetic_wire::names::CONTROL_VHOST.to_owned();
-    address.password = Secret::new(password);
+    address.password = password;
     Ok((embedded, address))
 }
 

@@ -172,6 +172,8 @@ impl Telemetry {
 
     /// `/metrics`: Prometheus (OpenMetrics) text.
     fn exposition(&self) -> String {
+        let help = "Messages whose names or headers no well-meaning client sends, made harmless before they were read.";
+        self.show("amqp", vec![Metric::counter("kinetic_amqp_mended", help, kinetic_amqp::mended_total())]);
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.clone()));
         let mut text = String::new();

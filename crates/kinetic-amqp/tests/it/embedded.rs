@@ -20,14 +20,15 @@ impl Embedded {
     }
 
     pub(crate) async fn at(listen: SocketAddr) -> Self {
-        let user = User {
-            password: Password::Plain("guest".to_owned()),
-            permissions: BTreeMap::from([("/".to_owned(), Permission::all())]),
-            connections_max: None,
-        };
+        let user = User::new(
+            "guest",
+            Password::Plain("guest".to_owned()),
+            BTreeMap::from([("/".to_owned(), Permission::all())]),
+        );
         let access = Access {
             vhosts: BTreeSet::from(["/".to_owned()]),
             users: BTreeMap::from([("guest".to_owned(), user)]),
+            ..Access::default()
         };
         let broker = Broker::bind(BrokerConfig { listen, ..BrokerConfig::default() }, access).await.unwrap();
         let (address, handle) = (broker.local_addr(), broker.handle());

@@ -3,6 +3,7 @@
 use super::basic::token;
 use super::{Connection, Io};
 use crate::args::text;
+use crate::entrance::Seat;
 use crate::error::{Failure, Outcome};
 use crate::exchange::{Destination, ExchangeKind, ExchangeSpec};
 use crate::frame::{Method, decode_method};
@@ -46,8 +47,17 @@ impl Connection {
                         self.channel_max
                     )));
                 }
+                let control = &self.entrance.control;
+                let max = self.rights.limits.channels_max;
+                let seat = Seat::take(&control.usage, max).ok_or_else(|| {
+                    Failure::not_allowed(&format!(
+                        "number of channels opened for user '{}' has reached the maximum allowed user limit of ({})",
+                        control.user,
+                        max.unwrap_or_default()
+                    ))
+                })?;
                 vhost.open_channel(self.id, number);
-                self.channels.insert(number, Io::default());
+                self.channels.insert(number, Io { _seat: Some(seat), ..Io::default() });
                 self.reply(number, AMQPClass::Channel(channel::AMQPMethod::OpenOk(channel::OpenOk {})));
                 Ok(())
             }
@@ -206,6 +216,7 @@ impl Connection {
                 name => name.to_owned(),
             };
             let info = if declare.passive {
+                self.check_known(vhost, "queue", &name)?;
                 vhost.inspect_queue(self.id, &name)?
             } else {
                 if given.starts_with("amq.") {
@@ -292,6 +303,7 @@ impl Connection {
         let name = declare.exchange.as_str();
         not_default(name)?;
         if declare.passive {
+            self.check_known(vhost, "exchange", name)?;
             return vhost.exchanges.lookup(name).map(|_| ());
         }
         let kind = ExchangeKind::named(declare.kind.as_str()).ok_or_else(|| {

@@ -5,18 +5,20 @@ mod methods;
 mod publish;
 
 use crate::encode;
+use crate::entrance::{Entrance, Rights, Seat};
 use crate::error::{Failure, Outcome, Scope};
 use crate::frame::{Frame, FrameKind, Method, decode_method, method_ids, next_frame};
 use crate::handshake::Settled;
 use crate::outbox::{OUTBOUND_BYTES_STOP, Out, Outbox};
-use crate::permission::{Permission, Right};
+use crate::permission::Right;
 use crate::queue::SessionId;
-use crate::server::{Entrance, Shared, ring};
+use crate::server::{Shared, ring};
 use crate::vhost::{Map, VHost};
 use amq_protocol::protocol::{AMQPClass, channel, connection};
 use bytes::{Buf, BytesMut};
 use publish::Assembly;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,12 +34,20 @@ const WRITE_BYTES: usize = 256 << 10;
 /// How long a client may take to answer `connection.close`, and to take what was written before it.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
+/// How often a blocked client looks for room by itself.
+const ROOM_CHECK: Duration = Duration::from_millis(100);
+/// Pause after `connection.update-secret`, and its class and method.
+const RENEW_PAUSE: Duration = Duration::from_millis(50);
+const UPDATE_SECRET: (u16, u16) = (10, 70);
+
 /// What one channel is in the middle of.
 #[derive(Debug, Default)]
 struct Io {
     /// We closed it and wait for `channel.close-ok`; everything else on it is ignored.
     closing: bool,
     assembly: Assembly,
+    /// Counts it among its login's channels while it is open.
+    _seat: Option<Seat>,
 }
 
 /// The reading side's state.
@@ -49,14 +59,16 @@ pub(crate) struct Connection {
     channels: Map<u16, Io>,
     /// Channels with confirms to tell at the end of the batch.
     confirming: Vec<u16>,
-    permission: Permission,
+    rights: Rights,
     generation: u64,
     channel_max: u16,
     frame_max: u32,
     heartbeat_s: u16,
     blocked_notify: bool,
-    /// Something was published in this batch.
-    published: bool,
+    /// Bytes were put on the owner's account in this batch.
+    holds_more: bool,
+    /// What `connection.update-secret` brought.
+    secret: Option<Box<[u8]>>,
     consumer_tags: u64,
 }
 
@@ -66,8 +78,10 @@ enum Step {
     Read,
     /// The client does not take what it asked for.
     WaitForWriter,
-    /// Too many bytes are held, and this client publishes.
+    /// Its owner holds as many bytes as it may, and this client publishes.
     WaitForMemory,
+    /// The client shows anew who it is.
+    Renew,
     /// The client closed the connection, and was answered.
     Closed,
     /// The connection is to be closed with this.
@@ -85,7 +99,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, settled: Settl
     let outbox = Arc::new(Outbox::default());
     let id = SessionId(settled.entrance.control.id);
     let mut connection = Connection {
-        permission: shared.permission(&settled.entrance.control),
+        rights: shared.rights(&settled.entrance.control),
         generation: shared.generation(),
         shared,
         id,
@@ -96,7 +110,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, settled: Settl
         frame_max: settled.frame_max,
         heartbeat_s: settled.heartbeat_s,
         blocked_notify: settled.blocked_notify,
-        published: false,
+        holds_more: false,
+        secret: None,
         consumer_tags: 0,
         entrance: settled.entrance,
     };
@@ -199,6 +214,12 @@ impl Connection {
                     }
                     continue;
                 }
+                Step::Renew => {
+                    if let Some(failure) = self.renew().await {
+                        return self.close(failure, UPDATE_SECRET, &mut socket, buffer).await;
+                    }
+                    continue;
+                }
                 Step::Closed => return,
                 Step::Close(failure, ids) => return self.close(failure, ids, &mut socket, buffer).await,
             }
@@ -261,25 +282,52 @@ impl Connection {
         None
     }
 
-    /// Waits until fewer bytes are held; tells the client, if it understands.
+    /// What was sent with `connection.update-secret`: extends the connection or ends it.
+    async fn renew(&mut self) -> Option<Failure> {
+        let secret = self.secret.take()?;
+        let renewed = self.shared.renew(&self.entrance.control, &secret);
+        // Signatures cost time, and a client may ask for nothing else.
+        tokio::time::sleep(RENEW_PAUSE).await;
+        if !renewed {
+            return Some(Failure::not_allowed("new secret was refused"));
+        }
+        self.rights = self.shared.rights(&self.entrance.control);
+        let ok = connection::AMQPMethod::UpdateSecretOk(connection::UpdateSecretOk {});
+        self.outbox.method(0, AMQPClass::Connection(ok));
+        ring(&self.outbox);
+        None
+    }
+
+    /// Waits until the owner holds less than its share; tells the client, if it understands.
     async fn wait_for_memory(&mut self) -> Option<Failure> {
         self.shared.count(|stats| stats.publishers_blocked += 1);
+        self.entrance.control.account.blocked.fetch_add(1, Ordering::Relaxed);
         if self.blocked_notify {
             let blocked = connection::Blocked { reason: "low on memory".into() };
             self.outbox.method(0, AMQPClass::Connection(connection::AMQPMethod::Blocked(blocked)));
             ring(&self.outbox);
         }
         let control = &self.entrance.control;
+        // What lies between a header and the end of its body is held by nobody but this client.
+        let unfinished = self.channels.values().any(|io| !io.assembly.is_idle());
+        let stalled = tokio::time::sleep(Duration::from_millis(self.shared.config.unfinished_ms));
+        tokio::pin!(stalled);
         loop {
             let freed = self.shared.memory.freed.notified();
             tokio::pin!(freed);
             // Listening first: bytes freed between the look and the wait would go unheard.
             freed.as_mut().enable();
-            if self.shared.memory.has_room() {
+            if control.account.has_room() {
                 break;
             }
             tokio::select! {
                 () = freed => {}
+                // What is less than a step rings for nobody.
+                () = tokio::time::sleep(ROOM_CHECK) => {}
+                () = &mut stalled, if unfinished => {
+                    let text = "unfinished messages held while there is no room for their ends";
+                    return Some(Failure::resource(text));
+                }
                 () = control.closed.notified() => return control.closing(),
             }
         }
@@ -340,12 +388,12 @@ impl Connection {
         }
         if self.shared.generation() != self.generation {
             self.generation = self.shared.generation();
-            self.permission = self.shared.permission(&self.entrance.control);
+            self.rights = self.shared.rights(&self.entrance.control);
         }
         let cell = Arc::clone(&self.entrance.cell);
         let shared = Arc::clone(&self.shared);
         let mut guard = shared.enter(&cell);
-        self.published = false;
+        self.holds_more = false;
         let mut used = 0;
         let step = loop {
             let frame = match next_frame(&buffer[used..], self.frame_max) {
@@ -364,17 +412,20 @@ impl Connection {
                     if failure.code == 502 {
                         guard.vhost.counters().malformed_frames += 1;
                     } else {
-                        guard.vhost.counters().refused.count(failure.code);
+                        self.count_refused(&mut guard.vhost, failure.code);
                     }
                     let ids =
                         if frame.kind == FrameKind::Method { method_ids(frame.payload) } else { (0, 0) };
                     break Step::Close(failure, ids);
                 }
             }
+            if self.secret.is_some() {
+                break Step::Renew;
+            }
             if self.outbox.bytes() > OUTBOUND_BYTES_STOP {
                 break Step::WaitForWriter;
             }
-            if self.published && self.shared.memory.is_full() {
+            if self.holds_more && self.entrance.control.account.is_full() {
                 break Step::WaitForMemory;
             }
         };
@@ -418,7 +469,7 @@ impl Connection {
     /// Ends one channel with a reason; the connection goes on.
     fn close_channel(&mut self, vhost: &mut VHost, number: u16, failure: &Failure, ids: (u16, u16)) {
         tracing::debug!(user = %self.entrance.control.user, code = failure.code, text = failure.text, "channel closed");
-        vhost.counters().refused.count(failure.code);
+        self.count_refused(vhost, failure.code);
         self.flush_confirms(vhost);
         vhost.close_channel(self.id, number);
         self.channels.insert(number, Io { closing: true, ..Io::default() });
@@ -446,9 +497,9 @@ impl Connection {
                 Ok(Flow::Closed)
             }
             AMQPClass::Connection(connection::AMQPMethod::CloseOk(_)) => Ok(Flow::Closed),
-            AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(_)) => {
-                // A password has no end to renew; the answer is what tokens would get.
-                reply(connection::AMQPMethod::UpdateSecretOk(connection::UpdateSecretOk {}));
+            AMQPClass::Connection(connection::AMQPMethod::UpdateSecret(update)) => {
+                // Looked at when the lock on the vhost is given back: it takes a while.
+                self.secret = Some(update.new_secret.as_bytes().into());
                 Ok(Flow::Go)
             }
             _ => Err(Failure::command_invalid("unexpected method on channel 0")),
@@ -465,9 +516,23 @@ impl Connection {
         }
     }
 
+    fn count_refused(&self, vhost: &mut VHost, code: u16) {
+        vhost.counters().refused.count(code);
+        self.entrance.control.account.count_refused(|refused| refused.count(code));
+    }
+
+    /// 403 unless the user has any right on an exchange or queue. RabbitMQ tells everybody whether one exists, and how
+    /// much is in it.
+    fn check_known(&self, vhost: &VHost, what: &str, name: &str) -> Outcome<()> {
+        if self.rights.permission.knows(name) {
+            return Ok(());
+        }
+        self.check(vhost, Right::Read, what, name)
+    }
+
     /// 403 unless the user has this right on an exchange or queue.
     fn check(&self, vhost: &VHost, right: Right, what: &str, name: &str) -> Outcome<()> {
-        if self.permission.allows(right, name) {
+        if self.rights.permission.allows(right, name) {
             return Ok(());
         }
         let shown = if name.is_empty() { "amq.default" } else { name };

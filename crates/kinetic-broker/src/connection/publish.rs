@@ -1,6 +1,7 @@
 //! Publishing: method, header and body of one message put together, checked, routed, confirmed.
 
 use super::Connection;
+use crate::account::Held;
 use crate::args::{expiration_ms, text};
 use crate::content::{self, Content, decode_content};
 use crate::error::{Failure, Outcome};
@@ -29,9 +30,11 @@ pub(super) struct Assembly {
     exchange: Option<Arc<str>>,
     routing_key: Vec<u8>,
     mandatory: bool,
-    /// Routing key, properties, body.
+    properties: Vec<u8>,
+    /// Routing key, properties, body; empty until the first of the body.
     data: Vec<u8>,
-    properties_bytes: usize,
+    /// What is here and not yet a message.
+    held: Held,
     headers: Option<FieldTable>,
     copies: Box<[Box<str>]>,
     expiration_ms: Option<u64>,
@@ -41,10 +44,19 @@ impl Assembly {
     pub(super) fn is_idle(&self) -> bool {
         self.stage == Stage::Method
     }
+
+    /// Makes space for a body of which this is known to come.
+    fn begin(&mut self, body_bytes: usize) {
+        self.data.reserve_exact(self.routing_key.len() + self.properties.len() + body_bytes);
+        self.data.extend_from_slice(&self.routing_key);
+        self.data.extend_from_slice(&self.properties);
+    }
 }
 
-/// A claimed body size reserves no more than this before bytes have come.
-const RESERVE_BYTES_MAX: u64 = 128 << 10;
+/// A claimed body size reserves no more than this beyond the bytes that have come.
+const RESERVE_BYTES_MAX: usize = 128 << 10;
+/// Properties of fewer bytes are not put on the account while their body is awaited, nor is their space given back.
+const PROPERTIES_BYTES_SMALL: usize = 1024;
 
 impl Connection {
     /// `basic.publish`: everything that can be refused before the content has come.
@@ -85,7 +97,8 @@ impl Connection {
             return Err(Failure::unexpected_frame("expected a method frame, got a content header"));
         }
         let content = decode_content(payload)?;
-        let max = self.shared.config.message_bytes_max;
+        let bound = self.shared.config.message_bytes_max;
+        let max = self.rights.limits.message_bytes_max.map_or(bound, |max| max.min(bound));
         let size = usize::try_from(content.body_bytes).ok().filter(|size| *size <= max).ok_or_else(|| {
             Failure::precondition(&format!(
                 "message size {} is larger than configured max size {max}",
@@ -103,12 +116,12 @@ impl Connection {
         let properties = rewritten.as_deref().unwrap_or(content.properties);
         let Some(io) = self.channels.get_mut(&number) else { return Ok(()) };
         let assembly = &mut io.assembly;
-        let reserve = usize::try_from(content.body_bytes.min(RESERVE_BYTES_MAX)).unwrap_or(0);
-        let mut data = Vec::with_capacity(assembly.routing_key.len() + properties.len() + reserve);
-        data.extend_from_slice(&assembly.routing_key);
-        data.extend_from_slice(properties);
-        assembly.properties_bytes = properties.len();
-        assembly.data = data;
+        assembly.properties.clear();
+        assembly.properties.extend_from_slice(properties);
+        if size > 0 && properties.len() > PROPERTIES_BYTES_SMALL {
+            assembly.held.grow(&self.entrance.control.account, properties.len());
+            self.holds_more = true;
+        }
         assembly.expiration_ms = expiration_ms;
         assembly.copies = copies;
         assembly.headers = headers;
@@ -129,7 +142,7 @@ impl Connection {
         if !content.has_headers && !direct_reply {
             return Ok((None, Box::default(), None));
         }
-        if content.has_copies && !self.permission.write.is_all() {
+        if content.has_copies && !self.rights.permission.write.is_all() {
             // RabbitMQ 3.10 checks the exchange only, so these headers would let a user write to routing keys that
             // the exchange's name was meant to keep it from.
             return Err(Failure::access_refused(&format!(
@@ -183,8 +196,16 @@ impl Connection {
                 payload.len() - missing
             ))
         })?;
-        io.assembly.data.extend_from_slice(payload);
-        io.assembly.stage = Stage::Body { missing };
+        let assembly = &mut io.assembly;
+        if assembly.data.is_empty() {
+            assembly.begin(payload.len() + missing.min(RESERVE_BYTES_MAX));
+        }
+        assembly.data.extend_from_slice(payload);
+        assembly.stage = Stage::Body { missing };
+        if missing > 0 {
+            assembly.held.grow(&self.entrance.control.account, payload.len());
+            self.holds_more = true;
+        }
         if missing == 0 { self.complete(vhost, number) } else { Ok(()) }
     }
 
@@ -194,19 +215,25 @@ impl Connection {
         let assembly = &mut io.assembly;
         assembly.stage = Stage::Method;
         let Some(exchange) = assembly.exchange.take() else { return Ok(()) };
-        let data = std::mem::take(&mut assembly.data);
+        if assembly.data.is_empty() {
+            assembly.begin(0);
+        }
         let mut message = Message::new(
             exchange,
-            data,
+            std::mem::take(&mut assembly.data),
             assembly.routing_key.len(),
-            assembly.properties_bytes,
-            &self.shared.memory,
+            assembly.properties.len(),
+            &self.entrance.control.account,
         );
+        assembly.held = Held::default();
+        if assembly.properties.len() > PROPERTIES_BYTES_SMALL {
+            assembly.properties = Vec::new();
+        }
         message.expiration_ms = assembly.expiration_ms.take();
         message.copies = std::mem::take(&mut assembly.copies);
         let headers = assembly.headers.take();
         let mandatory = assembly.mandatory;
-        self.published = true;
+        self.holds_more = true;
         let (published, message) = vhost.publish(message, headers.as_ref())?;
         let returned = mandatory && !published.routed;
         let seq = vhost.confirms(self.id, number).map(crate::channel::Confirms::publish);

@@ -130,7 +130,7 @@ fn bury(dead: &Dead, exchange: Arc<str>, wall_s: u64) -> (Message, FieldTable) {
     data.extend_from_slice(key.as_bytes());
     data.extend_from_slice(&properties);
     data.extend_from_slice(old.body());
-    let mut message = Message::new(exchange, data, key.len(), properties.len(), old.memory());
+    let mut message = Message::new(exchange, data, key.len(), properties.len(), old.account());
     if dead.key.is_none() {
         message.copies.clone_from(&old.copies);
     }

@@ -36,7 +36,7 @@ impl World {
 pub(crate) fn user(name: &str, permission: Permission) -> (String, User) {
     let permissions = BTreeMap::from([("/".to_owned(), permission)]);
     let password = Password::Plain(format!("{name}-secret"));
-    (name.to_owned(), User { password, permissions, connections_max: None })
+    (name.to_owned(), User::new(name, password, permissions))
 }
 
 /// The users that every check may use.
@@ -56,6 +56,7 @@ pub(crate) fn access() -> Access {
             user("customer", customer),
             user("server", server),
         ]),
+        tokens: None,
     }
 }
 

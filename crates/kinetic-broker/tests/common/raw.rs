@@ -84,14 +84,18 @@ pub(crate) async fn raw_connect(world: &World) -> Raw {
 
 /// Through the handshake up to `connection.tune`.
 pub(crate) async fn raw_login(world: &World) -> Raw {
+    raw_login_as(world, "admin").await
+}
+
+async fn raw_login_as(world: &World, user: &str) -> Raw {
     let mut raw = raw_connect(world).await;
     raw.stream.write_all(b"AMQP\0\0\x09\x01").await.expect("writes");
     raw.expect([0, 10, 0, 10]).await;
     let mut payload = vec![0, 10, 0, 11, 0, 0, 0, 0, 5];
     payload.extend(b"PLAIN");
-    let response = b"\0admin\0admin-secret";
+    let response = format!("\0{user}\0{user}-secret");
     payload.extend(u32::try_from(response.len()).expect("small").to_be_bytes());
-    payload.extend(response);
+    payload.extend(response.as_bytes());
     payload.extend(b"\x05en_US");
     raw.method(0, &payload).await;
     raw.expect([0, 10, 0, 30]).await;
@@ -100,7 +104,12 @@ pub(crate) async fn raw_login(world: &World) -> Raw {
 
 /// A connection without heartbeats and with channel 1 open.
 pub(crate) async fn raw_session(world: &World) -> Raw {
-    let mut raw = raw_login(world).await;
+    raw_session_as(world, "admin").await
+}
+
+/// The same as another user.
+pub(crate) async fn raw_session_as(world: &World, user: &str) -> Raw {
+    let mut raw = raw_login_as(world, user).await;
     raw.method(0, &[0, 10, 0, 31, 0, 100, 0, 2, 0, 0, 0, 0]).await;
     raw.method(0, &[0, 10, 0, 40, 1, b'/', 0, 0]).await;
     raw.expect([0, 10, 0, 41]).await;

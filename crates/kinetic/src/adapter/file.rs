@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use kinetic_amqp::Secret;
+use zeroize::Zeroizing;
 
 /// A whole file as text.
 #[expect(clippy::disallowed_methods, reason = "this is the adapter that the others are sent to")]
@@ -13,8 +15,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// A secret of many lines, all of a file that only its owner may read.
-pub(crate) fn read_secret_text(path: &Path) -> Result<String> {
+/// A secret of many lines, all of a file that only its owner may read. Its memory is overwritten when it goes.
+pub(crate) fn read_secret_text(path: &Path) -> Result<Zeroizing<String>> {
     let mode =
         fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.permissions().mode();
     if mode & 0o077 != 0 {
@@ -24,17 +26,17 @@ pub(crate) fn read_secret_text(path: &Path) -> Result<String> {
             mode & 0o777
         );
     }
-    read_text(path)
+    read_text(path).map(Zeroizing::new)
 }
 
 /// A secret: first line of a file that only its owner may read.
-pub(crate) fn read_secret(path: &Path) -> Result<String> {
+pub(crate) fn read_secret(path: &Path) -> Result<Secret> {
     let text = read_secret_text(path)?;
     let secret = text.lines().next().unwrap_or_default().trim();
     if secret.is_empty() {
         bail!("{} should hold a secret on its first line and is empty", path.display());
     }
-    Ok(secret.to_owned())
+    Ok(Secret::new(secret))
 }
 
 /// Writes a file so that a crash leaves the old content or the new, never a part.
@@ -48,18 +50,20 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// The secret in `path`, made by `make` and stored with mode 600 if the file does not exist yet.
-pub(crate) fn secret_or_new(path: &Path, make: impl FnOnce() -> String) -> Result<String> {
+pub(crate) fn secret_or_new(path: &Path, make: impl FnOnce() -> String) -> Result<Secret> {
     if path.exists() {
         return read_secret(path);
     }
-    let secret = make();
+    let secret = Secret::new(make());
     let mut file = fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
         .with_context(|| cannot_write(path))?;
-    writeln!(file, "{secret}").and_then(|()| file.sync_all()).with_context(|| cannot_write(path))?;
+    writeln!(file, "{}", secret.expose())
+        .and_then(|()| file.sync_all())
+        .with_context(|| cannot_write(path))?;
     Ok(secret)
 }
 
@@ -96,6 +100,17 @@ pub(crate) fn write_shared(path: &Path, bytes: &[u8]) -> Result<()> {
 /// Makes a folder and those above it.
 pub(crate) fn make_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// Makes a folder that only its owner may enter, where there is none yet.
+pub(crate) fn make_private_dir(path: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("cannot make the folder {}", path.display()))
+}
+
+/// Lets everybody read a file.
+pub(crate) fn set_public(path: &Path) -> Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).with_context(|| cannot_write(path))
 }
 
 fn cannot_write(path: &Path) -> String {

@@ -4,6 +4,7 @@ use std::io::{BufRead, IsTerminal, Read, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use kinetic_amqp::Secret;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
@@ -22,9 +23,9 @@ pub(crate) enum Asked {
 }
 
 /// The password of somebody.
-pub(crate) fn read(whose: &str, from: Option<&Path>, asked: Asked) -> Result<Zeroizing<String>> {
+pub(crate) fn read(whose: &str, from: Option<&Path>, asked: Asked) -> Result<Secret> {
     if let Some(path) = from {
-        return file::read_secret(path).map(Zeroizing::new);
+        return file::read_secret(path);
     }
     if !std::io::stdin().is_terminal() {
         return line(&mut std::io::stdin().lock());
@@ -37,7 +38,7 @@ pub(crate) fn read(whose: &str, from: Option<&Path>, asked: Asked) -> Result<Zer
 }
 
 /// The first line of a text.
-fn line(from: &mut impl BufRead) -> Result<Zeroizing<String>> {
+fn line(from: &mut impl BufRead) -> Result<Secret> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(BYTES_MAX)? + 2));
     from.take(BYTES_MAX + 2).read_until(b'\n', &mut bytes).context("cannot read the password")?;
     let text = std::str::from_utf8(&bytes).context("the password is not UTF-8")?;
@@ -48,11 +49,11 @@ fn line(from: &mut impl BufRead) -> Result<Zeroizing<String>> {
     if password.len() as u64 > BYTES_MAX {
         bail!("a password has at most {BYTES_MAX} bytes");
     }
-    Ok(Zeroizing::new(password.to_owned()))
+    Ok(Secret::from(password))
 }
 
 /// Asks on the terminal, which shows nothing of what is typed.
-fn prompt(question: &str) -> Result<Zeroizing<String>> {
+fn prompt(question: &str) -> Result<Secret> {
     let stdin = std::io::stdin();
     let before = tcgetattr(&stdin).context("cannot ask the terminal")?;
     let mut silent = before.clone();
@@ -72,7 +73,7 @@ mod tests {
 
     #[test]
     fn a_password_is_a_line() {
-        let read = |text: &str| line(&mut text.as_bytes()).map(|password| (*password).clone()).ok();
+        let read = |text: &str| line(&mut text.as_bytes()).map(|password| password.expose().to_owned()).ok();
         assert_eq!(read(" correct horse \r\nnext"), Some(" correct horse ".to_owned()));
         assert_eq!(read("no line break"), Some("no line break".to_owned()));
         assert_eq!(read("\n"), None);

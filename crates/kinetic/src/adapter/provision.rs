@@ -19,7 +19,7 @@ use kinetic_wire::NodeId;
 
 pub(crate) use docker::Docker;
 pub(crate) use exec::Exec;
-pub(crate) use launch::Launch;
+pub(crate) use launch::{Files, Launch};
 pub(crate) use process::Processes;
 
 /// How long an analyzer that was told to stop may take to leave in good order; then it is killed. An analyzer gives

@@ -49,7 +49,8 @@ impl Relay {
         if let Some(username) = &declared.username {
             let path =
                 declared.password_file.as_ref().context("the relay has a username and no password_file")?;
-            credentials = Some(Credentials::new(username.clone(), file::read_secret(path)?));
+            credentials =
+                Some(Credentials::new(username.clone(), file::read_secret(path)?.expose().to_owned()));
         }
         let hello = ClientId::Domain(host_name());
         let (host, port) = (declared.host.clone(), declared.port);

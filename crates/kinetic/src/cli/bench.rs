@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::BrokerAddress;
+use super::{BrokerAddress, Trust};
 
 /// `kinetic bench`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kinetic bench                                     embedded broker
-  kinetic bench --amqp amqp://guest:guest@127.0.0.1 RabbitMQ
+  kinetic bench --amqp amqp://guest@127.0.0.1 --password-file pw
+                                                    RabbitMQ
   kinetic bench --millions 4 --json --peer          and the script that one would write instead
   kinetic bench redirector                          the redirector alone, with a million customers
   kinetic bench alert                               the alert node alone, with a mail sink")]
@@ -26,6 +27,12 @@ pub(crate) struct Bench {
     /// RabbitMQ instead of the embedded broker
     #[arg(long, value_name = "URL", value_delimiter = ',')]
     pub(crate) amqp: Vec<String>,
+    /// File with the password of --amqp's login (mode 600)
+    #[arg(long, value_name = "FILE", requires = "amqp")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Whom to trust there, and who we are
+    #[command(flatten)]
+    pub(crate) trust: Trust,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -35,6 +35,9 @@ pub(crate) struct Locate {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Show the token, where one is given: whoever has it can publish as you until it expires
+    #[arg(long)]
+    pub(crate) token: bool,
 }
 
 /// What a client publishes.
@@ -133,7 +136,7 @@ its own: it is there for the day on which the installation cannot speak.
 
 Example:
   kinetic canary acme --schema https://git.example/schema.git --every 15m --to canary@example.net --alarm-to ops@example.net \\
-      --amqp amqp://kinetic@broker.example/kinetic --password-file /etc/kinetic/broker-secret")]
+      --amqp amqps://kinetic@broker.example/kinetic --password-file /etc/kinetic/broker-secret")]
 pub(crate) struct Canary {
     /// Whose lines to test, one after the other
     #[arg(value_name = "CUSTOMER", required = true)]

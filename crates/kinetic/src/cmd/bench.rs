@@ -69,6 +69,7 @@ struct Report {
 struct Ground {
     address: Address,
     password_file: PathBuf,
+    trust: cli::Trust,
     schema: String,
     name: &'static str,
 }
@@ -140,7 +141,14 @@ async fn measure(args: &cli::Bench, dir: &Path, roles: &mut Roles) -> Result<Rep
 async fn ground(args: &cli::Bench, dir: &Path, roles: &mut Roles) -> Result<Ground> {
     let password_file = dir.join("password");
     let (address, name) = match args.amqp.as_slice() {
-        urls @ [_, ..] => (node::address(urls, None, "kinetic bench")?, "amqp"),
+        [_, ..] => {
+            let broker = cli::BrokerAddress {
+                amqp: args.amqp.clone(),
+                password_file: args.password_file.clone(),
+                trust: args.trust.clone(),
+            };
+            (node::address(&broker, "kinetic bench")?, "amqp")
+        }
         [] => (embedded(roles).await?, "embedded"),
     };
     crate::adapter::file::secret_or_new(&password_file, || address.password.expose().to_owned())?;
@@ -159,24 +167,26 @@ async fn ground(args: &cli::Bench, dir: &Path, roles: &mut Roles) -> Result<Grou
         data_dir: dir.to_owned(),
         node: NodeId::new("bench"),
         queues: QueueType::Classic,
+        token_keys: None,
     };
     let setup = shared.redirector(LEASE, LEASE, Duration::ZERO, address.uris.clone());
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
-    Ok(Ground { address, password_file, schema, name })
+    Ok(Ground { address, password_file, trust: args.trust.clone(), schema, name })
 }
 
 /// An embedded broker with room for the whole load.
 async fn embedded(roles: &mut Roles) -> Result<Address> {
     let password = crate::cmd::schema_repo::new_secret();
     let all = Permission { configure: Names::All, write: Names::All, read: Names::All };
-    let user = User {
-        password: Password::Plain(password.clone()),
-        permissions: BTreeMap::from([("/".to_owned(), all)]),
-        connections_max: None,
-    };
+    let user = User::new(
+        shell::broker::OWN_LOGIN,
+        Password::Plain(password.clone()),
+        BTreeMap::from([("/".to_owned(), all)]),
+    );
     let access = Access {
         vhosts: BTreeSet::from(["/".to_owned()]),
         users: BTreeMap::from([(shell::broker::OWN_LOGIN.to_owned(), user)]),
+        ..Access::default()
     };
     let config = BrokerConfig { memory_bytes_max: BROKER_BYTES_MAX, ..BrokerConfig::default() };
     let broker = Broker::bind(config, access).await.context("cannot listen on a loopback port")?;
@@ -204,6 +214,7 @@ async fn child(ground: &Ground, what: &str, load: &load::Load) -> Result<Figures
         .args(["--amqp", &url(&ground.address)])
         .arg("--password-file")
         .arg(&ground.password_file)
+        .args(ground.trust.words())
         .args(["--schema", &ground.schema])
         .args(["--bodies", &load.bodies().to_string()])
         .args(["--samples", &load.samples.to_string()]);

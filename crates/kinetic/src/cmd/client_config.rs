@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use kinetic_amqp::Address;
 use kinetic_schema::Schema;
 use kinetic_schema::schema::{Customer, Key, Purpose};
 use kinetic_wire::{DataType, names};
@@ -179,15 +180,18 @@ fn section(tool: Tool, access: &Access) -> (&'static str, String) {
 
 fn agent(access: &Access) -> String {
     let scheme = if access.tls { "amqps" } else { "amqp" };
+    let address = Address::from_url(&format!("{scheme}://{}:{}", access.host, access.port));
+    let is_open = address.is_ok_and(|address| address.check_plain().is_err());
     format!(
         "umask 077; echo \"{SECRET}\" > key\n\
-         kinetic agent --amqp {scheme}://{}@{}:{}/{} --password-file key --routing-key {}\n\
+         kinetic agent --amqp {scheme}://{}@{}:{}/{} --password-file key --routing-key {}{}\n\
          echo 'checkout.latency:123|ms' | nc -u -w0 127.0.0.1 8125\n",
         access.login(),
         access.host,
         access.port,
         access.vhost_path(),
         access.key(DataType::Statsd),
+        if is_open { " --allow-plain   # the key travels where others can read it" } else { "" },
     )
 }
 

@@ -21,7 +21,7 @@ const ATTEMPTS: usize = 3;
 
 /// A connection to ask over.
 pub(crate) fn client(broker: &cli::BrokerAddress, name: &str) -> Result<RpcClient> {
-    Ok(RpcClient::start(node::address(&broker.amqp, broker.password_file.as_deref(), name)?))
+    Ok(RpcClient::start(node::address(broker, name)?))
 }
 
 /// The same, or the refusal said to the operator and the exit code for it.

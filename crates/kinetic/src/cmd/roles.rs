@@ -28,7 +28,7 @@ struct Common {
 
 async fn common(node: &cli::Node, broker: &cli::BrokerAddress, role: &'static str) -> Result<Common> {
     let name = node.node.clone().unwrap_or_else(|| format!("{}-{role}", node::host_name()));
-    let control = node::address(&broker.amqp, broker.password_file.as_deref(), &name)?;
+    let control = node::address(broker, &name)?;
     let lock = node::lock_data_dir(&node.data_dir)?;
     let telemetry = Telemetry::default();
     let mut roles = Roles::default();
@@ -44,6 +44,7 @@ async fn common(node: &cli::Node, broker: &cli::BrokerAddress, role: &'static st
         data_dir: node.data_dir.clone(),
         node: NodeId::new(&name),
         queues: if node.quorum { QueueType::Quorum } else { QueueType::Classic },
+        token_keys: None,
     };
     Ok(Common { shared, roles, _lock: lock })
 }
@@ -66,6 +67,7 @@ pub(crate) async fn redirector(args: cli::Redirector) -> Result<()> {
     // A lease is up to a tenth longer than asked for (its jitter); an owner must have had the time to speak up.
     let listen = ttl + ttl / 10 + grace;
     let advertise = common.shared.control.uris.clone();
+    common.shared.token_keys.clone_from(&args.token_keys);
     let mut setup = common.shared.redirector(ttl, grace, listen, advertise);
     let fleet = (args.provision != Some(cli::Provision::Off)).then(|| {
         let (port, fleet) = shell::provision::channel();
@@ -84,7 +86,7 @@ pub(crate) async fn redirector(args: cli::Redirector) -> Result<()> {
 /// What started analyzers are told is what this redirector was told.
 fn provision(args: &cli::Redirector, shared: &Shared, fleet: Fleet) -> Result<shell::provision::Setup> {
     let (broker, node) = (&args.broker, &args.node);
-    let launch = Launch::new(&broker.amqp, broker.password_file.as_deref(), &shared.control, &node.data_dir)?;
+    let launch = Launch::new(broker, &shared.control)?;
     Ok(shell::provision::Setup {
         fleet,
         launch: launch.with_schema(&node.schema, &node.branch, node.fetch_interval),
@@ -167,8 +169,7 @@ pub(crate) async fn broker(args: cli::Broker) -> Result<()> {
 /// `kinetic agent`
 pub(crate) async fn agent(args: cli::Agent) -> Result<()> {
     let origin = args.origin.clone().unwrap_or_else(node::host_name);
-    let broker =
-        node::address(&args.broker.amqp, args.broker.password_file.as_deref(), &format!("agent {origin}"))?;
+    let broker = node::address(&args.broker, &format!("agent {origin}"))?;
     let mut sockets = vec![StatsdSocket::udp(args.statsd).await?];
     if let Some(path) = &args.unixgram {
         sockets.push(StatsdSocket::unix(path)?);

@@ -209,7 +209,7 @@ pub(crate) fn init(dir: &Path, customer: &str) -> Result<u8> {
 
 /// `kinetic schema notify`
 pub(crate) async fn notify(broker: cli::BrokerAddress, revision: String) -> Result<u8> {
-    let address = node::address(&broker.amqp, broker.password_file.as_deref(), "kinetic schema notify")?;
+    let address = node::address(&broker, "kinetic schema notify")?;
     let publisher = Publisher::start(address, topology::schema_notices(), 1);
     let envelope = Envelope { kind: Some(names::TYPE_SCHEMA_NOTICE.into()), ..Envelope::default() };
     let body = encode(&SchemaNotice { v: 1, revision });

@@ -29,7 +29,7 @@ pub(crate) async fn run(args: cli::Tap) -> Result<u8> {
     };
     let mut tap = Tap::new(&schema, &key).context("a source that is declared can be tapped")?;
     let region = schema.regions.get(&owner.region).context("a checked schema has its customers' regions")?;
-    let own = node::address(&args.broker.amqp, args.broker.password_file.as_deref(), "kinetic tap")?;
+    let own = node::address(&args.broker, "kinetic tap")?;
     let address = crate::topology::region_address(&own, region);
     let exchange = names::ingress_exchange(&key.customer);
     let topology = Topology {

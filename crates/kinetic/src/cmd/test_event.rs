@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use kinetic_amqp::Secret;
 use kinetic_schema::Schema;
 use kinetic_wire::{CustomerName, Progress, SourceName};
 
@@ -61,12 +60,11 @@ pub(crate) fn planned(args: &cli::TestEvent, schema: &Schema) -> Result<Test> {
     };
     let region =
         schema.regions.get(&customer.region).context("a checked schema has its customers' regions")?;
-    let control =
-        node::address(&args.broker.amqp, args.broker.password_file.as_deref(), "kinetic test-event")?;
+    let control = node::address(&args.broker, "kinetic test-event")?;
     let mut ingress = topology::region_address(&control, region);
     if let (Some(login), Some(path)) = (&args.login, &args.login_password_file) {
         ingress.login.clone_from(login);
-        ingress.password = Secret::new(file::read_secret(path)?);
+        ingress.password = file::read_secret(path)?;
     }
     let pattern = source.routing.first().context("a checked source has a routing pattern")?;
     Ok(Test {

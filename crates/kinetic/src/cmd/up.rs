@@ -28,9 +28,15 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
         &telemetry,
     )
     .await?;
-    let control = match args.amqp.as_slice() {
-        urls @ [_, ..] => node::address(urls, args.password_file.as_deref(), "kinetic up")?,
-        [] => {
+    let broker = match args.amqp.as_slice() {
+        [_, ..] => {
+            Some(cli::BrokerAddress { amqp: args.amqp, password_file: args.password_file, trust: args.trust })
+        }
+        [] => config.broker,
+    };
+    let control = match &broker {
+        Some(broker) => node::address(broker, "kinetic up")?,
+        None => {
             let (embedded, own) = node::embedded_broker(config.listen_amqp, &config.data_dir).await?;
             let (schema, telemetry) = (schema.clone(), telemetry.clone());
             roles.start("broker", |shutdown| embedded.run(schema, telemetry, shutdown));
@@ -46,6 +52,7 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
         data_dir: config.data_dir.clone(),
         node: NodeId::new(&node::host_name()),
         queues: config.queues,
+        token_keys: config.token_keys,
     };
     let health = shared.health(&["node"]);
     start_engine(

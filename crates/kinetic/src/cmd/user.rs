@@ -40,7 +40,7 @@ fn new(args: &cli::UserNew) -> Result<u8> {
     }
     let owner = args.customer.as_deref().map(|name| customer(&schema, name)).transpose()?;
     let password = password::read(&args.name, args.password_file.as_deref(), Asked::Twice)?;
-    let mut attributes = vec![("password", Literal::Text(people::hash(&password)?))];
+    let mut attributes = vec![("password", Literal::Text(people::hash(password.expose())?))];
     let role = args.role.map(|role| match role {
         cli::Role::Viewer => Role::Viewer,
         cli::Role::Editor => Role::Editor,
@@ -74,7 +74,7 @@ fn passwd(args: &cli::UserPassword) -> Result<u8> {
     let (mut checkout, schema) = Checkout::open(&args.checkout)?;
     let place = place(&schema, &args.name)?;
     let password = password::read(&args.name, args.password_file.as_deref(), Asked::Twice)?;
-    let hash = Literal::Text(people::hash(&password)?);
+    let hash = Literal::Text(people::hash(password.expose())?);
     checkout.edit(&place, |text| edit::set_attribute(text, &place, "password", &hash))?;
     checkout.save(&format!("User {} has another password", args.name))?;
     Ok(0)
@@ -115,7 +115,7 @@ fn list(args: &cli::UserList) -> Result<u8> {
 fn verify(args: &cli::UserVerify) -> Result<u8> {
     let schema = schema_files::load(&args.schema)?;
     let password = password::read(&args.name, args.password_file.as_deref(), Asked::Once)?;
-    let Some(person) = people::authenticate(&schema, &args.name, &password) else {
+    let Some(person) = people::authenticate(&schema, &args.name, password.expose()) else {
         term::say("no: there is no such user, or this is not the password\n");
         return Ok(exit::NO);
     };

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use kinetic_access::{Credential, Grant, Login};
-use kinetic_broker::{Access, Broker, BrokerConfig, BrokerHandle, Names, Password, Permission, User};
+use kinetic_broker::{
+    Access, Broker, BrokerConfig, BrokerHandle, Names, Password, Permission, User, UserLimits,
+};
 use kinetic_schema::Schema;
 use kinetic_schema::schema::SaltedHash;
 use kinetic_wire::{Wall, names};
@@ -13,11 +16,14 @@ use kinetic_wire::{Wall, names};
 use crate::adapter::clock;
 use crate::metrics;
 use crate::shell::follow::SchemaWatch;
+use crate::shell::token;
 use crate::shutdown::Shutdown;
-use crate::telemetry::{Health, Telemetry};
+use crate::telemetry::{Health, Metric, Telemetry};
 
 /// Login of Kinetic's own roles.
 pub(crate) const OWN_LOGIN: &str = "kinetic";
+/// Whose it is: nobody's name is of two words, so it shares its part of memory with no customer.
+const OWN_OWNER: &str = "kinetic itself";
 /// How often keys are looked at for having expired, and the numbers on `/metrics` are renewed.
 const INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// Name of this part on `/metrics` and `/__heartbeat__`.
@@ -56,18 +62,19 @@ impl Embedded {
     ) -> Result<()> {
         let handle = self.broker.handle();
         let own_password = self.own_password;
+        let tokens = Arc::<token::Counted>::default();
         let keep = async {
             let mut ticks = tokio::time::interval(INTERVAL);
-            let mut next_expiry = apply(&handle, &mut schema, &own_password);
+            let mut next_expiry = apply(&handle, &mut schema, &own_password, &tokens);
             telemetry.health(PART, Health::Ok, clock::now().wall);
             loop {
                 tokio::select! {
                     () = shutdown.wait() => break,
-                    Ok(()) = schema.changed() => next_expiry = apply(&handle, &mut schema, &own_password),
+                    Ok(()) = schema.changed() => next_expiry = apply(&handle, &mut schema, &own_password, &tokens),
                     _ = ticks.tick() => {
-                        telemetry.show(PART, metrics::broker(&handle.stats()));
+                        telemetry.show(PART, numbers(&handle, &tokens));
                         if next_expiry.is_some_and(|at| at <= clock::now().wall.as_ms()) {
-                            next_expiry = apply(&handle, &mut schema, &own_password);
+                            next_expiry = apply(&handle, &mut schema, &own_password, &tokens);
                         }
                     }
                 }
@@ -79,11 +86,24 @@ impl Embedded {
     }
 }
 
+fn numbers(handle: &BrokerHandle, tokens: &token::Counted) -> Vec<Metric> {
+    let mut numbers = metrics::broker(&handle.stats());
+    numbers.extend(metrics::broker_customers(&handle.owners()));
+    numbers.extend(tokens.metrics());
+    numbers
+}
+
 /// Puts the schema's logins in force; returns when they change by themselves.
-fn apply(handle: &BrokerHandle, schema: &mut SchemaWatch, own_password: &str) -> Option<i64> {
+fn apply(
+    handle: &BrokerHandle,
+    schema: &mut SchemaWatch,
+    own_password: &str,
+    tokens: &Arc<token::Counted>,
+) -> Option<i64> {
     let revision = schema.borrow_and_update().clone();
     let now = clock::now().wall;
-    handle.set_access(access(&revision.schema, own_password, now));
+    let tokens = token::verifier(&revision.schema, tokens);
+    handle.set_access(Access { tokens, ..access(&revision.schema, own_password, now) });
     kinetic_access::next_change_ms(&revision.schema, now)
 }
 
@@ -93,29 +113,36 @@ fn access(schema: &Schema, own_password: &str, now: Wall) -> Access {
         schema.regions.values().map(|region| region.vhost.clone()).collect();
     vhosts.insert(names::CONTROL_VHOST.into());
     let all = || Permission { configure: Names::All, write: Names::All, read: Names::All };
-    let own = User {
-        password: Password::Plain(own_password.to_owned()),
-        permissions: vhosts.iter().map(|vhost| (vhost.clone(), all())).collect(),
-        connections_max: None,
-    };
+    let permissions = vhosts.iter().map(|vhost| (vhost.clone(), all())).collect();
+    let own = User::new(OWN_OWNER, Password::Plain(own_password.to_owned()), permissions);
     let mut users = BTreeMap::from([(OWN_LOGIN.to_owned(), own)]);
-    users.extend(kinetic_access::logins(schema, now, names::CONTROL_VHOST).into_values().filter_map(user));
-    Access { vhosts, users }
+    users.extend(kinetic_access::logins(schema, now, names::CONTROL_VHOST).into_values().map(user));
+    Access { vhosts, users, tokens: None }
 }
 
 /// A customer's login, as the broker keeps it.
-fn user(login: Login) -> Option<(String, User)> {
-    let Credential::Secret(SaltedHash { salt, digest }) = login.credential else { return None };
+pub(crate) fn user(login: Login) -> (String, User) {
     let names = |names: Vec<String>| if names.is_empty() { Names::None } else { Names::Some(names) };
     let permission = |grant: Grant| Permission {
         configure: names(grant.configure),
         write: names(grant.write),
         read: names(grant.read),
     };
-    let user = User {
-        password: Password::Salted { salt, digest },
-        permissions: login.grants.into_iter().map(|(vhost, grant)| (vhost, permission(grant))).collect(),
-        connections_max: usize::try_from(login.connections_max).ok(),
+    let credential = match login.credential {
+        Credential::Secret(SaltedHash { salt, digest }) => {
+            kinetic_broker::Credential::Password(Password::Salted { salt, digest })
+        }
+        Credential::Certificate(sha256) => kinetic_broker::Credential::Certificate(sha256),
     };
-    Some((login.name, user))
+    let user = User {
+        owner: login.customer.as_str().into(),
+        credentials: vec![credential],
+        permissions: login.grants.into_iter().map(|(vhost, grant)| (vhost, permission(grant))).collect(),
+        limits: UserLimits {
+            connections_max: usize::try_from(login.connections_max).ok(),
+            channels_max: usize::try_from(login.channels_max).ok(),
+            message_bytes_max: usize::try_from(login.message_bytes_max).ok(),
+        },
+    };
+    (login.name, user)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kinetic_alert::{Compaction, Record, RecordSeq};
+use kinetic_amqp::Secret;
 use kinetic_wire::Wall;
 use postgres::config::SslMode;
 use postgres::{Client, Config, NoTls};
@@ -64,14 +65,14 @@ impl fmt::Debug for Server {
 
 impl Server {
     /// Reads an URL: `postgres://LOGIN@HOST[:PORT]/DATABASE[?sslmode=require]`.
-    pub(super) fn new(url: &str, password: Option<String>) -> Result<Self> {
+    pub(super) fn new(url: &str, password: Option<Secret>) -> Result<Self> {
         // Not with the parser's words, which may repeat the password.
         let mut config: Config = url
             .parse()
             .ok()
             .context("the history is not postgres://LOGIN@HOST[:PORT]/DATABASE[?sslmode=require]")?;
         if let Some(password) = password {
-            config.password(password);
+            config.password(password.expose());
         }
         ensure!(config.get_dbname().is_some(), "the URL of the history names no database");
         config

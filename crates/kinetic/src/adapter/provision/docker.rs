@@ -4,7 +4,7 @@
 //! vhost, which an installation shares with nobody) and `kinetic.node`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use kinetic_redirector::fleet::Instance;
 use kinetic_schema::schema::DockerProvisioner;
 use kinetic_wire::NodeId;
 
-use crate::adapter::provision::{Launch, STOP_TIME};
+use crate::adapter::provision::{Files, Launch, STOP_TIME};
 
 /// An answer of the engine that takes longer is none. Stopping waits for the container.
 const ANSWER_TIME: Duration = Duration::from_secs(STOP_TIME.as_secs() + 20);
@@ -28,8 +28,10 @@ const ANSWER_TIME: Duration = Duration::from_secs(STOP_TIME.as_secs() + 20);
 const CONTROL_LABEL: &str = "kinetic.control";
 /// Label that says which node it is.
 const NODE_LABEL: &str = "kinetic.node";
-/// Where the password is inside a container.
+/// Where the password is inside a container; the other files lie beside it.
 const PASSWORD_FILE: &str = "/run/secrets/kinetic-broker";
+/// The other files' names begin so.
+const FILE_PREFIX: &str = "/run/secrets/kinetic-";
 /// Where an analyzer keeps its clone of the schema repository inside a container.
 const DATA_DIR: &str = "/var/lib/kinetic";
 
@@ -120,20 +122,24 @@ impl Docker {
     }
 
     fn body(&self, node: &NodeId) -> ContainerCreateBody {
-        let password_file = self.launch.password_file.as_deref();
+        let Files { password, trust } = &self.launch.files;
         let mut binds: Vec<String> = Vec::new();
-        if let Some(path) = password_file {
-            binds.push(format!("{}:{PASSWORD_FILE}:ro", path.display()));
-        }
+        let mut bind = |path: &Path, inside: String| {
+            binds.push(format!("{}:{inside}:ro", path.display()));
+            PathBuf::from(inside)
+        };
+        let inside = Files {
+            password: password.as_deref().map(|path| bind(path, PASSWORD_FILE.to_owned())),
+            trust: trust.each_file(|flag, path| bind(path, format!("{FILE_PREFIX}{flag}"))),
+        };
         if self.launch.schema.starts_with('/') {
             binds.push(format!("{0}:{0}:ro", self.launch.schema));
         }
-        let inside = password_file.map(|_| Path::new(PASSWORD_FILE));
         let labels = [(CONTROL_LABEL, self.launch.control.clone()), (NODE_LABEL, node.to_string())];
         ContainerCreateBody {
             image: Some(self.config.image.clone()),
             hostname: Some(node.to_string()),
-            cmd: Some(self.launch.args(node, Path::new(DATA_DIR), inside)),
+            cmd: Some(self.launch.args(node, Path::new(DATA_DIR), &inside)),
             env: Some(self.config.env.iter().map(|(name, value)| format!("{name}={value}")).collect()),
             labels: Some(labels.into_iter().map(|(label, value)| (label.to_owned(), value)).collect()),
             stop_timeout: Some(i64::try_from(STOP_TIME.as_secs()).expect("a few seconds")),

@@ -31,7 +31,7 @@ impl Fake {
     }
 
     fn docker(&self) -> Docker {
-        let launch = Launch::for_tests("amqp://me:hunter2@broker.example/prod", self.dir.path());
+        let launch = Launch::for_tests("amqp://me@broker.example/prod", self.dir.path());
         let config = DockerProvisioner {
             image: "registry.example/kinetic:1".to_owned(),
             socket: self.dir.path().join("docker.sock"),

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 
-use crate::adapter::provision::Launch;
+use crate::adapter::provision::{Files, Launch};
 
 /// Bytes of each output that are kept; the rest is read and forgotten.
 const OUTPUT_BYTES_MAX: usize = 4_096;
@@ -95,8 +95,16 @@ impl Exec {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        if let Some(path) = &self.launch.password_file {
-            command.env("KINETIC_PASSWORD_FILE", path);
+        let Files { password, trust } = &self.launch.files;
+        let files = [
+            ("KINETIC_PASSWORD_FILE", password),
+            ("KINETIC_CA_FILE", &trust.ca_file),
+            ("KINETIC_CLIENT_CERT", &trust.client_cert),
+            ("KINETIC_CLIENT_KEY", &trust.client_key),
+        ];
+        command.envs(files.into_iter().filter_map(|(name, path)| Some((name, path.as_ref()?))));
+        if trust.allow_plain {
+            command.env("KINETIC_ALLOW_PLAIN", "1");
         }
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = Command::from(command).kill_on_drop(true).spawn();
@@ -142,7 +150,7 @@ mod tests {
     use super::*;
 
     fn exec(dir: &std::path::Path, script: &str, timeout: Duration) -> Exec {
-        let launch = Launch::for_tests("amqp://me:hunter2@host", dir);
+        let launch = Launch::for_tests("amqp://me@host", dir);
         let words = ["/bin/sh", "-c", script, "sh", "{node}"].map(str::to_owned).to_vec();
         Exec::new(launch, ExecProvisioner { start: words.clone(), stop: words, timeout })
     }

@@ -6,15 +6,15 @@ use anyhow::{Context, Result};
 use kinetic_amqp::{Address, Secret};
 use kinetic_wire::NodeId;
 
-use crate::adapter::file;
+use crate::cli::{BrokerAddress, Trust};
 
 /// The words that all started analyzers have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Launch {
     /// Broker, or the nodes of one in order, separated by commas; without a password.
     pub(crate) amqp: String,
-    /// File with the password, absolute; `None` where none was given.
-    pub(crate) password_file: Option<PathBuf>,
+    /// Files by which it is reached.
+    pub(crate) files: Files,
     /// Schema repository.
     pub(crate) schema: String,
     /// Its branch.
@@ -27,29 +27,26 @@ pub(crate) struct Launch {
     pub(crate) secret: Secret,
 }
 
+/// Files that a started analyzer reads, by their absolute paths.
+#[derive(Clone, Debug)]
+pub(crate) struct Files {
+    /// With the password, where one was given.
+    pub(crate) password: Option<PathBuf>,
+    /// Whom to trust, and who we are.
+    pub(crate) trust: Trust,
+}
+
 impl Launch {
-    /// From a redirector's own words. A password that stands in the URL goes into a file of mode 600 in `dir`: the
-    /// command lines of children are as public as our own, but there are more of them.
-    pub(crate) fn new(
-        amqp: &[String],
-        password_file: Option<&Path>,
-        address: &Address,
-        dir: &Path,
-    ) -> Result<Self> {
-        let (amqp, inline): (Vec<String>, Vec<bool>) = amqp.iter().map(|url| without_password(url)).unzip();
-        let inline = inline.contains(&true);
-        let password_file = match password_file {
-            Some(path) => Some(std::path::absolute(path).context("the password file has no absolute path")?),
-            None if inline => {
-                let path = std::path::absolute(dir.join("broker-password")).context("no absolute path")?;
-                file::write_secret(&path, address.password.expose())?;
-                Some(path)
-            }
-            None => None,
-        };
+    /// From a redirector's own words, which have no secret in them.
+    pub(crate) fn new(broker: &BrokerAddress, address: &Address) -> Result<Self> {
+        let absolute = |path: &PathBuf| std::path::absolute(path);
+        let password = broker.password_file.as_ref().map(absolute).transpose();
         Ok(Self {
-            amqp: amqp.join(","),
-            password_file,
+            amqp: broker.amqp.join(","),
+            files: Files {
+                password: password.context("the password file has no absolute path")?,
+                trust: broker.trust.absolute()?,
+            },
             schema: String::new(),
             branch: String::new(),
             fetch_interval: 10,
@@ -58,12 +55,18 @@ impl Launch {
         })
     }
 
-    /// From a URL with the password in it.
+    /// From URLs, with the password `hunter2` in a file of this folder.
     #[cfg(test)]
-    pub(crate) fn for_tests(url: &str, dir: &Path) -> Self {
-        let urls: Vec<String> = url.split(',').map(str::to_owned).collect();
-        let address = Address::from_urls(&urls).expect("a URL");
-        Self::new(&urls, None, &address, dir).expect("a launch").with_schema(
+    pub(crate) fn for_tests(urls: &str, dir: &Path) -> Self {
+        let password_file = dir.join("broker-password");
+        crate::adapter::file::write_secret(&password_file, "hunter2").expect("written");
+        let broker = BrokerAddress {
+            amqp: urls.split(',').map(str::to_owned).collect(),
+            password_file: Some(password_file),
+            trust: Trust { allow_plain: true, ..Trust::default() },
+        };
+        let address = crate::node::address(&broker, "test").expect("an address");
+        Self::new(&broker, &address).expect("a launch").with_schema(
             "https://git.example/schema.git",
             "main",
             10,
@@ -79,13 +82,14 @@ impl Launch {
         self
     }
 
-    /// Arguments of `kinetic` for a node.
-    pub(crate) fn args(&self, node: &NodeId, data_dir: &Path, password_file: Option<&Path>) -> Vec<String> {
+    /// Arguments of `kinetic` for a node that finds the files where these say.
+    pub(crate) fn args(&self, node: &NodeId, data_dir: &Path, files: &Files) -> Vec<String> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let mut args = vec!["analyzer".to_owned(), "--amqp".to_owned(), self.amqp.clone()];
-        if let Some(path) = password_file {
+        if let Some(path) = &files.password {
             args.extend(["--password-file".to_owned(), text(path)]);
         }
+        args.extend(files.trust.words());
         let pairs = [
             ("--schema", self.schema.clone()),
             ("--branch", self.branch.clone()),
@@ -98,51 +102,26 @@ impl Launch {
     }
 }
 
-/// The URL without the password in it, and whether there was one.
-fn without_password(url: &str) -> (String, bool) {
-    let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), false) };
-    let authority = rest.find(['/', '?']).unwrap_or(rest.len());
-    let Some(at) = rest[..authority].rfind('@') else { return (url.to_owned(), false) };
-    match rest[..at].split_once(':') {
-        Some((login, _)) => (format!("{scheme}://{login}{}", &rest[at..]), true),
-        None => (url.to_owned(), false),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn no_password_reaches_a_command_line() {
-        let check = |url: &str, expect: &str, had: bool| {
-            assert_eq!(without_password(url), (expect.to_owned(), had), "{url}");
-        };
-        check("amqp://host", "amqp://host", false);
-        check("amqp://me@host:5672/prod", "amqp://me@host:5672/prod", false);
-        check("amqp://me:pa%40ss@host:5672/prod", "amqp://me@host:5672/prod", true);
-        check("amqps://me:p@ss:word@host/a@b", "amqps://me@host/a@b", true);
-        check("amqp://[::1]:5672/", "amqp://[::1]:5672/", false);
-    }
-
-    #[test]
-    fn a_password_from_the_url_goes_into_a_file_that_nobody_else_reads() {
+    fn a_started_analyzer_is_told_the_files_and_no_secret() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let launch = |secret: &str| {
-            Launch::for_tests(&format!("amqp://me:{secret}@host,amqps://me:{secret}@other"), dir.path())
-        };
-        launch("before");
-        let launch = launch("hunter2");
-        let path = launch.password_file.clone().expect("a file");
-        assert_eq!(file::read_secret(&path).expect("mode 600"), "hunter2");
-        let args = launch.args(&"auto-1".into(), Path::new("/data/auto-1"), Some(&path));
+        let mut launch = Launch::for_tests("amqp://me@host,amqps://me@other", dir.path());
+        let cert = dir.path().join("node.pem");
+        launch.files.trust.client_cert = Some(cert.clone());
+        launch.files.trust.client_key = Some(dir.path().join("node.key"));
+        let args = launch.args(&"auto-1".into(), Path::new("/data/auto-1"), &launch.files);
         assert!(!args.iter().any(|word| word.contains("hunter2")), "{args:?}");
         assert!(!format!("{launch:?}").contains("hunter2"));
-        let shown = args.join(" ").replace(&path.to_string_lossy().into_owned(), "FILE");
+        let shown = args.join(" ").replace(&dir.path().to_string_lossy().into_owned(), "DIR");
         assert_eq!(
             shown,
-            "analyzer --amqp amqp://me@host,amqps://me@other --password-file FILE --schema https://git.example/schema.git \
-             --branch main --fetch-interval 10 --data-dir /data/auto-1 --node auto-1"
+            "analyzer --amqp amqp://me@host,amqps://me@other --password-file DIR/broker-password --client-cert DIR/node.pem \
+             --client-key DIR/node.key --allow-plain --schema https://git.example/schema.git --branch main \
+             --fetch-interval 10 --data-dir /data/auto-1 --node auto-1"
         );
     }
 }

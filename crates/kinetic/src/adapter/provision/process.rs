@@ -87,7 +87,7 @@ impl Processes {
         let mut command = std::process::Command::new(program);
         command
             .args(self.program.iter().skip(1))
-            .args(self.launch.args(node, &dir, self.launch.password_file.as_deref()))
+            .args(self.launch.args(node, &dir, &self.launch.files))
             .arg("--until-stdin-ends")
             .stdin(Stdio::piped())
             .stdout(Stdio::null());

@@ -8,7 +8,7 @@ const TIME: Duration = Duration::from_millis(300);
 fn processes(dir: &Path, script: &str) -> Processes {
     let path = dir.join("child.sh");
     file::write_atomically(&path, script.as_bytes()).expect("write");
-    let launch = Launch::for_tests("amqp://me:hunter2@host", dir);
+    let launch = Launch::for_tests("amqp://me@host", dir);
     let mut processes = Processes::new(launch, dir.join("analyzers"));
     processes.program = vec!["/bin/sh".to_owned(), path.to_string_lossy().into_owned()];
     processes.stop_time = TIME;

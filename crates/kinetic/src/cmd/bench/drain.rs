@@ -49,7 +49,7 @@ fn figures(args: &cli::BenchDrain, elapsed: Duration) -> Result<Figures> {
 
 /// Receives, counts and acknowledges, nothing else.
 async fn null(args: &cli::BenchDrain) -> Result<Figures> {
-    let address = node::address(&args.broker.amqp, args.broker.password_file.as_deref(), "bench null")?;
+    let address = node::address(&args.broker, "bench null")?;
     let mut began = clock::now().mono;
     let on_first = || began = clock::now().mono;
     kinetic_amqp::drain_plainly(&address, NULL_QUEUE, NULL_PREFETCH, NULL_ACK_EVERY, args.bodies, on_first)
@@ -59,7 +59,7 @@ async fn null(args: &cli::BenchDrain) -> Result<Figures> {
 
 /// The real analyzer, registered with the redirector like any other.
 async fn analyzer(args: &cli::BenchDrain) -> Result<Figures> {
-    let control = node::address(&args.broker.amqp, args.broker.password_file.as_deref(), "bench analyzer")?;
+    let control = node::address(&args.broker, "bench analyzer")?;
     let dir = tempfile::tempdir().context("cannot make a temporary folder")?;
     let telemetry = Telemetry::default();
     let mut roles = Roles::default();
@@ -73,6 +73,7 @@ async fn analyzer(args: &cli::BenchDrain) -> Result<Figures> {
         data_dir: dir.path().to_owned(),
         node: NodeId::new("bench"),
         queues: QueueType::Classic,
+        token_keys: None,
     };
     let mut setup = shared.analyzer(Serves::default(), 100, None);
     setup.metrics_interval = LOOK;
