@@ -37,7 +37,8 @@ impl Story {
             ),
         );
         repo.push();
-        run(repo.git(&["fetch", "--quiet"]));
+        // A hostile client has no scruples about names.
+        run(repo.git(&["config", "core.protectNTFS", "false"]));
         let head = repo.head();
         Self { repo, head }
     }
