@@ -134,7 +134,6 @@ fn a_customers_push_changes_its_own_folder_and_nothing_else() {
     });
     for (path, shown) in [
         ("customers/acme/.gitattributes", ".gitattributes"),
-        ("customers/acme/GIT~1/config", "GIT~1"),
         ("customers/acme/a\nb.hcl", "a\\nb.hcl"),
         ("customers/acme/a\u{1b}[2J.hcl", "a\\u{1b}[2J.hcl"),
         ("customers/acme/aux.hcl", "aux.hcl"),
@@ -142,6 +141,9 @@ fn a_customers_push_changes_its_own_folder_and_nothing_else() {
     ] {
         story.refused(path, &[shown, "is no plain name"], |repo| entry(repo, "100644", path));
     }
+    story.refused("the repository's own folder by another name", &["hasDotgit"], |repo| {
+        entry(repo, "100644", "customers/acme/GIT~1/config");
+    });
     story.refused(
         "a symbolic link to another's file",
         &["customers/acme/link.hcl: a symbolic link"],
@@ -208,7 +210,7 @@ fn refs(story: &Story, plain: impl Fn(&SchemaRepo)) {
     run(story.repo.git(&["checkout", "--quiet", "--orphan", "fresh"]));
     run(story.repo.git(&["commit", "--quiet", "--message", "History anew"]));
     story.expect("the branch, by force", &["only goes forward"], &["--force", "HEAD:main"]);
-    run(story.repo.git(&["checkout", "--quiet", "-"]));
+    run(story.repo.git(&["checkout", "--quiet", "--force", "main"]));
 }
 
 #[test]

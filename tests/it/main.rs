@@ -44,6 +44,7 @@ mod common;
 mod customer_pushes;
 mod customer_silent;
 mod demo;
+mod edge;
 mod failover;
 mod feed_silent;
 mod links;

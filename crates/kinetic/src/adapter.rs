@@ -12,6 +12,7 @@ pub(crate) mod mime;
 pub(crate) mod parent;
 pub(crate) mod password;
 pub(crate) mod provision;
+pub(crate) mod server_tls;
 pub(crate) mod smtp;
 pub(crate) mod smtp_sink;
 pub(crate) mod statsd_socket;

@@ -115,7 +115,7 @@ fn access(schema: &Schema, customer: &Customer, broker: &str) -> Result<Access> 
         data_type: source.data_type,
         profile: source.profile.clone(),
         routing: source.routing.clone(),
-        routing_key: source.routing.first().map(|pattern| matching_key(pattern)).unwrap_or_default(),
+        routing_key: source.routing_key(),
     });
     Ok(Access {
         host,
@@ -141,13 +141,6 @@ fn logins(customer: &Customer, now_ms: i64) -> Vec<String> {
     let mut keys: Vec<&Key> = customer.keys.iter().filter(good).collect();
     keys.sort_by_key(|key| std::cmp::Reverse(key.expires_ms.unwrap_or(i64::MAX)));
     keys.into_iter().map(|key| format!("{}.{}", customer.name, key.name)).collect()
-}
-
-/// A routing key that a topic pattern matches: `#` stands for nothing, `*` for a word.
-pub(crate) fn matching_key(pattern: &str) -> String {
-    let words = pattern.split('.').filter(|word| *word != "#");
-    let words: Vec<&str> = words.map(|word| if word == "*" { "any" } else { word }).collect();
-    words.join(".")
 }
 
 impl Access {
@@ -299,13 +292,5 @@ mod tests {
             key("now", Purpose::Publish, Some(10), None),
         ];
         assert_eq!(logins(acme, 10), ["acme.now", "acme.ending"]);
-    }
-
-    #[test]
-    fn keys_match_their_patterns() {
-        assert_eq!(matching_key("web.#"), "web");
-        assert_eq!(matching_key("#"), "");
-        assert_eq!(matching_key("a.*.c"), "a.any.c");
-        assert_eq!(matching_key("#.x"), "x");
     }
 }
