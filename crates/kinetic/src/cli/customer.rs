@@ -106,7 +106,7 @@ pub(crate) enum Purpose {
 #[command(after_help = "\
 Examples:
   kinetic key new acme web
-  kinetic key new acme collectd --may-declare --secret-file /root/acme.collectd
+  kinetic key new acme collectd --may-declare --secret-file acme.collectd
   kinetic key new acme screens --purpose read --expires 2027-06-30")]
 pub(crate) struct KeyNew {
     /// Customer
