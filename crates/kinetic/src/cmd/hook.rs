@@ -12,7 +12,7 @@ use kinetic_schema::{Diagnostic, DiagnosticSeverity, Loaded, Schema};
 
 use crate::adapter::clock;
 use crate::cmd::check::WIDTH;
-use crate::{BadConfig, exit};
+use crate::{BadConfig, exit, term};
 
 /// The variable in which an ssh forced command, or the web server, says whose push this is.
 const CUSTOMER: &str = "KINETIC_CUSTOMER";
@@ -180,7 +180,7 @@ fn own(customer: &str, all: Vec<Diagnostic>) -> (Vec<Diagnostic>, bool) {
 
 fn tell(diagnostics: &[Diagnostic], files: &Files) -> Result<()> {
     let said = kinetic_schema::render(diagnostics, files, false, WIDTH);
-    std::io::stderr().lock().write_all(said.as_bytes())?;
+    std::io::stderr().lock().write_all(term::plain(&said).as_bytes())?;
     Ok(())
 }
 
