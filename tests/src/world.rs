@@ -8,6 +8,7 @@ use kinetic_amqp::{Address, Secret};
 use kinetic_wire::names;
 use tempfile::TempDir;
 
+use crate::certs::{Authority, Issued};
 use crate::eventually;
 use crate::http::{self, Response};
 use crate::process::{Launch, Process, kinetic};
@@ -60,6 +61,8 @@ pub struct World {
     entrance: Option<Proxy>,
     queues: Queues,
     vhost: String,
+    /// Everything speaks TLS to the broker.
+    over_tls: bool,
     own_password_file: PathBuf,
     key_file: PathBuf,
     dir: TempDir,
@@ -119,12 +122,74 @@ impl World {
         }
         let key_file = dir.path().join("key");
         write_secret(&key_file, SECRET);
-        let world = Self { smtp, schema, broker, entrance, queues, vhost, own_password_file, key_file, dir };
+        let world = Self {
+            smtp,
+            schema,
+            broker,
+            entrance,
+            queues,
+            vhost,
+            over_tls: false,
+            own_password_file,
+            key_file,
+            dir,
+        };
         if let Some(rabbit) = world.rabbit() {
             rabbit.user(&world.vhost, OWN_LOGIN, OWN_PASSWORD, [".*", ".*", ".*"]);
         }
         customers.iter().for_each(|customer| world.admit(customer));
         world
+    }
+
+    /// From here on everything speaks TLS to the broker, clients that follow the schema included.
+    pub fn go_over_tls(&mut self) {
+        self.over_tls = true;
+        let region = format!("region \"local\" {{\n  amqp   = [\"{}\"]\n", self.url());
+        self.schema.rewrite("kinetic.hcl", "region \"local\" {\n", &region);
+        self.schema.push();
+    }
+
+    /// Who signed the broker's certificate, and whose client certificates are logins.
+    ///
+    /// # Panics
+    /// If the broker has none.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        self.rabbit().expect("a RabbitMQ").authority()
+    }
+
+    /// Makes a certificate a customer's login: in the schema, and where the broker does not follow that by itself.
+    pub fn certify(&self, customer: &Customer, certificate: &Issued) {
+        let file = format!("customers/{}/customer.hcl", customer.name);
+        let block = format!("\n  {}\n\n  key \"web\"", certificate.block);
+        self.schema.rewrite(&file, "\n  key \"web\"", &block);
+        self.schema.push();
+        if let Some(rabbit) = self.rabbit() {
+            let write = format!("^(in\\.{}|kin\\.rpc)$", customer.name);
+            rabbit.certified(&self.vhost, &certificate.login, ["^$", &write, "^$"]);
+        }
+    }
+
+    /// Waits until a login has a connection.
+    ///
+    /// # Panics
+    /// If it gets none, or the broker cannot be asked.
+    pub fn wait_connected(&self, login: &str) {
+        let rabbit = self.rabbit().expect("a RabbitMQ");
+        eventually(&format!("{login} is connected"), || {
+            let connections = rabbit.connections(login);
+            if connections > 0 { Ok(()) } else { Err("not yet") }
+        });
+    }
+
+    /// Takes it away again.
+    pub fn revoke(&self, customer: &Customer, certificate: &Issued) {
+        let file = format!("customers/{}/customer.hcl", customer.name);
+        self.schema.rewrite(&file, &format!("\n  {}\n", certificate.block), "");
+        self.schema.push();
+        if let Some(rabbit) = self.rabbit() {
+            rabbit.expel(&certificate.login);
+        }
     }
 
     fn rabbit(&self) -> Option<&Rabbit> {
@@ -190,8 +255,29 @@ impl World {
         }
         match &self.broker {
             Broker::Embedded { address, .. } => *address,
+            Broker::Shared(rabbit) if self.over_tls => rabbit.amqps(),
             Broker::Shared(rabbit) => rabbit.amqp(),
+            Broker::Own(rabbit) if self.over_tls => rabbit.amqps(),
             Broker::Own(rabbit) => rabbit.amqp(),
+        }
+    }
+
+    /// The same as a URL without login and vhost.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme(), self.amqp())
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.over_tls { "amqps" } else { "amqp" }
+    }
+
+    /// Words that tell a client whom to trust.
+    #[must_use]
+    pub fn trust_words(&self) -> Vec<String> {
+        match self.over_tls {
+            true => vec!["--ca-file".into(), text(&self.authority().file())],
+            false => Vec::new(),
         }
     }
 
@@ -239,7 +325,8 @@ impl World {
     }
 
     fn address(&self, login: &str, password: &str, vhost: &str) -> Address {
-        let mut address = Address::from_url(&format!("amqp://{}", self.amqp())).expect("an address");
+        let mut address = Address::from_url(&self.url()).expect("an address");
+        address.ca_file = self.over_tls.then(|| self.authority().file());
         login.clone_into(&mut address.login);
         vhost.clone_into(&mut address.vhost);
         address.password = Secret::new(password);
@@ -253,12 +340,14 @@ impl World {
     }
 
     fn broker_words_at(&self, broker: SocketAddr) -> Vec<String> {
-        vec![
+        let mut words = vec![
             "--amqp".into(),
-            format!("amqp://{OWN_LOGIN}@{broker}/{}", self.control_vhost()),
+            format!("{}://{OWN_LOGIN}@{broker}/{}", self.scheme(), self.control_vhost()),
             "--password-file".into(),
             text(&self.own_password_file),
-        ]
+        ];
+        words.extend(self.trust_words());
+        words
     }
 
     /// Starts a role that follows the schema. A later start of the same `node` finds what the first left on disk.
@@ -366,21 +455,44 @@ impl World {
     /// What `kinetic locate` says to a customer that asks for more than its address.
     #[must_use]
     pub fn locate_with(&self, customer: &Customer, more: &[&str]) -> std::process::Output {
-        let broker = format!("amqp://{}@{}/{}", customer.login(), self.amqp(), self.vhost);
+        let broker = format!("{}://{}@{}/{}", self.scheme(), customer.login(), self.amqp(), self.vhost);
         Launch::new(kinetic())
             .args(["locate", "--amqp", &broker, "--password-file", &text(&self.key_file)])
+            .args(self.trust_words())
             .args(more.iter().copied())
             .output()
+    }
+
+    /// Address of who shows a certificate, and nothing else.
+    #[must_use]
+    pub fn certified_address(&self, certificate: &Issued) -> Address {
+        let mut address = self.address(&certificate.login, "", &self.vhost);
+        address.identity = Some(certificate.identity());
+        address
     }
 
     /// A customer's agent that listens on a free UDP port.
     #[must_use]
     pub fn agent(&self, customer: &Customer, name: &str, more: &[&str]) -> Agent {
-        let broker = format!("amqp://{}@{}/{}", customer.login(), self.amqp(), self.vhost);
+        let broker = format!("{}://{}@{}/{}", self.scheme(), customer.login(), self.amqp(), self.vhost);
         let launch = Launch::new(kinetic())
-            .args(["agent", "--amqp", &broker])
-            .args(["--password-file", &text(&self.key_file), "--statsd", "127.0.0.1:0", "--body-age", "50"])
+            .args(["agent", "--amqp", &broker, "--password-file", &text(&self.key_file)])
             .args(more.iter().copied());
+        self.started(launch, name)
+    }
+
+    /// The agent of who shows a certificate.
+    #[must_use]
+    pub fn agent_by(&self, certificate: &Issued, name: &str) -> Agent {
+        let broker = format!("{}/{}", self.url(), self.vhost);
+        self.started(
+            Launch::new(kinetic()).args(["agent", "--amqp", &broker]).args(certificate.words()),
+            name,
+        )
+    }
+
+    fn started(&self, launch: Launch, name: &str) -> Agent {
+        let launch = launch.args(self.trust_words()).args(["--statsd", "127.0.0.1:0", "--body-age", "50"]);
         let node = Node::start(launch, name, self.dir.path());
         let udp = node.logged("listening for statsd", "udp");
         Agent { node, udp }

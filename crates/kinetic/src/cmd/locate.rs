@@ -24,6 +24,11 @@ pub(crate) async fn run(args: cli::Locate) -> Result<u8> {
         listen: false,
     };
     let answer = agent::locate(&rpc, encode(&question)).await;
+    // Why there is no connection says more than that there is none.
+    let answer = match (answer, rpc.status().error) {
+        (Err(Unanswered::Silent(_)), Some(reason)) => Err(Unanswered::Silent(reason)),
+        (answer, _) => answer,
+    };
     let text = match (&answer, args.json) {
         (Ok(reply), true) => serde_json::to_string(reply)? + "\n",
         (Ok(reply), false) => shown(reply),
