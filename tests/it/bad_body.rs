@@ -22,12 +22,12 @@ fn a_bad_body_is_kept_and_its_neighbours_live(kind: BrokerKind) {
     let world = World::start(kind, std::slice::from_ref(&acme));
     let engine = world.engine();
     let client = Client::start(world.customer_address(&acme));
-    let mut dead = Listener::consume(world.region_address(), "kin.dead");
+    let mut dead = Listener::consume(world.region_address(), "dead.acme");
     client.publish("in.acme", "web", &envelope(), round(false).as_bytes());
     client.publish("in.acme", "web", &Envelope::default(), RUBBISH);
     client.publish("in.acme", "web", &envelope(), format!("{}no line at all\n", round(false)).as_bytes());
     let letter = dead.next_within(Duration::from_secs(60)).expect("the bad body among the dead letters");
-    assert_eq!((letter.body.as_slice(), letter.routing_key.as_str()), (RUBBISH, "web"));
+    assert_eq!((letter.body.as_slice(), letter.routing_key.as_str()), (RUBBISH, "acme"));
     eventually("good lines are counted", || {
         let samples = engine.analyzer.metric("kinetic_analyzer_samples_total");
         if samples == 16 { Ok(()) } else { Err(engine.analyzer.metrics()) }

@@ -122,8 +122,8 @@ fn a_certificate_is_renewed_under_load(kind: BrokerKind) {
     let client = Client::start(Address { login: first.login.clone(), ..world.certified_address(&place) });
     let ended = AtomicBool::new(false);
     let published = std::thread::scope(|scope| {
-        let publishing = scope.spawn(|| {
-            let mut count = 0;
+        let publish = || {
+            let mut count: u32 = 0;
             while !ended.load(Ordering::Relaxed) {
                 let envelope = Envelope { user_id: Some(first.login.as_str().into()), ..envelope() };
                 let ingress = names::ingress_exchange(&"acme".into());
@@ -132,7 +132,8 @@ fn a_certificate_is_renewed_under_load(kind: BrokerKind) {
                 count += 1;
             }
             count
-        });
+        };
+        let publishing: Vec<_> = (0..8).map(|_| scope.spawn(publish)).collect();
         let mut old = &first;
         for new in [&second, &third] {
             world.certify(&acme, new);
@@ -142,7 +143,10 @@ fn a_certificate_is_renewed_under_load(kind: BrokerKind) {
             old = new;
         }
         ended.store(true, Ordering::Relaxed);
-        publishing.join().expect("every publish was confirmed at once")
+        publishing
+            .into_iter()
+            .map(|one| one.join().expect("every publish was confirmed at once"))
+            .sum::<u32>()
     });
     let queue = "src.acme.web".to_owned();
     eventually("all that was confirmed is there, once", || {

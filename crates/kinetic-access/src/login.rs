@@ -17,6 +17,8 @@ pub struct Login {
     pub credential: Credential,
     /// What it may do, by vhost; it cannot open any other.
     pub grants: BTreeMap<String, Grant>,
+    /// The first moment at which it is good no more, milliseconds since the Unix epoch.
+    pub expires_ms: Option<i64>,
     /// Open connections at once.
     pub connections_max: u32,
     /// Open channels at once, over all of its connections.
@@ -50,36 +52,52 @@ pub struct Grant {
 /// where customers' notifications wait.
 #[must_use]
 pub fn logins(schema: &Schema, now: Wall, control: &str) -> BTreeMap<String, Login> {
-    let mut all = BTreeMap::new();
-    for customer in schema.customers.values().filter(|customer| !customer.disabled) {
-        let keys = customer.keys.iter().filter(|key| is_good(key, now));
-        let keys = keys
-            .map(|key| (&key.name, Credential::Secret(key.hash), key_grants(schema, customer, key, control)));
-        let certificates = customer.certificates.iter().filter(|held| now.as_ms() < held.expires_ms);
-        let certificates = certificates.map(|Certificate { name, sha256, .. }| {
-            (name, Credential::Certificate(*sha256), publishes(schema, customer, false))
-        });
-        for (name, credential, grants) in keys.chain(certificates) {
-            let limits = customer.limits;
-            let login = Login {
-                name: format!("{}.{name}", customer.name),
-                customer: customer.name.clone(),
-                credential,
-                grants,
-                connections_max: limits.connections,
-                channels_max: limits.channels,
-                message_bytes_max: limits.message_bytes,
-            };
-            all.insert(login.name.clone(), login);
-        }
-    }
-    all
+    let customers = schema.customers.values().filter(|customer| !customer.disabled);
+    let logins = customers.flat_map(|customer| of_customer(schema, customer, now, control));
+    logins.map(|login| (login.name.clone(), login)).collect()
 }
 
-/// Whether a customer reads its notifications now, so that they are kept for it.
+/// One of [`logins`], without looking at other customers.
+#[must_use]
+pub fn login(schema: &Schema, name: &str, now: Wall, control: &str) -> Option<Login> {
+    let customer = schema.customers.get(&kinetic_wire::Login::new(name).customer())?;
+    of_customer(schema, customer, now, control)
+        .filter(|_| !customer.disabled)
+        .find(|login| login.name == name)
+}
+
+fn of_customer<'s>(
+    schema: &'s Schema,
+    customer: &'s Customer,
+    now: Wall,
+    control: &'s str,
+) -> impl Iterator<Item = Login> + 's {
+    let keys = customer.keys.iter().filter(move |key| is_good(key, now)).map(move |key| {
+        let grants = key_grants(schema, customer, key, control);
+        (&key.name, Credential::Secret(key.hash), grants, key.expires_ms)
+    });
+    let certificates = customer.certificates.iter().filter(move |held| now.as_ms() < held.expires_ms);
+    let certificates = certificates.map(move |Certificate { name, sha256, expires_ms }| {
+        let grants = publishes(schema, customer, false);
+        (name, Credential::Certificate(*sha256), grants, Some(*expires_ms))
+    });
+    let limits = customer.limits;
+    keys.chain(certificates).map(move |(name, credential, grants, expires_ms)| Login {
+        name: format!("{}.{name}", customer.name),
+        customer: customer.name.clone(),
+        credential,
+        grants,
+        expires_ms,
+        connections_max: limits.connections,
+        channels_max: limits.channels,
+        message_bytes_max: limits.message_bytes,
+    })
+}
+
+/// Whether a customer has a key to read its notifications with, now or later, so that they are to be kept for it.
 #[must_use]
 pub fn reads_notifications(customer: &Customer, now: Wall) -> bool {
-    let reads = |key: &Key| key.purpose == Purpose::Read && is_good(key, now);
+    let reads = |key: &Key| key.purpose == Purpose::Read && key.expires_ms.is_none_or(|at| now.as_ms() < at);
     !customer.disabled && customer.keys.iter().any(reads)
 }
 

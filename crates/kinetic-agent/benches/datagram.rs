@@ -47,6 +47,7 @@ fn ready(body_bytes: usize) -> Agent {
         backoff_s: 0,
         limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
         now_ms: 0,
+        credential: None,
     };
     let mut effects = Vec::new();
     agent.handle(now(0), Input::Located(&reply), &mut effects);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kinetic_wire::{Endpoint, Epoch, Locate, LocateReply, Mono, RpcCode, encode};
+use kinetic_wire::{Credential, Endpoint, Epoch, Locate, LocateReply, Mono, RpcCode, encode};
 
 use crate::machine::{AgentConfig, Effect};
 use crate::rng::Rng;
@@ -18,6 +18,17 @@ const ASK_MIN: Duration = Duration::from_millis(100);
 const NUDGED_WITHIN: Duration = Duration::from_secs(2);
 /// Intervals that an answer can ask for.
 const INTERVAL_S: (u64, u64) = (1, 30 * 86_400);
+
+/// A credential is left for the key this long before it expires, or an eighth of its life where that is shorter.
+const LAPSE_MARGIN: Duration = Duration::from_secs(10);
+
+/// What to log in with, for a while.
+#[derive(Clone, Debug)]
+struct Held {
+    credential: Credential,
+    /// When it is too old to be relied upon.
+    lapses: Mono,
+}
 
 /// An answer in use.
 #[derive(Debug)]
@@ -54,6 +65,9 @@ pub(crate) struct Follow {
     /// Questions without an answer, in a row.
     unanswered: u32,
     link: Link,
+    held: Option<Held>,
+    /// The login of the credential that the link was asked for with.
+    link_login: Option<String>,
     /// The endpoint that the link is to, or will be.
     chosen: usize,
     /// Connections in a row over which nothing was confirmed.
@@ -67,6 +81,8 @@ pub(crate) struct Follow {
     pub(crate) locates: u64,
     pub(crate) stale: u64,
     pub(crate) connects: u64,
+    pub(crate) renewals: u64,
+    pub(crate) lapses: u64,
 }
 
 /// Seconds that somebody else wrote, within reason.
@@ -97,6 +113,8 @@ impl Follow {
             asked: None,
             unanswered: 0,
             link: Link::Nowhere,
+            held: None,
+            link_login: None,
             chosen: 0,
             fruitless: 0,
             hops: 0,
@@ -106,6 +124,8 @@ impl Follow {
             locates: 0,
             stale: 0,
             connects: 0,
+            renewals: 0,
+            lapses: 0,
         }
     }
 
@@ -129,7 +149,8 @@ impl Follow {
 
     pub(crate) fn next_wakeup(&self) -> Option<Mono> {
         let link = if let Link::Due(at) = self.link { Some(at) } else { None };
-        self.ask_at.into_iter().chain(link).min()
+        let lapses = self.held.as_ref().map(|held| held.lapses);
+        [self.ask_at, link, lapses].into_iter().flatten().min()
     }
 
     /// Asks and connects when it is time.
@@ -139,6 +160,13 @@ impl Follow {
             self.locates += 1;
             self.question.have_epoch = self.answer.as_ref().map(|answer| answer.epoch);
             effects.push(Effect::Locate { body: encode(&self.question) });
+        }
+        if self.held.take_if(|held| now >= held.lapses).is_some() && self.link_login.is_some() {
+            self.lapses += 1;
+            // The broker would refuse what is published from now on. Where there is no connection, the next is the key's.
+            if self.is_up() {
+                self.connect(effects);
+            }
         }
         if let Link::Due(at) = self.link
             && now >= at
@@ -154,7 +182,34 @@ impl Follow {
         };
         self.link = Link::Connecting;
         self.connects += 1;
-        effects.push(Effect::Connect { endpoint });
+        let credential = self.held.as_ref().map(|held| held.credential.clone());
+        self.link_login = credential.as_ref().map(|credential| credential.login.clone());
+        effects.push(Effect::Connect { endpoint, credential });
+    }
+
+    /// An answer came with a credential. Its life is told by the redirector's own clock, and asked for again before half of it is over.
+    /// True if the connection is to be made with it.
+    fn credited(&mut self, now: Mono, reply: &LocateReply, rng: &mut Rng, effects: &mut Vec<Effect>) -> bool {
+        let Some(credential) = &reply.credential else { return false };
+        let life_ms = u64::try_from(credential.expires_ms.saturating_sub(reply.now_ms)).unwrap_or(0);
+        let life = Duration::from_millis(life_ms).min(Duration::from_secs(INTERVAL_S.1));
+        if life.is_zero() {
+            return false;
+        }
+        let ask_at = now + rng.between(life * 2 / 5, life / 2).max(ASK_MIN);
+        self.ask_at = self.ask_at.map(|planned| planned.min(ask_at));
+        let is_new = self.held.as_ref().is_none_or(|held| held.credential != *credential);
+        let lapses = now + (life - LAPSE_MARGIN.min(life / 8));
+        self.held = Some(Held { credential: credential.clone(), lapses });
+        if !is_new || !self.is_up() {
+            return false;
+        }
+        if self.link_login.as_ref() != Some(&credential.login) {
+            return true;
+        }
+        self.renewals += 1;
+        effects.push(Effect::Renew { credential: credential.clone() });
+        false
     }
 
     /// An answer came; false if it is no better than what there is.
@@ -173,8 +228,12 @@ impl Follow {
         let refresh = interval(reply.refresh_s);
         let wait = rng.between(refresh * 4 / 5, refresh * 6 / 5);
         self.ask_at = Some(now + wait + Duration::from_secs(reply.backoff_s.min(3_600)));
+        let wants_anew = self.credited(now, reply, rng, effects);
         if self.answer.as_ref().is_some_and(|answer| reply.epoch < answer.epoch && now < answer.stale) {
             self.stale += 1;
+            if wants_anew {
+                self.connect(effects);
+            }
             return false;
         }
         let current = self.endpoints().get(self.chosen).cloned();
@@ -186,7 +245,7 @@ impl Follow {
         let stale = now + interval(reply.stale_ok_s);
         self.answer = Some(Answer { epoch: reply.epoch, endpoints, stale });
         self.chosen = kept.unwrap_or(0);
-        if kept.is_none() {
+        if kept.is_none() || wants_anew {
             self.connect(effects);
         }
         true

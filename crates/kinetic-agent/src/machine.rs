@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use kinetic_wire::{DataType, Endpoint, Envelope, Incarnation, LocateReply, Mono, Now, RpcError};
+use kinetic_wire::{Credential, DataType, Endpoint, Envelope, Incarnation, LocateReply, Mono, Now, RpcError};
 
 use crate::batch::{Batch, Closed};
 use crate::follow::Follow;
@@ -99,6 +99,13 @@ pub enum Effect {
     Connect {
         /// The address.
         endpoint: Endpoint,
+        /// What to log in with; the agent's own key without one, and where the broker refuses it.
+        credential: Option<Credential>,
+    },
+    /// Give the connection a credential that expires later than its own, and which the same login has.
+    Renew {
+        /// It.
+        credential: Credential,
     },
     /// Publish, `mandatory`, confirmed; answer with `Confirmed`, `Failed` or `Unroutable`.
     Publish {
@@ -243,6 +250,8 @@ impl Agent {
             connects: self.follow.connects,
             hops: self.follow.hopped,
             hops_exceeded: self.follow.hops_exceeded,
+            renewals: self.follow.renewals,
+            lapses: self.follow.lapses,
             bodies_buffered: self.spool.waiting() + self.spool.in_flight(),
             bytes_buffered: self.bytes_buffered(),
             in_flight: self.spool.in_flight(),

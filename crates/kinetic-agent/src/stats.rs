@@ -39,6 +39,10 @@ pub struct Stats {
     pub nudges: u64,
     /// Answers that were ignored because they were older than the one in use.
     pub locate_stale: u64,
+    /// Credentials that a standing connection was given in time.
+    pub renewals: u64,
+    /// Credentials that were not: the connection was made anew with the key.
+    pub lapses: u64,
     /// Connections asked for.
     pub connects: u64,
     /// Connections that broke or could not be made.

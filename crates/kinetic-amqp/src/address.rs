@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use zeroize::Zeroizing;
 
-use crate::{AmqpError, Identity};
+use crate::{AmqpError, Identity, Token};
 
 /// A password or key. Its `Debug` is blank, so that no log line can carry it, and its memory is overwritten when it goes.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -166,6 +166,11 @@ impl Address {
     pub fn named(mut self, name: impl Into<String>) -> Self {
         self.name = name.into();
         self
+    }
+
+    /// The same with the login of a token.
+    pub(crate) fn with(&self, token: &Token) -> Self {
+        Self { login: token.login.clone(), password: token.secret.clone(), ..self.clone() }
     }
 
     /// The URIs with vhost and login filled in, for lapin.

@@ -44,6 +44,8 @@ pub(crate) struct Link {
     /// The certificate that was shown, and whether the broker knows us by it.
     shown: Option<Shown>,
     is_external: bool,
+    /// The login, where a token opened it.
+    token_login: Option<ShortString>,
     _socket: CutOnDrop,
 }
 
@@ -142,7 +144,9 @@ impl Link {
         };
         let connecting = Connection::connector(uri.clone(), guard::runtime(), dial, properties);
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(connection)) => Ok(Self { connection, shown, is_external, _socket: guard }),
+            Ok(Ok(connection)) => {
+                Ok(Self { connection, shown, is_external, token_login: None, _socket: guard })
+            }
             Ok(Err(error)) => Err(match error.kind() {
                 ErrorKind::IOError(cause) => not_reached(&uri, Arc::clone(cause)),
                 _ => refused_at_the_door(AmqpError::of(&error, "open a connection"), &uri, address),
@@ -154,8 +158,31 @@ impl Link {
         }
     }
 
-    /// The login by which the broker knows us, where a certificate said it.
+    /// Notes that a token of this login opened it.
+    pub(crate) fn known_as(mut self, login: &str) -> Self {
+        self.token_login = ShortString::try_new(login).ok();
+        self
+    }
+
+    /// Whether a token of this login opened it.
+    pub(crate) fn is_known_as(&self, login: &str) -> bool {
+        self.token_login.as_ref().is_some_and(|known| known.as_str() == login)
+    }
+
+    /// Gives the broker another password for as long as the connection stands (`connection.update-secret`).
+    pub(crate) async fn update_secret(&self, secret: &str) -> Result<(), AmqpError> {
+        let updating = self.connection.update_secret(secret.into(), "another token".into());
+        match tokio::time::timeout(CONNECT_TIMEOUT, updating).await {
+            Ok(updated) => updated.map_err(|error| AmqpError::of(&error, "renew the token")),
+            Err(_) => Err(AmqpError::Lost { reason: "no answer to another token".to_owned() }),
+        }
+    }
+
+    /// The login by which the broker knows us, where a certificate or a token said it.
     pub(crate) fn shown_login(&self) -> Option<ShortString> {
+        if self.token_login.is_some() {
+            return self.token_login.clone();
+        }
         // A common name has at most 64 characters (RFC 5280, ub-common-name); one that fits no short string was not let in.
         let shown = self.shown.as_ref().filter(|_| self.is_external);
         shown.and_then(|shown| ShortString::try_new(shown.login()).ok())

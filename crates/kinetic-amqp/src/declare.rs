@@ -54,6 +54,8 @@ pub struct Exchange {
     pub alternate_exchange: Option<String>,
     /// Of a [`ExchangeKind::ConsistentHash`]: the header whose value is hashed (`hash-header`); else the routing key.
     pub hash_header: Option<String>,
+    /// Whose it is, for whoever tidies up (argument, value). Brokers do not compare it when an exchange is declared again.
+    pub mark: Option<(String, String)>,
     /// Exchanges that it takes messages from, each with the routing key or pattern. Bound last, when all that is
     /// behind this exchange stands.
     pub takes_from: Vec<(String, String)>,
@@ -360,6 +362,9 @@ async fn declare_exchange(channel: &Channel, exchange: &Exchange) -> Result<(), 
     }
     if let Some(header) = &exchange.hash_header {
         args.insert("hash-header".into(), AMQPValue::LongString(header.as_str().into()));
+    }
+    if let Some((name, value)) = &exchange.mark {
+        args.insert(short("an argument's name", name)?, AMQPValue::LongString(value.as_str().into()));
     }
     channel
         .exchange_declare(short("an exchange's name", &exchange.name)?, kind, options, args)

@@ -21,6 +21,7 @@ mod publish;
 mod renew;
 mod rpc;
 mod tls;
+mod token;
 mod watch;
 
 pub use address::{Address, Plain, Secret};
@@ -38,4 +39,5 @@ pub use peek::{PEEK_BYTES_MAX, peek};
 pub use publish::{LinkStatus, Outcome, PublishError, Publisher};
 pub use rpc::{Pushed, Request, RequestHandle, RpcClient, RpcFailed, RpcServer, Served};
 pub use tls::{Identity, Shown};
+pub use token::{Token, TokenStats};
 pub use watch::Watcher;

@@ -14,7 +14,8 @@ use crate::drive::{self, End, Handle};
 use crate::outbox::{Fate, Outbox, Outgoing, Refusals};
 use crate::properties::{short, to_properties};
 use crate::renew::Renewal;
-use crate::{Address, AmqpError, Topology};
+use crate::token::{Given, Tokens, tokens};
+use crate::{Address, AmqpError, Token, TokenStats, Topology};
 
 /// What the broker did with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,7 @@ pub struct Publisher {
 struct Shared {
     commands: mpsc::Sender<Publish>,
     handle: Handle,
+    given: Given,
 }
 
 struct Publish {
@@ -85,10 +87,26 @@ impl Publisher {
     /// With `in_flight_max` zero, with which nothing could be published.
     #[must_use]
     pub fn start(address: Address, topology: Topology, in_flight_max: usize) -> Self {
+        Self::start_with(address, None, topology, in_flight_max)
+    }
+
+    /// The same with a token, which is tried before what the address says.
+    ///
+    /// # Panics
+    /// With `in_flight_max` zero.
+    #[must_use]
+    pub fn start_with(
+        address: Address,
+        token: Option<Token>,
+        topology: Topology,
+        in_flight_max: usize,
+    ) -> Self {
         assert!(in_flight_max > 0, "a publisher that may have nothing in flight publishes nothing");
         let (commands, queue) = mpsc::channel(in_flight_max);
+        let (given, tokens) = tokens(token);
         let handle = Handle::start(|said, closed| Driver {
             address,
+            tokens,
             topology,
             in_flight_max,
             queue,
@@ -96,7 +114,18 @@ impl Publisher {
             closed,
             cautious: 0,
         });
-        Self { shared: Arc::new(Shared { commands, handle }) }
+        Self { shared: Arc::new(Shared { commands, handle, given }) }
+    }
+
+    /// Another token: for the connection that one of the same login has opened, which goes on, and for those to come.
+    pub fn renew(&self, token: Token) {
+        self.shared.given.give(token);
+    }
+
+    /// How tokens have fared.
+    #[must_use]
+    pub fn token_stats(&self) -> TokenStats {
+        self.shared.given.stats()
     }
 
     /// Publishes one message and awaits its confirm. Await many at once for throughput; they leave in the order in which
@@ -163,6 +192,7 @@ impl Publisher {
 /// The task behind a [`Publisher`].
 struct Driver {
     address: Address,
+    tokens: Tokens,
     topology: Topology,
     in_flight_max: usize,
     queue: mpsc::Receiver<Publish>,
@@ -181,7 +211,7 @@ impl drive::Driver for Driver {
     const WHAT: &'static str = "publishing";
 
     async fn open(&self) -> Result<Self::Line, AmqpError> {
-        open(&self.address, &self.topology).await
+        open(&self.address, &self.tokens, &self.topology).await
     }
 
     fn say(&self, status: LinkStatus) {
@@ -223,6 +253,9 @@ impl drive::Driver for Driver {
                     None => draining = true,
                 },
                 () = renewal.made() => {}
+                () = self.tokens.renewed() => if let Err(error) = self.tokens.renew(&link).await {
+                    return End::Lost(fail_all(&error, outbox));
+                },
                 () = raised(&mut closed), if !draining => {
                     self.queue.close();
                     draining = true;
@@ -237,24 +270,29 @@ impl drive::Driver for Driver {
                         return End::Lost(fail_all(&error, outbox));
                     }
                     drive::say_blocked(&self.said, link.blocked());
-                    let (address, topology) = (&self.address, &self.topology);
-                    renewal.check(&link, || open_owned(address.clone(), topology.clone()));
+                    let Self { address, tokens, topology, .. } = &*self;
+                    let open = || open_owned(address.clone(), tokens.clone(), topology.clone());
+                    renewal.check(&link, open);
                 }
             }
         }
     }
 }
 
-async fn open(address: &Address, topology: &Topology) -> Result<(Link, Outgo), AmqpError> {
-    let link = Link::open(address).await?;
+async fn open(address: &Address, tokens: &Tokens, topology: &Topology) -> Result<(Link, Outgo), AmqpError> {
+    let link = tokens.open(address).await?;
     let channel = link.channel().await?;
     declare_on(&channel, topology).await?;
     let outbox = Outbox::open(channel).await?;
     Ok((link, outbox))
 }
 
-async fn open_owned(address: Address, topology: Topology) -> Result<(Link, Outgo), AmqpError> {
-    open(&address, &topology).await
+async fn open_owned(
+    address: Address,
+    tokens: Tokens,
+    topology: Topology,
+) -> Result<(Link, Outgo), AmqpError> {
+    open(&address, &tokens, &topology).await
 }
 
 impl Driver {

@@ -52,7 +52,7 @@ pub struct UserLimits {
 }
 
 /// What a user may do in one vhost, as RabbitMQ divides it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Permission {
     /// Declare and delete.
     pub configure: Names,
@@ -70,7 +70,7 @@ impl Permission {
 }
 
 /// A set of exchange and queue names. The default exchange is called `amq.default` here.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Names {
     /// No name.
     #[default]

@@ -135,6 +135,8 @@ impl Template {
             backoff_s: BACKOFF_S,
             limits: terms.limits,
             now_ms: NOW_MS,
+            // A region's answers are one template; whoever signs puts the credential in.
+            credential: None,
         });
         let mut digest = Digest::new();
         digest.add(&answer);

@@ -4,6 +4,7 @@
 //! other people's tools see. It does no I/O and knows no clock.
 
 mod alerting;
+mod breach;
 mod codec;
 mod control;
 mod envelope;
@@ -23,6 +24,7 @@ pub use alerting::{
     SilencesQuestion, SilencesReply, Subscribe, Subscribed, Subscription, ToldState, Unsilence,
     UnsubscribedQuestion, UnsubscribedReply, Unsubscription,
 };
+pub use breach::{Breach, BreachKind, Breached};
 pub use codec::{CodecError, decode, encode};
 pub use control::{
     AnalyzerState, Beacon, Change, LeaderToken, Listening, MapChange, MapQuestion, MapReply, MoveRecord,
@@ -34,9 +36,9 @@ pub use id::{
     ServiceName, SourceKey, SourceName, Term, Token,
 };
 pub use message::{
-    AlertEvent, AlertState, DataType, Direction, Drain, Endpoint, Evacuated, Feed, Goodbye, Grant, Heartbeat,
-    Hold, LeaseReply, Limits, Locate, LocateReply, Numbers, Register, Released, Reply, RpcCode, RpcError,
-    SchemaNotice, Serves, TrailPoint,
+    AlertEvent, AlertState, Credential, DataType, Direction, Drain, Endpoint, Evacuated, Feed, Goodbye,
+    Grant, Heartbeat, Hold, LeaseReply, Limits, Locate, LocateReply, Numbers, Register, Released, Reply,
+    RpcCode, RpcError, SchemaNotice, Serves, TrailPoint, credit,
 };
 pub use notification::{AnnouncedAlert, AnnouncedFold, Announcement};
 pub use partial::{PARTIAL_VERSION, Partial, PartialFeed, PartialGroup};

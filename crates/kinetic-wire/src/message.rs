@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlertId, AnalyticName, ClusterName, CustomerName, Epoch, Incarnation, LeaseId, NodeId, RegionName,
-    ServiceName, SourceKey, SourceName, Term,
+    AlertId, AnalyticName, Breached, ClusterName, CustomerName, Epoch, Incarnation, LeaseId, NodeId,
+    RegionName, ServiceName, SourceKey, SourceName, Term,
 };
 
 /// Kind of data that a source carries and an analyzer can decode.
@@ -287,6 +287,45 @@ pub struct LocateReply {
     pub limits: Limits,
     /// Redirector's wall clock, milliseconds since the Unix epoch.
     pub now_ms: i64,
+    /// What to log in with at these addresses, where the installation hands such out; else the key that asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<Credential>,
+}
+
+/// A login that expires by itself. Its `Debug` is without the token, so that no log line can carry it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Credential {
+    /// The login: who asked.
+    pub login: String,
+    /// What is given as its password.
+    pub token: String,
+    /// The first moment at which it is good no more, milliseconds since the Unix epoch, on the clock of `now_ms`.
+    pub expires_ms: i64,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential")
+            .field("login", &self.login)
+            .field("expires_ms", &self.expires_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What answers that say yes begin with: `ok` is the first field of [`LocateReply`].
+const LOCATED: &[u8] = b"{\"ok\":true,";
+
+/// Puts a credential, encoded by [`crate::encode`], into an encoded answer to `locate`: answers are copied from templates, and are not
+/// read again for this. A refusal is left as it is. True if it was put in.
+pub fn credit(answer: &mut Vec<u8>, credential: &[u8]) -> bool {
+    if !answer.starts_with(LOCATED) || answer.pop_if(|last| *last == b'}').is_none() {
+        return false;
+    }
+    answer.reserve(credential.len() + 32);
+    answer.extend_from_slice(b",\"credential\":");
+    answer.extend_from_slice(credential);
+    answer.push(b'}');
+    true
 }
 
 /// Why a request was refused.
@@ -493,4 +532,7 @@ pub struct AlertEvent {
     /// picture. It starts anew where a source has changed its owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trail: Option<Vec<TrailPoint>>,
+    /// What was breached, where that is what the event tells of; the alert node alone makes such events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breach: Option<Breached>,
 }

@@ -18,9 +18,11 @@ pub const ALERTS_DEAD: &str = "kin.alerts.dead";
 pub const NOTIFICATIONS_EXCHANGE: &str = "kin.notifications";
 /// Fanout exchange that says that the schema repository has a new revision.
 pub const SCHEMA_EXCHANGE: &str = "kin.schema";
-/// Fanout exchange for messages that are nothing we know, or that overflowed a source's queue.
+/// Direct exchange for messages that are nothing we know, or that overflowed a source's queue; the routing key is the customer.
 pub const DEAD_EXCHANGE: &str = "kin.dead";
-/// Queue behind `DEAD_EXCHANGE`, bounded, oldest dropped first.
+/// Fanout exchange for such of them as no customer has a queue for.
+pub const DEAD_OTHERS: &str = "kin.dead.others";
+/// Queue behind `DEAD_OTHERS`, bounded, oldest dropped first.
 pub const DEAD_QUEUE: &str = "kin.dead";
 /// The queue that every redirector answers `locate` from, leader or not.
 pub const LOCATE_QUEUE: &str = "kin.locate";

@@ -12,5 +12,6 @@ pub(crate) mod provision;
 pub(crate) mod smtp;
 pub(crate) mod smtp_sink;
 pub(crate) mod statsd_socket;
+pub(crate) mod token_keys;
 pub(crate) mod usage;
 pub(crate) mod webhook;

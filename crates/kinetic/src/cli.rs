@@ -13,6 +13,7 @@ mod client;
 mod mail;
 mod operator;
 mod returned;
+mod token;
 mod trust;
 
 pub(crate) use alert::Alert;
@@ -24,6 +25,7 @@ pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
 pub(crate) use returned::{MailBounced, MailSuppressed, MailUnsuppress};
+pub(crate) use token::{Token, TokenList, TokenNew, TokenShow};
 pub(crate) use trust::Trust;
 
 /// Watches fleets: metrics in over AMQP, an e-mail out when one machine stops behaving like its peers.
@@ -80,6 +82,9 @@ pub(crate) enum Command {
     Mail(Mail),
     /// Ask the redirector where a customer publishes
     Locate(Locate),
+    /// Keys that sign the tokens of locate, and what a token says
+    #[command(subcommand)]
+    Token(Token),
     /// Show who analyses what: analyzers, sources, the last moves
     Map(Map),
     /// Relieve an analyzer of its sources, before it is taken down
@@ -224,6 +229,9 @@ pub(crate) struct Redirector {
     /// `provisioner` says (docs/operations/provisioning.md)
     #[arg(long, value_name = "MODE")]
     pub(crate) provision: Option<Provision>,
+    /// Folder with the keys that sign tokens, NAME.pem each (docs/operations/tokens.md)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) token_keys: Option<PathBuf>,
 }
 
 /// What becomes of the decisions about the size of the fleet.

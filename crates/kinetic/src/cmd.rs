@@ -22,4 +22,5 @@ pub(crate) mod silence;
 pub(crate) mod subscription;
 pub(crate) mod tap;
 pub(crate) mod test_event;
+pub(crate) mod token;
 pub(crate) mod up;

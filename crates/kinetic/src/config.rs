@@ -33,6 +33,7 @@ struct RawConfig {
     #[serde(default)]
     webhooks: RawWebhooks,
     history: Option<RawHistory>,
+    token_keys: Option<PathBuf>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -130,6 +131,8 @@ pub(crate) struct Config {
     pub(crate) broker: Option<BrokerAddress>,
     /// Private networks that webhooks may reach.
     pub(crate) webhook_nets: Vec<Netblock>,
+    /// Folder with the keys that sign tokens.
+    pub(crate) token_keys: Option<PathBuf>,
 }
 
 impl Config {
@@ -167,6 +170,7 @@ impl Config {
         let net = |net: &String| net.parse().map_err(|why| anyhow!("webhooks.nets: \"{net}\": {why}"));
         Ok(Self {
             webhook_nets: raw.webhooks.nets.iter().map(net).collect::<Result<_>>()?,
+            token_keys: raw.token_keys.map(|path| folder.join(path)),
             schema: local_path(&raw.schema, folder),
             branch: raw.branch.unwrap_or_else(|| "main".into()),
             data_dir,

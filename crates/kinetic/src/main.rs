@@ -85,6 +85,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Fmt(args) => cmd::format::run(&args),
         Command::ClientConfig(args) => cmd::client_config::run(&args),
         Command::DnsZone(args) => cmd::dns_zone::run(&args),
+        Command::Token(args) => cmd::token::run(&args),
         Command::Mail(Mail::Preview(args)) => cmd::mail::preview(&args),
         Command::Schema(Schema::Init { dir, customer }) => cmd::schema_repo::init(&dir, &customer),
         Command::Hook(Hook::PreReceive { branch }) => cmd::schema_repo::pre_receive(&branch),
@@ -147,6 +148,7 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         | Command::Fmt(_)
         | Command::ClientConfig(_)
         | Command::DnsZone(_)
+        | Command::Token(_)
         | Command::Mail(Mail::Preview(_))
         | Command::Schema(Schema::Init { .. })
         | Command::Hook(_)

@@ -30,6 +30,7 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter held_back: "Deliveries taken beyond the bound because the oldest only wait for the broker's confirm.",
         counter rejected: "Deliveries refused whole and dead-lettered.",
         counter windows_closed: "Windows closed, empty ones left out.",
+        counter windows_short: "Windows closed of which samples were dropped, because their customer sends more than it may.",
         counter deliveries_ignored: "Deliveries passed over because their source is about to be let go; they come again.",
         counter repeated: "Deliveries that were a second copy of a body, not read.",
         counter bodies_unremembered: "Bodies of which a second copy would not be noticed: too many fed open windows.",
@@ -91,22 +92,25 @@ fn gauges(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
 fn customers(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
     for customer in &stats.customers {
         let name = customer.customer.as_str();
-        metrics.extend([
-            Metric::gauge("kinetic_analyzer_series", "Series known now.", customer.series as f64)
-                .with("customer", name),
-            Metric::counter(
-                "kinetic_analyzer_series_refused",
-                "Samples dropped because their series would have been one too many.",
-                customer.series_refused,
-            )
-            .with("customer", name),
-            Metric::counter(
-                "kinetic_analyzer_security_events",
-                "Deliveries refused because exchange, login and claim did not agree.",
-                customer.security_events,
-            )
-            .with("customer", name),
-        ]);
+        metrics.extend([Metric::gauge(
+            "kinetic_analyzer_series",
+            "Series known now.",
+            customer.series as f64,
+        )
+        .with("customer", name)]);
+        for (kind, count) in customer.breaches.iter() {
+            let (number, help, label) = if kind.is_limit() {
+                (
+                    "kinetic_analyzer_limited",
+                    "Samples dropped, and messages refused, for want of room in a limit.",
+                    "limit",
+                )
+            } else {
+                ("kinetic_analyzer_security_events", "Messages of somebody else, or with copies.", "kind")
+            };
+            metrics
+                .push(Metric::counter(number, help, count).with("customer", name).with(label, kind.as_str()));
+        }
         for (reason, count) in customer.rejects.iter() {
             metrics.push(
                 Metric::counter("kinetic_analyzer_rejects", "Lines and bodies refused.", count)
@@ -172,6 +176,11 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         counter listens_stale: "Such words of a former owner of its source.",
         counter listens_unknown: "Such words about sources that are not watched by this revision of the schema.",
         counter customers_forgotten: "Customers silent for so long that they are not waited for any more.",
+        counter breaches: "Customers' limits that came to be exceeded, and security events that came up.",
+        counter breaches_stale: "Words of analyzers on such of a former owner of its source.",
+        counter breaches_unknown: "Such words about customers that this revision does not have, or about what is over.",
+        counter breaches_refused: "Such that are not followed because the table was full.",
+        gauge breaches_standing: "Customers' limits that are exceeded, and security events, as they stand.",
         gauge customers: "Customers whose silence is an event, as far as anybody listens to them.",
         gauge customers_not_begun: "Of these, such of whom nothing has ever come.",
         gauge customers_silent: "Of these, such that are silent.",
@@ -337,8 +346,13 @@ pub(crate) fn provision(
 }
 
 /// The agent's numbers.
-pub(crate) fn agent(stats: &kinetic_agent::stats::Stats) -> Vec<Metric> {
-    numbers!(stats, "kinetic_agent", {
+pub(crate) fn agent(stats: &kinetic_agent::stats::Stats, tokens: kinetic_amqp::TokenStats) -> Vec<Metric> {
+    let mut metrics = numbers!(tokens, "kinetic_agent_tokens", {
+        counter logins: "Connections that a token of locate opened.",
+        counter renewed: "Tokens that a standing connection was given.",
+        counter refused: "Tokens that the broker did not take; the key was used.",
+    });
+    metrics.extend(numbers!(stats, "kinetic_agent", {
         counter datagrams: "Datagrams received.",
         counter lines: "Lines taken from them into bodies.",
         counter line_bytes: "Bytes of those lines.",
@@ -357,13 +371,16 @@ pub(crate) fn agent(stats: &kinetic_agent::stats::Stats) -> Vec<Metric> {
         counter hops_exceeded: "Times it was not because too many answers in a row had led to such.",
         counter nudges: "Hints that the answer to locate has changed.",
         counter locate_stale: "Answers ignored because they were older than the one in use.",
+        counter renewals: "Tokens that the connection was to be given in time.",
+        counter lapses: "Tokens that lapsed without another, so that the connection was made anew with the key.",
         counter connects: "Connections asked for.",
         counter disconnects: "Connections that broke or could not be made.",
         counter bodies_abandoned: "Bodies given up because the agent had to stop.",
         gauge bodies_buffered: "Bodies that wait for a connection or a confirm.",
         gauge bytes_buffered: "What they and the open body occupy.",
         gauge in_flight: "Publishes in flight.",
-    })
+    }));
+    metrics
 }
 
 /// The embedded broker's numbers.

@@ -1,7 +1,7 @@
 //! Puts roles together into a process: started in the order in which they need each other, stopped in reverse.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -127,11 +127,13 @@ pub(crate) struct Shared {
     /// Where numbers go.
     pub(crate) telemetry: Telemetry,
     /// What must survive a restart.
-    pub(crate) data_dir: std::path::PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// This node.
     pub(crate) node: NodeId,
     /// How the queues of the control vhost are kept.
     pub(crate) queues: QueueType,
+    /// Folder with the keys that sign tokens.
+    pub(crate) token_keys: Option<PathBuf>,
 }
 
 impl Shared {
@@ -181,6 +183,7 @@ impl Shared {
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
             fleet: None,
+            token_keys: self.token_keys.clone(),
         }
     }
 
@@ -195,6 +198,7 @@ impl Shared {
             zone,
             held_max: analyzer::HELD_MAX,
             series_max: analyzer::SERIES_MAX,
+            series_total_max: analyzer::SERIES_TOTAL_MAX,
             seed: rand::random(),
         };
         analyzer::Setup {

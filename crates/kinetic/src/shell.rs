@@ -10,4 +10,5 @@ pub(crate) mod health;
 pub(crate) mod links;
 pub(crate) mod provision;
 pub(crate) mod redirector;
+pub(crate) mod token;
 pub(crate) mod trace;

@@ -5,12 +5,22 @@ use kinetic_amqp::{
 };
 use kinetic_schema::Schema;
 use kinetic_schema::schema::{Customer, QueueType, Source};
-use kinetic_wire::{Envelope, NodeId, SourceKey, names};
+use kinetic_wire::{CustomerName, Envelope, NodeId, SourceKey, Wall, names};
 
-/// Dead letters kept for people to look at; the oldest go first.
+/// Dead letters of nobody in particular kept for people to look at; the oldest go first.
 const DEAD_LETTERS_MAX: u64 = 10_000;
-/// Bytes of dead letters kept.
+/// Bytes of them.
 const DEAD_LETTER_BYTES_MAX: u64 = 64 << 20;
+/// Dead letters kept of one customer: of a body that is wrong, the next thousand are wrong in the same way.
+const CUSTOMERS_DEAD_MAX: u64 = 1_000;
+/// Bytes of them.
+const CUSTOMERS_DEAD_BYTES_MAX: u64 = 8 << 20;
+/// Notifications that wait for a customer to read them; the oldest go first.
+const NOTIFICATIONS_MAX: u64 = 10_000;
+/// Bytes of them.
+const NOTIFICATION_BYTES_MAX: u64 = 16 << 20;
+/// How long one waits.
+const NOTIFICATION_TTL_MS: u64 = 24 * 3_600 * 1_000;
 /// Alert events that wait for the alert node; beyond it analyzers are told to wait (their publish is refused and
 /// tried again), so that none is lost.
 const ALERTS_MAX: u64 = 1_000_000;
@@ -39,24 +49,65 @@ fn binding(exchange: impl Into<String>, queue: impl Into<String>, routing_key: i
     Binding { exchange: exchange.into(), queue: queue.into(), routing_key: routing_key.into() }
 }
 
-/// Where refused and overflowing messages of a vhost go.
-pub(crate) fn dead_letters() -> Topology {
-    let queue = Queue {
-        name: names::DEAD_QUEUE.into(),
-        durable: true,
-        args: QueueArgs {
-            max_length: Some(DEAD_LETTERS_MAX),
-            max_length_bytes: Some(DEAD_LETTER_BYTES_MAX),
-            overflow: Some(Overflow::DropHead),
-            ..QueueArgs::default()
-        },
-        ..Queue::default()
+/// A durable queue that forgets the oldest when it is full.
+fn forgetting(name: impl Into<String>, messages: u64, bytes: u64) -> Queue {
+    Queue::durable(name).with_args(QueueArgs {
+        max_length: Some(messages),
+        max_length_bytes: Some(bytes),
+        overflow: Some(Overflow::DropHead),
+        ..QueueArgs::default()
+    })
+}
+
+/// Where refused and overflowing messages of a vhost go that are no customer's any more.
+fn dead_letters_of_nobody() -> Topology {
+    let dead = Exchange {
+        alternate_exchange: Some(names::DEAD_OTHERS.to_owned()),
+        ..exchange(names::DEAD_EXCHANGE, ExchangeKind::Direct)
     };
     Topology {
-        exchanges: vec![exchange(names::DEAD_EXCHANGE, ExchangeKind::Fanout)],
-        queues: vec![queue],
-        bindings: vec![binding(names::DEAD_EXCHANGE, names::DEAD_QUEUE, "")],
+        exchanges: vec![exchange(names::DEAD_OTHERS, ExchangeKind::Fanout), dead],
+        queues: vec![forgetting(names::DEAD_QUEUE, DEAD_LETTERS_MAX, DEAD_LETTER_BYTES_MAX)],
+        bindings: vec![binding(names::DEAD_OTHERS, names::DEAD_QUEUE, "")],
     }
+}
+
+/// Where a customer's refused and overflowing messages go: a queue of its own, so that one customer's rubbish does not push out
+/// another's.
+pub(crate) fn dead_letters(customer: &CustomerName) -> Topology {
+    let own = names::dead_queue(customer);
+    let mut topology = dead_letters_of_nobody();
+    topology.bindings.push(binding(names::DEAD_EXCHANGE, own.clone(), customer.as_str()));
+    topology.queues.push(forgetting(own, CUSTOMERS_DEAD_MAX, CUSTOMERS_DEAD_BYTES_MAX));
+    topology
+}
+
+/// In the control vhost, the queues from which customers read their own notifications: those who have a key for that.
+pub(crate) fn notifications(schema: &Schema, now: Wall) -> Topology {
+    let mut topology = Topology::default();
+    topology.exchanges.push(exchange(names::NOTIFICATIONS_EXCHANGE, ExchangeKind::Topic));
+    for customer in schema.customers.values() {
+        if !kinetic_access::reads_notifications(customer, now) {
+            continue;
+        }
+        let own = names::notification_queue(&customer.name);
+        let all = format!("{}.#", customer.name);
+        topology.bindings.push(binding(names::NOTIFICATIONS_EXCHANGE, own.clone(), all));
+        let mut queue = forgetting(own, NOTIFICATIONS_MAX, NOTIFICATION_BYTES_MAX);
+        queue.args.message_ttl_ms = Some(NOTIFICATION_TTL_MS);
+        topology.queues.push(queue);
+    }
+    topology
+}
+
+/// The same, with customers' exchanges marked as this installation's.
+pub(crate) fn marked(mut topology: Topology, installation: &str) -> Topology {
+    let customers =
+        topology.exchanges.iter_mut().filter(|one| names::customer_of_exchange(&one.name).is_some());
+    for exchange in customers {
+        exchange.mark = Some((kinetic_access::INSTALLATION_ARG.to_owned(), installation.to_owned()));
+    }
+    topology
 }
 
 /// The same, with every durable queue kept as this says. Every role must say the same of one vhost.
@@ -270,9 +321,9 @@ pub(crate) fn source(customer: &Customer, source: &Source) -> Topology {
     let ingress = names::ingress_exchange(&customer.name);
     let key = source_key(customer, source);
     let own = names::source_queue(&key);
-    let mut topology = dead_letters();
+    let mut topology = dead_letters(&customer.name);
     topology.exchanges.push(exchange(ingress.clone(), ExchangeKind::Topic));
-    topology.queues.push(source_queue(own.clone(), source));
+    topology.queues.push(source_queue(own.clone(), &customer.name, source));
     if source.partitions <= 1 {
         for pattern in &source.routing {
             topology.bindings.push(binding(ingress.clone(), own.clone(), pattern.clone()));
@@ -289,7 +340,7 @@ pub(crate) fn source(customer: &Customer, source: &Source) -> Topology {
     topology.bindings.push(binding(names::PARTIALS_EXCHANGE, own.clone(), own));
     for part in 1..=source.partitions {
         let queue = names::source_queue(&key.with_part(part));
-        topology.queues.push(source_queue(queue.clone(), source));
+        topology.queues.push(source_queue(queue.clone(), &customer.name, source));
         topology.bindings.push(binding(split.clone(), queue, PART_WEIGHT));
     }
     topology
@@ -336,7 +387,7 @@ fn source_key(customer: &Customer, source: &Source) -> SourceKey {
 }
 
 /// The queue of a source or of a part of it.
-pub(crate) fn source_queue(name: String, source: &Source) -> Queue {
+pub(crate) fn source_queue(name: String, customer: &CustomerName, source: &Source) -> Queue {
     Queue {
         name,
         durable: true,
@@ -345,6 +396,7 @@ pub(crate) fn source_queue(name: String, source: &Source) -> Queue {
             max_length_bytes: Some(source.max_length_bytes),
             overflow: Some(Overflow::DropHead),
             dead_letter_exchange: Some(names::DEAD_EXCHANGE.into()),
+            dead_letter_routing_key: Some(customer.to_string()),
             single_active_consumer: true,
             ..QueueArgs::default()
         },
@@ -377,6 +429,8 @@ pub(crate) fn ingress(schema: &Schema, vhost: &str) -> Topology {
     topology.exchanges.dedup();
     topology.queues.sort();
     topology.queues.dedup();
+    topology.bindings.sort();
+    topology.bindings.dedup();
     kept(topology, queues_of(schema, vhost))
 }
 

@@ -49,6 +49,7 @@ pub(crate) fn answer(epoch: u64, endpoints: &[Endpoint]) -> LocateReply {
         backoff_s: 0,
         limits: Limits { message_bytes: 1 << 20, batch_ms: 1000 },
         now_ms: 0,
+        credential: None,
     }
 }
 
@@ -74,6 +75,10 @@ pub(crate) struct Shell {
     pub(crate) out: Vec<Sent>,
     pub(crate) locates: Vec<Vec<u8>>,
     pub(crate) connects: Vec<Endpoint>,
+    /// What each connection was to log in with; nothing where it was the key.
+    pub(crate) tokens: Vec<Option<String>>,
+    /// Tokens that a standing connection was to be given.
+    pub(crate) renewed: Vec<String>,
     pub(crate) complaints: Vec<RpcError>,
     pub(crate) stopped: bool,
 }
@@ -86,6 +91,8 @@ impl Shell {
             out: Vec::new(),
             locates: Vec::new(),
             connects: Vec::new(),
+            tokens: Vec::new(),
+            renewed: Vec::new(),
             complaints: Vec::new(),
             stopped: false,
         }
@@ -107,7 +114,11 @@ impl Shell {
             assert!(!self.stopped, "nothing after the end");
             match effect {
                 Effect::Locate { body } => self.locates.push(body),
-                Effect::Connect { endpoint } => self.connects.push(endpoint),
+                Effect::Connect { endpoint, credential } => {
+                    self.connects.push(endpoint);
+                    self.tokens.push(credential.map(|credential| credential.token));
+                }
+                Effect::Renew { credential } => self.renewed.push(credential.token),
                 Effect::Publish { id, exchange, routing_key, envelope, body } => {
                     self.out.push(Sent { id, exchange, routing_key, envelope: *envelope, body });
                 }

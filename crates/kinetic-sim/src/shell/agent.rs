@@ -179,6 +179,8 @@ impl Shell {
                     self.numbers += 1;
                     self.questions.ask(self.numbers, names::rpc::LOCATE, body, LOCATE_TIMEOUT, reach);
                 }
+                // The model's broker lets everybody in.
+                Effect::Renew { .. } => {}
                 Effect::Connect { .. } => {
                     if let Some(old) = self.publisher.take() {
                         // What is in flight on it comes back: its confirms are not waited for here.

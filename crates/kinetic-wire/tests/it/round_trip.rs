@@ -2,16 +2,29 @@
 
 use kinetic_wire::{
     Acknowledge, Acknowledged, AcknowledgementState, AlertEvent, AlertId, AlertState, AnalyzerState,
-    AskSilence, Beacon, Bounce, Bounced, Change, CustomerName, DataType, Direction, Drain, Endpoint,
-    EpisodeState, EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed, FeedState, FiringFeed, FollowLink,
-    Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply, Limits,
-    LinkAct, LinkAction, Linked, Listening, Locate, LocateReply, MapChange, MapQuestion, MapReply,
+<<<<<<< HEAD
+    AskSilence, Beacon, Bounce, Bounced, Breach, BreachKind, Breached, Change, CustomerName, DataType,
+    Direction, Drain, Endpoint, EpisodeState, EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed,
+    FeedState, FiringFeed, FollowLink, Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken,
+    LeaseId, LeaseReply, Limits, LinkAct, LinkAction, Linked, Listening, Locate, LocateReply, MapChange,
+    MapQuestion, MapReply, MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial,
+    PartialFeed, PartialGroup, Register, Released, Relieve, Relieved, Reply, Role, RpcCode, RpcError,
+    SchemaNotice, Serves, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply, Snapshot,
+    SourceKey, SourceState, Subscribe, Subscribed, Subscription, SuppressionState, SuppressionsQuestion,
+    SuppressionsReply, Term, ToldState, TrailPoint, Unsilence, UnsubscribedQuestion, UnsubscribedReply,
+    Unsubscription, Unsuppress, Unsuppressed, WatchState, decode, encode,
+=======
+    AskSilence, Beacon, Bounce, Bounced, Change, Credential, CustomerName, DataType, Direction, Drain,
+    Endpoint, EpisodeState, EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed, FeedState, FiringFeed,
+    FollowLink, Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply,
+    Limits, LinkAct, LinkAction, Linked, Listening, Locate, LocateReply, MapChange, MapQuestion, MapReply,
     MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial, PartialFeed, PartialGroup,
     Register, Released, Relieve, Relieved, Reply, Role, RpcCode, RpcError, SchemaNotice, Serves, Silence,
     SilenceName, Silenced, SilencesQuestion, SilencesReply, Snapshot, SourceKey, SourceState, Subscribe,
     Subscribed, Subscription, SuppressionState, SuppressionsQuestion, SuppressionsReply, Term, ToldState,
     TrailPoint, Unsilence, UnsubscribedQuestion, UnsubscribedReply, Unsubscription, Unsuppress, Unsuppressed,
-    WatchState, decode, encode,
+    WatchState, credit, decode, encode,
+>>>>>>> main
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -152,6 +165,7 @@ proptest! {
         (customer, region, uri, message) in (text(), text(), text(), text()),
         (priority, message_bytes, batch_ms) in (any::<u32>(), any::<u64>(), any::<u64>()),
         code in select(&CODES),
+        (login, life) in (text(), option::of(any::<i64>())),
     ) {
         let (lease, term) = (LeaseId(lease), Term(term));
         check(&LeaseReply {
@@ -160,7 +174,9 @@ proptest! {
             relieved: term.0 > 7,
         });
         check(&Released { ok: true, released: revoke, now_ms });
-        check(&LocateReply {
+        let credential =
+            life.map(|expires_ms| Credential { login, token: "eyJ.t.s".to_owned(), expires_ms });
+        let located = LocateReply {
             ok: true,
             customer: customer.as_str().into(),
             region: region.as_str().into(),
@@ -172,11 +188,23 @@ proptest! {
             backoff_s: batch_ms,
             limits: Limits { message_bytes, batch_ms },
             now_ms,
-        });
+            credential: credential.clone(),
+        };
+        check(&located);
+        if let Some(credential) = credential {
+            let mut body = encode(&LocateReply { credential: None, ..located.clone() });
+            prop_assert!(credit(&mut body, &encode(&credential)));
+            prop_assert_eq!(&decode::<LocateReply>(&body).expect("still one answer"), &located);
+            let shown = format!("{located:?}");
+            prop_assert!(!shown.contains("eyJ"), "{}", shown);
+        }
         let refusal = RpcError { ok: false, code, message, retry_s: batch_ms };
         prop_assert_eq!(&decode::<RpcError>(&encode(&refusal)).expect("its own encoding"), &refusal);
         let read: Reply<LeaseReply> = decode(&encode(&refusal)).expect("a refusal");
-        prop_assert_eq!(read, Reply::Refused(refusal));
+        prop_assert_eq!(read, Reply::Refused(refusal.clone()));
+        let mut refused = encode(&refusal);
+        prop_assert!(!credit(&mut refused, b"{}"), "a refusal carries none");
+        prop_assert_eq!(refused, encode(&refusal));
     }
 
     #[test]
@@ -222,8 +250,16 @@ proptest! {
         check(&Relieved { ok: true, remaining: rate, now_ms: at });
         check(&Nudge { v: 1 });
         let source = SourceKey::new("acme", "web").with_part(u16::from(flag));
+        let what = Breached {
+            kind: BreachKind::ALL[usize::try_from(rate % 8).unwrap()],
+            limit: rate,
+            value: rate,
+            dropped: rate,
+            by: flag.then(|| node.to_string()),
+        };
+        let breaches = vec![Breach { source: source.clone(), epoch: Epoch(rate), since_ms: rate, last_ms: rate, what }];
         let listens = vec![Listening { source, epoch: Epoch(rate), came: rate, quiet_ms: rate, proven_ms: rate }];
-        check(&Beacon { v: 1, node, role, inc, bye: flag, listens });
+        check(&Beacon { v: 1, node, role, inc, bye: flag, listens, breaches });
     }
 
     #[test]
@@ -338,6 +374,7 @@ proptest! {
             schema,
             traceparent,
             trail: firing.then(|| vec![TrailPoint { end_ms: window[0], value: numbers.map(|n| n[0]), mean: 1.5, deviation: 0.25 }; 2]),
+            breach: None,
         });
     }
 
@@ -402,6 +439,7 @@ proptest! {
             index,
             of,
             traceparent,
+            short: index % 2 == 0,
             groups: vec![group],
         });
     }

@@ -195,6 +195,7 @@ fn every_name_is_explained() {
         names::SCHEMA_EXCHANGE,
         names::DEAD_EXCHANGE,
         names::DEAD_QUEUE,
+        names::DEAD_OTHERS,
         names::TYPE_ALERT,
         names::TYPE_NOTIFICATION,
         names::PARTIALS_EXCHANGE,

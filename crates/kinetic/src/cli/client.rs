@@ -35,6 +35,9 @@ pub(crate) struct Locate {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Show the token, where one is given: whoever has it can publish as you until it expires
+    #[arg(long)]
+    pub(crate) token: bool,
 }
 
 /// What a client publishes.

@@ -167,6 +167,7 @@ async fn ground(args: &cli::Bench, dir: &Path, roles: &mut Roles) -> Result<Grou
         data_dir: dir.to_owned(),
         node: NodeId::new("bench"),
         queues: QueueType::Classic,
+        token_keys: None,
     };
     let setup = shared.redirector(LEASE, LEASE, Duration::ZERO, address.uris.clone());
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));

@@ -243,6 +243,7 @@ async fn start(
         data_dir,
         node: NodeId::new("demo"),
         queues: QueueType::Classic,
+        token_keys: None,
     };
     let history = shared.own_history();
     up::start_engine(roles, &shared, history, Some(links.address()), &[], LEASE, LEASE)?;

@@ -25,10 +25,16 @@ pub(crate) async fn run(args: cli::Locate) -> Result<u8> {
     };
     let answer = agent::locate(&rpc, encode(&question)).await;
     // Why there is no connection says more than that there is none.
-    let answer = match (answer, rpc.status().error) {
+    let mut answer = match (answer, rpc.status().error) {
         (Err(Unanswered::Silent(_)), Some(reason)) => Err(Unanswered::Silent(reason)),
         (answer, _) => answer,
     };
+    if let Ok(reply) = &mut answer
+        && !args.token
+        && let Some(credential) = &mut reply.credential
+    {
+        "(left out: --token shows it)".clone_into(&mut credential.token);
+    }
     let text = match (&answer, args.json) {
         (Ok(reply), true) => serde_json::to_string(reply)? + "\n",
         (Ok(reply), false) => shown(reply),
@@ -80,6 +86,16 @@ fn shown(reply: &LocateReply) -> String {
             reply.epoch.0, reply.ttl_s, reply.limits.message_bytes, reply.limits.batch_ms
         )
     });
+    if let Some(credential) = &reply.credential {
+        let left_s = credential.expires_ms.saturating_sub(reply.now_ms) / 1_000;
+        wrote = wrote.and_then(|()| {
+            writeln!(
+                text,
+                "\nlog in as {} with this token, for {left_s} s: {}",
+                credential.login, credential.token
+            )
+        });
+    }
     wrote.expect("a String takes every text");
     text
 }
@@ -126,6 +142,7 @@ mod tests {
             backoff_s: 0,
             limits: Limits { message_bytes: 1_048_576, batch_ms: 1_000 },
             now_ms: 0,
+            credential: None,
         };
         assert_eq!(
             shown(&reply),

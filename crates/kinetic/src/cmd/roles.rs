@@ -44,6 +44,7 @@ async fn common(node: &cli::Node, broker: &cli::BrokerAddress, role: &'static st
         data_dir: node.data_dir.clone(),
         node: NodeId::new(&name),
         queues: if node.quorum { QueueType::Quorum } else { QueueType::Classic },
+        token_keys: None,
     };
     Ok(Common { shared, roles, _lock: lock })
 }
@@ -66,6 +67,7 @@ pub(crate) async fn redirector(args: cli::Redirector) -> Result<()> {
     // A lease is up to a tenth longer than asked for (its jitter); an owner must have had the time to speak up.
     let listen = ttl + ttl / 10 + grace;
     let advertise = common.shared.control.uris.clone();
+    common.shared.token_keys.clone_from(&args.token_keys);
     let mut setup = common.shared.redirector(ttl, grace, listen, advertise);
     let fleet = (args.provision != Some(cli::Provision::Off)).then(|| {
         let (port, fleet) = shell::provision::channel();

@@ -52,6 +52,7 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
         data_dir: config.data_dir.clone(),
         node: NodeId::new(&node::host_name()),
         queues: config.queues,
+        token_keys: config.token_keys,
     };
     let health = shared.health(&["node"]);
     start_engine(

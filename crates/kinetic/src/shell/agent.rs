@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use kinetic_agent::machine::{Agent, AgentConfig, Effect, Input, PublishId};
-use kinetic_amqp::{Address, Outcome, Publisher, RpcClient, Topology};
-use kinetic_wire::{Endpoint, LocateReply, Reply, RpcError, decode, names};
+use kinetic_amqp::{Address, Outcome, Publisher, RpcClient, Token, TokenStats, Topology};
+use kinetic_wire::{Credential, Endpoint, LocateReply, Reply, RpcError, decode, names};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -66,6 +66,8 @@ struct Shell {
     /// Counts `Connect` effects, so that news of an old connection is not taken for news of the new one.
     generation: u64,
     connected: bool,
+    /// How tokens have fared on connections before this one.
+    tokens: TokenStats,
     /// Why the redirector refuses, since people were told.
     refused: Option<String>,
     jobs: JoinSet<Done>,
@@ -82,6 +84,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
         part,
         generation: 0,
         connected: false,
+        tokens: TokenStats::default(),
         refused: None,
         jobs: JoinSet::new(),
     };
@@ -115,7 +118,9 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
             () = clock::sleep_until(agent.next_wakeup()) => {
                 agent.handle(clock::now(), Input::Tick, &mut effects);
             }
-            _ = metrics_due.tick() => telemetry.show(part, metrics::agent(&agent.stats())),
+            _ = metrics_due.tick() => {
+                telemetry.show(part, metrics::agent(&agent.stats(), shell.token_stats()));
+            }
         }
     }
     if let Some(publisher) = shell.publisher {
@@ -212,7 +217,12 @@ impl Shell {
                     let rpc = self.rpc.clone();
                     self.jobs.spawn(async move { Done::Located(locate(&rpc, body).await) });
                 }
-                Effect::Connect { endpoint } => self.connect(endpoint),
+                Effect::Connect { endpoint, credential } => self.connect(endpoint, credential),
+                Effect::Renew { credential } => {
+                    if let Some(publisher) = &self.publisher {
+                        publisher.renew(token(credential));
+                    }
+                }
                 Effect::Publish { id, exchange, routing_key, envelope, body } => {
                     let Some(publisher) = self.publisher.clone() else {
                         self.jobs.spawn(async move { Done::Failed(id) });
@@ -246,7 +256,19 @@ impl Shell {
         stopped
     }
 
-    fn connect(&mut self, endpoint: Endpoint) {
+    /// How tokens have fared on all connections so far.
+    fn token_stats(&self) -> TokenStats {
+        let TokenStats { logins, renewed, refused } = self.tokens;
+        let now = self.publisher.as_ref().map(Publisher::token_stats).unwrap_or_default();
+        TokenStats {
+            logins: logins + now.logins,
+            renewed: renewed + now.renewed,
+            refused: refused + now.refused,
+        }
+    }
+
+    fn connect(&mut self, endpoint: Endpoint, credential: Option<Credential>) {
+        self.tokens = self.token_stats();
         if let Some(old) = self.publisher.take() {
             // What is in flight on it is confirmed or comes back, while the new connection is made already.
             self.jobs.spawn(async move {
@@ -263,7 +285,8 @@ impl Shell {
         let mut address = self.broker.clone();
         address.uris = vec![endpoint.uri];
         address.vhost = endpoint.vhost;
-        let publisher = Publisher::start(address, Topology::default(), usize::from(u16::MAX));
+        let token = credential.map(token);
+        let publisher = Publisher::start_with(address, token, Topology::default(), usize::from(u16::MAX));
         self.publisher = Some(publisher.clone());
         self.generation += 1;
         let generation = self.generation;
@@ -272,6 +295,11 @@ impl Shell {
             Done::Connected(generation, connected)
         });
     }
+}
+
+/// What a connection is opened with.
+fn token(credential: Credential) -> Token {
+    Token { login: credential.login, secret: credential.token.into() }
 }
 
 /// Why a question has no answer to publish by.

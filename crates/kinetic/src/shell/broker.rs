@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use kinetic_access::{Credential, Grant, Login};
@@ -15,6 +16,7 @@ use kinetic_wire::{Wall, names};
 use crate::adapter::clock;
 use crate::metrics;
 use crate::shell::follow::SchemaWatch;
+use crate::shell::token;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Health, Metric, Telemetry};
 
@@ -60,18 +62,19 @@ impl Embedded {
     ) -> Result<()> {
         let handle = self.broker.handle();
         let own_password = self.own_password;
+        let tokens = Arc::<token::Counted>::default();
         let keep = async {
             let mut ticks = tokio::time::interval(INTERVAL);
-            let mut next_expiry = apply(&handle, &mut schema, &own_password);
+            let mut next_expiry = apply(&handle, &mut schema, &own_password, &tokens);
             telemetry.health(PART, Health::Ok, clock::now().wall);
             loop {
                 tokio::select! {
                     () = shutdown.wait() => break,
-                    Ok(()) = schema.changed() => next_expiry = apply(&handle, &mut schema, &own_password),
+                    Ok(()) = schema.changed() => next_expiry = apply(&handle, &mut schema, &own_password, &tokens),
                     _ = ticks.tick() => {
-                        telemetry.show(PART, numbers(&handle));
+                        telemetry.show(PART, numbers(&handle, &tokens));
                         if next_expiry.is_some_and(|at| at <= clock::now().wall.as_ms()) {
-                            next_expiry = apply(&handle, &mut schema, &own_password);
+                            next_expiry = apply(&handle, &mut schema, &own_password, &tokens);
                         }
                     }
                 }
@@ -83,17 +86,24 @@ impl Embedded {
     }
 }
 
-fn numbers(handle: &BrokerHandle) -> Vec<Metric> {
+fn numbers(handle: &BrokerHandle, tokens: &token::Counted) -> Vec<Metric> {
     let mut numbers = metrics::broker(&handle.stats());
     numbers.extend(metrics::broker_customers(&handle.owners()));
+    numbers.extend(tokens.metrics());
     numbers
 }
 
 /// Puts the schema's logins in force; returns when they change by themselves.
-fn apply(handle: &BrokerHandle, schema: &mut SchemaWatch, own_password: &str) -> Option<i64> {
+fn apply(
+    handle: &BrokerHandle,
+    schema: &mut SchemaWatch,
+    own_password: &str,
+    tokens: &Arc<token::Counted>,
+) -> Option<i64> {
     let revision = schema.borrow_and_update().clone();
     let now = clock::now().wall;
-    handle.set_access(access(&revision.schema, own_password, now));
+    let tokens = token::verifier(&revision.schema, tokens);
+    handle.set_access(Access { tokens, ..access(&revision.schema, own_password, now) });
     kinetic_access::next_change_ms(&revision.schema, now)
 }
 
@@ -111,7 +121,7 @@ fn access(schema: &Schema, own_password: &str, now: Wall) -> Access {
 }
 
 /// A customer's login, as the broker keeps it.
-fn user(login: Login) -> (String, User) {
+pub(crate) fn user(login: Login) -> (String, User) {
     let names = |names: Vec<String>| if names.is_empty() { Names::None } else { Names::Some(names) };
     let permission = |grant: Grant| Permission {
         configure: names(grant.configure),

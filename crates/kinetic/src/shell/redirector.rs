@@ -2,6 +2,7 @@
 //! tells, and the witnesses of analyzers; one machine.
 
 mod doors;
+mod issue;
 mod retired;
 mod token;
 
@@ -33,6 +34,7 @@ use crate::telemetry::{Health, Telemetry};
 use crate::{metrics, topology};
 
 use doors::{Asked, Doors, Inbox};
+use issue::Issuer;
 use retired::Retired;
 use token::{Order, Tokens, Told};
 
@@ -76,6 +78,8 @@ pub(crate) struct Setup {
     pub(crate) telemetry: Telemetry,
     /// Who starts and stops analyzers, if anybody does.
     pub(crate) fleet: Option<Port>,
+    /// Folder with the keys that sign tokens.
+    pub(crate) token_keys: Option<PathBuf>,
 }
 
 /// What a finished job says.
@@ -106,6 +110,10 @@ struct Shell {
     declaring: usize,
     /// Parts that sources no longer have.
     retired: Retired,
+    /// Signs tokens.
+    issuer: Issuer,
+    /// Who waits for an answer to `locate` with a token in it.
+    crediting: BTreeMap<ReplyToken, String>,
 }
 
 /// Runs until shutdown.
@@ -207,6 +215,8 @@ fn start(
         publisher,
         declaring: 0,
         retired: Retired::default(),
+        issuer: Issuer::new(setup.token_keys.clone()),
+        crediting: BTreeMap::new(),
         setup,
     };
     (shell, inbox, news, tasks)
@@ -245,6 +255,12 @@ impl Shell {
     fn ask(&mut self, redirector: &mut Redirector, asked: &Asked, waiting: usize, effects: &mut Vec<Effect>) {
         let Some(token) = self.doors.take(asked) else { return };
         let request = &asked.request;
+        if request.kind == names::rpc::LOCATE
+            && let Some(login) = &request.user_id
+            && Issuer::is_wanted(&self.setup.schema.borrow().schema)
+        {
+            self.crediting.insert(token, login.clone());
+        }
         let login = request.user_id.as_deref().map(Login::new);
         let input = Input::Request {
             token,
@@ -275,8 +291,12 @@ impl Shell {
     }
 
     /// Shows people how things stand, and the provisioner what there is, where the schema has one.
-    fn show(&self, redirector: &Redirector) {
-        self.setup.telemetry.show(PART, metrics::redirector(&redirector.stats()));
+    fn show(&mut self, redirector: &Redirector) {
+        let now = clock::now().wall;
+        let mut shown = metrics::redirector(&redirector.stats());
+        self.issuer.look(&self.setup.schema.borrow().schema, &self.setup.telemetry, now);
+        shown.extend(self.issuer.metrics(now));
+        self.setup.telemetry.show(PART, shown);
         self.show_health();
         if let Some(port) = &self.setup.fleet
             && self.setup.schema.borrow().schema.provisioner.is_some()
@@ -315,7 +335,7 @@ impl Shell {
                 Effect::Reply { token, body } => match self.relieving.remove(&token) {
                     // Whoever does not wait for it any more has gone on without.
                     Some(answer) => drop(answer.send(body)),
-                    None => self.doors.answer(token, body).await,
+                    None => self.answer(token, body).await,
                 },
                 Effect::Tell { body } => {
                     if self.tells.try_send(body).is_err() {
@@ -336,6 +356,15 @@ impl Shell {
                 }
             }
         }
+    }
+
+    /// Answers a request; who is to have a token gets it with the answer.
+    async fn answer(&mut self, token: ReplyToken, mut body: Vec<u8>) {
+        if let Some(login) = self.crediting.remove(&token) {
+            let schema = self.setup.schema.borrow().clone();
+            self.issuer.credit(&schema.schema, &login, clock::now().wall, &mut body);
+        }
+        self.doors.answer(token, body).await;
     }
 
     async fn order(&self, order: Order) {
@@ -402,6 +431,8 @@ impl Shell {
     /// A door and the declared topology for the control vhost and each region's vhost.
     fn serve_vhosts(&mut self, revision: &Revision) {
         self.retire(revision);
+        self.issuer.follow(&revision.schema);
+        self.issuer.look(&revision.schema, &self.setup.telemetry, clock::now().wall);
         let mut addresses = vec![self.setup.control.clone()];
         for region in revision.schema.regions.values() {
             addresses.push(topology::region_address(&self.setup.control, region));
@@ -413,6 +444,13 @@ impl Shell {
                 queues = QueueType::Quorum;
                 declared = topology::kept(declared, queues);
             }
+            if index == 0 {
+                let own = topology::notifications(&revision.schema, clock::now().wall);
+                declared.exchanges.extend(own.exchanges);
+                declared.queues.extend(own.queues);
+                declared.bindings.extend(own.bindings);
+            }
+            let declared = topology::marked(declared, &self.setup.control.vhost);
             self.declaring += 1;
             let leftovers = topology::ingress_leftovers(&revision.schema, &address.vhost);
             let declaring = declare(address.clone(), declared);

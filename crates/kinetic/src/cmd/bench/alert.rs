@@ -149,6 +149,7 @@ async fn ground(
         data_dir: dir.to_owned(),
         node: NodeId::new("bench"),
         queues: QueueType::Classic,
+        token_keys: None,
     };
     let history = match &args.history {
         Some(url) => Location::parse(url, args.history_password_file.as_deref(), dir)?,

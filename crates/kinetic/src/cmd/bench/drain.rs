@@ -73,6 +73,7 @@ async fn analyzer(args: &cli::BenchDrain) -> Result<Figures> {
         data_dir: dir.path().to_owned(),
         node: NodeId::new("bench"),
         queues: QueueType::Classic,
+        token_keys: None,
     };
     let mut setup = shared.analyzer(Serves::default(), 100, None);
     setup.metrics_interval = LOOK;

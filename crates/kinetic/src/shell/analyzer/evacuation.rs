@@ -122,8 +122,10 @@ impl Shell {
         let entered_queues = topology::queues_of(schema, &entered.vhost);
         self.snapshots.reach(to, &topology::region_address(&self.control, entered), entered_queues);
         let queue = names::source_queue(key);
-        let mut declared = topology::dead_letters();
-        declared.queues.extend([topology::source_queue(queue.clone(), source), topology::snapshots(key)]);
+        let mut declared = topology::dead_letters(&key.customer);
+        declared
+            .queues
+            .extend([topology::source_queue(queue.clone(), &key.customer, source), topology::snapshots(key)]);
         let options = ConsumeOptions {
             queue,
             topology: topology::kept(declared, queues),
