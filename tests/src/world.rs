@@ -8,7 +8,8 @@ use kinetic_amqp::{Address, Secret};
 use kinetic_wire::names;
 use tempfile::TempDir;
 
-use crate::certs::{Authority, Issued};
+mod tls;
+
 use crate::eventually;
 use crate::http::{self, Response};
 use crate::process::{Launch, Process, kinetic};
@@ -141,57 +142,6 @@ impl World {
         world
     }
 
-    /// From here on everything speaks TLS to the broker, clients that follow the schema included.
-    pub fn go_over_tls(&mut self) {
-        self.over_tls = true;
-        let region = format!("region \"local\" {{\n  amqp   = [\"{}\"]\n", self.url());
-        self.schema.rewrite("kinetic.hcl", "region \"local\" {\n", &region);
-        self.schema.push();
-    }
-
-    /// Who signed the broker's certificate, and whose client certificates are logins.
-    ///
-    /// # Panics
-    /// If the broker has none.
-    #[must_use]
-    pub fn authority(&self) -> &Authority {
-        self.rabbit().expect("a RabbitMQ").authority()
-    }
-
-    /// Makes a certificate a customer's login: in the schema, and where the broker does not follow that by itself.
-    pub fn certify(&self, customer: &Customer, certificate: &Issued) {
-        let file = format!("customers/{}/customer.hcl", customer.name);
-        let block = format!("\n  {}\n\n  key \"web\"", certificate.block);
-        self.schema.rewrite(&file, "\n  key \"web\"", &block);
-        self.schema.push();
-        if let Some(rabbit) = self.rabbit() {
-            let write = format!("^(in\\.{}|kin\\.rpc)$", customer.name);
-            rabbit.certified(&self.vhost, &certificate.login, ["^$", &write, "^$"]);
-        }
-    }
-
-    /// Waits until a login has a connection.
-    ///
-    /// # Panics
-    /// If it gets none, or the broker cannot be asked.
-    pub fn wait_connected(&self, login: &str) {
-        let rabbit = self.rabbit().expect("a RabbitMQ");
-        eventually(&format!("{login} is connected"), || {
-            let connections = rabbit.connections(login);
-            if connections > 0 { Ok(()) } else { Err("not yet") }
-        });
-    }
-
-    /// Takes it away again.
-    pub fn revoke(&self, customer: &Customer, certificate: &Issued) {
-        let file = format!("customers/{}/customer.hcl", customer.name);
-        self.schema.rewrite(&file, &format!("\n  {}\n", certificate.block), "");
-        self.schema.push();
-        if let Some(rabbit) = self.rabbit() {
-            rabbit.expel(&certificate.login);
-        }
-    }
-
     fn rabbit(&self) -> Option<&Rabbit> {
         match &self.broker {
             Broker::Embedded { .. } => None,
@@ -270,15 +220,6 @@ impl World {
 
     fn scheme(&self) -> &'static str {
         if self.over_tls { "amqps" } else { "amqp" }
-    }
-
-    /// Words that tell a client whom to trust.
-    #[must_use]
-    pub fn trust_words(&self) -> Vec<String> {
-        match self.over_tls {
-            true => vec!["--ca-file".into(), text(&self.authority().file())],
-            false => Vec::new(),
-        }
     }
 
     /// The vhost of the region.
@@ -463,14 +404,6 @@ impl World {
             .output()
     }
 
-    /// Address of who shows a certificate, and nothing else.
-    #[must_use]
-    pub fn certified_address(&self, certificate: &Issued) -> Address {
-        let mut address = self.address(&certificate.login, "", &self.vhost);
-        address.identity = Some(certificate.identity());
-        address
-    }
-
     /// A customer's agent that listens on a free UDP port.
     #[must_use]
     pub fn agent(&self, customer: &Customer, name: &str, more: &[&str]) -> Agent {
@@ -479,16 +412,6 @@ impl World {
             .args(["agent", "--amqp", &broker, "--password-file", &text(&self.key_file)])
             .args(more.iter().copied());
         self.started(launch, name)
-    }
-
-    /// The agent of who shows a certificate.
-    #[must_use]
-    pub fn agent_by(&self, certificate: &Issued, name: &str) -> Agent {
-        let broker = format!("{}/{}", self.url(), self.vhost);
-        self.started(
-            Launch::new(kinetic()).args(["agent", "--amqp", &broker]).args(certificate.words()),
-            name,
-        )
     }
 
     fn started(&self, launch: Launch, name: &str) -> Agent {
