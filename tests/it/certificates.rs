@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kinetic_amqp::{Address, AmqpError, Outcome};
 use kinetic_tests::amqp::{Client, log_in, queue_depth};
 use kinetic_tests::certs::{Authority, Issued};
-use kinetic_tests::needs::{Need, all_here};
 use kinetic_tests::process::Launch;
 use kinetic_tests::schema::{Customer, Watch};
 use kinetic_tests::traffic::{HOSTS, METRIC, SLOW_HOST, envelope, line};
@@ -17,24 +16,12 @@ use kinetic_wire::{Envelope, names};
 
 use crate::common::is_about;
 
-#[test]
-fn rabbitmq() {
-    if all_here("certificates::rabbitmq", &[Need::Git, Need::RabbitMq, Need::Python]) {
-        a_certificate_is_a_login(BrokerKind::RabbitMq);
-    }
-}
-
-#[test]
-fn renewed_rabbitmq() {
-    if all_here("certificates::renewed_rabbitmq", &[Need::Git, Need::RabbitMq]) {
-        a_certificate_is_renewed_under_load(BrokerKind::RabbitMq);
-    }
-}
+on_both_brokers!(a_certificate_is_a_login, Python);
+on_both_brokers!(certificates_are_renewed_under_load);
 
 fn a_certificate_is_a_login(kind: BrokerKind) {
     let acme = Customer::acme(&[Watch { metric: METRIC, ..Watch::default() }]);
-    let mut world = World::start(kind, std::slice::from_ref(&acme));
-    world.go_over_tls();
+    let world = World::start_over_tls(kind, std::slice::from_ref(&acme));
     let out = world.dir().join("certificates");
     let own = world.authority().issue("acme", "host-7", &out);
     world.certify(&acme, &own);
@@ -106,10 +93,9 @@ fn only_new_tls_is_spoken(world: &World) {
     }
 }
 
-fn a_certificate_is_renewed_under_load(kind: BrokerKind) {
+fn certificates_are_renewed_under_load(kind: BrokerKind) {
     let acme = Customer::acme(&[Watch::default()]);
-    let mut world = World::start(kind, std::slice::from_ref(&acme));
-    world.go_over_tls();
+    let world = World::start_over_tls(kind, std::slice::from_ref(&acme));
     let out = world.dir().join("certificates");
     let first = world.authority().issue("acme", "web-1", &out);
     let second = world.authority().issue("acme", "web-1-2", &out);
@@ -138,7 +124,10 @@ fn a_certificate_is_renewed_under_load(kind: BrokerKind) {
         for new in [&second, &third] {
             world.certify(&acme, new);
             new.replaces(&place);
-            world.wait_connected(&new.login);
+            eventually("the publisher has gone over", || match client.login() {
+                Some(login) if login == new.login => Ok(()),
+                other => Err(other),
+            });
             world.revoke(&acme, old);
             old = new;
         }

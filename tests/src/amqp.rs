@@ -36,6 +36,12 @@ impl Client {
         Self { publisher: Publisher::start(address, Topology::default(), 64) }
     }
 
+    /// The login by which the broker knows its connection, where a certificate says that.
+    #[must_use]
+    pub fn login(&self) -> Option<String> {
+        self.publisher.status().login
+    }
+
     /// Publishes and waits for the broker's confirm.
     ///
     /// # Errors

@@ -218,21 +218,9 @@ impl Rabbit {
     /// # Panics
     /// If the node refuses.
     pub fn expel(&self, login: &str) {
-        for path in [format!("/api/users/{login}"), format!("/api/connections/username/{login}")] {
-            let answer = self.running().api("DELETE", &path, "").expect("RabbitMQ answers");
-            assert!((200..300).contains(&answer.status), "DELETE {path}: {answer:?}");
-        }
-    }
-
-    /// Connections of a login, as the node has counted them: within seconds.
-    ///
-    /// # Panics
-    /// If the node does not say.
-    #[must_use]
-    pub fn connections(&self, login: &str) -> usize {
-        let answer = self.ask(&format!("/api/connections/username/{login}")).expect("RabbitMQ answers");
-        let connections: serde_json::Value = serde_json::from_str(&answer.body).expect("JSON");
-        connections.as_array().map_or(0, Vec::len)
+        let path = format!("/api/users/{login}");
+        let answer = self.running().api("DELETE", &path, "").expect("RabbitMQ answers");
+        assert!((200..300).contains(&answer.status), "DELETE {path}: {answer:?}");
     }
 
     fn login(&self, vhost: &str, login: &str, user: &serde_json::Value, [configure, write, read]: [&str; 3]) {

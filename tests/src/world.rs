@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 mod tls;
 
+use crate::certs::Authority;
 use crate::eventually;
 use crate::http::{self, Response};
 use crate::process::{Launch, Process, kinetic};
@@ -46,7 +47,7 @@ pub const SHORT_LEASE: [u64; 2] = [2000, 500];
 
 #[derive(Debug)]
 enum Broker {
-    Embedded { address: SocketAddr, _owner: Box<Node> },
+    Embedded { address: SocketAddr, tls: Option<(SocketAddr, Authority)>, _owner: Box<Node> },
     Shared(&'static Rabbit),
     Own(Box<Rabbit>),
 }
@@ -85,6 +86,10 @@ impl World {
     /// If something does not come up.
     #[must_use]
     pub fn start_with(kind: BrokerKind, queues: Queues, customers: &[Customer]) -> Self {
+        Self::begin(kind, queues, customers, false)
+    }
+
+    fn begin(kind: BrokerKind, queues: Queues, customers: &[Customer], with_tls: bool) -> Self {
         let dir = tempfile::Builder::new().prefix("kinetic-story-").tempdir().expect("tempdir");
         let smtp = SmtpCatcher::start();
         let schema = SchemaRepo::init(dir.path());
@@ -110,7 +115,7 @@ impl World {
         customers.iter().flat_map(Customer::files).for_each(|file| schema.write(&file));
         schema.push();
         let own_password_file = dir.path().join("own-password");
-        let broker = rabbit.unwrap_or_else(|| embedded(dir.path(), &schema));
+        let broker = rabbit.unwrap_or_else(|| embedded(dir.path(), &schema, with_tls));
         match &broker {
             Broker::Embedded { .. } => {
                 let secret = dir.path().join("broker").join("broker-secret");
@@ -204,6 +209,7 @@ impl World {
             return entrance.address();
         }
         match &self.broker {
+            Broker::Embedded { tls: Some((address, _)), .. } if self.over_tls => *address,
             Broker::Embedded { address, .. } => *address,
             Broker::Shared(rabbit) if self.over_tls => rabbit.amqps(),
             Broker::Shared(rabbit) => rabbit.amqp(),
@@ -439,14 +445,24 @@ impl World {
     }
 }
 
-fn embedded(dir: &Path, schema: &SchemaRepo) -> Broker {
+fn embedded(dir: &Path, schema: &SchemaRepo, with_tls: bool) -> Broker {
+    let authority = with_tls.then(|| Authority::init(&dir.join("ca")));
+    let words = authority.as_ref().map_or_else(Vec::new, |authority| {
+        let own = authority.issue_server(&dir.join("tls"));
+        let files = [text(&own.cert), text(&own.key), text(&authority.file())];
+        let flags = ["--tls-certificate", "--tls-key", "--tls-client-ca"];
+        let files = flags.into_iter().zip(files).flat_map(|(flag, file)| [flag.to_owned(), file]);
+        ["--listen-tls".to_owned(), "127.0.0.1:0".to_owned()].into_iter().chain(files).collect()
+    });
     let launch = Launch::new(kinetic())
         .args(["broker", "--listen", "127.0.0.1:0", "--schema", &schema.remote(), "--fetch-interval", "1"])
-        .args(["--data-dir", &text(&dir.join("broker"))]);
+        .args(["--data-dir", &text(&dir.join("broker"))])
+        .args(words);
     let node = Node::start(launch, "broker", dir);
     let address = node.logged("broker listening", "address");
+    let tls = authority.map(|authority| (node.logged("broker listening", "tls"), authority));
     node.wait_healthy();
-    Broker::Embedded { address, _owner: Box::new(node) }
+    Broker::Embedded { address, tls, _owner: Box::new(node) }
 }
 
 fn write_secret(path: &Path, secret: &str) {

@@ -2,16 +2,25 @@
 
 use kinetic_amqp::Address;
 
-use super::{Agent, World, text};
+use super::{Agent, Broker, BrokerKind, World, text};
 use crate::certs::{Authority, Issued};
-use crate::eventually;
 use crate::process::{Launch, kinetic};
-use crate::schema::Customer;
+use crate::schema::{Customer, Queues};
 
 impl World {
-    /// From here on everything speaks TLS to the broker, clients that follow the schema included.
-    pub fn go_over_tls(&mut self) {
-        self.over_tls = true;
+    /// A broker that everything speaks TLS to, clients that follow the schema included.
+    ///
+    /// # Panics
+    /// If something does not come up.
+    #[must_use]
+    pub fn start_over_tls(kind: BrokerKind, customers: &[Customer]) -> Self {
+        let mut world = Self::begin(kind, Queues::Classic, customers, true);
+        world.over_tls = true;
+        world.follow_over_tls();
+        world
+    }
+
+    fn follow_over_tls(&self) {
         let region = format!("region \"local\" {{\n  amqp   = [\"{}\"]\n", self.url());
         self.schema.rewrite("kinetic.hcl", "region \"local\" {\n", &region);
         self.schema.push();
@@ -23,7 +32,11 @@ impl World {
     /// If the broker has none.
     #[must_use]
     pub fn authority(&self) -> &Authority {
-        self.rabbit().expect("a RabbitMQ").authority()
+        match &self.broker {
+            Broker::Embedded { tls, .. } => &tls.as_ref().expect("it was started over TLS").1,
+            Broker::Shared(rabbit) => rabbit.authority(),
+            Broker::Own(rabbit) => rabbit.authority(),
+        }
     }
 
     /// Makes a certificate a customer's login: in the schema, and where the broker does not follow that by itself.
@@ -36,18 +49,6 @@ impl World {
             let write = format!("^(in\\.{}|kin\\.rpc)$", customer.name);
             rabbit.certified(&self.vhost, &certificate.login, ["^$", &write, "^$"]);
         }
-    }
-
-    /// Waits until a login has a connection.
-    ///
-    /// # Panics
-    /// If it gets none, or the broker cannot be asked.
-    pub fn wait_connected(&self, login: &str) {
-        let rabbit = self.rabbit().expect("a RabbitMQ");
-        eventually(&format!("{login} is connected"), || {
-            let connections = rabbit.connections(login);
-            if connections > 0 { Ok(()) } else { Err("not yet") }
-        });
     }
 
     /// Takes it away again.
