@@ -8,12 +8,14 @@ use kinetic_amqp::{Address, Secret};
 use kinetic_wire::names;
 use tempfile::TempDir;
 
+mod node;
 mod tls;
+
+pub use node::Node;
 
 use crate::certs::Authority;
 use crate::eventually;
-use crate::http::{self, Response};
-use crate::process::{Launch, Process, kinetic};
+use crate::process::{Launch, kinetic, run};
 use crate::proxy::Proxy;
 use crate::rabbit::Rabbit;
 use crate::schema::{Customer, Queues, SECRET, SchemaRepo, installation};
@@ -25,6 +27,9 @@ const OWN_LOGIN: &str = "kinetic";
 const OWN_PASSWORD: &str = "own-password-of-the-stories";
 /// Vhost of the region on the embedded broker.
 const EMBEDDED_VHOST: &str = "local";
+/// What the roles log, and where it is told.
+const LOGS: &str = "kinetic=debug,info";
+const LOGS_VARIABLE: &str = "RUST_LOG";
 
 /// Which broker a story runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +70,7 @@ pub struct World {
     vhost: String,
     /// Everything speaks TLS to the broker.
     over_tls: bool,
+    logs: &'static str,
     own_password_file: PathBuf,
     key_file: PathBuf,
     dir: TempDir,
@@ -86,10 +92,25 @@ impl World {
     /// If something does not come up.
     #[must_use]
     pub fn start_with(kind: BrokerKind, queues: Queues, customers: &[Customer]) -> Self {
-        Self::begin(kind, queues, customers, false)
+        Self::start_as(kind, queues, customers, LOGS, false)
     }
 
-    fn begin(kind: BrokerKind, queues: Queues, customers: &[Customer], with_tls: bool) -> Self {
+    /// One whose roles log all that they can.
+    ///
+    /// # Panics
+    /// If something does not come up.
+    #[must_use]
+    pub fn start_talkative(kind: BrokerKind, customers: &[Customer]) -> Self {
+        Self::start_as(kind, Queues::Classic, customers, "trace", false)
+    }
+
+    fn start_as(
+        kind: BrokerKind,
+        queues: Queues,
+        customers: &[Customer],
+        logs: &'static str,
+        with_tls: bool,
+    ) -> Self {
         let dir = tempfile::Builder::new().prefix("kinetic-story-").tempdir().expect("tempdir");
         let smtp = SmtpCatcher::start();
         let schema = SchemaRepo::init(dir.path());
@@ -115,7 +136,7 @@ impl World {
         customers.iter().flat_map(Customer::files).for_each(|file| schema.write(&file));
         schema.push();
         let own_password_file = dir.path().join("own-password");
-        let broker = rabbit.unwrap_or_else(|| embedded(dir.path(), &schema, with_tls));
+        let broker = rabbit.unwrap_or_else(|| embedded(dir.path(), &schema, logs, with_tls));
         match &broker {
             Broker::Embedded { .. } => {
                 let secret = dir.path().join("broker").join("broker-secret");
@@ -135,6 +156,7 @@ impl World {
             entrance,
             queues,
             vhost,
+            logs,
             over_tls: false,
             own_password_file,
             key_file,
@@ -171,6 +193,25 @@ impl World {
         if let Some(rabbit) = self.rabbit() {
             let write = format!("^(in\\.{}|kin\\.rpc)$", customer.name);
             rabbit.user(&self.vhost, &customer.login(), SECRET, ["^$", &write, "^$"]);
+        }
+    }
+
+    /// Makes the broker as the schema says, where it does not follow the schema by itself.
+    ///
+    /// # Panics
+    /// If that does not work.
+    pub fn reconcile(&self) {
+        if let Some(rabbit) = self.rabbit() {
+            let words = ["reconcile", &self.schema.remote(), "--yes", "--management", &rabbit.management()];
+            run(Launch::new(kinetic()).args(words).args(self.broker_words()));
+        }
+    }
+
+    /// Gives a login that is none of a customer's first key its rights in the region's vhost, where the broker does not follow the
+    /// schema by itself: what it may configure, write and read. Its secret is that of all stories.
+    pub fn admit_login(&self, login: &str, rights: [&str; 3]) {
+        if let Some(rabbit) = self.rabbit() {
+            rabbit.user(&self.vhost, login, SECRET, rights);
         }
     }
 
@@ -325,6 +366,7 @@ impl World {
 
     fn launch(&self, broker: SocketAddr, remote: &str, role: &str, node: &str, data_dir: &str) -> Launch {
         let launch = Launch::new(kinetic())
+            .env(LOGS_VARIABLE, self.logs)
             .args([role])
             .args(self.broker_words_at(broker))
             .args(["--schema", remote, "--fetch-interval", "1", "--node", node])
@@ -415,6 +457,7 @@ impl World {
     pub fn agent(&self, customer: &Customer, name: &str, more: &[&str]) -> Agent {
         let broker = format!("{}://{}@{}/{}", self.scheme(), customer.login(), self.amqp(), self.vhost);
         let launch = Launch::new(kinetic())
+            .env(LOGS_VARIABLE, self.logs)
             .args(["agent", "--amqp", &broker, "--password-file", &text(&self.key_file)])
             .args(more.iter().copied());
         self.started(launch, name)
@@ -445,7 +488,7 @@ impl World {
     }
 }
 
-fn embedded(dir: &Path, schema: &SchemaRepo, with_tls: bool) -> Broker {
+fn embedded(dir: &Path, schema: &SchemaRepo, logs: &str, with_tls: bool) -> Broker {
     let authority = with_tls.then(|| Authority::init(&dir.join("ca")));
     let words = authority.as_ref().map_or_else(Vec::new, |authority| {
         let own = authority.issue_server(&dir.join("tls"));
@@ -455,6 +498,7 @@ fn embedded(dir: &Path, schema: &SchemaRepo, with_tls: bool) -> Broker {
         ["--listen-tls".to_owned(), "127.0.0.1:0".to_owned()].into_iter().chain(files).collect()
     });
     let launch = Launch::new(kinetic())
+        .env(LOGS_VARIABLE, logs)
         .args(["broker", "--listen", "127.0.0.1:0", "--schema", &schema.remote(), "--fetch-interval", "1"])
         .args(["--data-dir", &text(&dir.join("broker"))])
         .args(words);
@@ -491,87 +535,6 @@ pub struct Engine {
     pub redirector: Node,
 }
 
-/// A running role.
-#[derive(Debug)]
-pub struct Node {
-    /// The process.
-    pub process: Process,
-    metrics: SocketAddr,
-}
-
-impl Node {
-    /// Starts a role and waits until it serves `/metrics`.
-    #[must_use]
-    pub fn start(launch: Launch, name: &str, dir: &Path) -> Self {
-        let mut process =
-            launch.env("RUST_LOG", "kinetic=debug,info").start(name, &dir.join(format!("{name}.log")));
-        let metrics = eventually(&format!("{name} serves /metrics"), || {
-            assert!(process.ended().is_none(), "{name} ended: {}", process.log());
-            logged(&process.log(), "serving /metrics and /__heartbeat__", "address")
-                .ok_or_else(|| process.log())
-        });
-        Self { process, metrics }
-    }
-
-    /// An address that stands in a log line with a message.
-    #[must_use]
-    pub fn logged(&self, message: &str, field: &str) -> SocketAddr {
-        eventually(message, || logged(&self.process.log(), message, field).ok_or_else(|| self.process.log()))
-    }
-
-    /// Log lines with a message.
-    #[must_use]
-    pub fn log_count(&self, message: &str) -> usize {
-        let log = self.process.log();
-        log.lines().filter_map(fields).filter(|fields| fields["message"] == message).count()
-    }
-
-    /// `/__heartbeat__`.
-    ///
-    /// # Errors
-    /// Where nobody answers.
-    pub fn heartbeat(&self) -> std::io::Result<Response> {
-        http::get(self.metrics, "/__heartbeat__")
-    }
-
-    /// Waits for a 200.
-    pub fn wait_healthy(&self) {
-        eventually("the heartbeat is good", || match self.heartbeat() {
-            Ok(response) if response.status == 200 && response.body.contains("\"ok\":true,\"reason\"") => {
-                Ok(())
-            }
-            other => Err(other),
-        });
-    }
-
-    /// Waits for a 503 that names a part, and returns the body.
-    pub fn wait_failing(&self, part: &str) -> String {
-        let failing = format!("\"{part}\":{{\"ok\":false");
-        eventually(&format!("the heartbeat says that {part} fails"), || match self.heartbeat() {
-            Ok(response) if response.status == 503 && response.body.contains(&failing) => Ok(response.body),
-            other => Err(other),
-        })
-    }
-
-    /// `/metrics`.
-    ///
-    /// # Panics
-    /// If nobody answers.
-    #[must_use]
-    pub fn metrics(&self) -> String {
-        let response = http::get(self.metrics, "/metrics").expect("/metrics answers");
-        assert_eq!(response.status, 200, "{}", response.body);
-        response.body
-    }
-
-    /// One number of `/metrics`, summed over its labels; 0 where it is not there yet.
-    #[must_use]
-    pub fn metric(&self, name: &str) -> u64 {
-        let value = http::sum(&self.metrics(), name);
-        format!("{value:.0}").parse().expect("a count")
-    }
-}
-
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
@@ -579,17 +542,4 @@ pub struct Agent {
     pub node: Node,
     /// Where it listens for statsd.
     pub udp: SocketAddr,
-}
-
-fn fields(line: &str) -> Option<serde_json::Value> {
-    let mut line: serde_json::Value = serde_json::from_str(line).ok()?;
-    Some(line["fields"].take())
-}
-
-fn logged(log: &str, message: &str, field: &str) -> Option<SocketAddr> {
-    let fields = log
-        .lines()
-        .filter_map(fields)
-        .find(|fields| fields["message"] == message && fields[field].is_string())?;
-    fields[field].as_str()?.parse().ok()
 }

@@ -2,7 +2,7 @@
 
 use kinetic_amqp::Address;
 
-use super::{Agent, Broker, BrokerKind, World, text};
+use super::{Agent, Broker, BrokerKind, LOGS, LOGS_VARIABLE, World, text};
 use crate::certs::{Authority, Issued};
 use crate::process::{Launch, kinetic};
 use crate::schema::{Customer, Queues};
@@ -14,7 +14,7 @@ impl World {
     /// If something does not come up.
     #[must_use]
     pub fn start_over_tls(kind: BrokerKind, customers: &[Customer]) -> Self {
-        let mut world = Self::begin(kind, Queues::Classic, customers, true);
+        let mut world = Self::start_as(kind, Queues::Classic, customers, LOGS, true);
         world.over_tls = true;
         world.follow_over_tls();
         world
@@ -82,9 +82,7 @@ impl World {
     #[must_use]
     pub fn agent_by(&self, certificate: &Issued, name: &str) -> Agent {
         let broker = format!("{}/{}", self.url(), self.vhost);
-        self.started(
-            Launch::new(kinetic()).args(["agent", "--amqp", &broker]).args(certificate.words()),
-            name,
-        )
+        let launch = Launch::new(kinetic()).env(LOGS_VARIABLE, self.logs);
+        self.started(launch.args(["agent", "--amqp", &broker]).args(certificate.words()), name)
     }
 }
