@@ -39,6 +39,7 @@ mod attacks;
 mod bad_body;
 mod broker_faults;
 mod broker_restarted;
+mod certificates;
 mod collectd;
 mod common;
 mod customer_pushes;
