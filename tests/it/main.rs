@@ -45,6 +45,7 @@ mod customer_silent;
 mod demo;
 mod failover;
 mod feed_silent;
+mod limits;
 mod links;
 mod locate;
 mod mail_form;
