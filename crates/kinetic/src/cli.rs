@@ -8,22 +8,26 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod alert;
 mod bench;
+mod broker;
 mod ca;
 mod client;
 mod mail;
 mod operator;
+mod reconcile;
 mod returned;
 mod token;
 mod trust;
 
 pub(crate) use alert::Alert;
 pub(crate) use bench::{Bench, BenchAlert, BenchDrain, BenchPart, BenchRedirector};
+pub(crate) use broker::Broker;
 pub(crate) use ca::{Ca, CaInit, CaIssue, CaIssueServer, CaList, CaRevoke};
 pub(crate) use client::{Canary, DataType, Locate, Tap, TestEvent};
 pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
+pub(crate) use reconcile::{PlanBroker, Reconcile, Reconciled};
 pub(crate) use returned::{MailBounced, MailSuppressed, MailUnsuppress};
 pub(crate) use token::{Token, TokenList, TokenNew, TokenShow};
 pub(crate) use trust::Trust;
@@ -82,6 +86,10 @@ pub(crate) enum Command {
     Mail(Mail),
     /// Ask the redirector where a customer publishes
     Locate(Locate),
+    /// Show what a RabbitMQ lacks, and has too much of, by the schema
+    Plan(PlanBroker),
+    /// Make a RabbitMQ as the schema wants it: logins, rights, exchanges, queues
+    Reconcile(Reconcile),
     /// Keys that sign the tokens of locate, and what a token says
     #[command(subcommand)]
     Token(Token),
@@ -284,22 +292,6 @@ pub(crate) struct Analyzer {
     /// Leave when standard input, a pipe, is closed: whoever started this has ended
     #[arg(long, hide = true)]
     pub(crate) until_stdin_ends: bool,
-}
-
-/// `kinetic broker`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  kinetic broker --listen 127.0.0.1:5672 --schema /srv/kinetic/schema --data-dir /var/lib/kinetic-broker
-
-The other roles log in as `kinetic` on vhost `kinetic`, with the password in DIR/broker-secret.")]
-pub(crate) struct Broker {
-    /// Where to listen for AMQP
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5672")]
-    pub(crate) listen: SocketAddr,
-    /// The node
-    #[command(flatten)]
-    pub(crate) node: Node,
 }
 
 /// `kinetic agent`

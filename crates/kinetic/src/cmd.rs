@@ -15,6 +15,7 @@ pub(crate) mod mail;
 pub(crate) mod map;
 pub(crate) mod moment;
 mod operator;
+pub(crate) mod reconcile;
 pub(crate) mod returned;
 pub(crate) mod roles;
 pub(crate) mod schema_repo;

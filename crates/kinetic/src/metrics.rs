@@ -412,6 +412,8 @@ pub(crate) fn broker(stats: &kinetic_broker::Stats) -> Vec<Metric> {
     for (reason, count) in [
         ("login", refused.login),
         ("connections", refused.connections),
+        ("tls", refused.tls),
+        ("crowded", refused.crowded),
         ("handshake", refused.handshake),
         ("access", refused.access),
         ("not_found", refused.not_found),
@@ -424,6 +426,12 @@ pub(crate) fn broker(stats: &kinetic_broker::Stats) -> Vec<Metric> {
         );
     }
     metrics
+}
+
+/// The end of the certificate that the embedded broker shows.
+pub(crate) fn broker_certificate(expires_s: i64) -> Metric {
+    let help = "End of the broker's TLS certificate, seconds since the Unix epoch.";
+    Metric::gauge("kinetic_broker_certificate_expires_timestamp_seconds", help, expires_s as f64)
 }
 
 /// Customers of whom the embedded broker tells by name: those whom it had to refuse or to stop, the most often first.

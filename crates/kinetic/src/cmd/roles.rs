@@ -145,7 +145,7 @@ pub(crate) async fn broker(args: cli::Broker) -> Result<()> {
     let interval = Duration::from_secs(node.fetch_interval.max(1));
     let (follower, schema) =
         node::open_schema(&node.schema, &node.branch, interval, &node.data_dir, &telemetry).await?;
-    let (embedded, own) = node::embedded_broker(args.listen, &node.data_dir).await?;
+    let (embedded, own) = node::embedded_broker(args.listen()?, &node.data_dir).await?;
     tracing::info!(
         login = own.login,
         password_file = %node.data_dir.join("broker-secret").display(),
