@@ -71,6 +71,7 @@ pub(super) enum Chore {
 #[derive(Default)]
 pub(super) struct Subscriptions {
     /// By customer; of one customer, the one that is looked at first next time stands first.
+    #[expect(clippy::vec_box, reason = "they change places at every turn, and each is hundreds of bytes")]
     slots: Vec<Box<Subscription>>,
     /// Where the customer stands that is looked at first next time.
     turn: usize,
