@@ -48,6 +48,7 @@ mod demo;
 mod edge;
 mod failover;
 mod feed_silent;
+mod limits;
 mod links;
 mod locate;
 mod mail_form;
