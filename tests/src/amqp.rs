@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use kinetic_amqp::{
-    Address, Binding, ConsumeOptions, Consumer, Event, Outcome, PublishError, Publisher, Queue, QueueArgs,
-    QueueDepth, Settle, Topology,
+    Address, AmqpError, Binding, ConsumeOptions, Consumer, Event, Outcome, PublishError, Publisher, Queue,
+    QueueArgs, QueueDepth, Settle, Topology,
 };
 use kinetic_wire::Envelope;
 use tokio::runtime::Runtime;
@@ -92,6 +92,14 @@ impl Client {
 #[must_use]
 pub fn queue_depth(address: &Address, queue: &str) -> Option<QueueDepth> {
     runtime().block_on(kinetic_amqp::queue_depth(address, queue)).expect("the broker answers")
+}
+
+/// Whether the broker lets somebody in.
+///
+/// # Errors
+/// Why not.
+pub fn log_in(address: &Address) -> Result<(), AmqpError> {
+    runtime().block_on(kinetic_amqp::declare(address, &Topology::default()))
 }
 
 /// One message as it was taken from a queue.

@@ -127,7 +127,9 @@ impl World {
         world
     }
 
-    fn rabbit(&self) -> Option<&Rabbit> {
+    /// The RabbitMQ under it, if it is one.
+    #[must_use]
+    pub fn rabbit(&self) -> Option<&Rabbit> {
         match &self.broker {
             Broker::Embedded { .. } => None,
             Broker::Shared(rabbit) => Some(rabbit),
@@ -152,6 +154,12 @@ impl World {
             let write = format!("^(in\\.{}|kin\\.rpc)$", customer.name);
             rabbit.user(&self.vhost, &customer.login(), SECRET, ["^$", &write, "^$"]);
         }
+    }
+
+    /// Address of a customer's login that shows a token.
+    #[must_use]
+    pub fn token_address(&self, login: &str, token: &str) -> Address {
+        self.address(login, token, &self.vhost)
     }
 
     /// One more region, on the same broker, in a vhost of its own; returns that. The customers' keys may log in there as well.
