@@ -77,5 +77,6 @@ pub(crate) fn firing(customer: &str, cluster: &str, origin: &str) -> AlertEvent 
         schema: None,
         traceparent: None,
         trail: None,
+        breach: None,
     }
 }

@@ -196,7 +196,7 @@ fn what_is_not_ours_opens_nothing(kind: BrokerKind) {
     let good = scene.credential().token;
     scene.try_token(&good).expect("the right one");
     let client = Client::start(scene.world.token_address(&scene.customer.login(), &good));
-    for exchange in ["in.globex", "kin.dead", ""] {
+    for exchange in ["in.globex", "kin.dead", names::RPC_EXCHANGE, ""] {
         let refused = client.try_publish(exchange, "web", &Envelope::default(), b"x:1|c");
         assert!(matches!(refused, Err(PublishError::Refused(_))), "{exchange}: {refused:?}");
     }

@@ -508,6 +508,7 @@ mod tests {
             schema: None,
             traceparent: None,
             trail: None,
+            breach: None,
         };
         Heard { at: Instant::now(), event }
     }

@@ -278,6 +278,7 @@ impl Alert {
             cluster: ALL,
             origin: name.to_string(),
             metric: ALL,
+            is_breach: false,
         };
         let event = watchdog::event(statement, silence.since.wall(), end.wall(), state);
         self.accept(at, event, None, effects);

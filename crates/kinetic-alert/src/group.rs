@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use kinetic_wire::{AlertEvent, AlertState, Direction, Numbers, ServiceName};
+use kinetic_wire::{AlertEvent, AlertState, Breached, Direction, Numbers, ServiceName};
 
 use crate::clock::Steady;
 use crate::escape;
@@ -38,6 +38,7 @@ pub(crate) struct AlertView {
     pub(crate) window_end_ms: i64,
     pub(crate) numbers: Option<Numbers>,
     pub(crate) value_kind: String,
+    pub(crate) breach: Option<Box<Breached>>,
     pub(crate) direction: Direction,
     pub(crate) hits: u32,
     pub(crate) of: u32,
@@ -68,6 +69,7 @@ impl AlertView {
             window_end_ms: event.window_end_ms,
             numbers: event.numbers,
             value_kind: kept(&event.value_kind),
+            breach: event.breach.clone().map(Box::new),
             direction: event.direction,
             hits: event.hits,
             of: event.of,

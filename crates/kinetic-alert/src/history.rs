@@ -56,14 +56,20 @@ impl Alert {
         }
     }
 
+    /// Events that this node has made itself say how it judged.
+    fn replay_own_event(&mut self, event: &AlertEvent) {
+        self.replay_node_event(event);
+        self.replay_stream_event(event);
+        self.replay_breach_event(event);
+    }
+
     fn replay_record(&mut self, seq: RecordSeq, record: Record, held: &mut Held) {
         self.turn_silences(record.at().into());
         match record {
             Record::Event { at, event } => {
                 self.remember(event.id);
                 self.owner_is_current(&event);
-                self.replay_node_event(&event);
-                self.replay_stream_event(&event);
+                self.replay_own_event(&event);
                 held.push_back((seq, at, event));
             }
             Record::Stale { at, group, alerts, seen } => {

@@ -10,7 +10,7 @@ use crate::compact::{Picture, Stood};
 use crate::group::{AlertView, Applied};
 use crate::id::{AlertKey, GroupKey};
 use crate::machine::{Alert, Effect, Record, RecordSeq};
-use crate::{deadman, level, test_event, watchdog};
+use crate::{breach, deadman, level, test_event, watchdog};
 
 /// Sources whose epoch is remembered; further ones are taken without that check (counted).
 const EPOCHS_MAX: usize = 100_000;
@@ -86,7 +86,10 @@ fn read(body: &[u8]) -> Option<AlertEvent> {
         event.cluster.as_str(),
     ];
     let group = GroupKey::of(&event);
-    let of_a_customer = !watchdog::is_of_nodes(&group) && !deadman::is_stream(&group);
+    let of_a_customer = !watchdog::is_of_nodes(&group)
+        && !deadman::is_stream(&group)
+        && !breach::is_of_limits(&group)
+        && event.breach.is_none();
     let plain = [event.analytic.as_str(), event.service.as_str(), event.cluster.as_str()];
     let of_a_cluster = plain.into_iter().all(level::is_plain);
     (event.v == VERSION && of_a_customer && of_a_cluster && names.into_iter().all(well_formed))

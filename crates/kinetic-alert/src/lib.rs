@@ -6,6 +6,8 @@
 
 mod agenda;
 mod announce;
+mod breach;
+mod breached;
 mod circuit;
 mod clock;
 mod compact;

@@ -10,6 +10,7 @@ use kinetic_wire::{CustomerName, Login, Mono, Now, TestStage, Token, Wall};
 use serde::{Deserialize, Serialize};
 
 use crate::agenda::Agenda;
+use crate::breach::Breaches;
 use crate::clock::{Clock, Steady};
 use crate::compact::Superseded;
 use crate::deadman::Streams;
@@ -301,6 +302,7 @@ pub struct Alert {
     /// No group says anything before this moment: after a restart the queue is read first.
     pub(crate) quiet_until: Steady,
     pub(crate) watchdog: Watchdog,
+    pub(crate) breaches: Breaches,
     pub(crate) streams: Streams,
     pub(crate) silences: Silences,
     pub(crate) tests: Tests,
@@ -350,6 +352,7 @@ impl Alert {
             quiet_until: Steady::default(),
             watchdog: Watchdog::default(),
             streams: Streams::default(),
+            breaches: Breaches::default(),
             silences: Silences::default(),
             tests: Tests::default(),
             left: Left::default(),
@@ -383,6 +386,7 @@ impl Alert {
                 self.follow_addresses(at, effects);
                 self.follow_watchdog(at, effects);
                 self.follow_streams(at, effects);
+                self.follow_breaches();
             }
             Input::Delivery { token, body } => {
                 self.hearing(at);
@@ -405,6 +409,7 @@ impl Alert {
         }
         self.watch_nodes(at, effects);
         self.watch_streams(at, effects);
+        self.watch_breaches(at, effects);
         self.take_stale(at, effects);
         self.renew_addresses(at, effects);
         self.flush_due(at, effects);
@@ -430,6 +435,7 @@ impl Alert {
             self.tests.next(self.clock.latest()),
             self.watchdog.next(),
             self.streams.next(),
+            self.breaches.next(),
             self.silences.next(),
             self.left.next(),
         ]
@@ -450,6 +456,7 @@ impl Alert {
             customers: customers as u64,
             customers_not_begun: customers_not_begun as u64,
             customers_silent: customers_silent as u64,
+            breaches_standing: self.breaches.len() as u64,
             nodes: nodes as u64,
             nodes_silent: nodes_silent as u64,
             alerts: self.followed.values().map(BTreeMap::len).sum::<usize>() as u64,
@@ -502,6 +509,7 @@ impl Alert {
         self.follow_addresses(at, effects);
         self.boot_watchdog(at, effects);
         self.boot_streams(at, effects);
+        self.boot_breaches(at);
     }
 
     /// Hands out the number of a record and asks for it to be written.

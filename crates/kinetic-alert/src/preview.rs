@@ -285,6 +285,7 @@ fn event(
         schema: None,
         traceparent: None,
         trail,
+        breach: None,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::machine::{Email, MailId, Thread};
 use crate::reason::{NotifyReason, Timing};
 use crate::stream::Stream;
 use crate::words::{self, Matter};
-use crate::{escape, headers, html, template, text, webhook};
+use crate::{breached, escape, headers, html, template, text, webhook};
 
 /// Characters of an origin or metric in a sentence.
 pub(crate) const SENTENCE_NAME_MAX: usize = 120;
@@ -359,6 +359,13 @@ impl<'a> Notification<'a> {
                 facts.insert(0, ("What to do", words::advice(noun)));
                 facts.push(("Look further", "kinetic map".to_owned()));
             }
+        } else if let Some((lead, advice)) =
+            self.lead().and_then(|lead| Some((lead, breached::advice(lead)?)))
+        {
+            if !self.firing.is_empty() {
+                facts.insert(0, ("What to do", advice.to_owned()));
+            }
+            facts.push(("Look further", breached::look(&self.group.customer, lead)));
         } else if let Some(lead) = self.lead() {
             facts.push(("Window", self.window(lead)));
             if let Some(revision) = &lead.schema {

@@ -12,7 +12,7 @@ use crate::id::{GroupKey, StreamKey};
 use crate::level::Level;
 use crate::reason::Timing;
 use crate::subscribe::{Leavers, Left};
-use crate::{deadman, watchdog, webhook};
+use crate::{breach, deadman, watchdog, webhook};
 
 /// What stands for the `watchdog` block in a group of a customer, who may have an alert named like it.
 pub(crate) const OPERATORS: &str = "@watchdog";
@@ -60,6 +60,9 @@ pub(crate) fn routes(schema: &Schema, left: &Left, group: &GroupKey) -> Routes {
     let Some(customer) = schema.customers.get(&group.customer) else { return routes };
     if deadman::is_stream(group) {
         return of_stream(schema, customer, left);
+    }
+    if breach::is_of_limits(group) {
+        return of_customer(customer, Severity::Warning, left);
     }
     if let Some(block) = group.block() {
         let alert = customer.alerts.get(block).filter(|alert| alert.group_by == group.level().group_by());
@@ -158,13 +161,13 @@ pub(crate) fn recipients(alert: &Alert) -> impl Iterator<Item = (&str, Option<Du
     first.chain(later)
 }
 
-/// Who is told that nothing comes of a customer any more: the blocks that tell of everything. Where there is none, all: none
-/// of them can tell of anything meanwhile. And whoever looks after the installation, once each.
-fn of_stream(schema: &Schema, customer: &Customer, left: &Left) -> Routes {
+/// Who is told of what concerns a customer as a whole: the blocks that tell of everything that is so grave. Where there is
+/// none, all.
+fn of_customer(customer: &Customer, severity: Severity, left: &Left) -> Routes {
     let mut routes = Routes::default();
     let all = customer.alerts_in_order();
     let mut telling = Vec::new();
-    for alert in all.iter().copied().filter(|alert| tells_of_everything(alert)) {
+    for alert in all.iter().copied().filter(|alert| tells_of_everything(alert, severity)) {
         telling.push(alert);
         if !alert.continues {
             break;
@@ -175,6 +178,13 @@ fn of_stream(schema: &Schema, customer: &Customer, left: &Left) -> Routes {
         routes.read_by(alert, &leavers);
         routes.speak(alert, &leavers);
     }
+    routes
+}
+
+/// Who is told that nothing comes of a customer any more. None of its blocks can tell of anything else meanwhile. And whoever
+/// looks after the installation, once each.
+fn of_stream(schema: &Schema, customer: &Customer, left: &Left) -> Routes {
+    let mut routes = of_customer(customer, Severity::Critical, left);
     for (key, timing) in schema.watchdog.as_ref().map(|watchdog| of_nodes(watchdog, left)).unwrap_or_default()
     {
         if !routes.readers.contains(&key.to) {
@@ -186,13 +196,13 @@ fn of_stream(schema: &Schema, customer: &Customer, left: &Left) -> Routes {
     routes
 }
 
-/// Whether nothing is left out by an alert block that is as grave as a customer's silence.
-fn tells_of_everything(alert: &Alert) -> bool {
+/// Whether nothing is left out by an alert block that is so grave.
+fn tells_of_everything(alert: &Alert, severity: Severity) -> bool {
     let matching = &alert.matching;
     alert.analytics.is_empty()
         && [&matching.services, &matching.clusters, &matching.sites].into_iter().all(Vec::is_empty)
         && matching.labels.is_empty()
-        && (matching.severities.is_empty() || matching.severities.contains(&Severity::Critical))
+        && (matching.severities.is_empty() || matching.severities.contains(&severity))
 }
 
 /// Those who are told of silent nodes.

@@ -5,11 +5,14 @@ use kinetic_wire::Direction;
 
 use crate::render::{Notification, SENTENCE_NAME_MAX};
 use crate::words::{self, Matter};
-use crate::{escape, format};
+use crate::{breached, escape, format};
 
 impl Notification<'_> {
     /// The rule in words.
     pub(crate) fn rule(&self) -> String {
+        if let Some(rule) = breached::rule(self.matter) {
+            return rule;
+        }
         if let Matter::Nodes(noun) = self.matter {
             return words::watchdog_rule(noun, self.group, self.schema);
         }

@@ -101,6 +101,16 @@ pub struct Stats {
     pub listens_stale: u64,
     /// Such words about what this revision does not have, or no longer asks.
     pub listens_unknown: u64,
+    /// Limits that came to be exceeded, and security events that came up.
+    pub breaches: u64,
+    /// Words of analyzers on such of a former owner of its source.
+    pub breaches_stale: u64,
+    /// Such words about customers that this revision does not have, or about what is over.
+    pub breaches_unknown: u64,
+    /// Such that are not followed because the table was full.
+    pub breaches_refused: u64,
+    /// Gauge: such that stand.
+    pub breaches_standing: u64,
     /// Customers that have been silent for so long that they are not waited for any more.
     pub customers_forgotten: u64,
     /// Requests of operators.

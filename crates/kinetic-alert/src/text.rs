@@ -116,16 +116,22 @@ fn line(page: &mut String, args: std::fmt::Arguments<'_>) {
 pub(crate) fn columns(alert: &AlertView, notification: &Notification<'_>) -> [String; 7] {
     let name = |text: &str| escape::line(text, TABLE_NAME_MAX);
     let dash = || "-".to_owned();
-    let (value, peers, deviations) = alert.numbers.map_or_else(
-        || (dash(), dash(), dash()),
-        |numbers| {
-            (
-                format::number(numbers.value),
-                format::number(numbers.peers_mean),
-                format::deviations(numbers.deviations),
-            )
-        },
-    );
+    let breach = alert.breach.as_ref().filter(|what| what.kind.is_limit());
+    let breach =
+        breach.map(|what| (format::number(what.value as f64), format::number(what.limit as f64), dash()));
+    let numbers = alert.numbers;
+    let (value, peers, deviations) = breach.unwrap_or_else(|| {
+        numbers.map_or_else(
+            || (dash(), dash(), dash()),
+            |numbers| {
+                (
+                    format::number(numbers.value),
+                    format::number(numbers.peers_mean),
+                    format::deviations(numbers.deviations),
+                )
+            },
+        )
+    });
     [
         name(&alert.origin),
         name(&alert.metric),
@@ -140,11 +146,17 @@ pub(crate) fn columns(alert: &AlertView, notification: &Notification<'_>) -> [St
 /// Headings of `columns`.
 pub(crate) fn headings(notification: &Notification<'_>) -> [&'static str; 7] {
     let who = match notification.matter {
+        Matter::Limits | Matter::Security => "Source",
         Matter::Nodes("customer") => "Customer",
         Matter::Nodes(_) => "Node",
         _ => "Feed",
     };
-    [who, "Metric", "Value", "Peers", "Deviations", "Since (UTC)", "Cluster"]
+    let (what, value, peers) = match notification.matter {
+        Matter::Limits => ("Limit of", "Seen", "Allowed"),
+        Matter::Security => ("Event", "Value", "Peers"),
+        _ => ("Metric", "Value", "Peers"),
+    };
+    [who, what, value, peers, "Deviations", "Since (UTC)", "Cluster"]
 }
 
 /// How one alert ended.

@@ -138,11 +138,19 @@ pub(crate) struct Statement {
     pub(crate) cluster: &'static str,
     pub(crate) origin: String,
     pub(crate) metric: &'static str,
+    /// It is no silence.
+    pub(crate) is_breach: bool,
 }
 
 /// The id of one statement.
-fn id(cluster: &str, origin: &str, state: AlertState, at: Wall) -> AlertId {
-    let mut name = format!("{cluster}/{origin}/{}/", at.as_ms()).into_bytes();
+fn id(of: &Statement, state: AlertState, at: Wall) -> AlertId {
+    let Statement { cluster, origin, metric, customer, .. } = of;
+    let mut name = match of.is_breach {
+        // One source may breach many things, and many customers have sources of one name.
+        true => format!("{customer}/{cluster}/{origin}/{metric}/{}/", at.as_ms()),
+        false => format!("{cluster}/{origin}/{}/", at.as_ms()),
+    }
+    .into_bytes();
     name.push(match state {
         AlertState::Firing => b'f',
         AlertState::Resolved => b'r',
@@ -154,7 +162,7 @@ fn id(cluster: &str, origin: &str, state: AlertState, at: Wall) -> AlertId {
 pub(crate) fn event(of: Statement, since: Wall, end: Wall, state: AlertState) -> AlertEvent {
     AlertEvent {
         v: VERSION,
-        id: id(of.cluster, &of.origin, state, end),
+        id: id(&of, state, end),
         customer: of.customer,
         source: of.source.into(),
         analytic: of.analytic.into(),
@@ -175,6 +183,7 @@ pub(crate) fn event(of: Statement, since: Wall, end: Wall, state: AlertState) ->
         schema: None,
         traceparent: None,
         trail: None,
+        breach: None,
     }
 }
 
@@ -197,6 +206,9 @@ impl Alert {
         };
         for said in beacon.listens {
             self.listened(at, said, effects);
+        }
+        for said in beacon.breaches {
+            self.breached(at, said, effects);
         }
         if self.silent_after(beacon.role).is_none() {
             return;
@@ -266,6 +278,11 @@ impl Alert {
     /// Signs of life can be heard from now on, or no longer.
     pub(crate) fn hearing_beacons(&mut self, since: Option<Steady>) {
         self.watchdog.hearing_since = since;
+    }
+
+    /// Since when signs of life can be heard, if they can.
+    pub(crate) fn beacons_heard_since(&self) -> Option<Steady> {
+        self.watchdog.hearing_since
     }
 
     /// Makes the table follow the schema: without a `watchdog` block nobody is watched, and what is known is of no use
@@ -371,6 +388,7 @@ impl Alert {
             cluster,
             origin: key.1.to_string(),
             metric: ALIVE,
+            is_breach: false,
         };
         let event = event(statement, silence.since.wall(), end, state);
         self.accept(at, event, None, effects);

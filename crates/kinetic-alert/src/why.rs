@@ -51,7 +51,7 @@ impl Notification<'_> {
             NotifyReason::Resolved => {
                 let or = match self.matter {
                     _ if self.resolved.iter().all(|alert| !alert.stale) => "",
-                    Matter::Deviation => "",
+                    Matter::Deviation | Matter::Limits | Matter::Security => "",
                     Matter::Silence => ", or no analyzer speaks of it any more",
                     Matter::Nodes(_) => ", or not waited for any more",
                 };

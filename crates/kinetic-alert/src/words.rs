@@ -7,7 +7,7 @@ use kinetic_wire::Wall;
 use crate::group::AlertView;
 use crate::id::GroupKey;
 use crate::render::{Notification, SENTENCE_NAME_MAX, SUBJECT_NAME_MAX};
-use crate::{deadman, escape, format, watchdog};
+use crate::{breach, breached, deadman, escape, format, watchdog};
 
 /// What a customer is called whose whole stream is meant.
 const CUSTOMER: &str = "customer";
@@ -21,6 +21,10 @@ pub(crate) enum Matter {
     Deviation,
     /// Feeds of which nothing is heard.
     Silence,
+    /// Limits of a customer that are exceeded.
+    Limits,
+    /// What somebody has tried who may not.
+    Security,
     /// Nodes of the installation, or whole customers, of which nothing is heard: what one of them is called.
     Nodes(&'static str),
 }
@@ -30,6 +34,12 @@ impl Matter {
     pub(crate) fn of(group: &GroupKey, alert: Option<&AlertView>) -> Self {
         if deadman::is_stream(group) {
             return Self::Nodes(CUSTOMER);
+        }
+        if breach::is_of_limits(group) {
+            return Self::Limits;
+        }
+        if breach::is_of_security(group) {
+            return Self::Security;
         }
         if watchdog::is_of_nodes(group) {
             return match group.cluster.as_str() {
@@ -48,6 +58,8 @@ impl Matter {
     pub(crate) fn noun(self) -> &'static str {
         match self {
             Self::Deviation | Self::Silence => "feed",
+            Self::Limits => "limit",
+            Self::Security => "security event",
             Self::Nodes(noun) => noun,
         }
     }
@@ -56,6 +68,8 @@ impl Matter {
     pub(crate) fn out(self) -> &'static str {
         match self {
             Self::Deviation => "out of line",
+            Self::Limits => "exceeded",
+            Self::Security => "going on",
             Self::Silence | Self::Nodes(_) => "silent",
         }
     }
@@ -64,6 +78,8 @@ impl Matter {
     pub(crate) fn back(self) -> &'static str {
         match self {
             Self::Deviation => "back in line",
+            Self::Limits => "kept again",
+            Self::Security => "over",
             Self::Silence | Self::Nodes(_) => "heard again",
         }
     }
@@ -74,7 +90,7 @@ impl Matter {
         match self {
             Self::Deviation => false,
             Self::Silence => !alert.stale,
-            Self::Nodes(_) => true,
+            Self::Limits | Self::Security | Self::Nodes(_) => true,
         }
     }
 
@@ -82,7 +98,9 @@ impl Matter {
     pub(crate) fn columns(self) -> &'static [usize] {
         match self {
             Self::Deviation => &[0, 1, 2, 3, 4, 5],
-            Self::Silence => &[0, 1, 5],
+            // What was seen, and what may be.
+            Self::Limits => &[0, 1, 2, 3, 5],
+            Self::Silence | Self::Security => &[0, 1, 5],
             Self::Nodes(_) => &[0, 5],
         }
     }
@@ -93,6 +111,8 @@ impl Matter {
             [&alert.origin, &alert.metric].map(|name| escape::line(name, SUBJECT_NAME_MAX));
         match self {
             Self::Deviation => None,
+            Self::Limits => Some(format!("source {origin} is over its limit of {}", breached::limit(alert))),
+            Self::Security => Some(format!("security: {} at source {origin}", breached::event(alert))),
             Self::Silence if alert.origin == ALL_FEEDS => {
                 Some(format!("{place}: {metric} of all feeds is silent"))
             }
@@ -116,6 +136,9 @@ fn who(alert: &AlertView) -> String {
 
 /// `analyzer a7 has been silent since 12:03:10 UTC (57 s)`.
 pub(crate) fn silent_sentence(notification: &Notification<'_>, alert: &AlertView) -> String {
+    if let Some(sentence) = breached::sentence(notification, alert) {
+        return sentence;
+    }
     let Notification { at, .. } = notification;
     let since = format::time_utc(alert.since_ms, *at);
     let span = format::duration(format::between(alert.since_ms, at.as_ms()));
@@ -124,6 +147,9 @@ pub(crate) fn silent_sentence(notification: &Notification<'_>, alert: &AlertView
 
 /// `analyzer a7 is heard again, after 4 min 10 s of silence`.
 pub(crate) fn heard_sentence(notification: &Notification<'_>, alert: &AlertView) -> String {
+    if let Some(sentence) = breached::end_sentence(notification, alert) {
+        return sentence;
+    }
     if alert.stale {
         let span = format::duration(format::between(alert.since_ms, notification.at.as_ms()));
         return format!("{} has been silent for {span}, and is not waited for any more", who(alert));
@@ -135,6 +161,9 @@ pub(crate) fn heard_sentence(notification: &Notification<'_>, alert: &AlertView)
 /// How a silence ended, in a table.
 pub(crate) fn silence_ending(alert: &AlertView, at: Wall) -> String {
     let since = format::time(alert.since_ms, at);
+    if alert.breach.is_some() {
+        return format!("over, {since} to {} UTC", format::time(alert.window_end_ms, at));
+    }
     if alert.stale {
         return format!("not waited for any more, silent since {since} UTC");
     }

@@ -115,7 +115,7 @@ fn read_header<'a>(envelope: &mut Envelope<'a>, name: &str, value: &'a AMQPValue
         Envelope::EPOCH => {
             envelope.epoch = integer(value).and_then(|epoch| u64::try_from(epoch).ok()).map(Epoch)
         }
-        _ => {}
+        _ => envelope.copied |= Envelope::COPIES.contains(&name),
     }
 }
 
@@ -174,6 +174,7 @@ mod tests {
             claimed_customer: Some("acme".into()),
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
             moved: Some("web".into()),
+            copied: false,
         };
         assert_eq!(to_envelope(&to_properties(&full).unwrap()), full);
         let bare = Envelope::default();
@@ -189,10 +190,12 @@ mod tests {
         headers.insert("kin-epoch".into(), AMQPValue::LongLongInt(-1));
         headers.insert("kin-origin".into(), AMQPValue::LongString(vec![0xff].into()));
         headers.insert("kin-inc".into(), AMQPValue::Boolean(true));
+        headers.insert("CC".into(), AMQPValue::Boolean(false));
         let properties = BasicProperties::default().with_headers(headers);
         let envelope = to_envelope(&properties);
         assert_eq!((envelope.seq, envelope.ts), (Some(5), Some(Wall(17))));
         assert_eq!((envelope.epoch, envelope.origin, envelope.inc), (None, None, None));
+        assert!(envelope.copied, "whatever its value is");
     }
 
     #[test]

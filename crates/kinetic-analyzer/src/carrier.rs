@@ -17,6 +17,7 @@ use kinetic_wire::{
     Envelope, Epoch, Mono, Now, RegionName, SNAPSHOT_VERSION, Snapshot, SourceKey, Token, encode, names,
 };
 
+use crate::breach::{self, Watch, Whose};
 use crate::machine::{Delivery, Effect, PROBE_TIMEOUT, Slot};
 use crate::snapshot;
 use crate::source::PROBE_AGAIN;
@@ -177,7 +178,7 @@ impl Carrier {
         &mut self,
         now: Now,
         delivery: &Delivery<'_>,
-        customer: &mut CustomerStats,
+        (customer, watch): (&mut CustomerStats, &mut Watch),
         stats: &mut Stats,
         effects: &mut Vec<Effect>,
     ) {
@@ -188,8 +189,12 @@ impl Carrier {
         let envelope = &delivery.envelope;
         let is_partial = delivery.exchange == names::PARTIALS_EXCHANGE;
         let was_moved = is_moved(delivery, &self.split);
-        if !is_partial && !was_moved && !is_of_customer(delivery, &self.ingress, self.key.customer.as_str()) {
-            customer.security_events += 1;
+        // Of the installation's own logins the broker is believed: who took the source up before has checked them too.
+        let foreign = || breach::foreign(delivery, &self.ingress, self.key.customer.as_str(), &[]);
+        if let Some(kind) = (!is_partial && !was_moved).then(foreign).flatten() {
+            customer.breaches.add(kind, 1);
+            let whose = Whose { slot: self.slot, source: &self.key, epoch: self.epoch };
+            watch.saw(now.mono, whose, breach::security_event(kind, delivery));
             stats.rejected += 1;
             effects.push(Effect::Reject { slot: self.slot, token: delivery.token });
             return;
@@ -301,16 +306,6 @@ impl Carrier {
             Stage::Unsubscribing(_) | Stage::Discarding => None,
         }
     }
-}
-
-/// Whether a delivery was published by the customer itself: the exchange names it; login and claim, where they are set, must
-/// agree with it.
-pub(crate) fn is_of_customer(delivery: &Delivery<'_>, ingress: &str, customer: &str) -> bool {
-    let envelope = &delivery.envelope;
-    let login_of = |user: &str| user.split('.').next() == Some(customer);
-    delivery.exchange == ingress
-        && envelope.user_id.as_deref().is_none_or(login_of)
-        && envelope.claimed_customer.as_deref().is_none_or(|claimed| claimed == customer)
 }
 
 /// Whether one of our nodes has carried it here: straight to the queue, or to the exchange of the source's parts, to which no customer

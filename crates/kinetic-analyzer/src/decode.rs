@@ -42,7 +42,7 @@ mod text;
 pub use detect::detect;
 pub use inflate::{
     INFLATE_MEMBERS_MAX, INFLATE_RATIO_FREE_BYTES, INFLATE_RATIO_MAX, INFLATED_BYTES_MAX,
-    ZSTD_WINDOW_BYTES_MAX, inflate,
+    INFLATED_PER_MESSAGE_BYTE, ZSTD_WINDOW_BYTES_MAX, inflate,
 };
 pub use tags::{Tags, tags};
 
@@ -50,6 +50,8 @@ pub use tags::{Tags, tags};
 pub const NAME_BYTES_MAX: usize = 512;
 /// Most tags of one sample.
 pub const TAGS_MAX: usize = 64;
+/// Longest tags of one sample together, in bytes; longer ones are refused like too many.
+pub const TAGS_BYTES_MAX: usize = 4 * 1024;
 /// Longest line in bytes, for every line format but influx.
 pub const LINE_BYTES_MAX: usize = 8 * 1024;
 /// Longest influx line in bytes: one carries many fields, and strings with line breaks.
@@ -85,6 +87,8 @@ pub struct Context<'a> {
     pub gauge_sign: GaugeSign,
     /// Unit of influx timestamps.
     pub precision: Precision,
+    /// Bytes that a body may inflate to, at most [`INFLATED_BYTES_MAX`].
+    pub inflated_bytes_max: usize,
     /// Time of the delivery; timestamps far ahead of it are refused. It is never put into a sample.
     pub now: Wall,
 }
@@ -103,6 +107,7 @@ impl Context<'_> {
             data_type: DataType::Auto,
             gauge_sign: GaugeSign::Auto,
             precision: Precision::Ns,
+            inflated_bytes_max: INFLATED_BYTES_MAX,
             now,
         }
     }

@@ -54,6 +54,8 @@ pub(crate) struct Lane {
     pub(crate) closed: i64,
     /// The last time that nobody listened, from one moment to another.
     pub(crate) deaf: (i64, i64),
+    /// The last time from which samples were dropped because the customer sends more than it may.
+    short: (i64, i64),
     /// `closed` as the last confirmed snapshot says it.
     pub(crate) kept: i64,
     /// Some watch uses it.
@@ -77,6 +79,7 @@ impl Lane {
             length,
             closed: NEVER,
             deaf: (0, 0),
+            short: (0, 0),
             kept: NEVER,
             is_used: true,
             open_max: WINDOWS_OPEN_MIN,
@@ -98,6 +101,19 @@ impl Lane {
         }
         let goes_on = self.deaf.1 > 0 && self.closed.saturating_sub(self.deaf.1) < DEAF_APART_MIN_NS;
         self.deaf = (if goes_on { self.deaf.0 } else { self.closed }, until);
+    }
+
+    /// Samples from one moment to another were dropped. What lies between two such times counts as well: both are the
+    /// customer's doing.
+    pub(crate) fn fall_short(&mut self, (first, last): (i64, i64)) {
+        let goes_on = self.short.0 < self.short.1 && self.short.1 > self.closed;
+        let (from, until) = if goes_on { self.short } else { (i64::MAX, NEVER) };
+        self.short = (from.min(self.start_of(first)), until.max(self.end_of(last)));
+    }
+
+    /// Whether samples of a window were dropped.
+    pub(crate) fn is_short(&self, start: i64, end: i64) -> bool {
+        self.short.0 < end && start < self.short.1
     }
 
     /// What is closed lies further ahead than the window of a moment.
@@ -256,7 +272,7 @@ impl Lane {
             self.windows[index].reset();
             self.spare.push(index);
         }
-        self.current = (0, 0, 0);
+        (self.current, self.short) = ((0, 0, 0), (0, 0));
     }
 
     /// A cell for a new feed.

@@ -1,5 +1,6 @@
 //! Decoders, series, windows, the cluster analytic and its verdicts. A pure machine; the hot path.
 
+mod breach;
 pub mod carrier;
 mod cell;
 pub mod decode;
@@ -11,6 +12,7 @@ mod lane;
 pub mod lease;
 pub mod machine;
 pub mod merge;
+mod minutes;
 pub mod moments;
 pub mod partial;
 mod pass;

@@ -11,14 +11,16 @@ use std::time::Duration;
 
 use kinetic_schema::Schema;
 use kinetic_wire::{
-    AlertEvent, AlertId, Envelope, Epoch, Grant, Hold, Incarnation, Listening, Mono, NodeId, Now, RegionName,
-    Serves, SourceKey, Token,
+    AlertEvent, AlertId, Breach, Envelope, Epoch, Grant, Hold, Incarnation, Listening, Mono, NodeId, Now,
+    RegionName, Serves, SourceKey, Token,
 };
 
 pub use self::doors::{Effect, Input};
 pub use self::ownership::PROBE_TIMEOUT;
+use crate::breach::{Breaches, Watch};
 use crate::carrier::Carrier;
 use crate::lease::Lease;
+use crate::minutes::Minutes;
 use crate::source::{Shared, Source};
 use crate::stats::{CustomerStats, Rejects, Stats};
 
@@ -38,8 +40,10 @@ pub struct AnalyzerConfig {
     /// Deliveries held unsettled per source before the oldest are acknowledged early (counted). The shell's prefetch
     /// must be larger, or the broker stops delivering first and windows wait for the wall clock to close them.
     pub held_max: usize,
-    /// Series per customer; a sample of one more is dropped (counted).
+    /// Series per customer; a sample of one more is dropped (counted), even where the customer's own limit allows it.
     pub series_max: usize,
+    /// Series of all customers. From then on no customer that has its share of them or more may have another.
+    pub series_total_max: usize,
     /// Seed of the jitter.
     pub seed: u64,
 }
@@ -138,6 +142,9 @@ pub struct Analyzer {
     leaving: BTreeMap<Slot, Hold>,
     slots: u32,
     customers: Vec<CustomerStats>,
+    /// What each of them sends, in the same order.
+    minutes: Vec<Minutes>,
+    watch: Watch,
     stats: Stats,
     scratch: Vec<u8>,
     stage: Stage,
@@ -168,6 +175,8 @@ impl Analyzer {
             leaving: BTreeMap::new(),
             slots: 0,
             customers: Vec::new(),
+            minutes: Vec::new(),
+            watch: Watch::default(),
             stats: Stats::default(),
             scratch: Vec::new(),
             stage: Stage::Running,
@@ -287,10 +296,16 @@ impl Analyzer {
         due.into_iter().filter_map(|(_, slot)| tell(slot)).collect()
     }
 
+    /// Limits that customers are over, and security events, as far as they are due to be told, at most so many. What is not in
+    /// it stays due.
+    pub fn breaches(&mut self, now: Now, max: usize) -> Vec<Breach> {
+        self.watch.tell(now.mono, max)
+    }
+
     fn deliver(&mut self, now: Now, delivery: &Delivery<'_>, effects: &mut Vec<Effect>) {
         // A slot that has been given up: the broker delivers it again, to whoever is next.
         if let Some(carrier) = self.carriers.get_mut(&delivery.slot) {
-            let customer = &mut self.customers[carrier.customer];
+            let customer = (&mut self.customers[carrier.customer], &mut self.watch);
             return carrier.deliver(now, delivery, customer, &mut self.stats, effects);
         }
         let wakeup = self.on_source(delivery.slot, effects, |source, shared| {
@@ -308,11 +323,16 @@ impl Analyzer {
         run: impl FnOnce(&mut Source, &mut Shared<'_>) -> T,
     ) -> Option<T> {
         let source = self.sources.get_mut(&slot)?;
+        let customers = self.customers.len().max(1);
         let mut shared = Shared {
             node: &self.config.node,
             revision: &self.revision.id,
             held_max: self.config.held_max,
             series_max: self.config.series_max,
+            series_total_max: self.config.series_total_max,
+            series_share: self.config.series_total_max / customers,
+            minutes: &mut self.minutes[source.customer],
+            watch: &mut self.watch,
             customer: &mut self.customers[source.customer],
             stats: &mut self.stats,
             scratch: &mut self.scratch,
@@ -338,12 +358,17 @@ impl Analyzer {
 
     /// Does something with every source.
     fn each_source(&mut self, effects: &mut Vec<Effect>, mut each: impl FnMut(&mut Source, &mut Shared<'_>)) {
+        let customers = self.customers.len().max(1);
         for source in self.sources.values_mut() {
             let mut shared = Shared {
                 node: &self.config.node,
                 revision: &self.revision.id,
                 held_max: self.config.held_max,
                 series_max: self.config.series_max,
+                series_total_max: self.config.series_total_max,
+                series_share: self.config.series_total_max / customers,
+                minutes: &mut self.minutes[source.customer],
+                watch: &mut self.watch,
                 customer: &mut self.customers[source.customer],
                 stats: &mut self.stats,
                 scratch: &mut self.scratch,
@@ -401,9 +426,9 @@ impl Analyzer {
             customer: key.customer.clone(),
             rejects: Rejects::default(),
             series: 0,
-            series_refused: 0,
-            security_events: 0,
+            breaches: Breaches::default(),
         });
+        self.minutes.push(Minutes::default());
         self.customers.len() - 1
     }
 

@@ -111,6 +111,7 @@ mod tests {
             index: 0,
             of: 1,
             traceparent: None,
+            short: false,
             groups: vec![],
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use kinetic_schema::Schema;
 use kinetic_schema::schema::{
-    Analytic, ClusterPath, GaugeSign, Glob, NameTemplate, Precision, Rule, Silent, SilentEach, Source,
-    ValueKind,
+    Analytic, ClusterPath, GaugeSign, Glob, INSTALLATION, Limits, NameTemplate, Precision, Purpose, Rule,
+    Silent, SilentEach, Source, ValueKind,
 };
 use kinetic_wire::{DataType, Direction, SourceKey};
 
@@ -57,11 +57,22 @@ pub(crate) struct Plan {
     /// How often it is to be said what is heard of its publishers, where their silence is an event.
     pub(crate) listened_every: Option<Duration>,
     pub(crate) watches: Vec<Watch>,
+    /// How much of the customer is taken.
+    pub(crate) limits: Limits,
+    /// Logins of the installation's own that may not publish for others.
+    pub(crate) denied: Vec<String>,
 }
 
 /// A duration as windows count it.
 pub(crate) fn nanos(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX / 4)
+}
+
+/// The installation's own keys that are no edge's, as logins. One that the schema does not know any more may be an edge's that
+/// was rotated out, with messages under way; the broker lets no other publish for customers.
+fn denied(schema: &Schema) -> Vec<String> {
+    let own = schema.customers.get(&INSTALLATION.into()).into_iter().flat_map(|customer| &customer.keys);
+    own.filter(|key| key.purpose != Purpose::Edge).map(|key| format!("{INSTALLATION}.{}", key.name)).collect()
 }
 
 impl Plan {
@@ -99,6 +110,8 @@ impl Plan {
             partitions: source.partitions,
             listened_every: customer.listened_every(),
             watches,
+            limits: customer.limits,
+            denied: denied(schema),
         })
     }
 
@@ -176,6 +189,16 @@ impl Watch {
             Rule::Deviates(_) => self.analytic.value,
             Rule::Silent(_) => ValueKind::Count,
         }
+    }
+
+    /// Whether it listens for silence.
+    pub(crate) fn listens(&self) -> bool {
+        matches!(self.rule, Rule::Silent(_))
+    }
+
+    /// Whether what is compared tells how much there was of each feed, so that a window must be whole.
+    pub(crate) fn counts(&self) -> bool {
+        matches!(self.value(), ValueKind::Sum | ValueKind::Count | ValueKind::Rate)
     }
 
     /// What of each feed is compared, as alert events say it.

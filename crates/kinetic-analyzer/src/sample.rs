@@ -79,7 +79,7 @@ pub enum Reject {
     EmptyName,
     /// Name longer than 512 bytes.
     NameTooLong,
-    /// More than 64 tags.
+    /// More than 64 tags, or more than 4 KiB of them.
     TooManyTags,
     /// Line longer than 8 KiB.
     LineTooLong,

@@ -14,8 +14,15 @@ use crate::sample::{Field, Kind, Sample};
 /// Longest name, tags and origin of one series together, bytes; a longer one is refused like one too many.
 pub(crate) const SERIES_BYTES_MAX: usize = 64 * 1024 - 1;
 
-/// Origin of a delivery that names one too many.
+/// Origin of a delivery that names one too many, or one that is too long.
 pub(crate) const ORIGIN_REFUSED: u32 = u32::MAX;
+/// Longest origin that a delivery may name, bytes.
+pub(crate) const ORIGIN_BYTES_MAX: usize = 512;
+/// Bytes that the names of a source's series may take on average, once they take more than [`SERIES_BYTES_FREE`]: long names
+/// are no way around a limit of their number.
+pub(crate) const SERIES_BYTES_MEAN_MAX: usize = 512;
+/// Bytes that they may always take.
+pub(crate) const SERIES_BYTES_FREE: usize = 1024 * 1024;
 
 /// Number of an entry; `Id::NONE` before the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +92,9 @@ pub(crate) struct Series {
     bytes: Vec<u8>,
     targets: Vec<Target>,
     origins: Origins,
+    /// The feeds that the series are of, and which of them each entry is of.
+    feeds: Origins,
+    feed_of: Vec<u32>,
     sweep: u8,
 }
 
@@ -97,6 +107,8 @@ impl Series {
             bytes: Vec::new(),
             targets: Vec::new(),
             origins: Origins::default(),
+            feeds: Origins::default(),
+            feed_of: Vec::new(),
             sweep: 0,
         }
     }
@@ -105,9 +117,31 @@ impl Series {
         self.entries.len()
     }
 
+    /// Distinct feeds that the series are of.
+    pub(crate) fn feeds(&self) -> usize {
+        self.feeds.names.len()
+    }
+
+    /// Whether some series is of this feed.
+    pub(crate) fn has_feed(&self, feed: &str) -> bool {
+        self.feeds.find(feed, &self.hasher).is_some()
+    }
+
+    /// Whether the names of a series may be kept, where `series_max` of them may be.
+    pub(crate) fn has_room(&self, sample: &Sample<'_>, series_max: usize) -> bool {
+        let bytes = parts(sample).iter().map(|part| part.len()).sum::<usize>();
+        let bytes_max = SERIES_BYTES_FREE.max(series_max.saturating_mul(SERIES_BYTES_MEAN_MAX));
+        self.entries.len() < series_max
+            && bytes <= SERIES_BYTES_MAX
+            && self.bytes.len().saturating_add(bytes) <= bytes_max
+    }
+
     /// Number of an origin as a delivery names it; [`ORIGIN_REFUSED`], which no series has, past `max` of them.
     pub(crate) fn origin(&mut self, origin: Option<&str>, max: usize) -> u32 {
-        origin.map_or(0, |origin| self.origins.number(origin, &self.hasher, max))
+        origin.map_or(0, |origin| match origin.len() {
+            ..=ORIGIN_BYTES_MAX => self.origins.number(origin, &self.hasher, max),
+            _ => ORIGIN_REFUSED,
+        })
     }
 
     /// Finds a series; `previous` is the one found before it in the same body.
@@ -130,18 +164,16 @@ impl Series {
         Some(id)
     }
 
-    /// Adds a series, or `None` where it is too long to be kept.
+    /// Adds a series of a feed for which there is room; `None` where numbers do not reach.
     pub(crate) fn insert(
         &mut self,
         previous: Id,
         origin: u32,
         sample: &Sample<'_>,
+        feed: &str,
         targets: &[Target],
     ) -> Option<Id> {
         let (parts, shape) = (parts(sample), shape(sample));
-        if parts.iter().map(|part| part.len()).sum::<usize>() > SERIES_BYTES_MAX {
-            return None;
-        }
         let entry = Entry {
             bytes: u32::try_from(self.bytes.len()).ok()?,
             lengths: parts.map(|part| u16::try_from(part.len()).unwrap_or(u16::MAX)),
@@ -158,6 +190,7 @@ impl Series {
         self.targets.extend_from_slice(targets);
         let id = Id(u32::try_from(self.entries.len()).ok().filter(|id| *id != u32::MAX)?);
         self.entries.push(entry);
+        self.feed_of.push(self.feeds.number(feed, &self.hasher, usize::MAX));
         let (hasher, entries, bytes) = (&self.hasher, &self.entries, &self.bytes);
         self.table.insert_unique(hash(hasher, origin, shape, parts), id.0, |&at| {
             rehash(hasher, &entries[at as usize], bytes)
@@ -186,13 +219,18 @@ impl Series {
         self.bytes.clear();
         self.targets.clear();
         self.origins = Origins::default();
+        self.feeds = Origins::default();
+        self.feed_of.clear();
     }
 
     /// Forgets the series that have not been seen since the last sweep. Calls `each` with the targets that stay.
     pub(crate) fn sweep(&mut self, mut each: impl FnMut(Target)) {
         let fresh = Self { hasher: self.hasher.clone(), sweep: self.sweep.wrapping_add(1), ..Self::new(0) };
         let old = std::mem::replace(self, fresh);
-        for entry in old.entries.iter().filter(|entry| entry.seen == old.sweep) {
+        let stay = old.entries.iter().zip(&old.feed_of).filter(|(entry, _)| entry.seen == old.sweep);
+        for (entry, &feed) in stay {
+            let feed = old.feeds.name(feed).unwrap_or_default();
+            self.feed_of.push(self.feeds.number(feed, &self.hasher, usize::MAX));
             let [name, field, tags, line_origin] = strings(entry, &old.bytes);
             let origin = match old.origins.name(entry.origin) {
                 Some(origin) => self.origins.number(origin, &self.hasher, usize::MAX),
@@ -278,6 +316,11 @@ struct Origins {
 }
 
 impl Origins {
+    fn find(&self, origin: &str, hasher: &FixedState) -> Option<u32> {
+        let names = &self.names;
+        self.table.find(hasher.hash_one(origin), |&at| *names[at as usize] == *origin).copied()
+    }
+
     fn number(&mut self, origin: &str, hasher: &FixedState, max: usize) -> u32 {
         let hash = hasher.hash_one(origin);
         let names = &self.names;
@@ -333,10 +376,10 @@ mod tests {
             Sample { field: Some(Field::Glued("c")), tags: "", ..base },
         ];
         let web = series.origin(Some("web-1"), 9);
-        let id = series.insert(Id::NONE, web, &base, &target(0)).unwrap();
+        let id = series.insert(Id::NONE, web, &base, "f", &target(0)).unwrap();
         for (cell, other) in (1..).zip(&others) {
             assert_eq!(series.find(Id::NONE, web, other), None, "{other:?}");
-            series.insert(Id::NONE, web, other, &target(cell)).unwrap();
+            series.insert(Id::NONE, web, other, "f", &target(cell)).unwrap();
         }
         let elsewhere = series.origin(Some("web-2"), 9);
         assert_eq!(series.find(Id::NONE, elsewhere, &base), None);
@@ -351,9 +394,9 @@ mod tests {
     fn a_guess_is_only_believed_when_it_is_right() {
         let mut series = Series::new(7);
         let [a, b, c] = ["a", "b", "c"].map(|name| sample(name, ""));
-        let first = series.insert(Id::NONE, 0, &a, &target(0)).unwrap();
-        let second = series.insert(first, 0, &b, &target(1)).unwrap();
-        let third = series.insert(second, 0, &c, &target(2)).unwrap();
+        let first = series.insert(Id::NONE, 0, &a, "f", &target(0)).unwrap();
+        let second = series.insert(first, 0, &b, "f", &target(1)).unwrap();
+        let third = series.insert(second, 0, &c, "f", &target(2)).unwrap();
         assert_eq!(series.find(first, 0, &c), Some(third));
         assert_eq!(series.find(first, 0, &b), Some(second));
         assert_eq!(series.find(first, 0, &b), Some(second));
@@ -364,17 +407,43 @@ mod tests {
         let mut series = Series::new(7);
         let origin = series.origin(Some("h"), 9);
         for cell in 0..100 {
-            series.insert(Id::NONE, origin, &sample(&format!("m{cell}"), "t:1"), &target(cell)).unwrap();
+            series
+                .insert(
+                    Id::NONE,
+                    origin,
+                    &sample(&format!("m{cell}"), "t:1"),
+                    &format!("h{}", cell % 10),
+                    &target(cell),
+                )
+                .unwrap();
         }
         series.sweep(|_| {});
-        assert_eq!(series.len(), 100);
+        assert_eq!((series.len(), series.feeds()), (100, 10));
         let origin = series.origin(Some("h"), 9);
         series.find(Id::NONE, origin, &sample("m42", "t:1")).expect("known");
         let mut stay = Vec::new();
         series.sweep(|target| stay.push(target.cell));
         assert_eq!((series.len(), stay), (1, vec![42]));
+        assert_eq!((series.feeds(), series.has_feed("h2"), series.has_feed("h1")), (1, true, false));
         let origin = series.origin(Some("h"), 9);
         let id = series.find(Id::NONE, origin, &sample("m42", "t:1")).expect("kept");
         assert_eq!(series.targets(id), target(42));
+    }
+
+    #[test]
+    fn long_names_are_no_way_around_a_number() {
+        let (mut series, long) = (Series::new(7), "t".repeat(8_000));
+        let mut kept = 0;
+        for n in 0..1_000 {
+            let (name, tags) = (format!("m{n}"), long.as_str());
+            if series.has_room(&sample(&name, tags), 1_000) {
+                series.insert(Id::NONE, 0, &sample(&name, tags), "h", &[]).unwrap();
+                kept += 1;
+            }
+        }
+        assert_eq!(kept, SERIES_BYTES_FREE / 8_003);
+        assert!(series.has_room(&sample("short", ""), 1_000));
+        assert!(!series.has_room(&sample("short", ""), kept), "as many as there may be");
+        assert_eq!(series.origin(Some(&long), 9), ORIGIN_REFUSED);
     }
 }

@@ -22,6 +22,7 @@
 
 mod ahead;
 mod arrival;
+mod limit;
 mod memory;
 mod parts;
 mod quiet;
@@ -29,11 +30,13 @@ mod settle;
 mod shadow;
 mod silence;
 mod status;
+mod upkeep;
 
 use std::time::Duration;
 
-use kinetic_schema::Schema;
-use kinetic_wire::{AlertId, Epoch, Mono, NodeId, Now, RegionName, SourceKey, Token, Wall, names};
+use kinetic_wire::{
+    AlertId, BreachKind, Epoch, Mono, NodeId, Now, RegionName, SourceKey, Token, Wall, names,
+};
 
 use self::arrival::Arrival;
 pub use self::memory::LEAVE_MAX;
@@ -43,14 +46,15 @@ use self::shadow::Shadow;
 pub use self::shadow::{TEST_AGAIN, TEST_BYTES_MAX};
 use self::silence::Rate;
 pub use self::silence::{PROBE_AGAIN, RATE_OVER};
-use crate::carrier;
+use crate::breach::{self, Watch};
 use crate::decode;
 use crate::group::{Closed, Groups, Span, Voice};
 use crate::held::{AT_ONCE, Ack, Held};
 use crate::keep::Keeper;
 use crate::lane::{Lane, NEVER};
 use crate::machine::{Delivery, Effect, Slot};
-use crate::pass::{Pass, Tally};
+use crate::minutes::Minutes;
+use crate::pass::{Gate, Pass, Tally};
 use crate::plan::{self, Plan};
 use crate::repeats::Repeats;
 use crate::sample::{Reject, Sample};
@@ -81,6 +85,11 @@ pub(crate) struct Shared<'a> {
     pub(crate) revision: &'a str,
     pub(crate) held_max: usize,
     pub(crate) series_max: usize,
+    pub(crate) series_total_max: usize,
+    /// What one customer has of them when there are as many.
+    pub(crate) series_share: usize,
+    pub(crate) minutes: &'a mut Minutes,
+    pub(crate) watch: &'a mut Watch,
     pub(crate) customer: &'a mut CustomerStats,
     pub(crate) stats: &'a mut Stats,
     pub(crate) scratch: &'a mut Vec<u8>,
@@ -255,15 +264,18 @@ impl Source {
         } else {
             delivery
         };
-        if !carrier::is_of_customer(delivery, &self.exchange, self.key.customer.as_str()) {
+        if delivery.envelope.copied {
+            self.note(now, breach::security_event(BreachKind::Copied, delivery), shared);
+        }
+        let customer = self.key.customer.as_str();
+        if let Some(kind) = breach::foreign(delivery, &self.exchange, customer, &self.plan.denied) {
             if self.take_own(now, delivery, shared) {
                 return self.advance(now, shared);
             }
-            shared.customer.security_events += 1;
-            tracing::warn!(
-                source = %self.key, exchange = delivery.exchange, user = ?delivery.envelope.user_id,
-                claimed = ?delivery.envelope.claimed_customer, "delivery is not of the source's customer, refused"
-            );
+            self.note(now, breach::security_event(kind, delivery), shared);
+            return self.refuse(delivery.token, shared);
+        }
+        if self.is_too_large(now, delivery, shared) {
             return self.refuse(delivery.token, shared);
         }
         if delivery.envelope.kind.as_deref() == Some(names::TYPE_TEST) {
@@ -308,29 +320,45 @@ impl Source {
     fn read(&mut self, now: Now, delivery: &Delivery<'_>, shared: &mut Shared<'_>) -> Result<Tally, Reject> {
         let envelope = &delivery.envelope;
         let context = self.plan.context(delivery, now.wall);
+        let room = self.room(shared);
         let body = decode::inflate(&context, delivery.body, shared.scratch)?;
         let format = decode::detect(&context, body)?;
         let stamp = tap::stamp(delivery);
-        let origin = self.series.origin(envelope.origin.as_deref(), shared.series_max);
+
+        let origin = self.series.origin(envelope.origin.as_deref(), room.feeds);
+        let latest_allowed = now.wall + AHEAD_MAX;
+        // What comes again has been counted, or nobody knows by whom: it is let in, so that a window which a former owner
+        // could not fill is whole.
+        let (gate, bar) = if delivery.redelivered {
+            (Gate::Open(None), latest_allowed.0)
+        } else {
+            let per_second = self.plan.limits.samples_per_second;
+            (Gate::Closed { minutes: &*shared.minutes, per_second, now: now.wall }, i64::MIN)
+        };
         let mut pass = Pass {
             plan: &self.plan,
             lanes: &mut self.lanes,
             groups: &mut self.groups,
             series: &mut self.series,
             customer_series: &mut shared.customer.series,
-            series_max: shared.series_max,
+            all_series: &mut shared.stats.series,
+            room,
             origin,
             envelope_origin: envelope.origin.as_deref(),
             stamp: stamp.unwrap_or(now.wall),
-            latest_allowed: now.wall + AHEAD_MAX,
+            latest_allowed,
+            gate,
+            bar,
             previous: Id::NONE,
             tally: Tally::default(),
         };
         let rejects = &mut shared.customer.rejects;
         let mut take = |sample: Sample<'_>| pass.take(&sample);
         let mut refuse = |reason, _: &[u8]| rejects.add(reason);
-        shared.stats.notes.add(decode::samples(format, &context, body, &mut take, &mut refuse));
-        let tally = pass.tally;
+        let notes = decode::samples(format, &context, body, &mut take, &mut refuse);
+        let (tally, minute) = (pass.tally, pass.gate.minute());
+        shared.stats.notes.add(notes);
+        self.count(now, tally, minute, shared);
         if let Some(traceparent) = envelope.traceparent.as_deref().filter(|_| tally.fed != NEVER) {
             for lane in self.lanes.iter_mut().filter(|lane| lane.is_used) {
                 if let Some(window) = lane.current_mut() {
@@ -348,12 +376,14 @@ impl Source {
             self.bring_back(now, shared);
         }
         self.rate.samples += tally.samples();
-        if tally.fed == NEVER {
+        // What was dropped comes again if this owner dies, and then counts.
+        let fed = tally.limited().map_or(tally.fed, |(_, last)| tally.fed.max(last));
+        if fed == NEVER {
             return AT_ONCE;
         }
-        self.latest = self.latest.max(tally.fed);
+        self.latest = self.latest.max(fed);
         self.last_fed = Some(now.mono);
-        self.release_time(tally.fed)
+        self.release_time(fed)
     }
 
     /// Puts a delivery into the list of unsettled ones.
@@ -454,7 +484,9 @@ impl Source {
             span,
             window: taken.as_ref().map(|(_, window)| window),
             deaf: Span { start: self.lanes[index].deaf.0, end: self.lanes[index].deaf.1 },
+            is_short: self.lanes[index].is_short(span.start, span.end),
         };
+        shared.stats.windows_short += u64::from(closed.is_short);
         match self.role {
             Role::Part { .. } => self.reduce(index, closed, shared),
             _ => self.judge(index, closed, shared),
@@ -513,63 +545,6 @@ impl Source {
         if self.recall == Recall::Done {
             self.recall = Recall::Before;
         }
-    }
-
-    /// Goes over to another revision. Returns `false` where that does not know the source any more.
-    pub(crate) fn adopt(&mut self, schema: &Schema, shared: &mut Shared<'_>) -> bool {
-        let Some(plan) = Plan::of(schema, &self.key) else { return false };
-        if !self.role.fits(&self.key, &plan) {
-            // It is taken up again as what it is now: its deliveries come again, and its snapshot says what was judged.
-            return false;
-        }
-        let old = std::mem::replace(&mut self.plan, plan);
-        self.lay_lanes();
-        let voice =
-            Voice { node: shared.node, revision: shared.revision, source: &self.key, epoch: self.epoch };
-        let (keeper, effects) = (&mut self.keeper, &mut *shared.effects);
-        let mut published = 0;
-        self.groups.adopt(&old, &self.plan, &mut self.lanes, voice, &mut |event| {
-            if let Some(effect) = keeper.publish(event) {
-                effects.push(effect);
-                published += 1;
-            }
-        });
-        shared.stats.alerts_published += published;
-        shared.customer.series -= self.series.len();
-        self.series.clear();
-        for lane in self.lanes.iter_mut().filter(|lane| !lane.is_used) {
-            lane.discard();
-        }
-        if self.recall != Recall::Never {
-            self.keeper.due();
-            self.keep(shared);
-        }
-        self.move_on(shared);
-        true
-    }
-
-    /// Forgets series that have not been seen for long, and what only they fed.
-    fn sweep(&mut self, now: Now, shared: &mut Shared<'_>) {
-        if self.sweep_at.is_none_or(|at| now.mono < at) {
-            return;
-        }
-        let longest = self.plan.watches.iter().map(|watch| watch.length).max().unwrap_or_default();
-        let twice = Duration::from_nanos(longest.unsigned_abs().saturating_mul(2));
-        self.sweep_at = Some(now.mono + SERIES_IDLE.max(twice));
-        let mut fed: Vec<Vec<bool>> = vec![Vec::new(); self.lanes.len()];
-        let before = self.series.len();
-        self.series.sweep(|target| {
-            let fed = &mut fed[usize::from(target.lane)];
-            let cell = target.cell as usize;
-            if cell >= fed.len() {
-                fed.resize(cell + 1, false);
-            }
-            fed[cell] = true;
-        });
-        shared.customer.series -= before - self.series.len();
-        let is_fed = |lane: u16, cell: u32| fed[usize::from(lane)].get(cell as usize) == Some(&true);
-        let idle = plan::nanos(SERIES_IDLE.max(twice));
-        self.groups.sweep(&self.plan, &mut self.lanes, idle, is_fed);
     }
 
     /// End of the window of a lane that closes next, also before anything has ever come to a part.

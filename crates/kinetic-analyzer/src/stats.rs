@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kinetic_wire::{CustomerName, SourceKey};
 
+pub use crate::breach::Breaches;
 use crate::decode::Notes;
 use crate::sample::Reject;
 
@@ -43,10 +44,8 @@ pub struct CustomerStats {
     pub rejects: Rejects,
     /// Series known now, over all its sources.
     pub series: usize,
-    /// Samples dropped because their series would have been one too many.
-    pub series_refused: u64,
-    /// Deliveries refused because exchange, login and claim did not agree.
-    pub security_events: u64,
+    /// How often its limits were exceeded, and security events, by kind.
+    pub breaches: Breaches,
 }
 
 /// One source's state.
@@ -95,6 +94,10 @@ pub struct Stats {
     pub held_back: u64,
     /// Deliveries refused whole.
     pub rejected: u64,
+    /// Series known now, over all customers.
+    pub series: usize,
+    /// Windows closed of which samples were dropped, because the customer sends more than it may.
+    pub windows_short: u64,
     /// Windows closed, empty ones left out.
     pub windows_closed: u64,
     /// Deliveries passed over, to come again: their source is about to be let go, or had not been recalled yet.

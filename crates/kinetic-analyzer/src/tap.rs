@@ -3,7 +3,7 @@
 use kinetic_schema::Schema;
 use kinetic_wire::{SourceKey, Wall};
 
-use crate::decode::{self, Context};
+use crate::decode::{self, Context, INFLATED_BYTES_MAX, INFLATED_PER_MESSAGE_BYTE};
 use crate::machine::Delivery;
 use crate::plan::Plan;
 use crate::sample::{Kind, Reject};
@@ -108,6 +108,10 @@ impl Plan {
             data_type: self.data_type,
             gauge_sign: self.gauge_sign,
             precision: self.precision,
+            inflated_bytes_max: usize::try_from(self.limits.message_bytes)
+                .unwrap_or(usize::MAX)
+                .saturating_mul(INFLATED_PER_MESSAGE_BYTE)
+                .min(INFLATED_BYTES_MAX),
             now,
         }
     }

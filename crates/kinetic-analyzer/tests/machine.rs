@@ -238,7 +238,7 @@ fn a_delivery_of_another_customer_is_a_security_event() {
         let effects = world.deliver_with(envelope, exchange, body, false);
         assert!(matches!(acks(&effects)[..], [Effect::Reject { .. }]), "{effects:?}");
     }
-    assert_eq!(world.stats().customers[0].security_events, 4);
+    assert_eq!(world.stats().customers[0].breaches.security_events(), 4);
     let effects = world.deliver_with(user("acme.2026-a"), "in.acme", body, false);
     assert_eq!(acks(&effects), []);
 }
@@ -262,7 +262,7 @@ fn series_are_bounded_per_customer() {
         world.deliver(&format!("web-{host}"), "checkout.latency:20|ms\n");
     }
     let customer = &world.stats().customers[0];
-    assert_eq!((customer.series, customer.series_refused), (10, 4));
+    assert_eq!((customer.series, customer.breaches.count(BreachKind::Series)), (10, 4));
     for _ in 0..13 {
         world.deliver("web-0", "checkout.latency:20|ms\n");
         world.pass_s(100);

@@ -222,5 +222,5 @@ fn another_customers_exchange_is_refused_as_ever() {
     let at = world.now.wall;
     let effects = world.deliver_with(envelope(TRACE, at), "in.other", &burst(), false);
     assert!(stages(&effects).is_empty());
-    assert_eq!(world.stats().customers[0].security_events, 1);
+    assert_eq!(world.stats().customers[0].breaches.security_events(), 1);
 }

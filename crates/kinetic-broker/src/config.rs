@@ -1,5 +1,6 @@
 //! How one broker runs: where it listens and the bounds it keeps.
 
+use crate::tls::TlsListen;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 /// Bounds and address of a broker. Every bound has a counter in [`crate::Stats`].
@@ -7,8 +8,13 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 pub struct BrokerConfig {
     /// Address to listen on; port 0 lets the system choose (see `Broker::local_addr`).
     pub listen: SocketAddr,
-    /// Open connections in all; one more is closed at once.
+    /// Listen for TLS too.
+    pub tls: Option<TlsListen>,
+    /// Open connections in all; one more is closed at once. The last 64 are kept for users without a limit of their own.
     pub connections_max: usize,
+    /// Connections that have not shown who they are; a quarter of them from one address (of IPv6 from one /64). Above it
+    /// one that has been silent for a second makes room, or the new one is closed at once.
+    pub handshakes_max: usize,
     /// Channels per connection offered in `connection.tune`.
     pub channels_max: u16,
     /// Largest frame in bytes, with its 8 bytes of framing, offered in `connection.tune`.
@@ -29,7 +35,7 @@ pub struct BrokerConfig {
     /// Milliseconds that a client may hold a part of a message while its owner has no room for the rest; then its
     /// connection is closed with 506.
     pub unfinished_ms: u64,
-    /// Milliseconds that a client has for the whole handshake.
+    /// Milliseconds that a client has for the handshake of TLS, and again for that of AMQP.
     pub handshake_ms: u64,
 }
 
@@ -37,7 +43,9 @@ impl Default for BrokerConfig {
     fn default() -> Self {
         Self {
             listen: SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)),
+            tls: None,
             connections_max: 4096,
+            handshakes_max: 1024,
             channels_max: 2047,
             frame_max: 131_072,
             heartbeat_s: 60,

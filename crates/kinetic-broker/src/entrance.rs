@@ -241,7 +241,6 @@ impl Shared {
     }
 
     /// Who it is, if the certificate is one of the user's that it names.
-    #[expect(dead_code, reason = "the listener for TLS asks")]
     pub(crate) fn verify_certificate(&self, peer: &Peer) -> Option<Verified> {
         let login = peer.common_name.as_ref()?;
         let own = Credential::Certificate(peer.sha256);

@@ -1,7 +1,7 @@
 //! From the first byte to `connection.open-ok`: protocol header, login, tuning, vhost.
 
 use crate::encode;
-use crate::entrance::Entrance;
+use crate::entrance::{Entrance, Peer};
 use crate::error::{Failure, Outcome};
 use crate::frame::{FRAME_MIN, Frame, FrameKind, Method, decode_method, next_frame};
 use crate::server::Shared;
@@ -11,8 +11,7 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use bytes::{Buf, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// The header of AMQP 0-9-1, and the answer to any other.
 const PROTOCOL_HEADER: [u8; 8] = *b"AMQP\0\0\x09\x01";
@@ -63,12 +62,19 @@ impl From<Failure> for End {
     }
 }
 
-struct Wire<'a> {
-    stream: &'a mut TcpStream,
+/// A plain socket, or TLS on one.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+struct Wire<'a, S> {
+    stream: &'a mut S,
+    /// The client's certificate, where it has shown one.
+    peer: Option<Peer>,
     buffer: BytesMut,
 }
 
-impl Wire<'_> {
+impl<S: Stream> Wire<'_, S> {
     async fn fill(&mut self) -> Result<(), End> {
         match self.stream.read_buf(&mut self.buffer).await? {
             0 => Err(End::Gone),
@@ -94,6 +100,7 @@ impl Wire<'_> {
         let mut bytes = Vec::new();
         encode::method(&mut bytes, 0, AMQPClass::Connection(method));
         self.stream.write_all(&bytes).await?;
+        self.stream.flush().await?;
         Ok(())
     }
 
@@ -130,8 +137,12 @@ fn connection_method(frame: Frame<'_>) -> Outcome<Option<connection::AMQPMethod>
 }
 
 /// Leads a client in, within the time that the configuration gives it. `None` when it was refused or went away.
-pub(crate) async fn handshake(shared: &Arc<Shared>, stream: &mut TcpStream) -> Option<Settled> {
-    let mut wire = Wire { stream, buffer: BytesMut::with_capacity(4096) };
+pub(crate) async fn handshake<S: Stream>(
+    shared: &Arc<Shared>,
+    stream: &mut S,
+    peer: Option<Peer>,
+) -> Option<Settled> {
+    let mut wire = Wire { stream, peer, buffer: BytesMut::with_capacity(4096) };
     let limit = Duration::from_millis(shared.config.handshake_ms);
     let Ok(end) = tokio::time::timeout(limit, enter(shared, &mut wire)).await else {
         shared.count(|stats| stats.refused.handshake += 1);
@@ -146,7 +157,7 @@ pub(crate) async fn handshake(shared: &Arc<Shared>, stream: &mut TcpStream) -> O
     None
 }
 
-async fn refuse(shared: &Arc<Shared>, wire: &mut Wire<'_>, end: End) -> Result<(), End> {
+async fn refuse<S: Stream>(shared: &Arc<Shared>, wire: &mut Wire<'_, S>, end: End) -> Result<(), End> {
     let failure = match end {
         End::Gone => return Ok(()),
         End::WrongHeader => {
@@ -185,9 +196,9 @@ async fn refuse(shared: &Arc<Shared>, wire: &mut Wire<'_>, end: End) -> Result<(
     Ok(())
 }
 
-async fn enter(shared: &Arc<Shared>, wire: &mut Wire<'_>) -> Result<Settled, End> {
+async fn enter<S: Stream>(shared: &Arc<Shared>, wire: &mut Wire<'_, S>) -> Result<Settled, End> {
     wire.header().await?;
-    wire.send(connection::AMQPMethod::Start(start())).await?;
+    wire.send(connection::AMQPMethod::Start(start(wire.peer.is_some()))).await?;
     let connection::AMQPMethod::StartOk(start_ok) = wire.method().await? else {
         return Err(Failure::command_invalid("expected connection.start-ok").into());
     };
@@ -196,14 +207,15 @@ async fn enter(shared: &Arc<Shared>, wire: &mut Wire<'_>) -> Result<Settled, End
         _ => false,
     };
     let mechanism = start_ok.mechanism.as_str();
-    let login = match mechanism {
-        "PLAIN" => plain(start_ok.response.as_bytes()),
-        "AMQPLAIN" => amqplain(start_ok.response.as_bytes()),
-        other => {
+    let by_password = |login: Option<(&str, &[u8])>| login.and_then(|(user, word)| shared.verify(user, word));
+    let verified = match (mechanism, &wire.peer) {
+        ("PLAIN", _) => by_password(plain(start_ok.response.as_bytes())),
+        ("AMQPLAIN", _) => by_password(amqplain(start_ok.response.as_bytes())),
+        ("EXTERNAL", Some(peer)) => shared.verify_certificate(peer),
+        (other, _) => {
             return Err(End::Refused(Failure::not_allowed(&format!("unsupported mechanism '{other}'"))));
         }
     };
-    let verified = login.and_then(|(user, password)| shared.verify(user, password));
     let Some(user) = verified else {
         let text = format!(
             "Login was refused using authentication mechanism {mechanism}. For details see the broker logfile."
@@ -228,7 +240,7 @@ async fn enter(shared: &Arc<Shared>, wire: &mut Wire<'_>) -> Result<Settled, End
     })
 }
 
-fn start() -> connection::Start {
+fn start(external: bool) -> connection::Start {
     let mut capabilities = FieldTable::default();
     for name in [
         "publisher_confirms",
@@ -251,12 +263,12 @@ fn start() -> connection::Start {
         version_major: 0,
         version_minor: 9,
         server_properties: properties,
-        mechanisms: "PLAIN AMQPLAIN".into(),
+        mechanisms: if external { "PLAIN AMQPLAIN EXTERNAL" } else { "PLAIN AMQPLAIN" }.into(),
         locales: "en_US".into(),
     }
 }
 
-async fn tune(shared: &Arc<Shared>, wire: &mut Wire<'_>) -> Result<connection::TuneOk, End> {
+async fn tune<S: Stream>(shared: &Arc<Shared>, wire: &mut Wire<'_, S>) -> Result<connection::TuneOk, End> {
     let config = &shared.config;
     let offer = connection::Tune {
         channel_max: config.channels_max,

@@ -5,12 +5,15 @@ use crate::config::BrokerConfig;
 use crate::connection;
 use crate::entrance::Inside;
 use crate::error::Failure;
+use crate::hall::{Hall, Place};
 use crate::handshake;
 use crate::outbox::Outbox;
 use crate::permission::Access;
 use crate::queue::SessionId;
 use crate::stats::{OwnerStats, QueueDepth, Stats};
+use crate::tls;
 use crate::vhost::{Bounds, VHost};
+use rustls::ServerConfig;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -100,6 +103,9 @@ pub(crate) struct Shared {
     generation: AtomicU64,
     vhosts: Mutex<BTreeMap<String, Arc<VHostCell>>>,
     pub(crate) inside: Mutex<Inside>,
+    hall: Arc<Hall>,
+    /// What the next connections over TLS are offered.
+    tls: RwLock<Option<Arc<ServerConfig>>>,
     /// Accounts by owner.
     accounts: Mutex<BTreeMap<Arc<str>, Arc<Account>>>,
     ids: AtomicU64,
@@ -116,6 +122,10 @@ impl Shared {
 
     pub(crate) fn access(&self) -> Arc<Access> {
         Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn tls(&self) -> Option<Arc<ServerConfig>> {
+        self.tls.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn generation(&self) -> u64 {
@@ -184,18 +194,27 @@ impl Shared {
 pub struct Broker {
     listener: TcpListener,
     address: SocketAddr,
+    tls_listener: Option<TcpListener>,
+    tls_address: Option<SocketAddr>,
     shared: Arc<Shared>,
 }
 
 impl Broker {
-    /// Listens on `config.listen`.
+    /// Listens on `config.listen`, and on the address for TLS.
     ///
     /// # Errors
-    /// When the address cannot be bound.
+    /// When an address cannot be bound.
     pub async fn bind(config: BrokerConfig, access: Access) -> std::io::Result<Self> {
         let listener = TcpListener::bind(config.listen).await?;
         let address = listener.local_addr()?;
+        let (tls_listener, tls_config) = match &config.tls {
+            None => (None, None),
+            Some(tls) => (Some(TcpListener::bind(tls.listen).await?), Some(Arc::clone(&tls.config))),
+        };
+        let tls_address = tls_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let shared = Shared {
+            hall: Arc::new(Hall::new(config.handshakes_max)),
+            tls: RwLock::new(tls_config),
             memory: Arc::new(Memory::new(config.memory_bytes_max)),
             config,
             access: RwLock::new(Arc::new(access)),
@@ -209,12 +228,17 @@ impl Broker {
             shutdown: Notify::new(),
             timer: Arc::new(Notify::new()),
         };
-        Ok(Self { listener, address, shared: Arc::new(shared) })
+        Ok(Self { listener, address, tls_listener, tls_address, shared: Arc::new(shared) })
     }
 
     /// Where it listens; the port that the system chose when the configuration said 0.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it listens for TLS, if it does.
+    pub fn tls_addr(&self) -> Option<SocketAddr> {
+        self.tls_address
     }
 
     /// A handle to control and observe it from elsewhere.
@@ -225,26 +249,31 @@ impl Broker {
     /// Serves until [`BrokerHandle::shutdown`]; then closes every connection with 320 and returns when they have left,
     /// or after three seconds.
     pub async fn run(self) {
-        let Self { listener, address, shared } = self;
-        tracing::info!(%address, "broker listening");
+        let Self { listener, address, tls_listener, tls_address, shared } = self;
+        tracing::info!(%address, tls = tls_address.map(tracing::field::display), "broker listening");
         let mut tasks = JoinSet::new();
         let mut timers = JoinSet::new();
         timers.spawn(run_timers(Arc::clone(&shared)));
         timers.spawn(run_tokens(Arc::clone(&shared)));
         loop {
-            tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => accept(&shared, stream, &mut tasks),
-                    Err(error) => {
-                        tracing::warn!(%error, "accept failed");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-                Some(ended) = tasks.join_next() => note(ended),
+            let (accepted, tls) = tokio::select! {
+                accepted = listener.accept() => (accepted, None),
+                accepted = next(tls_listener.as_ref()) => (accepted, shared.tls()),
+                Some(ended) = tasks.join_next() => {
+                    note(ended);
+                    continue;
+                }
                 () = shared.shutdown.notified() => break,
+            };
+            match accepted {
+                Ok(accepted) => accept(&shared, accepted, tls, &mut tasks),
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
-        drop(listener);
+        drop((listener, tls_listener));
         for control in lock(&shared.inside).controls.values() {
             control.close(Failure::forced("broker forced connection closure with reason 'shutdown'"));
         }
@@ -270,24 +299,76 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-fn accept(shared: &Arc<Shared>, stream: TcpStream, tasks: &mut JoinSet<()>) {
+/// Takes a client in. It may be told apart only after it has shown who it is: until then it is one of a bounded number.
+fn accept(
+    shared: &Arc<Shared>,
+    (stream, from): (TcpStream, SocketAddr),
+    tls: Option<Arc<ServerConfig>>,
+    tasks: &mut JoinSet<()>,
+) {
     shared.count(|stats| stats.connections_total += 1);
-    // Connections in the handshake count too: they hold a socket and a task.
-    if tasks.len() >= shared.config.connections_max {
+    if lock(&shared.inside).controls.len() >= shared.config.connections_max {
         shared.count(|stats| stats.refused.connections += 1);
         return;
     }
+    let Some(place) = shared.hall.enter(from.ip(), shared.clock.mono_ms()) else {
+        shared.count(|stats| stats.refused.crowded += 1);
+        return;
+    };
+    // Writes are batched here; waiting for more would only delay the last of them.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "nodelay not set");
+    }
     let shared = Arc::clone(shared);
     tasks.spawn(async move {
-        let mut stream = stream;
-        // Writes are batched here; waiting for more would only delay the last of them.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "nodelay not set");
-        }
-        if let Some(settled) = handshake::handshake(&shared, &mut stream).await {
-            connection::serve(shared, stream, settled).await;
+        match tls {
+            None => lead(shared, place, stream).await,
+            Some(config) => lead_tls(shared, place, stream, config).await,
         }
     });
+}
+
+async fn lead(shared: Arc<Shared>, place: Place, mut stream: TcpStream) {
+    let settled = unless_sent_away(&shared, place, handshake::handshake(&shared, &mut stream, None)).await;
+    if let Some(settled) = settled {
+        connection::serve(shared, stream.into_split(), settled).await;
+    }
+}
+
+async fn lead_tls(shared: Arc<Shared>, place: Place, stream: TcpStream, config: Arc<ServerConfig>) {
+    let handshakes = async {
+        let mut stream = tls::accept(&shared, config, stream).await?;
+        let peer = tls::peer(&stream);
+        let settled = handshake::handshake(&shared, &mut stream, peer).await?;
+        Some((stream, settled))
+    };
+    let led = unless_sent_away(&shared, place, handshakes).await;
+    if let Some((stream, settled)) = led {
+        connection::serve(shared, tokio::io::split(stream), settled).await;
+    }
+}
+
+/// A handshake that ends early when its place is needed. The place is free when it is over.
+async fn unless_sent_away<T>(
+    shared: &Shared,
+    place: Place,
+    handshake: impl Future<Output = Option<T>>,
+) -> Option<T> {
+    tokio::select! {
+        led = handshake => led,
+        () = place.sent_away() => {
+            shared.count(|stats| stats.refused.crowded += 1);
+            None
+        }
+    }
+}
+
+/// The next client of a listener; never, where there is none.
+async fn next(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
+    match listener {
+        Some(listener) => listener.accept().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn run_timers(shared: Arc<Shared>) {
@@ -336,6 +417,12 @@ impl BrokerHandle {
         lock(&shared.accounts)
             .retain(|owner, account| owners.contains(&**owner) || Arc::strong_count(account) > 1);
         lock(&shared.vhosts).retain(|name, _| access.vhosts.contains(name));
+    }
+
+    /// Swaps certificate, key and what is asked of clients. It counts for connections that come from now on, where there is
+    /// a listener for TLS; open ones go on with what they have.
+    pub fn set_tls(&self, config: Arc<ServerConfig>) {
+        *self.shared.tls.write().unwrap_or_else(PoisonError::into_inner) = Some(config);
     }
 
     /// Counters and gauges.

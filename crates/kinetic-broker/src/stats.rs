@@ -58,6 +58,10 @@ pub struct Refused {
     pub login: u64,
     /// Connections above a bound: of the broker or of the user.
     pub connections: u64,
+    /// Handshakes of TLS that failed.
+    pub tls: u64,
+    /// Connections closed before they had shown who they are, to make room for others or for want of it.
+    pub crowded: u64,
     /// Handshakes that were wrong, too slow, or named a vhost that is not open to the user.
     pub handshake: u64,
     /// Operations without permission (403).
@@ -75,8 +79,19 @@ pub struct Refused {
 impl Refused {
     /// All of them.
     pub fn total(&self) -> u64 {
-        let Self { login, connections, handshake, access, not_found, locked, precondition, other } = *self;
-        login + connections + handshake + access + not_found + locked + precondition + other
+        let Self {
+            login,
+            connections,
+            tls,
+            crowded,
+            handshake,
+            access,
+            not_found,
+            locked,
+            precondition,
+            other,
+        } = *self;
+        login + connections + tls + crowded + handshake + access + not_found + locked + precondition + other
     }
 
     pub(crate) fn count(&mut self, code: u16) {
@@ -93,6 +108,8 @@ impl Refused {
     fn add(&mut self, other: &Self) {
         self.login += other.login;
         self.connections += other.connections;
+        self.tls += other.tls;
+        self.crowded += other.crowded;
         self.handshake += other.handshake;
         self.access += other.access;
         self.not_found += other.not_found;

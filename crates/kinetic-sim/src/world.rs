@@ -529,6 +529,7 @@ fn analyzer_config(node: &str, life: Life, seed: u64) -> AnalyzerConfig {
         zone: None,
         held_max: 32_768,
         series_max: 100_000,
+        series_total_max: 1_000_000,
         seed,
     }
 }

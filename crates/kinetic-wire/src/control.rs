@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DataType, Epoch, Incarnation, LeaseId, NodeId, RegionName, Serves, SourceKey, Term};
+use crate::{Breach, DataType, Epoch, Incarnation, LeaseId, NodeId, RegionName, Serves, SourceKey, Term};
 
 /// The message of `kin.leader`. Whoever is delivered it leads, and knows by it what the last leader had stored; a new one
 /// is published, and confirmed, before anything that depends on it is said, and then the older one is acknowledged.
@@ -281,6 +281,9 @@ pub struct Beacon {
     /// Of an analyzer: what it hears on sources of customers whose silence is an event. Not all of them each time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub listens: Vec<Listening>,
+    /// Of an analyzer: limits that customers are over, and security events. Not all of them each time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breaches: Vec<Breach>,
 }
 
 /// The word of a source's owner on what comes from its publishers: from `quiet_ms` to `proven_ms` ago nothing came.

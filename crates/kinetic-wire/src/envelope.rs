@@ -54,6 +54,9 @@ pub struct Envelope<'a> {
     /// `kin-moved`: the routing key that the body was first published with. One of Kinetic's own nodes has carried it here from
     /// the region that its customer was in before; believed only where no customer can publish.
     pub moved: Option<Cow<'a, str>>,
+    /// There is a header `CC` or `BCC`: the broker has routed the message by more keys than its own. Never sent by ours. (A
+    /// broker takes `BCC` off as it routes.)
+    pub copied: bool,
 }
 
 impl Envelope<'_> {
@@ -82,6 +85,7 @@ impl Envelope<'_> {
             claimed_customer: owned(self.claimed_customer),
             traceparent: owned(self.traceparent),
             moved: owned(self.moved),
+            copied: self.copied,
         }
     }
 }
@@ -106,4 +110,6 @@ impl Envelope<'_> {
     pub const TRACEPARENT: &'static str = "traceparent";
     /// Header of `moved`.
     pub const MOVED: &'static str = "kin-moved";
+    /// Headers of `copied`, which are the broker's own.
+    pub const COPIES: [&'static str; 2] = ["CC", "BCC"];
 }

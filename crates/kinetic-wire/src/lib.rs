@@ -4,6 +4,7 @@
 //! other people's tools see. It does no I/O and knows no clock.
 
 mod alerting;
+mod breach;
 mod codec;
 mod control;
 mod envelope;
@@ -23,6 +24,7 @@ pub use alerting::{
     SilencesQuestion, SilencesReply, Subscribe, Subscribed, Subscription, ToldState, Unsilence,
     UnsubscribedQuestion, UnsubscribedReply, Unsubscription,
 };
+pub use breach::{Breach, BreachKind, Breached};
 pub use codec::{CodecError, decode, encode};
 pub use control::{
     AnalyzerState, Beacon, Change, LeaderToken, Listening, MapChange, MapQuestion, MapReply, MoveRecord,

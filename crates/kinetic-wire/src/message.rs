@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AlertId, AnalyticName, ClusterName, CustomerName, Epoch, Incarnation, LeaseId, NodeId, RegionName,
-    ServiceName, SourceKey, SourceName, Term,
+    AlertId, AnalyticName, Breached, ClusterName, CustomerName, Epoch, Incarnation, LeaseId, NodeId,
+    RegionName, ServiceName, SourceKey, SourceName, Term,
 };
 
 /// Kind of data that a source carries and an analyzer can decode.
@@ -532,4 +532,7 @@ pub struct AlertEvent {
     /// picture. It starts anew where a source has changed its owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trail: Option<Vec<TrailPoint>>,
+    /// What was breached, where that is what the event tells of; the alert node alone makes such events.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breach: Option<Breached>,
 }

@@ -39,6 +39,9 @@ pub struct Partial {
     /// W3C trace context of a delivery that fed the window.
     #[serde(default)]
     pub traceparent: Option<String>,
+    /// Samples of the window were dropped, because the customer sends more than it may: what counts them is left out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub short: bool,
     /// The values, by question and metric.
     pub groups: Vec<PartialGroup>,
 }

@@ -8,22 +8,28 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod alert;
 mod bench;
+mod broker;
 mod ca;
 mod client;
+mod edge;
 mod mail;
 mod operator;
+mod reconcile;
 mod returned;
 mod token;
 mod trust;
 
 pub(crate) use alert::Alert;
 pub(crate) use bench::{Bench, BenchAlert, BenchDrain, BenchPart, BenchRedirector};
+pub(crate) use broker::Broker;
 pub(crate) use ca::{Ca, CaInit, CaIssue, CaIssueServer, CaList, CaRevoke};
 pub(crate) use client::{Canary, DataType, Locate, Tap, TestEvent};
+pub(crate) use edge::Edge;
 pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
 };
+pub(crate) use reconcile::{PlanBroker, Reconcile, Reconciled};
 pub(crate) use returned::{MailBounced, MailSuppressed, MailUnsuppress};
 pub(crate) use token::{Token, TokenList, TokenNew, TokenShow};
 pub(crate) use trust::Trust;
@@ -35,6 +41,9 @@ pub(crate) struct Cli {
     /// What to do
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Let the system write this process's memory, secrets in it, to a core file when it crashes, and let debuggers attach
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) allow_core_dumps: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -82,6 +91,10 @@ pub(crate) enum Command {
     Mail(Mail),
     /// Ask the redirector where a customer publishes
     Locate(Locate),
+    /// Show what a RabbitMQ lacks, and has too much of, by the schema
+    Plan(PlanBroker),
+    /// Make a RabbitMQ as the schema wants it: logins, rights, exchanges, queues
+    Reconcile(Reconcile),
     /// Keys that sign the tokens of locate, and what a token says
     #[command(subcommand)]
     Token(Token),
@@ -286,22 +299,6 @@ pub(crate) struct Analyzer {
     pub(crate) until_stdin_ends: bool,
 }
 
-/// `kinetic broker`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  kinetic broker --listen 127.0.0.1:5672 --schema /srv/kinetic/schema --data-dir /var/lib/kinetic-broker
-
-The other roles log in as `kinetic` on vhost `kinetic`, with the password in DIR/broker-secret.")]
-pub(crate) struct Broker {
-    /// Where to listen for AMQP
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:5672")]
-    pub(crate) listen: SocketAddr,
-    /// The node
-    #[command(flatten)]
-    pub(crate) node: Node,
-}
-
 /// `kinetic agent`
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -310,6 +307,10 @@ Examples:
   kinetic agent --amqp amqps://acme.web@broker.example/local --password-file key --statsd 127.0.0.1:8126
   kinetic agent --amqp amqps://broker.example/local --ca-file ca.pem --client-cert host-7.pem --client-key host-7.key
                                             by certificate instead of a key; renewed in place without a gap
+  kinetic agent --edge --amqp amqps://kinetic.edge-1@broker.example --password-file key \\
+      --schema https://git.example/schema.git --data-dir /var/lib/kinetic-edge \\
+      --statsd 0.0.0.0:8125 --carbon 0.0.0.0:2003 --proxy-from 10.0.0.0/28
+                                            for networks that do not log in (docs/operations/edge.md)
   echo 'checkout.latency:123|ms' | nc -u -w0 127.0.0.1 8125      # then watch: kinetic tap")]
 pub(crate) struct Agent {
     /// How to reach the broker
@@ -343,6 +344,9 @@ pub(crate) struct Agent {
     /// Where to serve /metrics and /__heartbeat__
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(crate) metrics: SocketAddr,
+    /// Lines of all customers
+    #[command(flatten)]
+    pub(crate) edge: Edge,
 }
 
 /// `kinetic check`

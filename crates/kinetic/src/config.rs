@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use kinetic_schema::Netblock;
 use kinetic_schema::schema::QueueType;
 use serde::Deserialize;
 
 use crate::adapter::file;
 use crate::adapter::history::Location;
+use crate::adapter::server_tls::TlsFiles;
 use crate::cli::{BrokerAddress, Trust};
+use crate::shell::broker::Listen;
 
 /// Name of the file in a configuration folder.
 pub(crate) const FILE_NAME: &str = "kinetic.toml";
@@ -26,6 +28,7 @@ struct RawConfig {
     fetch_interval_s: Option<u64>,
     #[serde(default)]
     listen: RawListen,
+    tls: Option<RawTls>,
     #[serde(default)]
     lease: RawLease,
     #[serde(default)]
@@ -91,8 +94,38 @@ struct RawWebhooks {
 #[serde(deny_unknown_fields)]
 struct RawListen {
     amqp: Option<SocketAddr>,
+    amqps: Option<SocketAddr>,
+    #[serde(default)]
+    allow_plain: bool,
     metrics: Option<SocketAddr>,
     links: Option<SocketAddr>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    certificate: PathBuf,
+    key: PathBuf,
+    client_ca: Option<PathBuf>,
+}
+
+impl RawListen {
+    /// Where the embedded broker listens.
+    fn check(&self, tls: Option<RawTls>, folder: &Path) -> Result<Listen> {
+        let files = tls.map(|RawTls { certificate, key, client_ca }| TlsFiles {
+            certificate: folder.join(certificate),
+            key: folder.join(key),
+            client_ca: client_ca.map(|path| folder.join(path)),
+        });
+        let tls = match (self.amqps, files) {
+            (Some(listen), Some(files)) => Some((listen, files)),
+            (Some(_), None) => bail!("listen.amqps needs [tls] with certificate and key"),
+            (None, Some(_)) => bail!("[tls] is for listen.amqps, which says nowhere to listen"),
+            (None, None) => None,
+        };
+        let plain = self.amqp.unwrap_or_else(|| ([127, 0, 0, 1], 5672).into());
+        Listen { plain, tls }.check(self.allow_plain, "listen.allow_plain = true")
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -114,7 +147,7 @@ pub(crate) struct Config {
     /// Time between fetches.
     pub(crate) fetch_interval: Duration,
     /// Where the embedded broker listens.
-    pub(crate) listen_amqp: SocketAddr,
+    pub(crate) listen_broker: Listen,
     /// Where `/metrics` and `/__heartbeat__` are.
     pub(crate) listen_metrics: SocketAddr,
     /// Where the pages are that links in mails lead to.
@@ -175,7 +208,7 @@ impl Config {
             branch: raw.branch.unwrap_or_else(|| "main".into()),
             data_dir,
             fetch_interval: Duration::from_secs(seconds),
-            listen_amqp: raw.listen.amqp.unwrap_or_else(|| ([127, 0, 0, 1], 5672).into()),
+            listen_broker: raw.listen.check(raw.tls, folder)?,
             listen_links: raw.listen.links,
             listen_metrics: raw.listen.metrics.unwrap_or_else(|| ([127, 0, 0, 1], 9464).into()),
             lease_ttl: Duration::from_millis(ttl),
@@ -206,7 +239,8 @@ mod tests {
         let config = parse("schema = \"schema.git\"\ndata_dir = \"/var/lib/kinetic\"").expect("checks");
         assert_eq!(config.schema, "/etc/kinetic/schema.git");
         assert_eq!(config.data_dir, Path::new("/var/lib/kinetic"));
-        assert_eq!(config.listen_amqp, ([127, 0, 0, 1], 5672).into());
+        assert_eq!(config.listen_broker.plain, ([127, 0, 0, 1], 5672).into());
+        assert!(config.listen_broker.tls.is_none());
         assert_eq!(config.queues, QueueType::Classic);
         assert_eq!(config.webhook_nets, []);
         let text = "schema = \"s\"\ndata_dir = \"d\"\nwebhooks.nets = [\"127.0.0.1\"]";
@@ -235,6 +269,26 @@ mod tests {
         };
         assert!(wrong("ca_file = \"ca.pem\"").contains("broker.amqp"));
         assert!(wrong("amqp = [\"amqps://a\"]\nclient_cert = \"c\"").contains("client_key"));
+    }
+
+    #[test]
+    fn the_world_is_listened_to_inside_tls() {
+        let parse = |text: &str| parse(&format!("schema = \"s\"\ndata_dir = \"d\"\n{text}"));
+        let error = |text: &str| format!("{:#}", parse(text).expect_err("refused"));
+        let tls = "[tls]\ncertificate = \"broker.pem\"\nkey = \"/etc/ssl/broker.key\"";
+        let listen = parse(&format!("listen.amqps = \"0.0.0.0:5671\"\n{tls}")).expect("checks").listen_broker;
+        let (address, files) = listen.tls.expect("listens");
+        assert_eq!(address, ([0, 0, 0, 0], 5671).into());
+        assert_eq!(files.certificate, Path::new("/etc/kinetic/broker.pem"));
+        assert_eq!((files.key, files.client_ca), (PathBuf::from("/etc/ssl/broker.key"), None));
+        assert!(error("listen.amqps = \"0.0.0.0:5671\"").contains("[tls]"));
+        assert!(error(tls).contains("listen.amqps"));
+        for address in ["0.0.0.0:5672", "192.0.2.1:5672", "[::]:5672"] {
+            let plain = format!("listen.amqp = \"{address}\"");
+            assert!(error(&plain).contains("listen.allow_plain = true"), "{}", error(&plain));
+            parse(&format!("{plain}\nlisten.allow_plain = true")).expect("allowed");
+        }
+        parse("listen.amqp = \"[::1]:5672\"").expect("loopback");
     }
 
     #[test]

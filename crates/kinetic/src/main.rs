@@ -7,6 +7,7 @@ mod cmd;
 mod config;
 mod metrics;
 mod node;
+mod reconcile;
 mod schema_files;
 mod shell;
 mod shutdown;
@@ -25,6 +26,8 @@ use crate::cli::{Cli, Command, Hook, Mail, Schema};
 pub(crate) mod exit {
     /// What was asked for did not come true: a check found problems, the demo's mail did not come.
     pub(crate) const NO: u8 = 1;
+    /// `kinetic plan` has found something to do, or it was not agreed to.
+    pub(crate) const CHANGES: u8 = 2;
     /// The command line is wrong (EX_USAGE).
     pub(crate) const USAGE: u8 = 64;
     /// What was given to be read is not what it should be (EX_DATAERR).
@@ -53,6 +56,11 @@ fn main() -> ExitCode {
         }
     };
     telemetry::init_logs(default_logs(&cli.command));
+    if !cli.allow_core_dumps
+        && let Err(error) = keep_memory_private()
+    {
+        tracing::warn!(%error, "memory cannot be kept out of core dumps");
+    }
     match run(cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -61,6 +69,13 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Passwords and signing keys are in memory: it goes into no core file, and no other process of this user may look into it.
+fn keep_memory_private() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// Commands that show something of their own are not talked over.
@@ -122,6 +137,8 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         Command::Broker(args) => cmd::roles::broker(args).await.map(|()| 0),
         Command::Agent(args) => cmd::roles::agent(args).await.map(|()| 0),
         Command::Locate(args) => cmd::locate::run(args).await,
+        Command::Plan(args) => cmd::reconcile::plan(args).await,
+        Command::Reconcile(args) => cmd::reconcile::run(args).await,
         Command::Map(args) => cmd::map::run(args).await,
         Command::Drain(args) => cmd::drain::run(args).await,
         Command::Mail(Mail::Unsubscribed(args)) => cmd::subscription::list(args).await,

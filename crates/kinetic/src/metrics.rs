@@ -30,6 +30,7 @@ pub(crate) fn analyzer(stats: &AnalyzerStats) -> Vec<Metric> {
         counter held_back: "Deliveries taken beyond the bound because the oldest only wait for the broker's confirm.",
         counter rejected: "Deliveries refused whole and dead-lettered.",
         counter windows_closed: "Windows closed, empty ones left out.",
+        counter windows_short: "Windows closed of which samples were dropped, because their customer sends more than it may.",
         counter deliveries_ignored: "Deliveries passed over because their source is about to be let go; they come again.",
         counter repeated: "Deliveries that were a second copy of a body, not read.",
         counter bodies_unremembered: "Bodies of which a second copy would not be noticed: too many fed open windows.",
@@ -91,22 +92,25 @@ fn gauges(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
 fn customers(stats: &AnalyzerStats, metrics: &mut Vec<Metric>) {
     for customer in &stats.customers {
         let name = customer.customer.as_str();
-        metrics.extend([
-            Metric::gauge("kinetic_analyzer_series", "Series known now.", customer.series as f64)
-                .with("customer", name),
-            Metric::counter(
-                "kinetic_analyzer_series_refused",
-                "Samples dropped because their series would have been one too many.",
-                customer.series_refused,
-            )
-            .with("customer", name),
-            Metric::counter(
-                "kinetic_analyzer_security_events",
-                "Deliveries refused because exchange, login and claim did not agree.",
-                customer.security_events,
-            )
-            .with("customer", name),
-        ]);
+        metrics.extend([Metric::gauge(
+            "kinetic_analyzer_series",
+            "Series known now.",
+            customer.series as f64,
+        )
+        .with("customer", name)]);
+        for (kind, count) in customer.breaches.iter() {
+            let (number, help, label) = if kind.is_limit() {
+                (
+                    "kinetic_analyzer_limited",
+                    "Samples dropped, and messages refused, for want of room in a limit.",
+                    "limit",
+                )
+            } else {
+                ("kinetic_analyzer_security_events", "Messages of somebody else, or with copies.", "kind")
+            };
+            metrics
+                .push(Metric::counter(number, help, count).with("customer", name).with(label, kind.as_str()));
+        }
         for (reason, count) in customer.rejects.iter() {
             metrics.push(
                 Metric::counter("kinetic_analyzer_rejects", "Lines and bodies refused.", count)
@@ -172,6 +176,11 @@ pub(crate) fn alert(stats: &kinetic_alert::Stats) -> Vec<Metric> {
         counter listens_stale: "Such words of a former owner of its source.",
         counter listens_unknown: "Such words about sources that are not watched by this revision of the schema.",
         counter customers_forgotten: "Customers silent for so long that they are not waited for any more.",
+        counter breaches: "Customers' limits that came to be exceeded, and security events that came up.",
+        counter breaches_stale: "Words of analyzers on such of a former owner of its source.",
+        counter breaches_unknown: "Such words about customers that this revision does not have, or about what is over.",
+        counter breaches_refused: "Such that are not followed because the table was full.",
+        gauge breaches_standing: "Customers' limits that are exceeded, and security events, as they stand.",
         gauge customers: "Customers whose silence is an event, as far as anybody listens to them.",
         gauge customers_not_begun: "Of these, such of whom nothing has ever come.",
         gauge customers_silent: "Of these, such that are silent.",
@@ -403,6 +412,8 @@ pub(crate) fn broker(stats: &kinetic_broker::Stats) -> Vec<Metric> {
     for (reason, count) in [
         ("login", refused.login),
         ("connections", refused.connections),
+        ("tls", refused.tls),
+        ("crowded", refused.crowded),
         ("handshake", refused.handshake),
         ("access", refused.access),
         ("not_found", refused.not_found),
@@ -415,6 +426,12 @@ pub(crate) fn broker(stats: &kinetic_broker::Stats) -> Vec<Metric> {
         );
     }
     metrics
+}
+
+/// The end of the certificate that the embedded broker shows.
+pub(crate) fn broker_certificate(expires_s: i64) -> Metric {
+    let help = "End of the broker's TLS certificate, seconds since the Unix epoch.";
+    Metric::gauge("kinetic_broker_certificate_expires_timestamp_seconds", help, expires_s as f64)
 }
 
 /// Customers of whom the embedded broker tells by name: those whom it had to refuse or to stop, the most often first.

@@ -198,6 +198,7 @@ impl Shared {
             zone,
             held_max: analyzer::HELD_MAX,
             series_max: analyzer::SERIES_MAX,
+            series_total_max: analyzer::SERIES_TOTAL_MAX,
             seed: rand::random(),
         };
         analyzer::Setup {
@@ -406,7 +407,7 @@ pub(crate) fn serve_links(roles: &mut Roles, bound: links::Bound, shared: &Share
 
 /// The embedded broker with its own login's address on it.
 pub(crate) async fn embedded_broker(
-    listen: SocketAddr,
+    listen: broker::Listen,
     data_dir: &Path,
 ) -> Result<(broker::Embedded, Address)> {
     let password = file::secret_or_new(&data_dir.join("broker-secret"), || hex(&rand::random::<[u8; 24]>()))?;
@@ -415,6 +416,8 @@ pub(crate) async fn embedded_broker(
         Address::from_url(&format!("amqp://{}@{}", broker::OWN_LOGIN, loopback(embedded.address())))?;
     address.vhost = kinetic_wire::names::CONTROL_VHOST.to_owned();
     address.password = password;
+    // It does not leave this machine.
+    address.plain = Plain::Anywhere;
     Ok((embedded, address))
 }
 

@@ -171,7 +171,15 @@ impl Stage {
 
     fn say(&mut self, listens: Vec<Listening>) {
         let inc = Incarnation::default();
-        let beacon = Beacon { v: 1, node: "a7".into(), role: Role::Analyzer, inc, bye: false, listens };
+        let beacon = Beacon {
+            v: 1,
+            node: "a7".into(),
+            role: Role::Analyzer,
+            inc,
+            bye: false,
+            listens,
+            breaches: Vec::new(),
+        };
         let body = encode(&beacon);
         match &mut self.unread {
             Some(unread) => unread.push(body),

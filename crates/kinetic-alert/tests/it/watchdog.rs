@@ -42,7 +42,15 @@ fn inc(start: u128) -> Incarnation {
 }
 
 fn beacon(role: Role, node: &str, start: u128, bye: bool) -> Vec<u8> {
-    encode(&Beacon { v: 1, node: node.into(), role, inc: inc(start), bye, listens: Vec::new() })
+    encode(&Beacon {
+        v: 1,
+        node: node.into(),
+        role,
+        inc: inc(start),
+        bye,
+        listens: Vec::new(),
+        breaches: Vec::new(),
+    })
 }
 
 fn beat(world: &mut World, node: &str) {
@@ -380,6 +388,7 @@ fn what_is_no_sign_of_life_is_counted() {
             inc: inc(1),
             bye: false,
             listens: Vec::new(),
+            breaches: Vec::new(),
         }),
     ] {
         world.input(Input::Alive { body: &body });

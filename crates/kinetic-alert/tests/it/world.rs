@@ -166,6 +166,7 @@ pub(crate) fn event_of(
         schema: Some("0f3a9c1".into()),
         traceparent: None,
         trail: None,
+        breach: None,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::rabbit::Rabbit;
 use crate::stories::{PATIENCE, delivery, options, rpc_topology, soon, subscribed, topology};
 
 const PERSISTENT: Envelope<'static> = Envelope {
+    copied: false,
     persistent: true,
     content_type: None,
     content_encoding: None,

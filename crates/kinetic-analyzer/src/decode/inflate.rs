@@ -11,6 +11,9 @@ use crate::sample::Reject;
 
 /// Most bytes that a body may inflate to.
 pub const INFLATED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// A customer's body may inflate to this many times the bytes that its limit allows a message, and never to more than
+/// [`INFLATED_BYTES_MAX`].
+pub const INFLATED_PER_MESSAGE_BYTE: usize = 8;
 /// Most bytes out per byte in, once more than [`INFLATE_RATIO_FREE_BYTES`] have come out.
 pub const INFLATE_RATIO_MAX: usize = 100;
 /// Output up to here may have any ratio: very regular small bodies compress very well, and harm nobody.
@@ -43,11 +46,11 @@ pub fn inflate<'b>(
     scratch.clear();
     scratch.shrink_to(SCRATCH_BYTES_KEPT);
     if body.starts_with(GZIP_MAGIC) {
-        gunzip(body, scratch)?;
+        gunzip(body, cap(context, body), scratch)?;
         return Ok(scratch);
     }
     if body.starts_with(ZSTD_MAGIC) {
-        unzstd(body, scratch)?;
+        unzstd(body, cap(context, body), scratch)?;
         return Ok(scratch);
     }
     if labelled(&["snappy"]) && context.content_type.is_some_and(|t| t.starts_with("application/x-protobuf"))
@@ -61,8 +64,9 @@ pub fn inflate<'b>(
 }
 
 /// Most bytes that may come out of a body of this size.
-fn cap(body: &[u8]) -> usize {
-    body.len().saturating_mul(INFLATE_RATIO_MAX).clamp(INFLATE_RATIO_FREE_BYTES, INFLATED_BYTES_MAX)
+fn cap(context: &Context<'_>, body: &[u8]) -> usize {
+    let by_ratio = body.len().saturating_mul(INFLATE_RATIO_MAX).max(INFLATE_RATIO_FREE_BYTES);
+    by_ratio.min(context.inflated_bytes_max).min(INFLATED_BYTES_MAX)
 }
 
 /// Appends what `from` yields, and refuses it once it goes past the cap.
@@ -74,11 +78,11 @@ fn read_capped(from: impl Read, cap: usize, to: &mut Vec<u8>) -> Result<(), Reje
 }
 
 /// gzip members one after the other.
-fn gunzip(body: &[u8], to: &mut Vec<u8>) -> Result<(), Reject> {
+fn gunzip(body: &[u8], cap: usize, to: &mut Vec<u8>) -> Result<(), Reject> {
     let mut rest = body;
     for _ in 0..INFLATE_MEMBERS_MAX {
         let mut member = GzDecoder::new(rest);
-        read_capped(&mut member, cap(body), to)?;
+        read_capped(&mut member, cap, to)?;
         rest = member.into_inner();
         if rest.is_empty() {
             return Ok(());
@@ -88,7 +92,7 @@ fn gunzip(body: &[u8], to: &mut Vec<u8>) -> Result<(), Reject> {
 }
 
 /// zstd frames one after the other; skippable frames, which hold no data, are skipped.
-fn unzstd(body: &[u8], to: &mut Vec<u8>) -> Result<(), Reject> {
+fn unzstd(body: &[u8], cap: usize, to: &mut Vec<u8>) -> Result<(), Reject> {
     let mut rest = body;
     for _ in 0..INFLATE_MEMBERS_MAX {
         let mut decoder = FrameDecoder::new();
@@ -107,7 +111,7 @@ fn unzstd(body: &[u8], to: &mut Vec<u8>) -> Result<(), Reject> {
             }
             Err(_) => return Err(Reject::BadEncoding),
         };
-        read_capped(&mut stream, cap(body), to)?;
+        read_capped(&mut stream, cap, to)?;
         let decoder = stream.into_frame_decoder();
         let (said, found) = (decoder.get_checksum_from_data(), decoder.get_calculated_checksum());
         if said.is_some() && said != found {
@@ -220,9 +224,12 @@ mod tests {
 
     #[test]
     fn the_absolute_cap_binds_where_the_ratio_does_not() {
-        assert_eq!(cap(&[]), INFLATE_RATIO_FREE_BYTES);
-        assert_eq!(cap(&[0; 1000]), 100_000);
-        assert_eq!(cap(&vec![0; INFLATED_BYTES_MAX]), INFLATED_BYTES_MAX);
+        let context = Context::bare(Wall(0));
+        assert_eq!(cap(&context, &[]), INFLATE_RATIO_FREE_BYTES);
+        assert_eq!(cap(&context, &[0; 1000]), 100_000);
+        assert_eq!(cap(&context, &vec![0; INFLATED_BYTES_MAX]), INFLATED_BYTES_MAX);
+        let tight = Context { inflated_bytes_max: 5_000, ..context };
+        assert_eq!(cap(&tight, &[0; 1000]), 5_000, "a customer's own bound holds for small bodies too");
         for (bytes, expect) in [(99, Ok(())), (100, Ok(())), (101, Err(Reject::BadEncoding))] {
             let mut to = b"before".to_vec();
             assert_eq!(read_capped(std::io::repeat(1).take(bytes - 6), 100, &mut to), expect, "{bytes}");

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::decode::TAGS_MAX;
+use crate::decode::{TAGS_BYTES_MAX, TAGS_MAX};
 use crate::sample::{Reject, TagSyntax};
 
 /// The tags of a sample as `(key, value)`; a bare word has the value `""`. Empty places between delimiters are
@@ -80,6 +80,9 @@ pub(super) fn unescape(text: &str) -> Cow<'_, str> {
 
 /// Refuses more than the bound, by counting delimiters (an escaped one counts too: the bound is no promise of more).
 pub(super) fn check_count(tags: &str, syntax: TagSyntax) -> Result<(), Reject> {
+    if tags.len() > TAGS_BYTES_MAX {
+        return Err(Reject::TooManyTags);
+    }
     if tags.len() < TAGS_MAX {
         return Ok(());
     }
@@ -120,5 +123,7 @@ mod tests {
         assert_eq!(check_count(&vec!["a:b"; 64].join(","), TagSyntax::Dog), Ok(()));
         assert_eq!(check_count(&vec!["a:b"; 65].join(","), TagSyntax::Dog), Err(Reject::TooManyTags));
         assert_eq!(check_count(&vec!["a=b"; 65].join(";"), TagSyntax::Semicolon), Err(Reject::TooManyTags));
+        assert_eq!(check_count(&"a".repeat(4096), TagSyntax::Dog), Ok(()));
+        assert_eq!(check_count(&"a".repeat(4097), TagSyntax::Dog), Err(Reject::TooManyTags));
     }
 }

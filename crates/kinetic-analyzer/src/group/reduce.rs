@@ -32,7 +32,10 @@ impl Groups {
         let Some(window) = closed.window else { return reduced };
         for ((watch, metric), group) in &mut self.groups {
             let watch = &plan.watches[*watch];
-            if usize::from(watch.lane) != lane_index {
+            // Of a window that is not whole nothing is said that counts; silence is the owner's to judge.
+            if usize::from(watch.lane) != lane_index
+                || (closed.is_short && watch.counts() && !watch.listens())
+            {
                 continue;
             }
             let seconds = watch.length as f64 / 1e9;

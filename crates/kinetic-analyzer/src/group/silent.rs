@@ -3,7 +3,8 @@
 //! Silence is measured in windows, which close by event time while anything of the source comes and by the wall clock
 //! while nothing does. So a backlog is no silence, however late it is read: its windows hold what was said in them. And a
 //! source that is dead altogether is noticed without a delivery. What nobody listened to counts as no silence either: the
-//! time between two owners, or between two connections to the broker, or a window that a part of the source said nothing of.
+//! time between two owners, or between two connections to the broker, a window that a part of the source said nothing of, or one
+//! of which samples were dropped because the customer sends more than it may.
 //!
 //! A feed was last **seen** at the end of the last window with a sample of it: at most one window after that sample.
 
@@ -24,7 +25,7 @@ impl Closing<'_> {
     pub(super) fn listen(
         &mut self,
         rule: &Silent,
-        deaf: Span,
+        (deaf, is_short): (Span, bool),
         group: &mut Group,
         stats: &mut Stats,
         say: &mut impl FnMut(AlertEvent),
@@ -37,6 +38,10 @@ impl Closing<'_> {
                 feed.seen = end;
                 feed.standing.end()
             } else if feed.seen == NEVER {
+                continue;
+            } else if is_short && !was_firing {
+                // What was dropped may have been its word: the time stands still.
+                feed.seen = feed.seen.saturating_add(end.saturating_sub(self.span.start));
                 continue;
             } else if end.saturating_sub(feed.seen) >= FORGET_NS {
                 stats.silent_forgotten += 1;

@@ -111,6 +111,7 @@ impl Analyzer {
         self.withheld.retain(|event| event.customer != key.customer || event.source != key.source);
         effects.push(Effect::Unsubscribe { slot });
         self.customers[source.customer].series -= source.series_len();
+        self.stats.series -= source.series_len();
         self.leaving
             .insert(slot, Hold { source: source.key.clone(), epoch: source.epoch, rate: source.rate() });
     }

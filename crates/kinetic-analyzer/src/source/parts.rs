@@ -124,6 +124,14 @@ impl Role {
     }
 }
 
+/// What a part says of a window.
+#[derive(Debug, Default)]
+struct Content {
+    groups: Vec<PartialGroup>,
+    traceparent: Option<String>,
+    is_short: bool,
+}
+
 impl Source {
     /// Takes a delivery that one of Kinetic's own nodes has sent. Returns false if it is none.
     pub(super) fn take_own(&mut self, now: Now, delivery: &Delivery<'_>, shared: &mut Shared<'_>) -> bool {
@@ -176,6 +184,9 @@ impl Source {
         shared.stats.partial_rows_refused += merged.refused;
         shared.stats.feeds_in_two_parts += merged.twice;
         let lane = &mut self.lanes[index];
+        if partial.short && partial.end_ns > lane.closed {
+            lane.fall_short((partial.end_ns.saturating_sub(lane.length), partial.end_ns.saturating_sub(1)));
+        }
         if let Some(traceparent) = partial.traceparent.as_ref().filter(|_| merged.taken > 0)
             && let Some(window) = lane.current_mut()
         {
@@ -220,7 +231,7 @@ impl Source {
             Role::Whole => {}
             Role::Part { said, .. } => {
                 if self.lanes[index].is_used && said.get(&length).is_none_or(|said| *said < closed) {
-                    self.forward(index, closed, Vec::new(), None, shared);
+                    self.forward(index, closed, Content::default(), shared);
                 }
             }
             Role::Owner { merges, .. } => {
@@ -236,7 +247,8 @@ impl Source {
         let groups = self.groups.reduce(&self.plan, index, closed);
         let traceparent = closed.window.and_then(|window| window.traceparent.clone());
         if self.lanes[index].is_used {
-            self.forward(index, closed.span.end, groups, traceparent, shared);
+            let content = Content { groups, traceparent, is_short: closed.is_short };
+            self.forward(index, closed.span.end, content, shared);
         }
     }
 
@@ -244,8 +256,7 @@ impl Source {
         &mut self,
         index: usize,
         end: i64,
-        groups: Vec<PartialGroup>,
-        traceparent: Option<String>,
+        Content { groups, traceparent, is_short }: Content,
         shared: &mut Shared<'_>,
     ) {
         let Role::Part { said, .. } = &mut self.role else { return };
@@ -261,6 +272,7 @@ impl Source {
             index: 0,
             of: 1,
             traceparent,
+            short: is_short,
             groups: Vec::new(),
         };
         for message in partial::cut(&head, groups) {

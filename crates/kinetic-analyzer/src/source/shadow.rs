@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinetic_schema::schema::{
-    Analytic, ClusterPath, Deviates, Deviation, GaugeSign, Glob, Hysteresis, Precision, Rule, Severity,
-    ValueKind,
+    Analytic, ClusterPath, Deviates, Deviation, GaugeSign, Glob, Hysteresis, Limits, Precision, Rule,
+    Severity, ValueKind,
 };
 use kinetic_wire::{
     AlertEvent, AlertId, DataType, Direction, Mono, Now, Progress, Stage, TestStage, names, trace_of,
@@ -23,7 +23,7 @@ use crate::decode;
 use crate::group::{Closed, Groups, Span, Voice};
 use crate::lane::{Lane, NEVER};
 use crate::machine::{Delivery, Effect};
-use crate::pass::{Pass, Tally};
+use crate::pass::{Gate, Pass, Room, Tally};
 use crate::plan::{self, Plan, Watch};
 use crate::sample::{Reject, Sample};
 use crate::series::{Id, Series};
@@ -40,6 +40,13 @@ pub const TEST_AGAIN: Duration = Duration::from_secs(1);
 pub const TEST_BYTES_MAX: usize = 4096;
 /// Series of a burst.
 const TEST_SERIES_MAX: usize = 64;
+const TEST_ROOM: Room = Room {
+    series: TEST_SERIES_MAX,
+    feeds: TEST_SERIES_MAX,
+    customer: TEST_SERIES_MAX,
+    all: TEST_SERIES_MAX,
+    share: 0,
+};
 
 /// One test event.
 #[derive(Debug)]
@@ -105,6 +112,8 @@ fn plan_of_tests() -> Plan {
         origin_tag: names::TEST_FEED_TAG.to_owned(),
         partitions: 1,
         watches: vec![watch],
+        limits: Limits::DEFAULT,
+        denied: Vec::new(),
     }
 }
 
@@ -147,11 +156,14 @@ impl Shadow {
             groups: &mut self.groups,
             series: &mut series,
             customer_series: &mut count,
-            series_max: TEST_SERIES_MAX,
+            all_series: &mut 0,
+            room: TEST_ROOM,
             origin,
             envelope_origin: None,
             stamp,
             latest_allowed: now.wall + AHEAD_MAX,
+            gate: Gate::Open(None),
+            bar: (now.wall + AHEAD_MAX).0,
             previous: Id::NONE,
             tally: Tally::default(),
         };
@@ -182,7 +194,7 @@ impl Shadow {
         let start = lane.first_open()?;
         let span = Span { start, end: start.saturating_add(lane.length) };
         let (_, window) = lane.take(start)?;
-        let closed = Closed { span, window: Some(&window), deaf: Span { start: 0, end: 0 } };
+        let closed = Closed { span, window: Some(&window), deaf: Span { start: 0, end: 0 }, is_short: false };
         let mut event = None;
         // Counters are about data.
         let mut stats = Stats::default();

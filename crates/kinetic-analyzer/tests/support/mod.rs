@@ -117,6 +117,7 @@ pub fn config() -> AnalyzerConfig {
         zone: None,
         held_max: 10_000,
         series_max: 100_000,
+        series_total_max: 1_000_000,
         seed: 7,
     }
 }

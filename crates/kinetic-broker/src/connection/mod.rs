@@ -20,9 +20,7 @@ use publish::Assembly;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Read buffer of a quiet connection, and of a busy one.
 const READ_BYTES_MIN: usize = 16 << 10;
@@ -95,7 +93,11 @@ enum Flow {
 }
 
 /// Serves a client that the handshake let in, until it is gone.
-pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, settled: Settled) {
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    (read, write): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    settled: Settled,
+) {
     let outbox = Arc::new(Outbox::default());
     let id = SessionId(settled.entrance.control.id);
     let mut connection = Connection {
@@ -118,7 +120,6 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, settled: Settl
     let shared = Arc::clone(&connection.shared);
     let cell = Arc::clone(&connection.entrance.cell);
     shared.with(&cell, |vhost| vhost.add_session(id, Arc::clone(&outbox), settled.cancel_notify));
-    let (read, write) = stream.into_split();
     let resume = || shared.resume(&cell, id);
     let writer = run_writer(&outbox, write, settled.frame_max, settled.heartbeat_s, resume);
     tokio::pin!(writer);
@@ -136,11 +137,17 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, settled: Settl
     }
 }
 
+/// Writes and makes sure that nothing is kept: TLS holds back what the socket does not take.
+async fn write_out(socket: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+    socket.write_all(bytes).await?;
+    socket.flush().await
+}
+
 /// Writes what the outbox holds until its end, or until the socket fails. A client that does not read blocks this
 /// task alone; what waits for it is bounded.
 async fn run_writer(
     outbox: &Outbox,
-    mut socket: OwnedWriteHalf,
+    mut socket: impl AsyncWrite + Unpin,
     frame_max: u32,
     heartbeat_s: u16,
     resume: impl Fn(),
@@ -156,7 +163,7 @@ async fn run_writer(
                 rung.await;
             } else if tokio::time::timeout(silence, rung).await.is_err() {
                 encode::heartbeat(&mut buffer);
-                if socket.write_all(&buffer).await.is_err() {
+                if write_out(&mut socket, &buffer).await.is_err() {
                     return;
                 }
                 buffer.clear();
@@ -168,7 +175,7 @@ async fn run_writer(
             bytes += out.size_bytes();
             last |= !encode::out(&mut buffer, frame_max, out);
             if buffer.len() >= WRITE_BYTES {
-                if socket.write_all(&buffer).await.is_err() {
+                if write_out(&mut socket, &buffer).await.is_err() {
                     return;
                 }
                 buffer.clear();
@@ -177,7 +184,7 @@ async fn run_writer(
                 }
             }
         }
-        if socket.write_all(&buffer).await.is_err() {
+        if write_out(&mut socket, &buffer).await.is_err() {
             return;
         }
         buffer.clear();
@@ -196,7 +203,7 @@ async fn run_writer(
 }
 
 impl Connection {
-    async fn run_reader(&mut self, mut socket: OwnedReadHalf, mut buffer: BytesMut) {
+    async fn run_reader(&mut self, mut socket: impl AsyncRead + Unpin, mut buffer: BytesMut) {
         let mut size = READ_BYTES_MIN;
         let mut quiet = 0;
         loop {
@@ -245,7 +252,7 @@ impl Connection {
     /// Reads once. `Err(None)` when the socket failed or nothing came for two heartbeats.
     async fn read(
         &self,
-        socket: &mut OwnedReadHalf,
+        socket: &mut (impl AsyncRead + Unpin),
         buffer: &mut BytesMut,
     ) -> Result<usize, Option<Failure>> {
         let control = &self.entrance.control;
@@ -344,7 +351,7 @@ impl Connection {
         &mut self,
         failure: Failure,
         ids: (u16, u16),
-        socket: &mut OwnedReadHalf,
+        socket: &mut (impl AsyncRead + Unpin),
         buffer: BytesMut,
     ) {
         tracing::info!(user = %self.entrance.control.user, code = failure.code, text = failure.text, "connection closed");

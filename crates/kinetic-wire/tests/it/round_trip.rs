@@ -2,6 +2,18 @@
 
 use kinetic_wire::{
     Acknowledge, Acknowledged, AcknowledgementState, AlertEvent, AlertId, AlertState, AnalyzerState,
+<<<<<<< HEAD
+    AskSilence, Beacon, Bounce, Bounced, Breach, BreachKind, Breached, Change, CustomerName, DataType,
+    Direction, Drain, Endpoint, EpisodeState, EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed,
+    FeedState, FiringFeed, FollowLink, Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken,
+    LeaseId, LeaseReply, Limits, LinkAct, LinkAction, Linked, Listening, Locate, LocateReply, MapChange,
+    MapQuestion, MapReply, MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial,
+    PartialFeed, PartialGroup, Register, Released, Relieve, Relieved, Reply, Role, RpcCode, RpcError,
+    SchemaNotice, Serves, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply, Snapshot,
+    SourceKey, SourceState, Subscribe, Subscribed, Subscription, SuppressionState, SuppressionsQuestion,
+    SuppressionsReply, Term, ToldState, TrailPoint, Unsilence, UnsubscribedQuestion, UnsubscribedReply,
+    Unsubscription, Unsuppress, Unsuppressed, WatchState, decode, encode,
+=======
     AskSilence, Beacon, Bounce, Bounced, Change, Credential, CustomerName, DataType, Direction, Drain,
     Endpoint, EpisodeState, EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed, FeedState, FiringFeed,
     FollowLink, Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply,
@@ -12,6 +24,7 @@ use kinetic_wire::{
     Subscribed, Subscription, SuppressionState, SuppressionsQuestion, SuppressionsReply, Term, ToldState,
     TrailPoint, Unsilence, UnsubscribedQuestion, UnsubscribedReply, Unsubscription, Unsuppress, Unsuppressed,
     WatchState, credit, decode, encode,
+>>>>>>> main
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -237,8 +250,16 @@ proptest! {
         check(&Relieved { ok: true, remaining: rate, now_ms: at });
         check(&Nudge { v: 1 });
         let source = SourceKey::new("acme", "web").with_part(u16::from(flag));
+        let what = Breached {
+            kind: BreachKind::ALL[usize::try_from(rate % 8).unwrap()],
+            limit: rate,
+            value: rate,
+            dropped: rate,
+            by: flag.then(|| node.to_string()),
+        };
+        let breaches = vec![Breach { source: source.clone(), epoch: Epoch(rate), since_ms: rate, last_ms: rate, what }];
         let listens = vec![Listening { source, epoch: Epoch(rate), came: rate, quiet_ms: rate, proven_ms: rate }];
-        check(&Beacon { v: 1, node, role, inc, bye: flag, listens });
+        check(&Beacon { v: 1, node, role, inc, bye: flag, listens, breaches });
     }
 
     #[test]
@@ -353,6 +374,7 @@ proptest! {
             schema,
             traceparent,
             trail: firing.then(|| vec![TrailPoint { end_ms: window[0], value: numbers.map(|n| n[0]), mean: 1.5, deviation: 0.25 }; 2]),
+            breach: None,
         });
     }
 
@@ -417,6 +439,7 @@ proptest! {
             index,
             of,
             traceparent,
+            short: index % 2 == 0,
             groups: vec![group],
         });
     }

@@ -227,7 +227,7 @@ async fn start(
     let remote = repository.to_string_lossy().into_owned();
     let (follower, schema) =
         node::open_schema(&remote, "main", Duration::from_secs(2), &data_dir, &telemetry).await?;
-    let (embedded, control) = node::embedded_broker(([127, 0, 0, 1], 0).into(), &data_dir).await?;
+    let (embedded, control) = node::embedded_broker(shell::broker::Listen::loopback(0), &data_dir).await?;
     let broker_address = embedded.address();
     show.step("broker (AMQP 0-9-1)", &broker_address.to_string());
     let (watched, shown) = (schema.clone(), telemetry.clone());

@@ -37,7 +37,7 @@ pub(crate) async fn run(args: cli::Up) -> Result<()> {
     let control = match &broker {
         Some(broker) => node::address(broker, "kinetic up")?,
         None => {
-            let (embedded, own) = node::embedded_broker(config.listen_amqp, &config.data_dir).await?;
+            let (embedded, own) = node::embedded_broker(config.listen_broker, &config.data_dir).await?;
             let (schema, telemetry) = (schema.clone(), telemetry.clone());
             roles.start("broker", |shutdown| embedded.run(schema, telemetry, shutdown));
             own

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kinetic_amqp::{Address, Publisher};
-use kinetic_wire::{Beacon, Envelope, Incarnation, Listening, Mono, NodeId, Role, encode, names};
+use kinetic_wire::{Beacon, Breach, Envelope, Incarnation, Listening, Mono, NodeId, Role, encode, names};
 use tokio::task::JoinSet;
 
 use crate::adapter::clock;
@@ -22,6 +22,8 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const HUNG_AFTER: Duration = Duration::from_secs(5);
 /// What an analyzer hears on so many sources goes with one beacon, about 100 kB; the rest goes with the next ones.
 pub(crate) const LISTENS_MAX: usize = 1_000;
+/// Of breaches so many go with one beacon, at most about 100 kB.
+pub(crate) const BREACHES_MAX: usize = 200;
 /// How long the last word may take.
 const BYE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -30,14 +32,20 @@ pub(crate) struct Alive {
     publisher: Publisher,
     beacon: Beacon,
     pulse: Pulse,
-    listens: Heard,
+    heard: Heard,
     beating: JoinSet<()>,
 }
 
 /// What goes with the next beacon.
-type Heard = Arc<Mutex<Vec<Listening>>>;
+#[derive(Debug, Default)]
+struct News {
+    listens: Vec<Listening>,
+    breaches: Vec<Breach>,
+}
 
-fn locked(heard: &Heard) -> std::sync::MutexGuard<'_, Vec<Listening>> {
+type Heard = Arc<Mutex<News>>;
+
+fn locked(heard: &Heard) -> std::sync::MutexGuard<'_, News> {
     heard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -48,18 +56,18 @@ pub(crate) fn start(control: &Address, node: NodeId, role: Role, inc: Incarnatio
 
 /// Begins to beat over a connection that carries little else, whose topology has [`topology::alive`].
 pub(crate) fn over(publisher: Publisher, node: NodeId, role: Role, inc: Incarnation) -> Alive {
-    let beacon = Beacon { v: 1, node, role, inc, bye: false, listens: Vec::new() };
-    let listens = Heard::default();
+    let beacon = Beacon { v: 1, node, role, inc, bye: false, listens: Vec::new(), breaches: Vec::new() };
+    let news = Heard::default();
     let pulse = Pulse::default();
     pulse.stamp();
-    let (publishes, says, heard) = (publisher.clone(), beacon.clone(), listens.clone());
+    let (publishes, says, heard) = (publisher.clone(), beacon.clone(), news.clone());
     let mut beating = JoinSet::new();
     beating.spawn(beat(INTERVAL, HUNG_AFTER, pulse.clone(), move || {
         let (publishes, mut says) = (publishes.clone(), says.clone());
-        says.listens = std::mem::take(&mut *locked(&heard));
+        News { listens: says.listens, breaches: says.breaches } = std::mem::take(&mut *locked(&heard));
         async move { say(&publishes, &says).await }
     }));
-    Alive { publisher, beacon, pulse, listens, beating }
+    Alive { publisher, beacon, pulse, heard: news, beating }
 }
 
 impl Alive {
@@ -70,9 +78,17 @@ impl Alive {
 
     /// What is heard goes with the next beacon; it is asked for once the last has gone.
     pub(crate) fn listens(&self, hears: impl FnOnce(usize) -> Vec<Listening>) {
-        let mut listens = locked(&self.listens);
-        if listens.is_empty() {
-            *listens = hears(LISTENS_MAX);
+        let mut news = locked(&self.heard);
+        if news.listens.is_empty() {
+            news.listens = hears(LISTENS_MAX);
+        }
+    }
+
+    /// So are breaches.
+    pub(crate) fn breaches(&self, sees: impl FnOnce(usize) -> Vec<Breach>) {
+        let mut news = locked(&self.heard);
+        if news.breaches.is_empty() {
+            news.breaches = sees(BREACHES_MAX);
         }
     }
 

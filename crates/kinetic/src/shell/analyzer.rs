@@ -39,6 +39,8 @@ pub(crate) const PREFETCH: u16 = 40_000;
 pub(crate) const HELD_MAX: usize = 32_768;
 /// Series per customer.
 pub(crate) const SERIES_MAX: usize = 1_000_000;
+/// Series of all customers, about 1 GB; from then on each customer may have its share of them and no more.
+pub(crate) const SERIES_TOTAL_MAX: usize = 4_000_000;
 /// Alert events whose confirm is awaited at once.
 const ALERTS_IN_FLIGHT_MAX: usize = 256;
 /// Pause before an alert event is published again.
@@ -186,6 +188,7 @@ pub(crate) async fn run(setup: Setup, shutdown: Shutdown) -> Result<()> {
                 telemetry.show(PART, numbers);
                 telemetry.health(PART, health(&analyzer), clock::now().wall);
                 alive.listens(|max| analyzer.listening(clock::now(), max));
+                alive.breaches(|max| analyzer.breaches(clock::now(), max));
             }
         }
     }

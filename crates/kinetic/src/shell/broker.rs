@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use kinetic_access::{Credential, Grant, Login};
 use kinetic_broker::{
-    Access, Broker, BrokerConfig, BrokerHandle, Names, Password, Permission, User, UserLimits,
+    Access, Broker, BrokerConfig, BrokerHandle, Names, Password, Permission, TlsListen, User, UserLimits,
 };
 use kinetic_schema::Schema;
 use kinetic_schema::schema::SaltedHash;
 use kinetic_wire::{Wall, names};
 
+use crate::BadConfig;
 use crate::adapter::clock;
+use crate::adapter::server_tls::{TlsFiles, Watched};
 use crate::metrics;
 use crate::shell::follow::SchemaWatch;
 use crate::shell::token;
@@ -29,23 +31,61 @@ const INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
 /// Name of this part on `/metrics` and `/__heartbeat__`.
 const PART: &str = "broker";
 
+/// Where a broker listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Listen {
+    /// Without TLS: for our own roles on this machine, and for others if `check` was told that they may.
+    pub(crate) plain: SocketAddr,
+    /// For TLS, and with which files.
+    pub(crate) tls: Option<(SocketAddr, TlsFiles)>,
+}
+
+impl Listen {
+    /// Loopback alone.
+    pub(crate) fn loopback(port: u16) -> Self {
+        Self { plain: ([127, 0, 0, 1], port).into(), tls: None }
+    }
+
+    /// Refuses what others could read on the way, unless it is `allowed` by `how`.
+    pub(crate) fn check(self, allowed: bool, how: &str) -> Result<Self> {
+        let Self { plain, .. } = &self;
+        ensure!(
+            allowed || plain.ip().to_canonical().is_loopback(),
+            "AMQP without TLS on {plain}: keys and data could be read on the way. Listen there for TLS, and without it on \
+             loopback alone; {how} allows it all the same"
+        );
+        Ok(self)
+    }
+}
+
 /// A bound broker.
 #[derive(Debug)]
 pub(crate) struct Embedded {
     broker: Broker,
     own_password: String,
+    tls: Option<Watched>,
 }
 
 impl Embedded {
     /// Binds; nobody but our own roles can log in until `run` has read the schema.
-    pub(crate) async fn bind(listen: SocketAddr, own_password: String) -> Result<Self> {
-        let config = BrokerConfig { listen, ..BrokerConfig::default() };
+    pub(crate) async fn bind(listen: Listen, own_password: String) -> Result<Self> {
+        let Listen { plain, tls } = listen;
+        let (tls_listen, tls) = match tls {
+            None => (None, None),
+            Some((listen, files)) => {
+                let watched = Watched::open(files).map_err(|error| BadConfig(format!("{error:#}")))?;
+                let config = Arc::clone(&watched.current.config);
+                (Some(TlsListen { listen, config }), Some(watched))
+            }
+        };
+        let also = tls_listen.as_ref().map_or_else(String::new, |tls| format!(" and {}", tls.listen));
+        let config = BrokerConfig { listen: plain, tls: tls_listen, ..BrokerConfig::default() };
         let broker = Broker::bind(config, access(&Schema::default(), &own_password, clock::now().wall))
             .await
             .with_context(|| {
-                format!("cannot listen for AMQP on {listen}: is a broker running there already?")
+                format!("cannot listen for AMQP on {plain}{also}: is a broker running there already?")
             })?;
-        Ok(Self { broker, own_password })
+        Ok(Self { broker, own_password, tls })
     }
 
     /// Where it listens.
@@ -61,7 +101,7 @@ impl Embedded {
         shutdown: Shutdown,
     ) -> Result<()> {
         let handle = self.broker.handle();
-        let own_password = self.own_password;
+        let (own_password, mut tls) = (self.own_password, self.tls);
         let tokens = Arc::<token::Counted>::default();
         let keep = async {
             let mut ticks = tokio::time::interval(INTERVAL);
@@ -72,7 +112,8 @@ impl Embedded {
                     () = shutdown.wait() => break,
                     Ok(()) = schema.changed() => next_expiry = apply(&handle, &mut schema, &own_password, &tokens),
                     _ = ticks.tick() => {
-                        telemetry.show(PART, numbers(&handle, &tokens));
+                        renew(&handle, tls.as_mut());
+                        telemetry.show(PART, numbers(&handle, tls.as_ref(), &tokens));
                         if next_expiry.is_some_and(|at| at <= clock::now().wall.as_ms()) {
                             next_expiry = apply(&handle, &mut schema, &own_password, &tokens);
                         }
@@ -86,8 +127,23 @@ impl Embedded {
     }
 }
 
-fn numbers(handle: &BrokerHandle, tokens: &token::Counted) -> Vec<Metric> {
+/// Takes what is new in the files of the listener for TLS.
+fn renew(handle: &BrokerHandle, tls: Option<&mut Watched>) {
+    match tls.and_then(Watched::changed) {
+        None => {}
+        Some(Ok(new)) => {
+            handle.set_tls(new.config);
+            tracing::info!(expires_s = new.expires_s, "certificate of the broker read again");
+        }
+        Some(Err(error)) => {
+            tracing::warn!(error = format!("{error:#}"), "the broker keeps its certificate");
+        }
+    }
+}
+
+fn numbers(handle: &BrokerHandle, tls: Option<&Watched>, tokens: &token::Counted) -> Vec<Metric> {
     let mut numbers = metrics::broker(&handle.stats());
+    numbers.extend(tls.map(|tls| metrics::broker_certificate(tls.current.expires_s)));
     numbers.extend(metrics::broker_customers(&handle.owners()));
     numbers.extend(tokens.metrics());
     numbers

@@ -81,6 +81,7 @@ impl Source {
             schema: Some("0f3a9c1d7be84a6f95d2c3e1b0a897665f4e3d2c".into()),
             traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
             trail: None,
+            breach: None,
         })
     }
 
