@@ -74,6 +74,7 @@ mod stage;
 mod statsd_backends;
 mod statsd_to_mail;
 mod test_event;
+mod tokens;
 mod up;
 mod watching_kinetic;
 mod webhooks;
