@@ -43,6 +43,7 @@ mod collectd;
 mod common;
 mod customer_silent;
 mod demo;
+mod edge;
 mod failover;
 mod feed_silent;
 mod links;

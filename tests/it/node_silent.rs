@@ -43,7 +43,8 @@ struct Alive<'w> {
 impl Alive<'_> {
     fn say(&self, role: Role, node: &str, bye: bool) {
         let inc = Incarnation::default();
-        let beacon = Beacon { v: 1, node: node.into(), role, inc, bye, listens: Vec::new(), breaches: Vec::new() };
+        let beacon =
+            Beacon { v: 1, node: node.into(), role, inc, bye, listens: Vec::new(), breaches: Vec::new() };
         // Before the alert node listens it goes nowhere, as with a node's own.
         let said = self.client.try_publish(names::ALIVE_EXCHANGE, "", &Envelope::default(), &encode(&beacon));
         said.expect("the broker takes it");

@@ -23,6 +23,7 @@ pub mod proxy;
 pub mod rabbit;
 pub mod schema;
 pub mod smtp;
+pub mod source;
 pub mod tool;
 pub mod traffic;
 pub mod world;

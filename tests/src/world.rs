@@ -154,6 +154,14 @@ impl World {
         }
     }
 
+    /// Gives a login that is none of a customer's first key its rights in the region's vhost, where the broker does not follow the
+    /// schema by itself: what it may configure, write and read. Its secret is that of all stories.
+    pub fn admit_login(&self, login: &str, rights: [&str; 3]) {
+        if let Some(rabbit) = self.rabbit() {
+            rabbit.user(&self.vhost, login, SECRET, rights);
+        }
+    }
+
     /// One more region, on the same broker, in a vhost of its own; returns that. The customers' keys may log in there as well.
     ///
     /// # Panics

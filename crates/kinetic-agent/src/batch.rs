@@ -18,6 +18,8 @@ pub const LINE_BYTES_MAX: usize = 8 << 10;
 pub struct Batch {
     bytes: Vec<u8>,
     body_bytes: usize,
+    /// Bytes that a body is given when it is opened.
+    reserved: usize,
     opened: Option<Now>,
 }
 
@@ -45,12 +47,19 @@ impl Batch {
     /// Nothing yet; bodies will have at most this many bytes.
     #[must_use]
     pub fn new(body_bytes: usize) -> Self {
-        Self { bytes: Vec::new(), body_bytes: body_bytes.max(1), opened: None }
+        Self { bytes: Vec::new(), body_bytes: body_bytes.max(1), reserved: body_bytes.max(1), opened: None }
+    }
+
+    /// The same, for one of many that mostly stay small: a body is given memory as it grows.
+    #[must_use]
+    pub fn growing(body_bytes: usize) -> Self {
+        Self { reserved: 0, ..Self::new(body_bytes) }
     }
 
     /// Changes the size of bodies from the next one on.
     pub fn set_body_bytes(&mut self, body_bytes: usize) {
         self.body_bytes = body_bytes.max(1);
+        self.reserved = if self.reserved == 0 { 0 } else { self.body_bytes };
     }
 
     /// Bytes in the open body.
@@ -143,7 +152,7 @@ impl Batch {
     fn append(&mut self, now: Now, lines: &[u8]) {
         if self.opened.is_none() {
             self.opened = Some(now);
-            self.bytes.reserve_exact(self.body_bytes);
+            self.bytes.reserve_exact(self.reserved);
         } else {
             self.bytes.push(b'\n');
         }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use kinetic_wire::{DataType, Envelope, Wall};
+use kinetic_wire::{DataType, Envelope, Incarnation, Wall};
 use uuid::{Builder, Uuid};
 
 use crate::machine::AgentConfig;
@@ -54,15 +54,20 @@ pub(crate) struct Stamper {
     template: Envelope<'static>,
 }
 
+/// Media type and `type` of a body.
+pub(crate) fn types(data_type: DataType) -> (&'static str, Option<&'static str>) {
+    match data_type {
+        DataType::Statsd => ("text/x-statsd", Some("kinetic.data.statsd.v1")),
+        DataType::Collectd => ("text/collectd", Some("kinetic.data.collectd.v1")),
+        DataType::Graphite => ("text/graphite", Some("kinetic.data.graphite.v1")),
+        DataType::Influx => ("text/x-influx-line", Some("kinetic.data.influx.v1")),
+        DataType::Auto => ("application/octet-stream", None),
+    }
+}
+
 impl Stamper {
     pub(crate) fn new(config: &AgentConfig) -> Self {
-        let (content_type, kind) = match config.data_type {
-            DataType::Statsd => ("text/x-statsd", Some("kinetic.data.statsd.v1")),
-            DataType::Collectd => ("text/collectd", Some("kinetic.data.collectd.v1")),
-            DataType::Graphite => ("text/graphite", Some("kinetic.data.graphite.v1")),
-            DataType::Influx => ("text/x-influx-line", Some("kinetic.data.influx.v1")),
-            DataType::Auto => ("application/octet-stream", None),
-        };
+        let (content_type, kind) = types(config.data_type);
         let owned = |text: &String| Cow::Owned(text.clone());
         let template = Envelope {
             content_type: Some(Cow::Borrowed(content_type)),
@@ -71,12 +76,17 @@ impl Stamper {
             user_id: config.login.as_ref().map(owned),
             origin: Some(owned(&config.origin)),
             profile: config.profile.as_ref().map(owned),
-            inc: Some(config.inc.0),
             ..Envelope::default()
         };
+        Self::with(config.inc, config.seed, template)
+    }
+
+    /// One whose bodies have these properties, beside those of their own.
+    pub(crate) fn with(inc: Incarnation, seed: u64, template: Envelope<'static>) -> Self {
         // The incarnation makes two agents of one seed differ.
-        let (high, low) = config.inc.0.as_u64_pair();
-        let rng = Rng::new(config.seed ^ high ^ low.rotate_left(17));
+        let (high, low) = inc.0.as_u64_pair();
+        let rng = Rng::new(seed ^ high ^ low.rotate_left(17));
+        let template = Envelope { inc: Some(inc.0), ..template };
         Self { ids: Ids { millis: 0, counter: 0 }, rng, seq: 0, template }
     }
 

@@ -4,6 +4,7 @@
 mod alerting;
 mod identity;
 mod operation;
+mod routing;
 mod templates;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub use operation::{
     DockerProvisioner, ExecProvisioner, ProcessProvisioner, Provisioner, ProvisionerKind, Watchdog,
 };
 
+pub use routing::matching_key;
 pub use templates::{TemplateKind, Templates};
 
 /// The customer under whose name alerts about Kinetic's own nodes stand. Where a schema has it, it is the one that nodes

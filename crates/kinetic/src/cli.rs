@@ -11,6 +11,7 @@ mod bench;
 mod broker;
 mod ca;
 mod client;
+mod edge;
 mod mail;
 mod operator;
 mod reconcile;
@@ -23,6 +24,7 @@ pub(crate) use bench::{Bench, BenchAlert, BenchDrain, BenchPart, BenchRedirector
 pub(crate) use broker::Broker;
 pub(crate) use ca::{Ca, CaInit, CaIssue, CaIssueServer, CaList, CaRevoke};
 pub(crate) use client::{Canary, DataType, Locate, Tap, TestEvent};
+pub(crate) use edge::Edge;
 pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
     Ack, DnsZone, DrainNode, End, Episodes, Map, Meant, Silence, SilenceAdd, SilenceEnd, SilenceList,
@@ -302,6 +304,10 @@ Examples:
   kinetic agent --amqp amqps://acme.web@broker.example/local --password-file key --statsd 127.0.0.1:8126
   kinetic agent --amqp amqps://broker.example/local --ca-file ca.pem --client-cert host-7.pem --client-key host-7.key
                                             by certificate instead of a key; renewed in place without a gap
+  kinetic agent --edge --amqp amqps://kinetic.edge-1@broker.example --password-file key \\
+      --schema https://git.example/schema.git --data-dir /var/lib/kinetic-edge \\
+      --statsd 0.0.0.0:8125 --carbon 0.0.0.0:2003 --proxy-from 10.0.0.0/28
+                                            for networks that do not log in (docs/operations/edge.md)
   echo 'checkout.latency:123|ms' | nc -u -w0 127.0.0.1 8125      # then watch: kinetic tap")]
 pub(crate) struct Agent {
     /// How to reach the broker
@@ -335,6 +341,9 @@ pub(crate) struct Agent {
     /// Where to serve /metrics and /__heartbeat__
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     pub(crate) metrics: SocketAddr,
+    /// Lines of all customers
+    #[command(flatten)]
+    pub(crate) edge: Edge,
 }
 
 /// `kinetic check`

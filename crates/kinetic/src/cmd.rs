@@ -8,6 +8,7 @@ pub(crate) mod client_config;
 pub(crate) mod demo;
 pub(crate) mod dns_zone;
 pub(crate) mod drain;
+pub(crate) mod edge;
 pub(crate) mod episodes;
 pub(crate) mod format;
 pub(crate) mod locate;

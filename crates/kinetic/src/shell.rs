@@ -5,6 +5,7 @@ pub(crate) mod alert;
 pub(crate) mod alive;
 pub(crate) mod analyzer;
 pub(crate) mod broker;
+pub(crate) mod edge;
 pub(crate) mod follow;
 pub(crate) mod health;
 pub(crate) mod links;

@@ -12,7 +12,7 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("kinetic-analyzer", &["kinetic-wire", "kinetic-schema"]),
     ("kinetic-plot", &["kinetic-wire"]),
     ("kinetic-alert", &["kinetic-wire", "kinetic-schema", "kinetic-plot"]),
-    ("kinetic-agent", &["kinetic-wire"]),
+    ("kinetic-agent", &["kinetic-wire", "kinetic-schema"]),
     (
         "kinetic-sim",
         &[

@@ -103,7 +103,7 @@ fn access(schema: &Schema, customer: &Customer, broker: &str) -> Result<Access> 
         data_type: source.data_type,
         profile: source.profile.clone(),
         routing: source.routing.clone(),
-        routing_key: source.routing.first().map(|pattern| matching_key(pattern)).unwrap_or_default(),
+        routing_key: source.routing_key(),
     });
     Ok(Access {
         host,
@@ -115,13 +115,6 @@ fn access(schema: &Schema, customer: &Customer, broker: &str) -> Result<Access> 
         sources: sources.collect(),
         uri,
     })
-}
-
-/// A routing key that a topic pattern matches: `#` stands for nothing, `*` for a word.
-pub(crate) fn matching_key(pattern: &str) -> String {
-    let words = pattern.split('.').filter(|word| *word != "#");
-    let words: Vec<&str> = words.map(|word| if word == "*" { "any" } else { word }).collect();
-    words.join(".")
 }
 
 impl Access {
@@ -251,13 +244,5 @@ mod tests {
             assert!(text.contains("local"), "{text}");
             assert!(*tool == Tool::Agent || text.contains("in.acme"), "{text}");
         }
-    }
-
-    #[test]
-    fn keys_match_their_patterns() {
-        assert_eq!(matching_key("web.#"), "web");
-        assert_eq!(matching_key("#"), "");
-        assert_eq!(matching_key("a.*.c"), "a.any.c");
-        assert_eq!(matching_key("#.x"), "x");
     }
 }

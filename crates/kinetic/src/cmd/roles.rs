@@ -14,6 +14,7 @@ use crate::adapter::parent;
 use crate::adapter::provision::Launch;
 use crate::adapter::statsd_socket::StatsdSocket;
 use crate::cli;
+use crate::cmd::edge;
 use crate::node::{self, Roles, Shared};
 use crate::shell;
 use crate::shell::provision::Fleet;
@@ -168,6 +169,9 @@ pub(crate) async fn broker(args: cli::Broker) -> Result<()> {
 
 /// `kinetic agent`
 pub(crate) async fn agent(args: cli::Agent) -> Result<()> {
+    if args.edge.edge {
+        return edge::run(args).await;
+    }
     let origin = args.origin.clone().unwrap_or_else(node::host_name);
     let broker = node::address(&args.broker, &format!("agent {origin}"))?;
     let mut sockets = vec![StatsdSocket::udp(args.statsd).await?];

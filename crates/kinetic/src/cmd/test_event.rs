@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use kinetic_schema::Schema;
+use kinetic_schema::schema::matching_key;
 use kinetic_wire::{CustomerName, Progress, SourceName};
 
 use crate::adapter::file;
-use crate::cmd::client_config::matching_key;
 use crate::tracer::{self, Ending, Report, Step, Stopped, Test};
 use crate::{cli, exit, node, schema_files, term, topology};
 
