@@ -36,6 +36,19 @@ impl Client {
         Self { publisher: Publisher::start(address, Topology::default(), 64) }
     }
 
+    /// Whether it has been let in before so much time has passed.
+    #[must_use]
+    pub fn connects_within(&self, long: Duration) -> bool {
+        runtime().block_on(async {
+            let connected = async {
+                while !self.publisher.status().connected {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::time::timeout(long, connected).await.is_ok()
+        })
+    }
+
     /// Publishes and waits for the broker's confirm.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::eventually;
 use crate::http::{self, Response};
-use crate::process::{Launch, Process, kinetic};
+use crate::process::{Launch, Process, kinetic, run};
 use crate::proxy::Proxy;
 use crate::rabbit::Rabbit;
 use crate::schema::{Customer, Queues, SECRET, SchemaRepo, installation};
@@ -22,6 +22,9 @@ const OWN_LOGIN: &str = "kinetic";
 const OWN_PASSWORD: &str = "own-password-of-the-stories";
 /// Vhost of the region on the embedded broker.
 const EMBEDDED_VHOST: &str = "local";
+/// What the roles log, and where it is told.
+const LOGS: &str = "kinetic=debug,info";
+const LOGS_VARIABLE: &str = "RUST_LOG";
 
 /// Which broker a story runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,7 @@ pub struct World {
     entrance: Option<Proxy>,
     queues: Queues,
     vhost: String,
+    logs: &'static str,
     own_password_file: PathBuf,
     key_file: PathBuf,
     dir: TempDir,
@@ -81,6 +85,19 @@ impl World {
     /// If something does not come up.
     #[must_use]
     pub fn start_with(kind: BrokerKind, queues: Queues, customers: &[Customer]) -> Self {
+        Self::start_as(kind, queues, customers, LOGS)
+    }
+
+    /// One whose roles log all that they can.
+    ///
+    /// # Panics
+    /// If something does not come up.
+    #[must_use]
+    pub fn start_talkative(kind: BrokerKind, customers: &[Customer]) -> Self {
+        Self::start_as(kind, Queues::Classic, customers, "trace")
+    }
+
+    fn start_as(kind: BrokerKind, queues: Queues, customers: &[Customer], logs: &'static str) -> Self {
         let dir = tempfile::Builder::new().prefix("kinetic-story-").tempdir().expect("tempdir");
         let smtp = SmtpCatcher::start();
         let schema = SchemaRepo::init(dir.path());
@@ -106,7 +123,7 @@ impl World {
         customers.iter().flat_map(Customer::files).for_each(|file| schema.write(&file));
         schema.push();
         let own_password_file = dir.path().join("own-password");
-        let broker = rabbit.unwrap_or_else(|| embedded(dir.path(), &schema));
+        let broker = rabbit.unwrap_or_else(|| embedded(dir.path(), &schema, logs));
         match &broker {
             Broker::Embedded { .. } => {
                 let secret = dir.path().join("broker").join("broker-secret");
@@ -119,7 +136,8 @@ impl World {
         }
         let key_file = dir.path().join("key");
         write_secret(&key_file, SECRET);
-        let world = Self { smtp, schema, broker, entrance, queues, vhost, own_password_file, key_file, dir };
+        let world =
+            Self { smtp, schema, broker, entrance, queues, vhost, logs, own_password_file, key_file, dir };
         if let Some(rabbit) = world.rabbit() {
             rabbit.user(&world.vhost, OWN_LOGIN, OWN_PASSWORD, [".*", ".*", ".*"]);
         }
@@ -151,6 +169,17 @@ impl World {
         if let Some(rabbit) = self.rabbit() {
             let write = format!("^(in\\.{}|kin\\.rpc)$", customer.name);
             rabbit.user(&self.vhost, &customer.login(), SECRET, ["^$", &write, "^$"]);
+        }
+    }
+
+    /// Makes the broker as the schema says, where it does not follow the schema by itself.
+    ///
+    /// # Panics
+    /// If that does not work.
+    pub fn reconcile(&self) {
+        if let Some(rabbit) = self.rabbit() {
+            let words = ["reconcile", &self.schema.remote(), "--yes", "--management", &rabbit.management()];
+            run(Launch::new(kinetic()).args(words).args(self.broker_words()));
         }
     }
 
@@ -297,6 +326,7 @@ impl World {
 
     fn launch(&self, broker: SocketAddr, remote: &str, role: &str, node: &str, data_dir: &str) -> Launch {
         let launch = Launch::new(kinetic())
+            .env(LOGS_VARIABLE, self.logs)
             .args([role])
             .args(self.broker_words_at(broker))
             .args(["--schema", remote, "--fetch-interval", "1", "--node", node])
@@ -386,6 +416,7 @@ impl World {
     pub fn agent(&self, customer: &Customer, name: &str, more: &[&str]) -> Agent {
         let broker = format!("amqp://{}@{}/{}", customer.login(), self.amqp(), self.vhost);
         let launch = Launch::new(kinetic())
+            .env(LOGS_VARIABLE, self.logs)
             .args(["agent", "--amqp", &broker])
             .args(["--password-file", &text(&self.key_file), "--statsd", "127.0.0.1:0", "--body-age", "50"])
             .args(more.iter().copied());
@@ -412,8 +443,9 @@ impl World {
     }
 }
 
-fn embedded(dir: &Path, schema: &SchemaRepo) -> Broker {
+fn embedded(dir: &Path, schema: &SchemaRepo, logs: &str) -> Broker {
     let launch = Launch::new(kinetic())
+        .env(LOGS_VARIABLE, logs)
         .args(["broker", "--listen", "127.0.0.1:0", "--schema", &schema.remote(), "--fetch-interval", "1"])
         .args(["--data-dir", &text(&dir.join("broker"))]);
     let node = Node::start(launch, "broker", dir);
@@ -461,7 +493,7 @@ impl Node {
     #[must_use]
     pub fn start(launch: Launch, name: &str, dir: &Path) -> Self {
         let mut process =
-            launch.env("RUST_LOG", "kinetic=debug,info").start(name, &dir.join(format!("{name}.log")));
+            launch.env_default(LOGS_VARIABLE, LOGS).start(name, &dir.join(format!("{name}.log")));
         let metrics = eventually(&format!("{name} serves /metrics"), || {
             assert!(process.ended().is_none(), "{name} ended: {}", process.log());
             logged(&process.log(), "serving /metrics and /__heartbeat__", "address")

@@ -41,6 +41,9 @@ pub(crate) struct Cli {
     /// What to do
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// Let the system write this process's memory, secrets in it, to a core file when it crashes, and let debuggers attach
+    #[arg(long, global = true, hide_short_help = true)]
+    pub(crate) allow_core_dumps: bool,
 }
 
 const EXAMPLES: &str = "\

@@ -56,6 +56,11 @@ fn main() -> ExitCode {
         }
     };
     telemetry::init_logs(default_logs(&cli.command));
+    if !cli.allow_core_dumps
+        && let Err(error) = keep_memory_private()
+    {
+        tracing::warn!(%error, "memory cannot be kept out of core dumps");
+    }
     match run(cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -64,6 +69,13 @@ fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// Passwords and signing keys are in memory: it goes into no core file, and no other process of this user may look into it.
+fn keep_memory_private() -> std::io::Result<()> {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) })?;
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// Commands that show something of their own are not talked over.

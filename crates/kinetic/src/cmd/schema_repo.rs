@@ -200,8 +200,8 @@ pub(crate) fn pre_receive(branch: &str) -> Result<u8> {
         }
         let files = kinetic_replica::read_revision(Path::new("."), new)?;
         let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
-        stderr
-            .write_all(kinetic_schema::render(&diagnostics, &files, false, super::check::WIDTH).as_bytes())?;
+        let rendered = kinetic_schema::render(&diagnostics, &files, false, super::check::WIDTH);
+        stderr.write_all(term::plain(&rendered).as_bytes())?;
         if schema.is_none() {
             writeln!(stderr, "kinetic: refused, nothing has changed; mend it, commit and push again")?;
             return Ok(exit::NO);
