@@ -65,6 +65,7 @@ mod schema_faults;
 mod schema_push;
 mod schema_repository;
 mod secrets;
+mod slowness;
 mod smtp_down;
 mod stage;
 mod statsd_backends;

@@ -333,6 +333,8 @@ pub(crate) fn address(broker: &cli::BrokerAddress, name: &str) -> Result<Address
 /// Makes the data directory and takes it for this process alone. One that was killed may hold it a moment longer than it is
 /// seen to run, and so may one that looks whether it is used.
 pub(crate) fn lock_data_dir(dir: &Path) -> Result<std::fs::File> {
+    // Customers' data lies there: whatever this process makes is its user's alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     file::make_dir(dir)?;
     let path = dir.join("lock");
     let lock = std::fs::File::options()
