@@ -85,7 +85,7 @@ pub(crate) fn start_engine(
     grace: Duration,
 ) -> Result<()> {
     // The only analyzer that could hold a lease lives and dies with this process: no need to listen first.
-    let setup = shared.redirector(ttl, grace, Duration::ZERO, shared.control.uris.clone());
+    let setup = shared.redirector(ttl, grace, Duration::ZERO, shared.control.told().to_vec());
     let reconciler = shared.reconciler(&setup, None);
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
     roles.start("reconciler", |shutdown| shell::reconcile::run(reconciler, shutdown));
