@@ -43,6 +43,13 @@ impl Launch {
         self
     }
 
+    /// The same, unless it is there already.
+    #[must_use]
+    pub fn env_default(self, name: &str, value: &str) -> Self {
+        let is_there = self.env.iter().any(|(known, _)| known == name);
+        if is_there { self } else { self.env(name, value) }
+    }
+
     fn command(&self) -> Command {
         // The kernel ends the child when the thread that started it ends: whatever happens to the tests, nothing is
         // left behind. `setpriv` (util-linux) becomes the program, so that the process id is the program's.

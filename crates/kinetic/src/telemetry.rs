@@ -21,19 +21,29 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::shutdown::Shutdown;
 
-/// Logs for people on a terminal, JSON elsewhere; `RUST_LOG` chooses what, `info` of our own crates by default.
+/// Logs for people on a terminal, JSON elsewhere; `RUST_LOG` chooses what, `info` of our own crates by default. Of libraries
+/// nothing finer than `info` is ever said.
 pub(crate) fn init_logs(default: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let installed = if std::io::stderr().is_terminal() {
-        builder.with_target(false).compact().try_init()
+        builder.with_target(false).compact().finish().with(filter_fn(is_discreet)).try_init()
     } else {
-        builder.json().try_init()
+        builder.json().finish().with(filter_fn(is_discreet)).try_init()
     };
     installed.expect("logs are set up once, first thing in main");
+}
+
+/// Whether what is said cannot hold a secret. Our own code is written so; what a library says in detail may be all that it was
+/// given: lapin's frames are, the login's password among them.
+fn is_discreet(said: &tracing::Metadata<'_>) -> bool {
+    said.target().starts_with("kinetic") || *said.level() <= tracing::Level::INFO
 }
 
 /// One number that a part of this process shows.

@@ -277,7 +277,7 @@ fn median_figures(figures: &[Figures]) -> Figures {
 /// One line that is overwritten, on a terminal and not with `--json`.
 fn progress(args: &cli::Bench, what: &str) {
     if !args.json && term::is_fancy() {
-        term::say(&format!("\r\x1b[K{what}"));
+        term::steer(&format!("\r\x1b[K{what}"));
     }
 }
 

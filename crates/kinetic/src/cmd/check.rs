@@ -1,7 +1,5 @@
 //! `kinetic check`: all problems of a schema folder at once.
 
-use std::io::Write;
-
 use anyhow::Result;
 use kinetic_schema::{DiagnosticSeverity, Loaded};
 
@@ -22,7 +20,7 @@ pub(crate) fn run(args: &cli::Check) -> Result<u8> {
         return Ok(if ok { 0 } else { exit::NO });
     }
     let rendered = kinetic_schema::render(&diagnostics, &files, term::is_fancy(), WIDTH);
-    std::io::stderr().lock().write_all(rendered.as_bytes())?;
+    term::warn(&rendered);
     match schema {
         Some(schema) => {
             let analytics: usize = schema.customers.values().map(|customer| customer.analytics.len()).sum();

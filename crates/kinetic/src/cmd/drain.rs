@@ -1,6 +1,5 @@
 //! `kinetic drain`: relieve an analyzer of its sources, or take that back.
 
-use std::io::Write;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -24,7 +23,7 @@ pub(crate) async fn run(args: cli::DrainNode) -> Result<u8> {
             Err(_) if first.is_some() => Relieved { ok: true, remaining: 0, now_ms: 0 },
             Err(refused) => {
                 let refusal = format!("{}: {}\n", args.name, refused.message);
-                std::io::stderr().lock().write_all(refusal.as_bytes())?;
+                term::warn(&refusal);
                 return Ok(exit::NO);
             }
         };

@@ -26,8 +26,11 @@ pub(crate) async fn run(args: cli::Map) -> Result<u8> {
         if args.json {
             term::say(&format!("{}\n", serde_json::to_string(&picture.reply)?));
         } else {
-            let clear = if args.watch && term::is_fancy() { "\x1b[2J\x1b[H" } else { "" };
-            term::say(&format!("{clear}{}", table::render(&picture, &args.shown(), term::Style::stdout())));
+            let text = table::render(&picture, &args.shown(), term::Style::stdout());
+            if args.watch && term::is_fancy() {
+                term::steer("\x1b[2J\x1b[H");
+            }
+            term::say(&text);
         }
         if !args.watch {
             return Ok(0);

@@ -1,6 +1,5 @@
 //! Requests that an operator's commands make of the leading redirector and of the alert node.
 
-use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -33,7 +32,7 @@ pub(crate) async fn ask_or_say<T: DeserializeOwned>(
     match ask(rpc, kind, body).await? {
         Ok(reply) => Ok(Ok(reply)),
         Err(refused) => {
-            std::io::stderr().lock().write_all(format!("{}\n", refused.message).as_bytes())?;
+            term::warn(&format!("{}\n", refused.message));
             Ok(Err(exit::NO))
         }
     }

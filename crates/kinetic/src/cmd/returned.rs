@@ -1,6 +1,6 @@
 //! `kinetic mail bounced`, `suppressed` and `unsuppress`: mail that came back, and addresses to which nothing is sent.
 
-use std::io::{Read, Write};
+use std::io::Read;
 
 use anyhow::Result;
 use kinetic_wire::{
@@ -52,7 +52,7 @@ async fn hand_over(args: cli::MailBounced) -> Result<u8> {
 }
 
 fn refused(why: &str) -> Result<u8> {
-    std::io::stderr().lock().write_all(format!("kinetic: not taken: {why}\n").as_bytes())?;
+    term::warn(&format!("kinetic: not taken: {why}\n"));
     Ok(exit::DATA)
 }
 

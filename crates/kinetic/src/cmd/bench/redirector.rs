@@ -379,7 +379,7 @@ fn memory_mb(field: &str) -> Option<f64> {
 
 fn progress(args: &cli::BenchRedirector, what: &str) {
     if !args.json && term::is_fancy() {
-        term::say(&format!("\r\x1b[K{what}"));
+        term::steer(&format!("\r\x1b[K{what}"));
     }
 }
 

@@ -133,7 +133,7 @@ impl Show {
     /// Takes away what `redraw` drew.
     fn erase(&mut self) {
         if self.drawn_lines > 0 {
-            self.say(&format!("\x1b[{}A\x1b[J", self.drawn_lines));
+            crate::term::steer(&format!("\x1b[{}A\x1b[J", self.drawn_lines));
             self.drawn_lines = 0;
         }
     }
