@@ -9,6 +9,7 @@
 )]
 
 pub mod amqp;
+pub mod certs;
 pub mod dice;
 pub mod docker;
 pub mod hooks;

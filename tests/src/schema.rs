@@ -269,7 +269,8 @@ impl SchemaRepo {
     }
 
     /// The git program in the clone.
-    fn git(&self, words: &[&str]) -> Launch {
+    #[must_use]
+    pub fn git(&self, words: &[&str]) -> Launch {
         git().args(["-C".to_owned(), text(&self.clone)]).args(words.iter().copied())
     }
 }
