@@ -75,6 +75,7 @@ impl Scene {
     }
 
     /// The most memory that the analyzer has had.
+    #[expect(clippy::disallowed_methods, reason = "a story looks at the process that it is about")]
     fn analyzer_peak_bytes(&self) -> u64 {
         let status = format!("/proc/{}/status", self.engine.analyzer.process.id());
         let status = std::fs::read_to_string(status).expect("the analyzer runs");
@@ -158,6 +159,14 @@ fn broker(scene: &Scene) {
     assert_eq!(report["cc"], embedded(403), "{report}");
     for own in ["own", "forged_claim"] {
         assert_eq!(report[own], Value::Null, "{own}: {report}");
+    }
+    if !scene.is_embedded() {
+        eventually("a copy to other keys is a security event", || {
+            match scene.of_customer("security_events_total", "attacker\",kind=\"copied") {
+                1.. => Ok(()),
+                _ => Err(scene.engine.analyzer.metrics()),
+            }
+        });
     }
     eventually("a claim to be another is a security event of who made it", || {
         match scene.of_customer("security_events_total", "attacker") {

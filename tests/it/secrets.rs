@@ -1,5 +1,7 @@
 //! Every secret of a whole installation is looked for in all that its processes say of themselves, while they log all they can.
 
+#![expect(clippy::disallowed_methods, reason = "a story looks into the files of those that it is about")]
+
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
@@ -150,6 +152,12 @@ fn secrets(world: &World) -> Vec<(String, String)> {
         let lines = content.lines().map(str::trim).filter(|line| !line.starts_with("-----"));
         let long = lines.filter(|line| line.len() >= SECRET_BYTES_MIN);
         secrets.extend(long.map(|line| (text(&path), line.to_owned())));
+    }
+    for folder in ["broker", "redirector", "alert", "analyzer"] {
+        for path in files(&world.dir().join(folder)) {
+            let mode = fs::metadata(&path).expect("a file").permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{} holds customers' data: {mode:o}", path.display());
+        }
     }
     for known in [SECRET, SMTP_PASSWORD, HOOK_SECRET, Postgres::PASSWORD] {
         assert!(secrets.iter().any(|(_, secret)| secret == known), "a file holds {known}");

@@ -333,6 +333,8 @@ pub(crate) fn address(broker: &cli::BrokerAddress, name: &str) -> Result<Address
 /// Makes the data directory and takes it for this process alone. One that was killed may hold it a moment longer than it is
 /// seen to run, and so may one that looks whether it is used.
 pub(crate) fn lock_data_dir(dir: &Path) -> Result<std::fs::File> {
+    // Customers' data lies there: whatever this process makes is its user's alone.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     file::make_dir(dir)?;
     let path = dir.join("lock");
     let lock = std::fs::File::options()
@@ -411,11 +413,13 @@ pub(crate) async fn embedded_broker(
     data_dir: &Path,
 ) -> Result<(broker::Embedded, Address)> {
     let password = file::secret_or_new(&data_dir.join("broker-secret"), || hex(&rand::random::<[u8; 24]>()))?;
+    let advertise = listen.advertise.clone();
     let embedded = broker::Embedded::bind(listen, password.expose().to_owned()).await?;
     let mut address =
         Address::from_url(&format!("amqp://{}@{}", broker::OWN_LOGIN, loopback(embedded.address())))?;
     address.vhost = kinetic_wire::names::CONTROL_VHOST.to_owned();
     address.password = password;
+    address.also = advertise;
     // It does not leave this machine.
     address.plain = Plain::Anywhere;
     Ok((embedded, address))
