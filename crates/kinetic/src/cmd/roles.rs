@@ -67,7 +67,7 @@ pub(crate) async fn redirector(args: cli::Redirector) -> Result<()> {
     let (ttl, grace) = (args.lease.ttl(), args.lease.grace());
     // A lease is up to a tenth longer than asked for (its jitter); an owner must have had the time to speak up.
     let listen = ttl + ttl / 10 + grace;
-    let advertise = common.shared.control.uris.clone();
+    let advertise = common.shared.control.told().to_vec();
     common.shared.token_keys.clone_from(&args.token_keys);
     let mut setup = common.shared.redirector(ttl, grace, listen, advertise);
     let fleet = (args.provision != Some(cli::Provision::Off)).then(|| {
@@ -75,7 +75,9 @@ pub(crate) async fn redirector(args: cli::Redirector) -> Result<()> {
         setup.fleet = Some(port);
         fleet
     });
+    let reconciler = common.shared.reconciler(&setup, args.management_password_file.clone());
     common.roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
+    common.roles.start("reconciler", |shutdown| shell::reconcile::run(reconciler, shutdown));
     if let Some(fleet) = fleet {
         let setup = provision(&args, &common.shared, fleet)?;
         // Stopped first: its children drain while there is a redirector that answers them.

@@ -85,8 +85,10 @@ pub(crate) fn start_engine(
     grace: Duration,
 ) -> Result<()> {
     // The only analyzer that could hold a lease lives and dies with this process: no need to listen first.
-    let setup = shared.redirector(ttl, grace, Duration::ZERO, shared.control.uris.clone());
+    let setup = shared.redirector(ttl, grace, Duration::ZERO, shared.control.told().to_vec());
+    let reconciler = shared.reconciler(&setup, None);
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
+    roles.start("reconciler", |shutdown| shell::reconcile::run(reconciler, shutdown));
     let mut setup = shared.alert(history)?;
     setup.webhook_nets = webhook_nets.to_vec();
     setup.config.serves_links = links.is_some();
