@@ -25,6 +25,7 @@ pub mod rabbit;
 pub mod schema;
 pub mod smtp;
 pub mod source;
+pub mod tokens;
 pub mod tool;
 pub mod traffic;
 pub mod world;

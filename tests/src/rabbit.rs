@@ -10,10 +10,13 @@ use tempfile::TempDir;
 use crate::certs::{Authority, Issued};
 use crate::http;
 use crate::poll::{START_PATIENCE, eventually, eventually_within};
-use crate::process::{Launch, Process, free_tcp_port};
+use crate::process::{Launch, Process, free_tcp_port, run};
 
 /// Debian's server script; the one in `sbin` refuses ordinary users.
 pub const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+/// What changes a running node.
+const CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
 /// Begins the name of a node's folder; the process id of its owner follows.
 const PREFIX: &str = "kinetic-rabbit-";
@@ -238,6 +241,47 @@ impl Rabbit {
         self.put(&format!("/api/permissions/{vhost}/{login}"), &rights.to_string());
     }
 
+    /// Accepts tokens that this key signs, from now on and until the node ends.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    pub fn add_token_key(&self, kid: &str, public_pem: &Path) {
+        self.ctl(&["add_uaa_key", kid, &format!("--pem-file={}", public_pem.display())]);
+    }
+
+    /// Accepts them no more.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    pub fn remove_token_key(&self, kid: &str) {
+        let without = format!(
+            "{{ok, C}} = application:get_env(rabbitmq_auth_backend_oauth2, key_config), \
+             K = maps:remove(<<\"{kid}\">>, proplists:get_value(signing_keys, C)), \
+             application:set_env(rabbitmq_auth_backend_oauth2, key_config, \
+             lists:keystore(signing_keys, 1, C, {{signing_keys, K}}))."
+        );
+        self.ctl(&["eval", &without]);
+    }
+
+    /// Takes a login away and ends its connections, as the reconciler does.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    pub fn revoke(&self, login: &str) {
+        let answer =
+            self.running().api("DELETE", &format!("/api/users/{login}"), "").expect("RabbitMQ answers");
+        assert!((200..300).contains(&answer.status), "{answer:?}");
+        self.ctl(&["close_all_user_connections", login, "revoked"]);
+    }
+
+    fn ctl(&self, words: &[&str]) {
+        // Keys of tokens are the installation's: one story at a time changes them.
+        static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+        let _alone = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let member = self.running();
+        run(environment(Launch::new(CTL), member).args(["-n", &member.name]).args(words.iter().copied()));
+    }
+
     /// Where its management API is.
     #[must_use]
     pub fn management(&self) -> String {
@@ -270,7 +314,7 @@ impl Member {
         }
         std::fs::write(
             dir.join("enabled_plugins"),
-            "[rabbitmq_management,rabbitmq_consistent_hash_exchange,rabbitmq_auth_mechanism_ssl].\n",
+            "[rabbitmq_management,rabbitmq_consistent_hash_exchange,rabbitmq_auth_mechanism_ssl,rabbitmq_auth_backend_oauth2].\n",
         )
         .expect("write");
         std::fs::write(dir.join("rabbitmq.conf"), config(ports, names) + tls).expect("write");
@@ -327,6 +371,10 @@ fn config(ports: Ports, names: &[String]) -> String {
          management.tcp.port = {}\n\
          default_user = {name}\n\
          default_pass = {password}\n\
+         auth_backends.1 = internal\n\
+         auth_backends.2 = rabbit_auth_backend_oauth2\n\
+         auth_oauth2.resource_server_id = kinetic\n\
+         auth_oauth2.algorithms.1 = ES256\n\
          log.console = true\n\
          log.file = false\n\
          disk_free_limit.absolute = 64MB\n",
@@ -362,12 +410,16 @@ fn tls_config(authority: &Authority, certificate: &Issued) -> String {
 }
 
 fn launch(member: &Member) -> Launch {
+    // The script becomes the server, so that the child's process id is the server's.
+    environment(Launch::new(SERVER).env("detached", "1"), member)
+}
+
+/// What the server and its tools are told by their environment.
+fn environment(launch: Launch, member: &Member) -> Launch {
     let ports = member.ports;
     let inside = |name: &str| member.dir.join(name).to_string_lossy().into_owned();
     let config_file = inside("rabbitmq.conf");
-    Launch::new(SERVER)
-        // The script becomes the server, so that the child's process id is the server's.
-        .env("detached", "1")
+    launch
         .env("HOME", member.dir.parent().expect("the nodes' common folder").to_string_lossy())
         .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
         .env("RABBITMQ_CONFIG_FILE", config_file)

@@ -169,7 +169,9 @@ impl World {
         world
     }
 
-    fn rabbit(&self) -> Option<&Rabbit> {
+    /// The RabbitMQ under it, if it is one.
+    #[must_use]
+    pub fn rabbit(&self) -> Option<&Rabbit> {
         match &self.broker {
             Broker::Embedded { .. } => None,
             Broker::Shared(rabbit) => Some(rabbit),
@@ -194,6 +196,12 @@ impl World {
             let write = format!("^(in\\.{}|kin\\.rpc)$", customer.name);
             rabbit.user(&self.vhost, &customer.login(), SECRET, ["^$", &write, "^$"]);
         }
+    }
+
+    /// Address of a customer's login that shows a token.
+    #[must_use]
+    pub fn token_address(&self, login: &str, token: &str) -> Address {
+        self.address(login, token, &self.vhost)
     }
 
     /// Makes the broker as the schema says, where it does not follow the schema by itself.

@@ -65,6 +65,8 @@ pub enum Plain {
 pub struct Address {
     /// `amqp://host:port` or `amqps://host:port`, tried in this order. Login, vhost and query in them are ignored.
     pub uris: Vec<String>,
+    /// By which URIs others reach the same broker, where they cannot go by `uris`: those of a process beside its own broker.
+    pub also: Vec<String>,
     /// The vhost, as it is named on the broker (not percent-encoded).
     pub vhost: String,
     /// The login. With an identity and no password, each connection's login is its certificate's common name.
@@ -95,6 +97,7 @@ impl Address {
         };
         Ok(Self {
             uris: vec![format!("{}://{host}:{}", uri.scheme, uri.authority.port)],
+            also: Vec::new(),
             vhost: uri.vhost,
             login: uri.authority.userinfo.username,
             password: Secret::new(uri.authority.userinfo.password),
@@ -103,6 +106,18 @@ impl Address {
             identity: None,
             plain: Plain::Loopback,
         })
+    }
+
+    /// By which URIs others are told to come.
+    #[must_use]
+    pub fn told(&self) -> &[String] {
+        if self.also.is_empty() { &self.uris } else { &self.also }
+    }
+
+    /// Whether a URL is one of those by which others reach this broker.
+    #[must_use]
+    pub fn is_also(&self, url: &str) -> bool {
+        !self.also.is_empty() && Self::from_url(url).is_ok_and(|one| self.also.contains(&one.uris[0]))
     }
 
     /// Whether a URL names a login, and whether it has a password in it.

@@ -12,7 +12,6 @@ pub(crate) struct Content<'a> {
     pub(crate) body_bytes: u64,
     /// The property flags and values, as they go out again.
     pub(crate) properties: &'a [u8],
-    pub(crate) has_headers: bool,
     /// A `CC` or `BCC` header: more routing keys.
     pub(crate) has_copies: bool,
     pub(crate) persistent: bool,
@@ -48,7 +47,6 @@ fn scan<'a>(mut cursor: Cursor<'a>, payload: &'a [u8]) -> Option<Content<'a>> {
         }
         match 15 - bit {
             2 => {
-                content.has_headers = true;
                 check_table(cursor.long()?, &mut |key| content.has_copies |= key == "CC" || key == "BCC")?;
             }
             3 => content.persistent = cursor.u8()? == 2,
@@ -125,7 +123,7 @@ mod tests {
         let payload = header(&properties, 9);
         let content = decode_content(&payload).unwrap();
         assert_eq!(content.body_bytes, 9);
-        assert!(content.has_headers && content.has_copies && content.persistent);
+        assert!(content.has_copies && content.persistent);
         assert_eq!(
             (content.reply_to, content.expiration, content.user_id),
             (Some("r"), Some("100"), Some("u"))
@@ -147,7 +145,6 @@ mod tests {
                 let (left, parsed) = parse_properties(content.properties).expect("the walk accepted it");
                 prop_assert!(left.is_empty());
                 prop_assert_eq!(parsed.reply_to().as_ref().map(|s| s.as_str()), content.reply_to);
-                prop_assert_eq!(parsed.headers().is_some(), content.has_headers);
             }
         }
     }

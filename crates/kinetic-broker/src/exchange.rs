@@ -91,8 +91,7 @@ pub(crate) struct Route<'a> {
     pub(crate) key: &'a str,
     /// More keys, from `CC` and `BCC`.
     pub(crate) copies: &'a [Box<str>],
-    pub(crate) headers: Option<&'a FieldTable>,
-    /// As they came, for an exchange that looks at one of them.
+    /// As they came: the few exchanges that look into them parse them. What is parsed takes many times the space of what came.
     pub(crate) properties: &'a [u8],
 }
 
@@ -398,10 +397,10 @@ impl Exchange {
             ExchangeKind::Topic => keys().for_each(|key| self.topic.matches(key, found)),
             ExchangeKind::ConsistentHash => self.spread.choose(route).into_iter().for_each(found),
             ExchangeKind::Headers => {
-                let empty = FieldTable::default();
-                let headers = route.headers.unwrap_or(&empty);
+                let properties = crate::content::parse(route.properties);
+                let headers = properties.headers().clone().unwrap_or_default();
                 let matching =
-                    self.bindings.iter().filter(|(_, arguments)| headers_match(arguments, headers));
+                    self.bindings.iter().filter(|(_, arguments)| headers_match(arguments, &headers));
                 matching.for_each(|((_, destination, _), _)| found(destination));
             }
         }

@@ -16,7 +16,7 @@ fn queue(id: u64) -> Destination {
 
 fn route(exchanges: &Exchanges, exchange: &str, key: &str) -> Vec<u64> {
     let mut queues = Vec::new();
-    exchanges.route(exchange, Route { key, copies: &[], headers: None, properties: &[] }, &mut queues);
+    exchanges.route(exchange, Route { key, copies: &[], properties: &[] }, &mut queues);
     queues.into_iter().map(|id| id.0).collect()
 }
 

@@ -296,14 +296,14 @@ async fn tune<S: Stream>(shared: &Arc<Shared>, wire: &mut Wire<'_, S>) -> Result
 }
 
 /// SASL PLAIN (RFC 4616): authorization identity, login and password, parted by NUL.
-fn plain(response: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn plain(response: &[u8]) -> Option<(&str, &[u8])> {
     let mut parts = response.splitn(3, |byte| *byte == 0);
     let (_identity, user, password) = (parts.next()?, parts.next()?, parts.next()?);
     Some((std::str::from_utf8(user).ok()?, password))
 }
 
 /// AMQPLAIN: the inside of a field table with `LOGIN` and `PASSWORD`.
-fn amqplain(response: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn amqplain(response: &[u8]) -> Option<(&str, &[u8])> {
     let mut cursor = Cursor::new(response);
     let (mut user, mut password) = (None, None);
     while !cursor.is_empty() {

@@ -20,6 +20,7 @@ pub(crate) struct Message {
     /// Time to live from the `expiration` property, in milliseconds.
     pub(crate) expiration_ms: Option<u64>,
     account: Arc<Account>,
+    cost_bytes: usize,
 }
 
 impl Message {
@@ -32,7 +33,9 @@ impl Message {
         account: &Arc<Account>,
     ) -> Self {
         assert!(key_bytes + properties_bytes <= data.len(), "parts lie inside the data");
-        account.take(data.len() + MESSAGE_OVERHEAD_BYTES);
+        // What was reserved and not used is held all the same.
+        let cost_bytes = data.capacity() + MESSAGE_OVERHEAD_BYTES;
+        account.take(cost_bytes);
         Self {
             exchange,
             data: Bytes::from(data),
@@ -41,6 +44,7 @@ impl Message {
             copies: Box::default(),
             expiration_ms: None,
             account: Arc::clone(account),
+            cost_bytes,
         }
     }
     pub(crate) fn routing_key(&self) -> &str {
@@ -63,7 +67,7 @@ impl Message {
 
 impl Drop for Message {
     fn drop(&mut self) {
-        self.account.release(self.data.len() + MESSAGE_OVERHEAD_BYTES);
+        self.account.release(self.cost_bytes);
     }
 }
 

@@ -57,13 +57,16 @@ impl HashOn {
         let property = |text: Option<&str>| hash(text.unwrap_or_default().as_bytes());
         match self {
             Self::RoutingKey => hash(route.key.as_bytes()),
-            Self::Header(name) => match route.headers.and_then(|headers| headers.inner().get(&**name)) {
-                None | Some(AMQPValue::Void) => hash(b""),
-                Some(value) => match text(value) {
-                    Some(text) => hash(text.as_bytes()),
-                    None => hash(format!("{value:?}").as_bytes()),
-                },
-            },
+            Self::Header(name) => {
+                let properties = content::parse(route.properties);
+                match properties.headers().as_ref().and_then(|headers| headers.inner().get(&**name)) {
+                    None | Some(AMQPValue::Void) => hash(b""),
+                    Some(value) => match text(value) {
+                        Some(text) => hash(text.as_bytes()),
+                        None => hash(format!("{value:?}").as_bytes()),
+                    },
+                }
+            }
             Self::MessageId | Self::CorrelationId | Self::Timestamp => {
                 let properties = content::parse(route.properties);
                 match self {
@@ -164,7 +167,7 @@ mod tests {
 
     fn choose(spread: &Spread, value: u64) -> u64 {
         let key = format!("web-{value}");
-        let route = Route { key: &key, copies: &[], headers: None, properties: &[] };
+        let route = Route { key: &key, copies: &[], properties: &[] };
         match spread.choose(route) {
             Some(Destination::Queue(id)) => id.0,
             other => panic!("{other:?}"),
@@ -226,7 +229,7 @@ mod tests {
 
     #[test]
     fn without_bindings_nothing_is_chosen() {
-        let route = Route { key: "a", copies: &[], headers: None, properties: &[] };
+        let route = Route { key: "a", copies: &[], properties: &[] };
         assert!(Spread::default().choose(route).is_none());
     }
 }

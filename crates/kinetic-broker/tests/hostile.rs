@@ -283,6 +283,90 @@ async fn memory_stops_publishers_and_lets_them_go_on() {
     eventually("all freed", || stats(&world).bytes_held == 0).await;
 }
 
+/// Header tables of many small fields, on many channels, whose bodies never come: they take many times their space when they
+/// are parsed, so they are kept as they came.
+#[tokio::test(flavor = "multi_thread")]
+async fn header_tables_are_not_unfolded() {
+    let world = embedded_with(BrokerConfig { memory_bytes_max: 64 << 20, ..BrokerConfig::default() }).await;
+    let mut raw = raw_session(&world).await;
+    let mut table = Vec::new();
+    for n in 0..20_000u32 {
+        table.extend([4]);
+        table.extend(format!("{n:04x}").as_bytes().iter().take(4));
+        table.push(b'V');
+    }
+    let mut header = vec![0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x20, 0];
+    header.extend(u32::try_from(table.len()).expect("small").to_be_bytes());
+    header.extend(&table);
+    let before = resident_bytes();
+    for channel in 2..=100u16 {
+        raw.method(channel, &[0, 20, 0, 10, 0]).await;
+        raw.expect([0, 20, 0, 11]).await;
+        raw.method(channel, &PUBLISH).await;
+        raw.frame(2, channel, &header).await;
+    }
+    let held = || stats(&world).bytes_held;
+    eventually("all are counted", || held() >= 99 * table.len() as u64).await;
+    assert!(held() < 110 * table.len() as u64, "{}", held());
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 60 << 20, "{grown} bytes for 12 MB of headers");
+    drop(raw);
+    eventually("all is free", || held() == 0).await;
+}
+
+/// Resident memory of this process.
+#[expect(clippy::disallowed_methods, reason = "a test looks at itself")]
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).expect("a number") * 1024
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn channels_end_where_it_was_agreed() {
+    let world = embedded().await;
+    for most in [0u16, 2_048, 65_535] {
+        let mut raw = raw_login(&world).await;
+        let [high, low] = most.to_be_bytes();
+        raw.method(0, &[0, 10, 0, 31, high, low, 0, 2, 0, 0, 0, 0]).await;
+        assert_eq!(raw.close_code().await, 530, "{most}");
+    }
+    let mut raw = raw_session(&world).await;
+    for channel in 2..=100u16 {
+        raw.method(channel, &[0, 20, 0, 10, 0]).await;
+        raw.expect([0, 20, 0, 11]).await;
+    }
+    raw.method(65_535, &[0, 20, 0, 10, 0]).await;
+    assert_eq!(raw.close_code().await, 530);
+    eventually("all are gone", || stats(&world).channels == 0).await;
+}
+
+/// Consumers cost a look through them all when one ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn consumers_of_a_queue_are_bounded() {
+    let world = embedded().await;
+    let mut raw = raw_session(&world).await;
+    raw.method(1, b"\0\x32\0\x0a\0\0\x01q\x04\0\0\0\0").await;
+    raw.expect([0, 50, 0, 11]).await;
+    let mut frames = Vec::new();
+    for n in 0..10_100u32 {
+        let channel = if n < 5_000 { [0, 1] } else { [0, 2] };
+        let mut payload = b"\0\x3c\0\x14\0\0\x01q\x06".to_vec();
+        payload.extend(format!("{n:06}").as_bytes());
+        payload.extend([8, 0, 0, 0, 0]);
+        frames.push(1);
+        frames.extend(channel);
+        frames.extend(u32::try_from(payload.len()).expect("small").to_be_bytes());
+        frames.extend(payload);
+        frames.push(206);
+    }
+    raw.method(2, &[0, 20, 0, 10, 0]).await;
+    raw.expect([0, 20, 0, 11]).await;
+    raw.stream.write_all(&frames).await.expect("writes");
+    assert_eq!(raw.close_code().await, 406, "10,000 for one queue");
+    eventually("those of the other channel stay", || stats(&world).consumers == 5_000).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_are_refused_to_customers() {
     let world = embedded().await;

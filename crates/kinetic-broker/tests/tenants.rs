@@ -300,3 +300,39 @@ async fn unfinished_messages_are_paid_for() {
     drop(raw);
     eventually("all is free", || handle(&world).stats().bytes_held == 0).await;
 }
+
+/// Twenty thousand customers with a connection each would be many sockets: their table, and a thousand connections.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: run with --ignored --nocapture, optimised"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+async fn access_of_twenty_thousand() {
+    let table = |writes: &str| {
+        let mut access = access();
+        for n in 0..20_000 {
+            let names = |names: &[String]| kinetic_broker::Names::Some(names.to_vec());
+            let permission = kinetic_broker::Permission {
+                write: names(&[format!("{writes}.c{n}"), "kin.rpc".to_owned()]),
+                ..Default::default()
+            };
+            let (login, mut user) = common::user(&format!("c{n}.web"), permission);
+            user.owner = format!("c{n}").into();
+            access.users.insert(login, user);
+        }
+        access
+    };
+    let world = embedded().await;
+    handle(&world).set_access(table("in"));
+    let mut links = Vec::new();
+    for n in 0..1_000 {
+        links.push(raw_session_as(&world, &format!("c{n}.web")).await);
+    }
+    for round in 0..3 {
+        let (start, access) = (std::time::Instant::now(), table("out"));
+        let built = start.elapsed();
+        handle(&world).set_access(access);
+        println!("round {round}: built in {built:?}, swapped in {:?}", start.elapsed() - built);
+    }
+    let start = std::time::Instant::now();
+    println!("owners: {} in {:?}", handle(&world).owners().len(), start.elapsed());
+    assert_eq!(handle(&world).stats().connections, 1_000);
+}

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use kinetic_amqp::Address;
 use kinetic_schema::Netblock;
 use kinetic_schema::schema::QueueType;
 use serde::Deserialize;
@@ -97,6 +98,8 @@ struct RawListen {
     amqps: Option<SocketAddr>,
     #[serde(default)]
     allow_plain: bool,
+    #[serde(default)]
+    advertise: Vec<String>,
     metrics: Option<SocketAddr>,
     links: Option<SocketAddr>,
 }
@@ -124,7 +127,14 @@ impl RawListen {
             (None, None) => None,
         };
         let plain = self.amqp.unwrap_or_else(|| ([127, 0, 0, 1], 5672).into());
-        Listen { plain, tls }.check(self.allow_plain, "listen.allow_plain = true")
+        let advertise = self.advertise.iter().map(|url| {
+            let address = Address::from_url(url).ok().filter(|_| !url.contains('@'));
+            let address = address
+                .with_context(|| format!("listen.advertise: \"{url}\" is not amqp[s]://HOST[:PORT]"))?;
+            Ok(address.uris.concat())
+        });
+        let advertise = advertise.collect::<Result<_>>()?;
+        Listen { plain, tls, advertise }.check(self.allow_plain, "listen.allow_plain = true")
     }
 }
 
@@ -289,6 +299,11 @@ mod tests {
             parse(&format!("{plain}\nlisten.allow_plain = true")).expect("allowed");
         }
         parse("listen.amqp = \"[::1]:5672\"").expect("loopback");
+        let told = parse("listen.advertise = [\"amqps://broker.example\"]").expect("checks").listen_broker;
+        assert_eq!(told.advertise, ["amqps://broker.example:5671"]);
+        for url in ["broker.example:5671", "amqps://me@broker.example"] {
+            assert!(error(&format!("listen.advertise = [\"{url}\"]")).contains(url));
+        }
     }
 
     #[test]

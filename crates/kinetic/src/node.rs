@@ -420,11 +420,13 @@ pub(crate) async fn embedded_broker(
     data_dir: &Path,
 ) -> Result<(broker::Embedded, Address)> {
     let password = file::secret_or_new(&data_dir.join("broker-secret"), || hex(&rand::random::<[u8; 24]>()))?;
+    let advertise = listen.advertise.clone();
     let embedded = broker::Embedded::bind(listen, password.expose().to_owned()).await?;
     let mut address =
         Address::from_url(&format!("amqp://{}@{}", broker::OWN_LOGIN, loopback(embedded.address())))?;
     address.vhost = kinetic_wire::names::CONTROL_VHOST.to_owned();
     address.password = password;
+    address.also = advertise;
     // It does not leave this machine.
     address.plain = Plain::Anywhere;
     Ok((embedded, address))

@@ -454,7 +454,7 @@ pub(crate) fn ingress_leftovers(schema: &Schema, vhost: &str) -> Leftovers {
 /// process was given where the region is served by this installation's own broker.
 pub(crate) fn region_address(control: &Address, region: &kinetic_schema::schema::Region) -> Address {
     let mut address = control.clone();
-    if !region.amqp.is_empty() {
+    if !region.amqp.is_empty() && !region.amqp.iter().any(|uri| control.is_also(uri)) {
         address.uris.clone_from(&region.amqp);
     }
     address.vhost.clone_from(&region.vhost);
@@ -464,6 +464,32 @@ pub(crate) fn region_address(control: &Address, region: &kinetic_schema::schema:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_region_is_reached_where_it_is_or_beside_us() {
+        let text = r#"
+            region "near" {
+              amqp = ["amqps://broker.example"]
+            }
+            region "far" {
+              amqp = ["amqps://elsewhere.example:5671"]
+            }
+            region "here" {}
+        "#;
+        let files = [("all.hcl".to_owned(), text.as_bytes().to_vec())].into();
+        let schema = kinetic_schema::load(&files).schema.expect("checks");
+        let mut control = Address::from_url("amqp://kinetic@127.0.0.1:5672").expect("an address");
+        let goes = |control: &Address, region: &str| {
+            region_address(control, &schema.regions[&region.into()]).uris.concat()
+        };
+        assert_eq!(goes(&control, "near"), "amqps://broker.example");
+        assert_eq!(control.told(), ["amqp://127.0.0.1:5672"]);
+        control.also = vec!["amqps://broker.example:5671".to_owned()];
+        assert_eq!(goes(&control, "near"), "amqp://127.0.0.1:5672", "our own broker, by its other name");
+        assert_eq!(goes(&control, "far"), "amqps://elsewhere.example:5671");
+        assert_eq!(goes(&control, "here"), "amqp://127.0.0.1:5672");
+        assert_eq!(control.told(), ["amqps://broker.example:5671"]);
+    }
 
     /// A customer `acme` with a source `web` in so many parts.
     fn schema(partitions: u16) -> Schema {

@@ -29,6 +29,8 @@ const READ_BYTES_MAX: usize = 256 << 10;
 const QUIET_READS: u32 = 64;
 /// Bytes gathered for one write.
 const WRITE_BYTES: usize = 256 << 10;
+/// Places of an outbox that are kept when it was emptied.
+const WAITING_KEPT: usize = 1 << 10;
 /// How long a client may take to answer `connection.close`, and to take what was written before it.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
@@ -189,8 +191,8 @@ async fn run_writer(
         }
         buffer.clear();
         // One large message must not keep its space for the life of the connection.
-        buffer.shrink_to(2 * WRITE_BYTES);
-        waiting.shrink_to(16 << 10);
+        buffer.shrink_to(WRITE_BYTES);
+        waiting.shrink_to(WAITING_KEPT);
         if outbox.written(bytes) {
             resume();
         }

@@ -23,6 +23,9 @@ enum Stage {
     },
 }
 
+/// More routing keys of one message.
+type CopyKeys = Box<[Box<str>]>;
+
 /// The message a channel is receiving. Its space for the key is kept between messages.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
@@ -35,8 +38,7 @@ pub(super) struct Assembly {
     data: Vec<u8>,
     /// What is here and not yet a message.
     held: Held,
-    headers: Option<FieldTable>,
-    copies: Box<[Box<str>]>,
+    copies: CopyKeys,
     expiration_ms: Option<u64>,
 }
 
@@ -112,7 +114,7 @@ impl Connection {
             )));
         }
         let expiration_ms = content.expiration.map(expiration_ms).transpose()?;
-        let (rewritten, copies, headers) = self.look_inside(vhost, number, &content)?;
+        let (rewritten, copies) = self.look_inside(vhost, number, &content)?;
         let properties = rewritten.as_deref().unwrap_or(content.properties);
         let Some(io) = self.channels.get_mut(&number) else { return Ok(()) };
         let assembly = &mut io.assembly;
@@ -124,23 +126,20 @@ impl Connection {
         }
         assembly.expiration_ms = expiration_ms;
         assembly.copies = copies;
-        assembly.headers = headers;
         assembly.stage = Stage::Body { missing: size };
         if size == 0 { self.complete(vhost, number) } else { Ok(()) }
     }
 
-    /// The rare messages whose properties matter to the broker: rewritten properties, more routing keys, and the
-    /// headers where the exchange routes by them.
-    #[expect(clippy::type_complexity, reason = "three results of one look, used once")]
+    /// The rare messages whose properties matter to the broker: rewritten properties, and more routing keys.
     fn look_inside(
         &self,
         vhost: &mut VHost,
         number: u16,
         content: &Content<'_>,
-    ) -> Outcome<(Option<Vec<u8>>, Box<[Box<str>]>, Option<FieldTable>)> {
+    ) -> Outcome<(Option<Vec<u8>>, CopyKeys)> {
         let direct_reply = content.reply_to == Some("amq.rabbitmq.reply-to");
-        if !content.has_headers && !direct_reply {
-            return Ok((None, Box::default(), None));
+        if !content.has_copies && !direct_reply {
+            return Ok((None, Box::default()));
         }
         if content.has_copies && !self.rights.permission.write.is_all() {
             // RabbitMQ 3.10 checks the exchange only, so these headers would let a user write to routing keys that
@@ -175,8 +174,7 @@ impl Connection {
             rewritten = true;
         }
         let bytes = rewritten.then(|| content::write(&properties));
-        let headers = if content.has_headers { properties.headers().clone() } else { None };
-        Ok((bytes, copies.into(), headers))
+        Ok((bytes, copies.into()))
     }
 
     /// A body frame.
@@ -231,10 +229,9 @@ impl Connection {
         }
         message.expiration_ms = assembly.expiration_ms.take();
         message.copies = std::mem::take(&mut assembly.copies);
-        let headers = assembly.headers.take();
         let mandatory = assembly.mandatory;
         self.holds_more = true;
-        let (published, message) = vhost.publish(message, headers.as_ref())?;
+        let (published, message) = vhost.publish(message)?;
         let returned = mandatory && !published.routed;
         let seq = vhost.confirms(self.id, number).map(crate::channel::Confirms::publish);
         if let Some(seq) = seq.filter(|_| returned || published.refused) {

@@ -51,7 +51,6 @@ impl VHost {
                 let route = Route {
                     key: message.routing_key(),
                     copies: &message.copies,
-                    headers: Some(&headers),
                     properties: message.properties(),
                 };
                 self.exchanges.route(&message.exchange, route, &mut queues);

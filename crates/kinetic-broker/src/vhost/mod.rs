@@ -13,7 +13,6 @@ use crate::message::Message;
 use crate::outbox::{OUTBOUND_BYTES_STOP, Out, Outbox};
 use crate::queue::{ConsumerId, Pushed, Queue, QueueId, SessionId};
 use crate::stats::{QueueDepth, Stats};
-use amq_protocol::types::FieldTable;
 use dead::Reason;
 pub(crate) use declare::DeclareQueue;
 use dispatch::Dispatch;
@@ -206,11 +205,7 @@ impl VHost {
     }
 
     /// Routes a message and puts it into every queue it reaches. 404 when its exchange is not there.
-    pub(crate) fn publish(
-        &mut self,
-        message: Message,
-        headers: Option<&FieldTable>,
-    ) -> Outcome<(Published, Arc<Message>)> {
+    pub(crate) fn publish(&mut self, message: Message) -> Outcome<(Published, Arc<Message>)> {
         let mut queues = std::mem::take(&mut self.routed);
         queues.clear();
         if message.exchange.is_empty() {
@@ -223,7 +218,6 @@ impl VHost {
             let route = Route {
                 key: message.routing_key(),
                 copies: &message.copies,
-                headers,
                 properties: message.properties(),
             };
             self.exchanges.route(&message.exchange, route, &mut queues);

@@ -20,6 +20,9 @@ pub(crate) struct ConsumeSpec<'a> {
 /// Consumers that one channel may have.
 const CONSUMERS_PER_CHANNEL_MAX: usize = 10_000;
 
+/// Consumers that one queue may have: to end one is to look for it among them.
+const CONSUMERS_PER_QUEUE_MAX: usize = 10_000;
+
 /// What a client says of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -45,6 +48,12 @@ impl VHost {
         if queue.exclusive_consumer || (spec.exclusive && !queue.consumers.is_empty()) {
             return Err(Failure::access_refused(&format!(
                 "queue '{}' in vhost '{}' in exclusive use",
+                spec.queue, self.name
+            )));
+        }
+        if queue.consumers.len() >= CONSUMERS_PER_QUEUE_MAX {
+            return Err(Failure::precondition(&format!(
+                "queue '{}' in vhost '{}' has reached the maximum ({CONSUMERS_PER_QUEUE_MAX}) of consumers",
                 spec.queue, self.name
             )));
         }

@@ -59,7 +59,8 @@ impl Broker {
             }
             _ => None,
         };
-        let listen = Listen { plain: self.listen, tls }.check(self.allow_plain, "--allow-plain");
+        let listen = Listen { plain: self.listen, tls, advertise: Vec::new() }
+            .check(self.allow_plain, "--allow-plain");
         Ok(listen.map_err(|error| BadConfig(error.to_string()))?)
     }
 }

@@ -67,7 +67,7 @@ pub(crate) async fn redirector(args: cli::Redirector) -> Result<()> {
     let (ttl, grace) = (args.lease.ttl(), args.lease.grace());
     // A lease is up to a tenth longer than asked for (its jitter); an owner must have had the time to speak up.
     let listen = ttl + ttl / 10 + grace;
-    let advertise = common.shared.control.uris.clone();
+    let advertise = common.shared.control.told().to_vec();
     common.shared.token_keys.clone_from(&args.token_keys);
     let mut setup = common.shared.redirector(ttl, grace, listen, advertise);
     let fleet = (args.provision != Some(cli::Provision::Off)).then(|| {

@@ -85,7 +85,7 @@ pub(crate) fn start_engine(
     grace: Duration,
 ) -> Result<()> {
     // The only analyzer that could hold a lease lives and dies with this process: no need to listen first.
-    let setup = shared.redirector(ttl, grace, Duration::ZERO, shared.control.uris.clone());
+    let setup = shared.redirector(ttl, grace, Duration::ZERO, shared.control.told().to_vec());
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
     let mut setup = shared.alert(history)?;
     setup.webhook_nets = webhook_nets.to_vec();

@@ -38,12 +38,14 @@ pub(crate) struct Listen {
     pub(crate) plain: SocketAddr,
     /// For TLS, and with which files.
     pub(crate) tls: Option<(SocketAddr, TlsFiles)>,
+    /// By which URIs others reach it, where the addresses that are listened on do not say so.
+    pub(crate) advertise: Vec<String>,
 }
 
 impl Listen {
     /// Loopback alone.
     pub(crate) fn loopback(port: u16) -> Self {
-        Self { plain: ([127, 0, 0, 1], port).into(), tls: None }
+        Self { plain: ([127, 0, 0, 1], port).into(), tls: None, advertise: Vec::new() }
     }
 
     /// Refuses what others could read on the way, unless it is `allowed` by `how`.
@@ -69,7 +71,7 @@ pub(crate) struct Embedded {
 impl Embedded {
     /// Binds; nobody but our own roles can log in until `run` has read the schema.
     pub(crate) async fn bind(listen: Listen, own_password: String) -> Result<Self> {
-        let Listen { plain, tls } = listen;
+        let Listen { plain, tls, advertise: _ } = listen;
         let (tls_listen, tls) = match tls {
             None => (None, None),
             Some((listen, files)) => {
