@@ -121,14 +121,6 @@ pub fn queue_depth(address: &Address, queue: &str) -> Option<QueueDepth> {
     runtime().block_on(kinetic_amqp::queue_depth(address, queue)).expect("the broker answers")
 }
 
-/// Whether the broker lets somebody in.
-///
-/// # Errors
-/// Why not.
-pub fn log_in(address: &Address) -> Result<(), AmqpError> {
-    runtime().block_on(kinetic_amqp::declare(address, &Topology::default()))
-}
-
 /// One message as it was taken from a queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
