@@ -74,7 +74,7 @@ pub(crate) struct CaIssue {
     #[command(flatten)]
     pub(crate) schema: InSchema,
     /// Print one JSON object
-    #[arg(long)]
+    #[arg(long, conflicts_with = "schema")]
     pub(crate) json: bool,
 }
 
