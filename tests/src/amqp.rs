@@ -4,8 +4,8 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use kinetic_amqp::{
-    Address, Binding, ConsumeOptions, Consumer, Event, Outcome, PublishError, Publisher, Queue, QueueArgs,
-    QueueDepth, Settle, Topology,
+    Address, AmqpError, Binding, ConsumeOptions, Consumer, Event, Outcome, PublishError, Publisher, Queue,
+    QueueArgs, QueueDepth, Settle, Topology,
 };
 use kinetic_wire::Envelope;
 use tokio::runtime::Runtime;
@@ -34,6 +34,12 @@ impl Client {
     pub fn start(address: Address) -> Self {
         let _inside = runtime().enter();
         Self { publisher: Publisher::start(address, Topology::default(), 64) }
+    }
+
+    /// The login by which the broker knows its connection, where a certificate says that.
+    #[must_use]
+    pub fn login(&self) -> Option<String> {
+        self.publisher.status().login
     }
 
     /// Whether it has been let in before so much time has passed.
@@ -96,6 +102,14 @@ impl Client {
         let outcome = self.try_publish(exchange, routing_key, envelope, body);
         assert!(matches!(outcome, Ok(Outcome::Confirmed)), "{exchange} {routing_key}: {outcome:?}");
     }
+}
+
+/// Whether the broker lets us in.
+///
+/// # Errors
+/// Why it does not.
+pub fn log_in(address: &Address) -> Result<(), AmqpError> {
+    runtime().block_on(kinetic_amqp::declare(address, &Topology::default()))
 }
 
 /// Messages and consumers of a queue; `None` where there is no such queue.

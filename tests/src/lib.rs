@@ -9,6 +9,7 @@
 )]
 
 pub mod amqp;
+pub mod certs;
 pub mod dice;
 pub mod docker;
 pub mod hooks;
@@ -24,6 +25,7 @@ pub mod rabbit;
 pub mod schema;
 pub mod smtp;
 pub mod source;
+pub mod tokens;
 pub mod tool;
 pub mod traffic;
 pub mod world;

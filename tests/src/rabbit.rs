@@ -7,12 +7,16 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use tempfile::TempDir;
 
+use crate::certs::{Authority, Issued};
 use crate::http;
-use crate::poll::{START_PATIENCE, eventually_within};
-use crate::process::{Launch, Process, free_tcp_port};
+use crate::poll::{START_PATIENCE, eventually, eventually_within};
+use crate::process::{Launch, Process, free_tcp_port, run};
 
 /// Debian's server script; the one in `sbin` refuses ordinary users.
 pub const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
+/// What changes a running node.
+const CTL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 
 /// Begins the name of a node's folder; the process id of its owner follows.
 const PREFIX: &str = "kinetic-rabbit-";
@@ -25,6 +29,8 @@ pub struct Rabbit {
     members: Vec<Member>,
     epmd: Process,
     vhosts: Mutex<u32>,
+    authority: Authority,
+    certificate: Issued,
     _dir: TempDir,
 }
 
@@ -40,6 +46,7 @@ struct Member {
 #[derive(Clone, Copy, Debug)]
 struct Ports {
     amqp: u16,
+    amqps: u16,
     management: u16,
     distribution: u16,
     epmd: u16,
@@ -76,8 +83,12 @@ impl Rabbit {
             .args(["-port".to_owned(), epmd_port.to_string(), "-address".to_owned(), "127.0.0.1".to_owned()])
             .start("epmd", &dir.path().join("epmd.log"));
         let names: Vec<String> = (0..size).map(|index| format!("stories-{index}@localhost")).collect();
-        let members = names.iter().map(|name| Member::prepare(name, &names, epmd_port, dir.path())).collect();
-        let mut rabbit = Self { members, epmd, vhosts: Mutex::new(0), _dir: dir };
+        let authority = Authority::init(&dir.path().join("ca"));
+        let certificate = authority.issue_server(&dir.path().join("tls"));
+        let tls = tls_config(&authority, &certificate);
+        let prepare = |name: &String| Member::prepare(name, &names, epmd_port, dir.path(), &tls);
+        let members = names.iter().map(prepare).collect();
+        let mut rabbit = Self { members, epmd, vhosts: Mutex::new(0), authority, certificate, _dir: dir };
         // The first forms the cluster, the others join it: all at once they would wait for each other's lock.
         rabbit.boot(&[0]);
         rabbit.boot(&(1..size).collect::<Vec<_>>());
@@ -136,6 +147,24 @@ impl Rabbit {
         self.amqp_all()[0]
     }
 
+    /// Where it serves AMQP over TLS; the first node of a cluster.
+    #[must_use]
+    pub fn amqps(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.members[0].ports.amqps).into()
+    }
+
+    /// Who signed its certificate, and whose client certificates are logins.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Its own certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &Issued {
+        &self.certificate
+    }
+
     /// Where its nodes serve AMQP.
     #[must_use]
     pub fn amqp_all(&self) -> Vec<SocketAddr> {
@@ -175,16 +204,82 @@ impl Rabbit {
     ///
     /// # Panics
     /// If the node refuses.
-    pub fn user(&self, vhost: &str, login: &str, password: &str, [configure, write, read]: [&str; 3]) {
+    pub fn user(&self, vhost: &str, login: &str, password: &str, rights: [&str; 3]) {
+        // Customers' logins have a dot; Kinetic's own reconciles the broker.
+        let tags = if login.contains('.') { "" } else { "administrator" };
+        self.login(vhost, login, &serde_json::json!({"password": password, "tags": tags}), rights);
+    }
+
+    /// The same for a login without a password, for who shows a certificate with that common name.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    pub fn certified(&self, vhost: &str, login: &str, rights: [&str; 3]) {
+        self.login(vhost, login, &serde_json::json!({"password_hash": "", "tags": ""}), rights);
+    }
+
+    /// Takes a login away, and with it what it has open.
+    ///
+    /// # Panics
+    /// If the node keeps it.
+    pub fn expel(&self, login: &str) {
+        let path = format!("/api/users/{login}");
+        // It closes the login's connections before it answers, which takes it many seconds on a busy machine.
+        self.running().api("DELETE", &path, "").ok();
+        eventually(&format!("{login} is gone"), || match self.ask(&path) {
+            Ok(answer) if answer.status == 404 => Ok(()),
+            other => Err(other),
+        });
+    }
+
+    fn login(&self, vhost: &str, login: &str, user: &serde_json::Value, [configure, write, read]: [&str; 3]) {
         // Two stories that make the same login at once would be told that it is there already.
         static ONE_BY_ONE: Mutex<()> = Mutex::new(());
         let _alone = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        // Customers' logins have a dot; Kinetic's own reconciles the broker.
-        let tags = if login.contains('.') { "" } else { "administrator" };
-        let user = serde_json::json!({"password": password, "tags": tags});
         self.put(&format!("/api/users/{login}"), &user.to_string());
         let rights = serde_json::json!({"configure": configure, "write": write, "read": read});
         self.put(&format!("/api/permissions/{vhost}/{login}"), &rights.to_string());
+    }
+
+    /// Accepts tokens that this key signs, from now on and until the node ends.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    pub fn add_token_key(&self, kid: &str, public_pem: &Path) {
+        self.ctl(&["add_uaa_key", kid, &format!("--pem-file={}", public_pem.display())]);
+    }
+
+    /// Accepts them no more.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    pub fn remove_token_key(&self, kid: &str) {
+        let without = format!(
+            "{{ok, C}} = application:get_env(rabbitmq_auth_backend_oauth2, key_config), \
+             K = maps:remove(<<\"{kid}\">>, proplists:get_value(signing_keys, C)), \
+             application:set_env(rabbitmq_auth_backend_oauth2, key_config, \
+             lists:keystore(signing_keys, 1, C, {{signing_keys, K}}))."
+        );
+        self.ctl(&["eval", &without]);
+    }
+
+    /// Takes a login away and ends its connections, as the reconciler does.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    pub fn revoke(&self, login: &str) {
+        let answer =
+            self.running().api("DELETE", &format!("/api/users/{login}"), "").expect("RabbitMQ answers");
+        assert!((200..300).contains(&answer.status), "{answer:?}");
+        self.ctl(&["close_all_user_connections", login, "revoked"]);
+    }
+
+    fn ctl(&self, words: &[&str]) {
+        // Keys of tokens are the installation's: one story at a time changes them.
+        static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+        let _alone = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let member = self.running();
+        run(environment(Launch::new(CTL), member).args(["-n", &member.name]).args(words.iter().copied()));
     }
 
     /// Where its management API is.
@@ -210,19 +305,19 @@ impl Rabbit {
 
 impl Member {
     /// Makes a node's folder and settings.
-    fn prepare(name: &str, names: &[String], epmd: u16, base: &Path) -> Self {
-        let ports =
-            Ports { amqp: free_tcp_port(), management: free_tcp_port(), distribution: free_tcp_port(), epmd };
+    fn prepare(name: &str, names: &[String], epmd: u16, base: &Path, tls: &str) -> Self {
+        let [amqp, amqps, management, distribution] = std::array::from_fn(|_| free_tcp_port());
+        let ports = Ports { amqp, amqps, management, distribution, epmd };
         let dir = base.join(name.split('@').next().unwrap_or(name));
         for folder in ["mnesia", "log", "gen", "schema"] {
             std::fs::create_dir_all(dir.join(folder)).expect("make a folder");
         }
         std::fs::write(
             dir.join("enabled_plugins"),
-            "[rabbitmq_management,rabbitmq_consistent_hash_exchange].\n",
+            "[rabbitmq_management,rabbitmq_consistent_hash_exchange,rabbitmq_auth_mechanism_ssl,rabbitmq_auth_backend_oauth2].\n",
         )
         .expect("write");
-        std::fs::write(dir.join("rabbitmq.conf"), config(ports, names)).expect("write");
+        std::fs::write(dir.join("rabbitmq.conf"), config(ports, names) + tls).expect("write");
         Self { name: name.to_owned(), server: None, ports, dir }
     }
 
@@ -271,14 +366,19 @@ fn config(ports: Ports, names: &[String]) -> String {
     let (name, password) = ADMIN;
     let mut text = format!(
         "listeners.tcp.1 = 127.0.0.1:{}\n\
+         listeners.ssl.1 = 127.0.0.1:{}\n\
          management.tcp.ip = 127.0.0.1\n\
          management.tcp.port = {}\n\
          default_user = {name}\n\
          default_pass = {password}\n\
+         auth_backends.1 = internal\n\
+         auth_backends.2 = rabbit_auth_backend_oauth2\n\
+         auth_oauth2.resource_server_id = kinetic\n\
+         auth_oauth2.algorithms.1 = ES256\n\
          log.console = true\n\
          log.file = false\n\
          disk_free_limit.absolute = 64MB\n",
-        ports.amqp, ports.management
+        ports.amqp, ports.amqps, ports.management
     );
     if names.len() > 1 {
         text.push_str("cluster_partition_handling = pause_minority\n");
@@ -290,13 +390,36 @@ fn config(ports: Ports, names: &[String]) -> String {
     text
 }
 
+/// TLS as docs/operations/certificates.md sets it up.
+fn tls_config(authority: &Authority, certificate: &Issued) -> String {
+    format!(
+        "ssl_options.cacertfile = {}\n\
+         ssl_options.certfile = {}\n\
+         ssl_options.keyfile = {}\n\
+         ssl_options.verify = verify_peer\n\
+         ssl_options.fail_if_no_peer_cert = false\n\
+         ssl_options.versions.1 = tlsv1.3\n\
+         ssl_options.versions.2 = tlsv1.2\n\
+         auth_mechanisms.1 = PLAIN\n\
+         auth_mechanisms.2 = EXTERNAL\n\
+         ssl_cert_login_from = common_name\n",
+        authority.file().display(),
+        certificate.cert.display(),
+        certificate.key.display(),
+    )
+}
+
 fn launch(member: &Member) -> Launch {
+    // The script becomes the server, so that the child's process id is the server's.
+    environment(Launch::new(SERVER).env("detached", "1"), member)
+}
+
+/// What the server and its tools are told by their environment.
+fn environment(launch: Launch, member: &Member) -> Launch {
     let ports = member.ports;
     let inside = |name: &str| member.dir.join(name).to_string_lossy().into_owned();
     let config_file = inside("rabbitmq.conf");
-    Launch::new(SERVER)
-        // The script becomes the server, so that the child's process id is the server's.
-        .env("detached", "1")
+    launch
         .env("HOME", member.dir.parent().expect("the nodes' common folder").to_string_lossy())
         .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
         .env("RABBITMQ_CONFIG_FILE", config_file)

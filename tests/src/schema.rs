@@ -222,12 +222,21 @@ impl SchemaRepo {
         std::fs::write(path, text).expect("write");
     }
 
+    /// A file in the clone.
+    ///
+    /// # Panics
+    /// If it is not there.
+    #[must_use]
+    pub fn read(&self, path: &str) -> String {
+        std::fs::read_to_string(self.clone.join(path)).expect("the file is there")
+    }
+
     /// Replaces a piece of a file in the clone.
     ///
     /// # Panics
     /// If it is not there, or that does not work.
     pub fn rewrite(&self, path: &str, from: &str, to: &str) {
-        let text = std::fs::read_to_string(self.clone.join(path)).expect("the file is there");
+        let text = self.read(path);
         assert!(text.contains(from), "{path} does not hold {from}:\n{text}");
         self.write(&(path.to_owned(), text.replace(from, to)));
     }
@@ -260,7 +269,8 @@ impl SchemaRepo {
     }
 
     /// The git program in the clone.
-    fn git(&self, words: &[&str]) -> Launch {
+    #[must_use]
+    pub fn git(&self, words: &[&str]) -> Launch {
         git().args(["-C".to_owned(), text(&self.clone)]).args(words.iter().copied())
     }
 }

@@ -8,9 +8,14 @@ use kinetic_amqp::{Address, Secret};
 use kinetic_wire::names;
 use tempfile::TempDir;
 
+mod node;
+mod tls;
+
+pub use node::Node;
+
+use crate::certs::Authority;
 use crate::eventually;
-use crate::http::{self, Response};
-use crate::process::{Launch, Process, kinetic, run};
+use crate::process::{Launch, kinetic, run};
 use crate::proxy::Proxy;
 use crate::rabbit::Rabbit;
 use crate::schema::{Customer, Queues, SECRET, SchemaRepo, installation};
@@ -47,7 +52,7 @@ pub const SHORT_LEASE: [u64; 2] = [2000, 500];
 
 #[derive(Debug)]
 enum Broker {
-    Embedded { address: SocketAddr, _owner: Box<Node> },
+    Embedded { address: SocketAddr, tls: Option<(SocketAddr, Authority)>, _owner: Box<Node> },
     Shared(&'static Rabbit),
     Own(Box<Rabbit>),
 }
@@ -63,6 +68,8 @@ pub struct World {
     entrance: Option<Proxy>,
     queues: Queues,
     vhost: String,
+    /// Everything speaks TLS to the broker.
+    over_tls: bool,
     logs: &'static str,
     own_password_file: PathBuf,
     key_file: PathBuf,
@@ -85,7 +92,7 @@ impl World {
     /// If something does not come up.
     #[must_use]
     pub fn start_with(kind: BrokerKind, queues: Queues, customers: &[Customer]) -> Self {
-        Self::start_as(kind, queues, customers, LOGS)
+        Self::start_as(kind, queues, customers, LOGS, false)
     }
 
     /// One whose roles log all that they can.
@@ -94,10 +101,16 @@ impl World {
     /// If something does not come up.
     #[must_use]
     pub fn start_talkative(kind: BrokerKind, customers: &[Customer]) -> Self {
-        Self::start_as(kind, Queues::Classic, customers, "trace")
+        Self::start_as(kind, Queues::Classic, customers, "trace", false)
     }
 
-    fn start_as(kind: BrokerKind, queues: Queues, customers: &[Customer], logs: &'static str) -> Self {
+    fn start_as(
+        kind: BrokerKind,
+        queues: Queues,
+        customers: &[Customer],
+        logs: &'static str,
+        with_tls: bool,
+    ) -> Self {
         let dir = tempfile::Builder::new().prefix("kinetic-story-").tempdir().expect("tempdir");
         let smtp = SmtpCatcher::start();
         let schema = SchemaRepo::init(dir.path());
@@ -123,7 +136,7 @@ impl World {
         customers.iter().flat_map(Customer::files).for_each(|file| schema.write(&file));
         schema.push();
         let own_password_file = dir.path().join("own-password");
-        let broker = rabbit.unwrap_or_else(|| embedded(dir.path(), &schema, logs));
+        let broker = rabbit.unwrap_or_else(|| embedded(dir.path(), &schema, logs, with_tls));
         match &broker {
             Broker::Embedded { .. } => {
                 let secret = dir.path().join("broker").join("broker-secret");
@@ -136,8 +149,19 @@ impl World {
         }
         let key_file = dir.path().join("key");
         write_secret(&key_file, SECRET);
-        let world =
-            Self { smtp, schema, broker, entrance, queues, vhost, logs, own_password_file, key_file, dir };
+        let world = Self {
+            smtp,
+            schema,
+            broker,
+            entrance,
+            queues,
+            vhost,
+            logs,
+            over_tls: false,
+            own_password_file,
+            key_file,
+            dir,
+        };
         if let Some(rabbit) = world.rabbit() {
             rabbit.user(&world.vhost, OWN_LOGIN, OWN_PASSWORD, [".*", ".*", ".*"]);
         }
@@ -145,7 +169,9 @@ impl World {
         world
     }
 
-    fn rabbit(&self) -> Option<&Rabbit> {
+    /// The RabbitMQ under it, if it is one.
+    #[must_use]
+    pub fn rabbit(&self) -> Option<&Rabbit> {
         match &self.broker {
             Broker::Embedded { .. } => None,
             Broker::Shared(rabbit) => Some(rabbit),
@@ -170,6 +196,12 @@ impl World {
             let write = format!("^(in\\.{}|kin\\.rpc)$", customer.name);
             rabbit.user(&self.vhost, &customer.login(), SECRET, ["^$", &write, "^$"]);
         }
+    }
+
+    /// Address of a customer's login that shows a token.
+    #[must_use]
+    pub fn token_address(&self, login: &str, token: &str) -> Address {
+        self.address(login, token, &self.vhost)
     }
 
     /// Makes the broker as the schema says, where it does not follow the schema by itself.
@@ -226,10 +258,23 @@ impl World {
             return entrance.address();
         }
         match &self.broker {
+            Broker::Embedded { tls: Some((address, _)), .. } if self.over_tls => *address,
             Broker::Embedded { address, .. } => *address,
+            Broker::Shared(rabbit) if self.over_tls => rabbit.amqps(),
             Broker::Shared(rabbit) => rabbit.amqp(),
+            Broker::Own(rabbit) if self.over_tls => rabbit.amqps(),
             Broker::Own(rabbit) => rabbit.amqp(),
         }
+    }
+
+    /// The same as a URL without login and vhost.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}://{}", self.scheme(), self.amqp())
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.over_tls { "amqps" } else { "amqp" }
     }
 
     /// The vhost of the region.
@@ -276,7 +321,8 @@ impl World {
     }
 
     fn address(&self, login: &str, password: &str, vhost: &str) -> Address {
-        let mut address = Address::from_url(&format!("amqp://{}", self.amqp())).expect("an address");
+        let mut address = Address::from_url(&self.url()).expect("an address");
+        address.ca_file = self.over_tls.then(|| self.authority().file());
         login.clone_into(&mut address.login);
         vhost.clone_into(&mut address.vhost);
         address.password = Secret::new(password);
@@ -290,12 +336,14 @@ impl World {
     }
 
     fn broker_words_at(&self, broker: SocketAddr) -> Vec<String> {
-        vec![
+        let mut words = vec![
             "--amqp".into(),
-            format!("amqp://{OWN_LOGIN}@{broker}/{}", self.control_vhost()),
+            format!("{}://{OWN_LOGIN}@{broker}/{}", self.scheme(), self.control_vhost()),
             "--password-file".into(),
             text(&self.own_password_file),
-        ]
+        ];
+        words.extend(self.trust_words());
+        words
     }
 
     /// Starts a role that follows the schema. A later start of the same `node` finds what the first left on disk.
@@ -404,9 +452,10 @@ impl World {
     /// What `kinetic locate` says to a customer that asks for more than its address.
     #[must_use]
     pub fn locate_with(&self, customer: &Customer, more: &[&str]) -> std::process::Output {
-        let broker = format!("amqp://{}@{}/{}", customer.login(), self.amqp(), self.vhost);
+        let broker = format!("{}://{}@{}/{}", self.scheme(), customer.login(), self.amqp(), self.vhost);
         Launch::new(kinetic())
             .args(["locate", "--amqp", &broker, "--password-file", &text(&self.key_file)])
+            .args(self.trust_words())
             .args(more.iter().copied())
             .output()
     }
@@ -414,12 +463,16 @@ impl World {
     /// A customer's agent that listens on a free UDP port.
     #[must_use]
     pub fn agent(&self, customer: &Customer, name: &str, more: &[&str]) -> Agent {
-        let broker = format!("amqp://{}@{}/{}", customer.login(), self.amqp(), self.vhost);
+        let broker = format!("{}://{}@{}/{}", self.scheme(), customer.login(), self.amqp(), self.vhost);
         let launch = Launch::new(kinetic())
             .env(LOGS_VARIABLE, self.logs)
-            .args(["agent", "--amqp", &broker])
-            .args(["--password-file", &text(&self.key_file), "--statsd", "127.0.0.1:0", "--body-age", "50"])
+            .args(["agent", "--amqp", &broker, "--password-file", &text(&self.key_file)])
             .args(more.iter().copied());
+        self.started(launch, name)
+    }
+
+    fn started(&self, launch: Launch, name: &str) -> Agent {
+        let launch = launch.args(self.trust_words()).args(["--statsd", "127.0.0.1:0", "--body-age", "50"]);
         let node = Node::start(launch, name, self.dir.path());
         let udp = node.logged("listening for statsd", "udp");
         Agent { node, udp }
@@ -443,15 +496,25 @@ impl World {
     }
 }
 
-fn embedded(dir: &Path, schema: &SchemaRepo, logs: &str) -> Broker {
+fn embedded(dir: &Path, schema: &SchemaRepo, logs: &str, with_tls: bool) -> Broker {
+    let authority = with_tls.then(|| Authority::init(&dir.join("ca")));
+    let words = authority.as_ref().map_or_else(Vec::new, |authority| {
+        let own = authority.issue_server(&dir.join("tls"));
+        let files = [text(&own.cert), text(&own.key), text(&authority.file())];
+        let flags = ["--tls-certificate", "--tls-key", "--tls-client-ca"];
+        let files = flags.into_iter().zip(files).flat_map(|(flag, file)| [flag.to_owned(), file]);
+        ["--listen-tls".to_owned(), "127.0.0.1:0".to_owned()].into_iter().chain(files).collect()
+    });
     let launch = Launch::new(kinetic())
         .env(LOGS_VARIABLE, logs)
         .args(["broker", "--listen", "127.0.0.1:0", "--schema", &schema.remote(), "--fetch-interval", "1"])
-        .args(["--data-dir", &text(&dir.join("broker"))]);
+        .args(["--data-dir", &text(&dir.join("broker"))])
+        .args(words);
     let node = Node::start(launch, "broker", dir);
     let address = node.logged("broker listening", "address");
+    let tls = authority.map(|authority| (node.logged("broker listening", "tls"), authority));
     node.wait_healthy();
-    Broker::Embedded { address, _owner: Box::new(node) }
+    Broker::Embedded { address, tls, _owner: Box::new(node) }
 }
 
 fn write_secret(path: &Path, secret: &str) {
@@ -480,87 +543,6 @@ pub struct Engine {
     pub redirector: Node,
 }
 
-/// A running role.
-#[derive(Debug)]
-pub struct Node {
-    /// The process.
-    pub process: Process,
-    metrics: SocketAddr,
-}
-
-impl Node {
-    /// Starts a role and waits until it serves `/metrics`.
-    #[must_use]
-    pub fn start(launch: Launch, name: &str, dir: &Path) -> Self {
-        let mut process =
-            launch.env_default(LOGS_VARIABLE, LOGS).start(name, &dir.join(format!("{name}.log")));
-        let metrics = eventually(&format!("{name} serves /metrics"), || {
-            assert!(process.ended().is_none(), "{name} ended: {}", process.log());
-            logged(&process.log(), "serving /metrics and /__heartbeat__", "address")
-                .ok_or_else(|| process.log())
-        });
-        Self { process, metrics }
-    }
-
-    /// An address that stands in a log line with a message.
-    #[must_use]
-    pub fn logged(&self, message: &str, field: &str) -> SocketAddr {
-        eventually(message, || logged(&self.process.log(), message, field).ok_or_else(|| self.process.log()))
-    }
-
-    /// Log lines with a message.
-    #[must_use]
-    pub fn log_count(&self, message: &str) -> usize {
-        let log = self.process.log();
-        log.lines().filter_map(fields).filter(|fields| fields["message"] == message).count()
-    }
-
-    /// `/__heartbeat__`.
-    ///
-    /// # Errors
-    /// Where nobody answers.
-    pub fn heartbeat(&self) -> std::io::Result<Response> {
-        http::get(self.metrics, "/__heartbeat__")
-    }
-
-    /// Waits for a 200.
-    pub fn wait_healthy(&self) {
-        eventually("the heartbeat is good", || match self.heartbeat() {
-            Ok(response) if response.status == 200 && response.body.contains("\"ok\":true,\"reason\"") => {
-                Ok(())
-            }
-            other => Err(other),
-        });
-    }
-
-    /// Waits for a 503 that names a part, and returns the body.
-    pub fn wait_failing(&self, part: &str) -> String {
-        let failing = format!("\"{part}\":{{\"ok\":false");
-        eventually(&format!("the heartbeat says that {part} fails"), || match self.heartbeat() {
-            Ok(response) if response.status == 503 && response.body.contains(&failing) => Ok(response.body),
-            other => Err(other),
-        })
-    }
-
-    /// `/metrics`.
-    ///
-    /// # Panics
-    /// If nobody answers.
-    #[must_use]
-    pub fn metrics(&self) -> String {
-        let response = http::get(self.metrics, "/metrics").expect("/metrics answers");
-        assert_eq!(response.status, 200, "{}", response.body);
-        response.body
-    }
-
-    /// One number of `/metrics`, summed over its labels; 0 where it is not there yet.
-    #[must_use]
-    pub fn metric(&self, name: &str) -> u64 {
-        let value = http::sum(&self.metrics(), name);
-        format!("{value:.0}").parse().expect("a count")
-    }
-}
-
 /// A running agent.
 #[derive(Debug)]
 pub struct Agent {
@@ -568,17 +550,4 @@ pub struct Agent {
     pub node: Node,
     /// Where it listens for statsd.
     pub udp: SocketAddr,
-}
-
-fn fields(line: &str) -> Option<serde_json::Value> {
-    let mut line: serde_json::Value = serde_json::from_str(line).ok()?;
-    Some(line["fields"].take())
-}
-
-fn logged(log: &str, message: &str, field: &str) -> Option<SocketAddr> {
-    let fields = log
-        .lines()
-        .filter_map(fields)
-        .find(|fields| fields["message"] == message && fields[field].is_string())?;
-    fields[field].as_str()?.parse().ok()
 }

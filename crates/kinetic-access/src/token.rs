@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kinetic_schema::Schema;
 use kinetic_schema::schema::TokenKey;
-use kinetic_wire::Wall;
+use kinetic_wire::{Wall, names};
 use serde::{Deserialize, Serialize};
 
 use crate::login::{Grant, Login, login};
@@ -153,7 +153,7 @@ impl Unsigned {
             nbf: iat,
             exp,
             jti,
-            scope: scopes(&region.vhost, grant).join(" "),
+            scope: scopes(&region.vhost, &carried(grant.clone())).join(" "),
         };
         let text = format!("{}.{}", part(&header), part(&claims));
         Some(Self { text, expires_ms: exp.saturating_mul(1_000) })
@@ -253,7 +253,7 @@ impl<'t> Unproven<'t> {
         if claims.nbf > now_s.saturating_add(AHEAD_MAX_S) {
             return Err(TokenRefused::Early);
         }
-        let mut login = login(schema, &claims.sub, now, control).ok_or(TokenRefused::Login)?;
+        let mut login = login(schema, &claims.sub, now, control).map(by_token).ok_or(TokenRefused::Login)?;
         login.grants.retain(|vhost, grant| names_any(vhost, grant, &claims.scope));
         let allowed: Vec<String> =
             login.grants.iter().flat_map(|(vhost, grant)| scopes(vhost, grant)).collect();
@@ -263,6 +263,19 @@ impl<'t> Unproven<'t> {
         }
         Ok(Proven { login, key: key.name.clone(), expires_ms: claims.exp.saturating_mul(1_000) })
     }
+}
+
+/// What a token lets its holder do of what its login may. Not ask: who had stolen one could ask for the next, for ever.
+#[must_use]
+pub fn by_token(mut login: Login) -> Login {
+    let grants = std::mem::take(&mut login.grants);
+    login.grants = grants.into_iter().map(|(vhost, grant)| (vhost, carried(grant))).collect();
+    login
+}
+
+fn carried(mut grant: Grant) -> Grant {
+    grant.write.retain(|name| name != names::RPC_EXCHANGE);
+    grant
 }
 
 /// Just enough of a header to see what it is.

@@ -32,6 +32,11 @@ pub(crate) trait Driver: Send {
     /// Works on a connection until that ends.
     fn serve(&mut self, line: Self::Line) -> impl Future<Output = End<Self::Line>> + Send;
 
+    /// The login of a connection, where a certificate or a token said it.
+    fn login(_line: &Self::Line) -> Option<String> {
+        None
+    }
+
     /// Hears how the connection is.
     fn say(&self, _status: LinkStatus) {}
 
@@ -99,7 +104,7 @@ async fn drive<D: Driver>(mut driver: D, mut closed: watch::Receiver<bool>) {
         let reason = match opened {
             Ok(mut line) => loop {
                 backoff.connected();
-                driver.say(LinkStatus { connected: true, blocked: false, error: None });
+                driver.say(LinkStatus { connected: true, login: D::login(&line), ..LinkStatus::default() });
                 match driver.serve(line).await {
                     End::Closed => return,
                     End::Lost(reason) => break reason,
@@ -111,7 +116,7 @@ async fn drive<D: Driver>(mut driver: D, mut closed: watch::Receiver<bool>) {
         let wait = backoff.wait();
         let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(what = D::WHAT, reason, wait_ms, "no connection to the broker");
-        driver.say(LinkStatus { connected: false, blocked: false, error: Some(reason) });
+        driver.say(LinkStatus { error: Some(reason), ..LinkStatus::default() });
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = driver.idle() => return,

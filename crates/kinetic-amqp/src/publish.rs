@@ -58,6 +58,8 @@ pub struct LinkStatus {
     pub connected: bool,
     /// The broker accepts no publishes for now (`connection.blocked`).
     pub blocked: bool,
+    /// The login of the connection, where a certificate or a token said it.
+    pub login: Option<String>,
     /// Why there is no connection, once an attempt has failed.
     pub error: Option<String>,
 }
@@ -212,6 +214,10 @@ impl drive::Driver for Driver {
 
     async fn open(&self) -> Result<Self::Line, AmqpError> {
         open(&self.address, &self.tokens, &self.topology).await
+    }
+
+    fn login((link, _): &Self::Line) -> Option<String> {
+        link.shown_login().map(|login| login.to_string())
     }
 
     fn say(&self, status: LinkStatus) {

@@ -189,6 +189,10 @@ impl drive::Driver for Driver {
         Line::open(&self.address).await
     }
 
+    fn login(line: &Line) -> Option<String> {
+        line.link.shown_login().map(|login| login.to_string())
+    }
+
     fn say(&self, status: LinkStatus) {
         self.said.send_replace(status);
     }

@@ -70,6 +70,9 @@ impl Feed {
 struct Group {
     /// By origin, so that sums are taken in the same order whoever takes them.
     feeds: Vec<Feed>,
+    /// Those that have come since they were last looked at all together, for which no place has been made yet: to make room
+    /// for each would cost as much as there are, and a hundred thousand new ones would keep everybody waiting.
+    fresh: BTreeMap<Box<str>, Feed>,
     /// Deltas have moved a gauge of it: a metric that one feed moves by deltas is moved so by all, and where each stands
     /// is to be remembered.
     is_moved: bool,
@@ -82,12 +85,31 @@ struct Group {
 impl Group {
     /// The feed of an origin, and whether it is new.
     fn feed(&mut self, origin: &str, lane: &mut Lane) -> (&mut Feed, bool) {
-        match self.feeds.binary_search_by(|feed| (*feed.origin).cmp(origin)) {
-            Ok(known) => (&mut self.feeds[known], false),
-            Err(place) => {
-                self.feeds.insert(place, Feed::new(origin, lane.new_cell()));
-                (&mut self.feeds[place], true)
-            }
+        if let Ok(known) = self.feeds.binary_search_by(|feed| (*feed.origin).cmp(origin)) {
+            return (&mut self.feeds[known], false);
+        }
+        let is_new = !self.fresh.contains_key(origin);
+        let feed = self.fresh.entry(origin.into()).or_insert_with(|| Feed::new(origin, lane.new_cell()));
+        (feed, is_new)
+    }
+
+    /// Whether the feed of an origin is known.
+    fn knows(&self, origin: &str) -> bool {
+        self.fresh.contains_key(origin)
+            || self.feeds.binary_search_by(|feed| (*feed.origin).cmp(origin)).is_ok()
+    }
+
+    /// Every feed, to be read, in any order.
+    fn all(&self) -> impl Iterator<Item = &Feed> {
+        self.feeds.iter().chain(self.fresh.values())
+    }
+
+    /// New feeds take their places.
+    fn settle(&mut self) {
+        if !self.fresh.is_empty() {
+            self.feeds.extend(std::mem::take(&mut self.fresh).into_values());
+            // Two sorted runs, which this merges.
+            self.feeds.sort_by(|a, b| a.origin.cmp(&b.origin));
         }
     }
 }
@@ -161,6 +183,7 @@ impl Groups {
             if usize::from(watch.lane) != lane_index {
                 continue;
             }
+            group.settle();
             let mut closing = Closing {
                 watch,
                 metric,
@@ -184,6 +207,7 @@ impl Groups {
     pub(crate) fn bring_back(&mut self, plan: &Plan, lanes: &[Lane], latest: i64) {
         for ((watch, _), group) in &mut self.groups {
             let end = lanes[usize::from(plan.watches[*watch].lane)].end_of(latest);
+            group.settle();
             for feed in &mut group.feeds {
                 feed.seen = feed.seen.min(end);
                 if let Some(firing) = &mut feed.standing.firing {
@@ -210,7 +234,7 @@ impl Groups {
             }
             let lane = &mut lanes[usize::from(watch.lane)];
             let span = Span { start: lane.closed.saturating_sub(lane.length), end: lane.closed };
-            for feed in group.feeds {
+            for feed in group.feeds.into_iter().chain(group.fresh.into_values()) {
                 if let Some(firing) = feed.standing.firing {
                     let event = Event { state: AlertState::Resolved, since: firing.since, numbers: None };
                     say(voice.event(About::of(watch), &metric, &feed.origin, 0, span, event));
@@ -224,7 +248,7 @@ impl Groups {
     pub(crate) fn remember(&self, plan: &Plan) -> Vec<WatchState> {
         let mut watches: Vec<WatchState> = plan.watches.iter().map(snapshot::of_watch).collect();
         for ((watch, metric), group) in &self.groups {
-            let feeds = group.feeds.iter().filter_map(|feed| {
+            let feeds = group.all().filter_map(|feed| {
                 let level = feed.level.filter(|_| group.is_moved);
                 let seen = feed.remembered(&plan.watches[*watch]);
                 snapshot::of_feed(&feed.origin, &feed.standing, level, seen)
@@ -286,6 +310,7 @@ impl Groups {
         self.groups.retain(|(watch, _), group| {
             let watch = &plan.watches[*watch];
             let lane = &mut lanes[usize::from(watch.lane)];
+            group.settle();
             let Group { feeds, trail, .. } = group;
             feeds.retain(|feed| {
                 let is_brought = feed.seen != NEVER && feed.seen.saturating_add(idle) > lane.closed;

@@ -290,11 +290,12 @@ struct Two {
 }
 
 impl Two {
-    fn new(config: AnalyzerConfig, limits: Limits) -> Self {
+    fn new(config: AnalyzerConfig, [acme, limits]: [Limits; 2]) -> Self {
         let mut schema = schema(&[analytic("slow", "m", 1.0, 10, 1, 1), counting()]);
         let mut evil = schema.customers[&CustomerName::from("acme")].clone();
         (evil.name, evil.limits) = ("evil".into(), limits);
         schema.customers.insert(evil.name.clone(), evil);
+        schema.customers.get_mut(&CustomerName::from("acme")).unwrap().limits = acme;
         let mut world = World::with(config, schema);
         let of = |source| Grant { source, region: "r1".into(), epoch: Epoch(1) };
         world.grants = vec![of(key()), of(SourceKey::new("evil", "web"))];
@@ -337,7 +338,7 @@ impl Two {
 
 #[test]
 fn nobody_takes_anothers_share_of_the_table() {
-    let mut two = Two::new(AnalyzerConfig { series_total_max: 100, ..config() }, Limits::DEFAULT);
+    let mut two = Two::new(AnalyzerConfig { series_total_max: 100, ..config() }, [Limits::DEFAULT; 2]);
     let (acme, evil) = (two.acme, two.evil);
     for n in 0..500 {
         two.deliver(evil, &format!("web-{n}"), "m:1|ms\n");
@@ -360,8 +361,10 @@ proptest! {
         deeds in proptest::collection::vec((0..5_u8, 0..200_usize), 1..40),
     ) {
         let limits = Limits { samples_per_second: 20, feeds: 50, series: 80, message_bytes: 30_000, ..Limits::DEFAULT };
+        // No more than it needs: whatever another took of it would be missed.
+        let just_enough = Limits { samples_per_second: 12, feeds: 6, series: 6, message_bytes: 20, ..Limits::DEFAULT };
         let play = |is_there: bool| {
-            let mut two = Two::new(config(), limits);
+            let mut two = Two::new(config(), [just_enough, limits]);
             let (acme, evil) = (two.acme, two.evil);
             let mut dice = support::Dice(seed);
             for (round, (deed, size)) in deeds.iter().enumerate() {
@@ -395,7 +398,7 @@ proptest! {
 #[test]
 fn a_million_series_are_refused_at_the_price_of_a_lookup() {
     let limits = Limits { feeds: 1_000, series: 1_000, ..Limits::DEFAULT };
-    let mut two = Two::new(config(), limits);
+    let mut two = Two::new(config(), [Limits::DEFAULT, limits]);
     let evil = two.evil;
     for body in 0..100 {
         let lines: String = (0..10_000).map(|n| format!("m{body}.{n}:1|ms\n")).collect();

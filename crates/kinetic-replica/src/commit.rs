@@ -64,7 +64,11 @@ pub fn init(dir: &Path, files: &Files, hook: &str, author: &Author) -> Result<In
     }
     let mut options = RepositoryInitOptions::new();
     options.bare(true).mkpath(true).external_template(false).initial_head("main");
-    Repository::init_opts(dir, &options).map_err(ReplicaError::git(dir, "make a repository"))?;
+    let made = Repository::init_opts(dir, &options).map_err(ReplicaError::git(dir, "make a repository"))?;
+    // What is pushed is looked through before anything else sees it.
+    made.config()
+        .and_then(|mut config| config.set_bool("receive.fsckObjects", true))
+        .map_err(ReplicaError::git(dir, "configure the repository"))?;
     let hooks = dir.join("hooks");
     std::fs::create_dir_all(&hooks).map_err(ReplicaError::io(&hooks))?;
     let path = hooks.join("pre-receive");

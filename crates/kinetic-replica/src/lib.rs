@@ -6,12 +6,14 @@
 //! Everything here blocks.
 
 mod commit;
+mod compare;
 mod error;
 mod follow;
 mod git;
 mod revision;
 
 pub use commit::{Author, Init, commit, init, pre_receive_hook};
+pub use compare::{Change, EntryKind, changes, contents, descends};
 pub use error::ReplicaError;
 pub use follow::{Replica, ReplicaConfig, Status};
 pub use revision::{Candidate, Files, Limits, Revision, read_dir, read_revision};

@@ -163,10 +163,7 @@ fn walk_dir(reader: &mut Reader, dir: &Path, prefix: &str, depth: u64) -> Result
 /// [`ReplicaError::NoRevision`], [`ReplicaError::TooLarge`] with the default limits, [`ReplicaError::Corrupt`],
 /// [`ReplicaError::BadPath`], [`ReplicaError::Git`].
 pub fn read_revision(repo: &Path, revision: &str) -> Result<Files, ReplicaError> {
-    let flags = RepositoryOpenFlags::FROM_ENV | RepositoryOpenFlags::NO_SEARCH;
-    let ceilings: [&Path; 0] = [];
-    let opened = Repository::open_ext(repo, flags, ceilings)
-        .map_err(ReplicaError::git(repo, "open the repository"))?;
+    let opened = open_pushed(repo)?;
     let none = |_| ReplicaError::NoRevision { revision: revision.to_owned() };
     let named =
         opened.resolve_reference_from_short_name(revision).ok().and_then(|reference| reference.target());
@@ -183,9 +180,16 @@ pub fn read_revision(repo: &Path, revision: &str) -> Result<Files, ReplicaError>
     read_files(&opened, commit.id(), Limits::default())
 }
 
+/// A repository, with the objects of a push that its hook is asked about.
+pub(crate) fn open_pushed(repo: &Path) -> Result<Repository, ReplicaError> {
+    let flags = RepositoryOpenFlags::FROM_ENV | RepositoryOpenFlags::NO_SEARCH;
+    let ceilings: [&Path; 0] = [];
+    Repository::open_ext(repo, flags, ceilings).map_err(ReplicaError::git(repo, "open the repository"))
+}
+
 /// Refuses a loose object that ends too early. libgit2 1.9.7 inflates such a one for ever, in a thread that nothing can
 /// stop; every object is looked at here before libgit2 reads it. Packed objects it handles.
-fn whole(repo: &Repository, oid: Oid) -> Result<(), ReplicaError> {
+pub(crate) fn whole(repo: &Repository, oid: Oid) -> Result<(), ReplicaError> {
     let name = oid.to_string();
     let (fan, rest) = name.split_at(2);
     let path = repo.commondir().join("objects").join(fan).join(rest);

@@ -4,6 +4,8 @@
 //! It works on tokens, not on the syntax tree, since the tree does not say where on a line a comment stood. What it
 //! gives is parsed again and compared: text whose meaning it would change is given back untouched.
 
+use std::ops::Range;
+
 use hcl_edit::structure::Body;
 
 use crate::diagnostic::{Diagnostic, Sink};
@@ -180,6 +182,60 @@ fn heredoc_length(rest: &str) -> Option<usize> {
         at += line.len();
     }
     None
+}
+
+/// Where the line on which a byte stands has ended, with its line break. A comment that goes on over more lines ends with it.
+pub(crate) fn line_end(text: &str, from: usize) -> usize {
+    let mut at = from;
+    while at < text.len() {
+        let rest = &text[at..];
+        at += match token(rest) {
+            Some((Kind::Newline, length)) => return at + length,
+            Some((_, length)) => length,
+            None => return text.len(),
+        };
+    }
+    text.len()
+}
+
+/// The lines of a block, with the comment right above it and with the blank lines that nothing needs any more. `None` where
+/// something else stands on one of them.
+pub(crate) fn lines_of(text: &str, block: Range<usize>) -> Option<Range<usize>> {
+    let before = tokens(&text[..block.start])?;
+    let is = |at: usize, kind: Kind| before.get(at).is_some_and(|token| token.kind == kind);
+    // Lines above, from the nearest: a comment alone on its line belongs to the block.
+    let mut first = before.len();
+    let begins_line = |at: usize| at == 0 || is(at - 1, Kind::Newline);
+    if !begins_line(first) {
+        return None;
+    }
+    while first >= 2
+        && is(first - 1, Kind::Newline)
+        && is(first - 2, Kind::LineComment)
+        && begins_line(first - 2)
+    {
+        first -= 2;
+    }
+    let mut blank_from = first;
+    while blank_from > 0 && is(blank_from - 1, Kind::Newline) && begins_line(blank_from - 1) {
+        blank_from -= 1;
+    }
+    // Behind the line breaks of what stays before it.
+    let line_start = |at: usize| {
+        let breaks = before[at..].iter().filter(|token| token.kind == Kind::Newline).count();
+        let head = &text[..block.start];
+        head.rmatch_indices('\n').nth(breaks).map_or(0, |(at, _)| at + 1)
+    };
+    let mut end = line_end(text, block.end);
+    let blanks = text[end..].len() - text[end..].trim_start().len();
+    let rest = &text[end + blanks..];
+    let last = rest.is_empty() || rest.starts_with('}');
+    end += text[end..end + blanks].rfind('\n').map_or(0, |at| at + 1);
+    if rest.is_empty() {
+        end = text.len();
+    }
+    // Of the gaps before and behind it one stays, and none at the end of what it stands in.
+    Some(line_start(if last { blank_from } else { first })..end)
 }
 
 fn comments<'t>(tokens: &[Token<'t>]) -> Vec<&'t str> {

@@ -6,6 +6,7 @@
 mod advice;
 mod block;
 mod diagnostic;
+pub mod edit;
 pub mod expectation;
 mod format;
 mod graph;

@@ -7,6 +7,7 @@ use kinetic_wire::Wall;
 
 use crate::block::{INSIDE_CUSTOMER, Named, Node, OF_CUSTOMER, OF_INSTALLATION, SHAPES, SINGLE, checked};
 use crate::diagnostic::{At, Diagnostic, Problem, Sink, position};
+use crate::edit;
 use crate::limits::{
     BLOCKS_PER_KIND_MAX, CUSTOMERS_MAX, FILE_BYTES_MAX, FILES_MAX, REGIONS_MAX, REPOSITORY_BYTES_MAX,
     USERS_MAX,
@@ -67,6 +68,9 @@ pub fn fuzz_bytes(bytes: &[u8]) {
         && let Ok(formatted) = crate::format(text)
     {
         assert_eq!(crate::format(&formatted).as_ref(), Ok(&formatted), "formatting twice is formatting once");
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        edit::fuzz(text);
     }
     let template = Files::from([("customers/acme/templates/html.j2".to_owned(), bytes.to_vec())]);
     let loaded = load(&template);

@@ -11,6 +11,7 @@ mod bench;
 mod broker;
 mod ca;
 mod client;
+mod customer;
 mod edge;
 mod mail;
 mod operator;
@@ -24,6 +25,10 @@ pub(crate) use bench::{Bench, BenchAlert, BenchDrain, BenchPart, BenchRedirector
 pub(crate) use broker::Broker;
 pub(crate) use ca::{Ca, CaInit, CaIssue, CaIssueServer, CaList, CaRevoke};
 pub(crate) use client::{Canary, DataType, Locate, Tap, TestEvent};
+pub(crate) use customer::{
+    Checkout, Customer, CustomerList, CustomerNew, Key, KeyList, KeyNew, KeyRevoke, KeyRotate, NewSecret,
+    Purpose, Role, User, UserList, UserNew, UserPassword, UserRemove, UserVerify,
+};
 pub(crate) use edge::Edge;
 pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};
 pub(crate) use operator::{
@@ -81,6 +86,15 @@ pub(crate) enum Command {
     /// Make and serve schema repositories
     #[command(subcommand)]
     Schema(Schema),
+    /// Take customers in, and list them
+    #[command(subcommand)]
+    Customer(Customer),
+    /// Make, list, rotate and revoke customers' keys
+    #[command(subcommand)]
+    Key(Key),
+    /// Those who may log in at the board: their passwords and roles
+    #[command(subcommand)]
+    User(User),
     /// Make and use a certificate authority, for clients that log in by certificate
     #[command(subcommand)]
     Ca(Ca),
@@ -408,6 +422,10 @@ pub(crate) enum Hook {
         /// Branch that is checked
         #[arg(long, default_value = "main")]
         branch: String,
+        /// Whose push this is: it may change no more than that customer's folder. KINETIC_CUSTOMER in the environment,
+        /// which an ssh forced command or a web server sets, says the same
+        #[arg(long)]
+        customer: Option<String>,
     },
 }
 

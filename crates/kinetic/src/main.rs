@@ -2,11 +2,13 @@
 
 mod adapter;
 mod ca;
+mod checkout;
 mod cli;
 mod cmd;
 mod config;
 mod metrics;
 mod node;
+mod people;
 mod reconcile;
 mod schema_files;
 mod shell;
@@ -99,11 +101,14 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Check(args) => cmd::check::run(&args),
         Command::Fmt(args) => cmd::format::run(&args),
         Command::ClientConfig(args) => cmd::client_config::run(&args),
+        Command::Customer(command) => cmd::customer::run(command),
+        Command::Key(command) => cmd::key::run(command),
+        Command::User(command) => cmd::user::run(command),
         Command::DnsZone(args) => cmd::dns_zone::run(&args),
         Command::Token(args) => cmd::token::run(&args),
         Command::Mail(Mail::Preview(args)) => cmd::mail::preview(&args),
         Command::Schema(Schema::Init { dir, customer }) => cmd::schema_repo::init(&dir, &customer),
-        Command::Hook(Hook::PreReceive { branch }) => cmd::schema_repo::pre_receive(&branch),
+        Command::Hook(Hook::PreReceive { branch, customer }) => cmd::hook::pre_receive(&branch, customer),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "kinetic", &mut std::io::stdout());
             Ok(0)
@@ -164,6 +169,9 @@ async fn run_async(command: Command) -> anyhow::Result<u8> {
         | Command::Check(_)
         | Command::Fmt(_)
         | Command::ClientConfig(_)
+        | Command::Customer(_)
+        | Command::Key(_)
+        | Command::User(_)
         | Command::DnsZone(_)
         | Command::Token(_)
         | Command::Mail(Mail::Preview(_))

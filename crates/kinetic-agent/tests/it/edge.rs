@@ -281,6 +281,7 @@ fn who_cannot_be_published_for_holds_up_nobody() {
     shell.sleep(Duration::from_millis(600));
     for outcome in [Outcome::Refused, Outcome::Unroutable, Outcome::Nacked] {
         assert_eq!(shell.answer(0, outcome).exchange, "in.a");
+        assert!(shell.out.is_empty(), "{outcome:?}: it is not tried again at once");
         for _ in 0..20 {
             shell.send("10.2.0.1", Protocol::Statsd, "good:1|c");
             shell.sleep(Duration::from_millis(600));

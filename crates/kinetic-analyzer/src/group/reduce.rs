@@ -40,6 +40,7 @@ impl Groups {
             }
             let seconds = watch.length as f64 / 1e9;
             let mut feeds = Vec::new();
+            group.settle();
             for feed in &mut group.feeds {
                 let cell = window.cell(feed.cell);
                 if cell.samples() == 0 {
@@ -107,8 +108,7 @@ impl Groups {
         }
         let group = self.groups.entry((index, Arc::from(given.metric.as_str()))).or_default();
         for row in &given.feeds {
-            let is_known = group.feeds.binary_search_by(|feed| (*feed.origin).cmp(&row.o)).is_ok();
-            if !is_known && self.given >= feeds_max {
+            if self.given >= feeds_max && !group.knows(&row.o) {
                 merged.refused += 1;
                 continue;
             }

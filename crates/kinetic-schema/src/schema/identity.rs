@@ -16,7 +16,7 @@ pub struct SaltedHash {
 }
 
 /// A key: the broker login `<customer>.<name>`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// Name within the customer.
     pub name: String,
@@ -47,7 +47,7 @@ pub enum Purpose {
 
 /// A client certificate: the broker login `<customer>.<name>`, which is also the certificate's common name. No two
 /// certificates have one name, so that to take the name away is to revoke the certificate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// Name within the customer; no key has the same.
     pub name: String,
@@ -58,7 +58,7 @@ pub struct Certificate {
 }
 
 /// Somebody who may log in at the board.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     /// What he logs in with, such as his e-mail address.
     pub name: String,

@@ -73,6 +73,30 @@ pub(crate) fn write_secret(path: &Path, secret: &str) -> Result<()> {
     write_atomically(path, format!("{secret}\n").as_bytes())
 }
 
+/// A secret of ours in a new file that only its owner may read.
+pub(crate) fn write_new_secret(path: &Path, secret: &str) -> Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .with_context(|| format!("cannot make {}, which has to be a new file", path.display()))?;
+    file.write_all(secret.as_bytes())
+        .and_then(|()| file.write_all(b"\n"))
+        .and_then(|()| file.sync_all())
+        .with_context(|| cannot_write(path))
+}
+
+/// Writes a file that others may read as they could before, so that a crash leaves the old content or the new.
+pub(crate) fn write_shared(path: &Path, bytes: &[u8]) -> Result<()> {
+    let dir = path.parent().context("path has no folder")?;
+    make_dir(dir)?;
+    let mode = fs::metadata(path).map_or(0o644, |found| found.permissions().mode() & 0o777);
+    write_atomically(path, bytes)?;
+    fs::set_permissions(path, PermissionsExt::from_mode(mode)).with_context(|| cannot_write(path))
+}
+
 /// Makes a folder and those above it.
 pub(crate) fn make_dir(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot make the folder {}", path.display()))

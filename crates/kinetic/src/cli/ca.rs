@@ -30,9 +30,9 @@ Example:
 pub(crate) struct CaInit {
     /// Folder to make
     pub(crate) dir: PathBuf,
-    /// What the authority is called in its certificate
-    #[arg(long, default_value = "Kinetic")]
-    pub(crate) name: String,
+    /// What the authority is called in its certificate; `Kinetic` and eight digits by default. No two should have one name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
     /// Days that it is good for
     #[arg(long, default_value_t = 3650, value_parser = clap::value_parser!(u32).range(1..=36_500))]
     pub(crate) days: u32,

@@ -31,8 +31,10 @@ pub(crate) fn run(command: &Ca) -> Result<u8> {
 
 fn init(args: &CaInit) -> Result<u8> {
     let now_s = now_s();
-    let (authority, own) = Authority::new(&args.name, now_s, args.days)?;
-    let folder = Folder::create(&args.dir, &args.name, &authority, &own, now_s)?;
+    // Whoever meets two authorities of one name takes the wrong one's certificate, and says that the signature is bad.
+    let name = args.name.clone().unwrap_or_else(|| format!("Kinetic {:08x}", rand::random::<u32>()));
+    let (authority, own) = Authority::new(&name, now_s, args.days)?;
+    let folder = Folder::create(&args.dir, &name, &authority, &own, now_s)?;
     term::say(&format!(
         "{} is the certificate of \"{}\", good until {}: give it to brokers and clients.\n\
          {} stays here; whoever has it is anybody.\n",

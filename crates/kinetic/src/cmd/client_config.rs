@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use kinetic_amqp::Address;
 use kinetic_schema::Schema;
-use kinetic_schema::schema::Customer;
+use kinetic_schema::schema::{Customer, Key, Purpose};
 use kinetic_wire::{DataType, names};
 
+use crate::adapter::clock;
 use crate::cli::{self, Tool};
 use crate::{schema_files, term};
 
@@ -24,7 +25,12 @@ struct Access {
     tls: bool,
     vhost: String,
     exchange: String,
+    /// Keys that publish and are good now, those first that are good for longest.
     logins: Vec<String>,
+    /// Certificates that log in without a secret.
+    certificates: usize,
+    /// Its broker takes tokens, which our agent asks for by itself.
+    tokens: bool,
     sources: Vec<SourceAccess>,
 }
 
@@ -63,11 +69,17 @@ pub(crate) fn run(args: &cli::ClientConfig) -> Result<u8> {
         let mut head = String::new();
         writeln!(head, "AMQP      {}  vhost {}", access.uri, access.vhost)?;
         writeln!(head, "publish   to exchange {} (it is there already: do not declare it)", access.exchange)?;
-        writeln!(
-            head,
-            "login     {}; password: the key's secret, shown when it was made",
-            access.logins.join(" or ")
-        )?;
+        let login = match access.logins.as_slice() {
+            [] => format!("no key is good for it: kinetic key new {} NAME", customer.name),
+            some => format!("{}; password: the key's secret, shown when it was made", some.join(" or ")),
+        };
+        writeln!(head, "login     {login}")?;
+        if access.certificates > 0 && access.tls {
+            writeln!(head, "          or a client certificate, without a password (SASL EXTERNAL)")?;
+        }
+        if access.tokens {
+            writeln!(head, "          our agent trades it for tokens that expire")?;
+        }
         for source in &access.sources {
             writeln!(
                 head,
@@ -111,10 +123,24 @@ fn access(schema: &Schema, customer: &Customer, broker: &str) -> Result<Access> 
         tls,
         vhost: region.vhost.clone(),
         exchange: names::ingress_exchange(&customer.name),
-        logins: customer.keys.iter().map(|key| format!("{}.{}", customer.name, key.name)).collect(),
+        logins: logins(customer, clock::now().wall.as_ms()),
+        certificates: customer.certificates.len(),
+        tokens: schema.tokens.is_some() && region.tokens,
         sources: sources.collect(),
         uri,
     })
+}
+
+/// Logins that publish and are good now.
+fn logins(customer: &Customer, now_ms: i64) -> Vec<String> {
+    let good = |key: &&Key| {
+        key.purpose == Purpose::Publish
+            && key.starts_ms.is_none_or(|starts| starts <= now_ms)
+            && key.expires_ms.is_none_or(|ends| now_ms < ends)
+    };
+    let mut keys: Vec<&Key> = customer.keys.iter().filter(good).collect();
+    keys.sort_by_key(|key| std::cmp::Reverse(key.expires_ms.unwrap_or(i64::MAX)));
+    keys.into_iter().map(|key| format!("{}.{}", customer.name, key.name)).collect()
 }
 
 impl Access {
@@ -244,5 +270,27 @@ mod tests {
             assert!(text.contains("local"), "{text}");
             assert!(*tool == Tool::Agent || text.contains("in.acme"), "{text}");
         }
+    }
+
+    #[test]
+    fn only_keys_that_publish_now_are_named() {
+        let mut schema = starter();
+        let acme = schema.customers.get_mut(&"acme".into()).expect("it is there");
+        let first = acme.keys[0].clone();
+        let key = |name: &str, purpose, starts_ms, expires_ms| Key {
+            name: name.to_owned(),
+            purpose,
+            starts_ms,
+            expires_ms,
+            ..first.clone()
+        };
+        acme.keys = vec![
+            key("ending", Purpose::Publish, None, Some(11)),
+            key("reads", Purpose::Read, None, None),
+            key("over", Purpose::Publish, None, Some(10)),
+            key("later", Purpose::Publish, Some(11), None),
+            key("now", Purpose::Publish, Some(10), None),
+        ];
+        assert_eq!(logins(acme, 10), ["acme.now", "acme.ending"]);
     }
 }

@@ -23,7 +23,12 @@ pub(crate) async fn run(args: cli::Locate) -> Result<u8> {
         have_epoch: None,
         listen: false,
     };
-    let mut answer = agent::locate(&rpc, encode(&question)).await;
+    let answer = agent::locate(&rpc, encode(&question)).await;
+    // Why there is no connection says more than that there is none.
+    let mut answer = match (answer, rpc.status().error) {
+        (Err(Unanswered::Silent(_)), Some(reason)) => Err(Unanswered::Silent(reason)),
+        (answer, _) => answer,
+    };
     if let Ok(reply) = &mut answer
         && !args.token
         && let Some(credential) = &mut reply.credential

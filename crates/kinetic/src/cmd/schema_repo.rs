@@ -1,22 +1,19 @@
 //! `kinetic schema init|notify` and the hook that checks every push.
 
-use std::io::{BufRead, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use kinetic_amqp::Publisher;
 use kinetic_replica::{Author, Files};
 use kinetic_schema::Loaded;
+use kinetic_schema::edit::Literal;
 use kinetic_wire::{Envelope, SchemaNotice, encode, names};
 use sha2::{Digest, Sha256};
 
-use crate::{cli, exit, node, term, topology};
+use crate::{cli, node, term, topology};
 
 /// How long the broker may take to confirm a notice.
 const NOTIFY_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
-/// What git writes for "no commit".
-const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
-
 /// A key's secret: 192 random bits. Only its hash goes into the schema.
 pub(crate) fn new_secret() -> String {
     node::hex(&rand::random::<[u8; 24]>())
@@ -115,29 +112,58 @@ alert \"on-call\" {
 const WATCHING_KINETIC: &str =
     include_str!("../../../../topology-examples/watching-kinetic/customers/kinetic/kinetic.hcl");
 
-/// What a new repository holds: one region on this machine's broker, one customer, one rule worth having.
-pub(crate) fn starter(customer: &str, salted_sha256: &str) -> Files {
+/// A customer that is taken in.
+pub(crate) struct NewCustomer<'c> {
+    pub(crate) name: &'c str,
+    /// As the schema refers to it.
+    pub(crate) region: &'c str,
+    /// As the schema lists them.
+    pub(crate) netblocks: &'c [String],
+    /// Who is mailed.
+    pub(crate) to: &'c str,
+    /// Hash of its first key's secret.
+    pub(crate) salted_sha256: &'c str,
+}
+
+/// Its files: a source, a cluster, a rule worth having, an alert, and the key `first`.
+pub(crate) fn customer_files(new: &NewCustomer<'_>) -> Files {
+    let NewCustomer { name: customer, region, netblocks, to, salted_sha256 } = new;
+    let netblocks = match netblocks {
+        [] => String::new(),
+        some => format!("  netblocks = {}\n", Literal::List(some.to_vec())),
+    };
+    let width = if netblocks.is_empty() { 6 } else { 9 };
     let owner = format!(
         "\
 customer \"{customer}\" {{
-  region = region.local
-  # silent_after = \"10m\" # when nothing at all has come for so long, its alerts say so
+  {:width$} = {region}
+{netblocks}  # silent_after = \"10m\" # when nothing at all has come for so long, its alerts say so
 
-  # The login is {customer}.first; its secret was shown once, when this repository was made.
+  # The login is {customer}.first; its secret was shown once, when this was made.
   key \"first\" {{
     salted_sha256 = \"{salted_sha256}\"
   }}
 }}
-"
+",
+        "region"
     );
     let folder = format!("customers/{customer}");
+    let alerts = ALERTS.replace("\"oncall@example.com\"", &Literal::Text((*to).to_owned()).to_string());
     Files::from([
-        ("kinetic.hcl".to_owned(), INSTALLATION.as_bytes().to_vec()),
         (format!("{folder}/customer.hcl"), owner.into_bytes()),
         (format!("{folder}/topology.hcl"), TOPOLOGY.as_bytes().to_vec()),
-        (format!("{folder}/alerts.hcl"), ALERTS.as_bytes().to_vec()),
-        ("customers/kinetic/kinetic.hcl".to_owned(), WATCHING_KINETIC.as_bytes().to_vec()),
+        (format!("{folder}/alerts.hcl"), alerts.into_bytes()),
     ])
+}
+
+/// What a new repository holds: one region on this machine's broker, one customer, one rule worth having.
+pub(crate) fn starter(customer: &str, salted_sha256: &str) -> Files {
+    let (region, to) = ("region.local", "oncall@example.com");
+    let mut files =
+        customer_files(&NewCustomer { name: customer, region, netblocks: &[], to, salted_sha256 });
+    files.insert("kinetic.hcl".to_owned(), INSTALLATION.as_bytes().to_vec());
+    files.insert("customers/kinetic/kinetic.hcl".to_owned(), WATCHING_KINETIC.as_bytes().to_vec());
+    files
 }
 
 /// The hook: this binary checks what is pushed.
@@ -178,35 +204,6 @@ pub(crate) fn init(dir: &Path, customer: &str) -> Result<u8> {
         style.bold(&format!("{customer}.first")),
         style.bold(&secret),
     ));
-    Ok(0)
-}
-
-/// `kinetic hook pre-receive`: standard input has a line `old new ref` for each ref that a push wants to change.
-pub(crate) fn pre_receive(branch: &str) -> Result<u8> {
-    let wanted = format!("refs/heads/{branch}");
-    for line in std::io::stdin().lock().lines() {
-        let line = line?;
-        let mut words = line.split(' ');
-        let (Some(_), Some(new), Some(name)) = (words.next(), words.next(), words.next()) else {
-            bail!("git gave this hook `{line}` instead of `old new ref`");
-        };
-        if name != wanted {
-            continue;
-        }
-        let mut stderr = std::io::stderr().lock();
-        if new == NO_COMMIT {
-            writeln!(stderr, "kinetic: {branch} is what every node follows and cannot be deleted")?;
-            return Ok(exit::NO);
-        }
-        let files = kinetic_replica::read_revision(Path::new("."), new)?;
-        let Loaded { schema, diagnostics } = kinetic_schema::load(&files);
-        let rendered = kinetic_schema::render(&diagnostics, &files, false, super::check::WIDTH);
-        stderr.write_all(term::plain(&rendered).as_bytes())?;
-        if schema.is_none() {
-            writeln!(stderr, "kinetic: refused, nothing has changed; mend it, commit and push again")?;
-            return Ok(exit::NO);
-        }
-    }
     Ok(0)
 }
 

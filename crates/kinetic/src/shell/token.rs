@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kinetic_access::token::Unproven;
+use kinetic_access::token::{Unproven, by_token};
 use kinetic_broker::{TokenGrant, TokenVerifier};
 use kinetic_schema::Schema;
 use kinetic_wire::{Wall, names};
@@ -93,7 +93,7 @@ impl TokenVerifier for Verifier {
             return false;
         };
         // What the login may do has changed: whoever comes back is told what holds now.
-        let (_, mut user) = user(login);
+        let (_, mut user) = user(by_token(login));
         user.permissions.retain(|vhost, _| grant.user.permissions.contains_key(vhost));
         user.permissions == grant.user.permissions
     }

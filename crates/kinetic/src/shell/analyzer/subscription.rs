@@ -20,8 +20,10 @@ use tokio::task::AbortHandle;
 
 use crate::adapter::clock;
 
-/// Deliveries of one subscription that the machine is told before its effects are performed.
+/// Deliveries of one subscription that the machine is told before its effects are performed,
 const BATCH_MAX: usize = 256;
+/// but for no longer than this, whatever they are, nor longer than one delivery takes: it is the others' turn then.
+const TURN_MAX: Duration = Duration::from_millis(2);
 /// Without a delivery for this long after subscribing, this node knocks,
 pub(super) const KNOCK_FIRST: Duration = Duration::from_millis(200);
 /// and again after this long, then twice as long,
@@ -63,10 +65,15 @@ pub(super) enum Chore {
 }
 
 /// All of them.
+///
+/// Customers take turns, and within a customer's turns its sources do: so whoever has many busy sources, or one that brings
+/// much, gets what the others leave and no more.
 #[derive(Default)]
 pub(super) struct Subscriptions {
-    slots: Vec<Subscription>,
-    /// The one that is looked at first next time, so that a busy one does not starve the others.
+    /// By customer; of one customer, the one that is looked at first next time stands first.
+    #[expect(clippy::vec_box, reason = "they change places at every turn, and each is hundreds of bytes")]
+    slots: Vec<Box<Subscription>>,
+    /// Where the customer stands that is looked at first next time.
     turn: usize,
     chores: VecDeque<Chore>,
 }
@@ -159,18 +166,31 @@ pub(crate) fn read(slot: Slot, delivery: &Delivery) -> machine::Delivery<'_> {
     }
 }
 
+/// One has had its turn: it goes behind those of its customer. Returns where it stands then, and where the next customer begins.
+fn pass_turn<T, C: PartialEq>(slots: &mut [T], index: usize, customer: impl Fn(&T) -> &C) -> (usize, usize) {
+    let of = customer(&slots[index]);
+    let others = slots[index + 1..].iter().take_while(|slot| customer(slot) == of).count();
+    let end = index + 1 + others;
+    // Those before it were looked at and had nothing: they keep their places.
+    slots[index..end].rotate_left(1);
+    (end - 1, end)
+}
+
 impl Subscriptions {
     pub(super) fn add(&mut self, subscription: Subscription) {
-        self.slots.push(subscription);
+        let customer = &subscription.source.customer;
+        let place = self.slots.partition_point(|known| known.source.customer <= *customer);
+        self.slots.insert(place, Box::new(subscription));
     }
 
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Subscription> {
-        self.slots.iter_mut().find(|subscription| subscription.slot == slot)
+        self.slots.iter_mut().find(|subscription| subscription.slot == slot).map(|found| &mut **found)
     }
 
     pub(super) fn take(&mut self, slot: Slot) -> Option<Subscription> {
         let index = self.slots.iter().position(|subscription| subscription.slot == slot)?;
-        Some(self.slots.swap_remove(index))
+        // The turn may pass to another customer by this; none is left out for longer than one round.
+        Some(*self.slots.remove(index))
     }
 
     /// What is to be done, oldest first.
@@ -188,8 +208,9 @@ impl Subscriptions {
                     continue;
                 }
                 if let Poll::Ready(event) = slots[index].consumer.poll_next(cx) {
-                    *turn = index + 1;
-                    return Poll::Ready((index, event));
+                    let (place, next) = pass_turn(slots, index, |subscription| &subscription.source.customer);
+                    *turn = next;
+                    return Poll::Ready((place, event));
                 }
             }
             Poll::Pending
@@ -219,7 +240,8 @@ impl Subscriptions {
                 analyzer.handle(now, Input::Delivery(read(slot, &delivery)), effects);
             }
             told += 1;
-            let goes_on = told < BATCH_MAX && !matches!(subscription.gate, Gate::Reading(_));
+            let is_its_turn = told < BATCH_MAX && clock::now().mono.since(now.mono) < TURN_MAX;
+            let goes_on = is_its_turn && !matches!(subscription.gate, Gate::Reading(_));
             next = if goes_on { subscription.consumer.try_next() } else { None };
         }
     }
@@ -249,5 +271,27 @@ impl Subscriptions {
         if let Some(subscription) = self.get_mut(slot) {
             subscription.consumer.settle(settle).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn customers_take_turns_however_many_sources_they_have() {
+        // Four busy sources of one customer between two others with one each, of whom the last is idle at first.
+        let mut slots = ["a", "b1", "b2", "b3", "b4", "c"];
+        let (mut turn, mut served) = (0, Vec::new());
+        for round in 0..12 {
+            let busy = |name: &str| name != "c" || round >= 6;
+            let index = (0..slots.len()).map(|offset| (turn + offset) % slots.len());
+            let index = index.into_iter().find(|index| busy(slots[*index])).expect("one is");
+            served.push(slots[index]);
+            let (place, next) = pass_turn(&mut slots, index, |name| &name.as_bytes()[0]);
+            assert_eq!(slots[place], served[round], "it is found where it is said to be");
+            turn = next;
+        }
+        assert_eq!(served, ["a", "b1", "a", "b2", "a", "b3", "a", "b4", "c", "a", "b1", "c"]);
     }
 }

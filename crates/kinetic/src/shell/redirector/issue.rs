@@ -184,3 +184,108 @@ impl Issuer {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use kinetic_access::token::Unproven;
+    use kinetic_schema::schema::{TokenKey, Tokens};
+    use kinetic_wire::decode;
+
+    use super::*;
+    use crate::adapter::token_keys;
+
+    /// 2026-11-18.
+    const NOW_MS: i64 = 1_795_000_000_000;
+    const TTL_MS: i64 = 900_000;
+
+    /// The customer acme with the key web, in a region whose broker takes tokens, signed by this key.
+    fn schema(folder: &Path, kid: &str) -> Schema {
+        let hash = "00".repeat(36);
+        let customer = format!(
+            "customer \"acme\" {{\n  region = region.local\n  key \"web\" {{\n    salted_sha256 = \"{hash}\"\n  }}\n}}\n"
+        );
+        let region = "region \"local\" {\n  tokens = true\n}\n";
+        let files = [("kinetic.hcl", region.to_owned()), ("customers/acme/customer.hcl", customer)];
+        let files = files.map(|(path, text)| (path.to_owned(), text.into_bytes())).into();
+        let mut schema = kinetic_schema::load(&files).schema.expect("it checks");
+        let public = token_keys::make(folder, kid).expect("a key").public();
+        let keys = vec![TokenKey { name: kid.to_owned(), public, starts_ms: None }];
+        schema.tokens = Some(Tokens { ttl: Duration::from_millis(TTL_MS.unsigned_abs()), keys });
+        schema
+    }
+
+    fn answered(issuer: &mut Issuer, schema: &Schema, login: &str, at_ms: i64) -> Option<Credential> {
+        #[derive(serde::Deserialize)]
+        struct Answer {
+            credential: Option<Credential>,
+        }
+        let mut answer = br#"{"ok":true,"region":"local"}"#.to_vec();
+        issuer.credit(schema, login, Wall::from_ms(at_ms), &mut answer);
+        decode::<Answer>(&answer).expect("JSON").credential
+    }
+
+    #[test]
+    fn a_token_is_told_again_until_half_of_its_life_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let schema = schema(dir.path(), "a");
+        let mut issuer = Issuer::new(Some(dir.path().to_owned()));
+        issuer.look(&schema, &Telemetry::default(), Wall::from_ms(NOW_MS));
+        let mut at = |ms| answered(&mut issuer, &schema, "acme.web", NOW_MS + ms).expect("a token");
+        let first = at(0);
+        assert_eq!((first.login.as_str(), first.expires_ms), ("acme.web", NOW_MS + TTL_MS));
+        assert_eq!(at(TTL_MS / 2 - 1), first);
+        let second = at(TTL_MS / 2);
+        assert_ne!(second.token, first.token);
+        let proven = Unproven::read(&second.token).and_then(|read| {
+            let then = Wall::from_ms(NOW_MS + TTL_MS / 2);
+            read.judge(&schema, names::CONTROL_VHOST, then, token_keys::has_signed)
+        });
+        assert_eq!(proven.expect("it holds").login.name, "acme.web");
+        issuer.follow(&schema);
+        let third = answered(&mut issuer, &schema, "acme.web", NOW_MS + TTL_MS / 2).expect("a token");
+        assert_ne!(third.token, second.token, "another revision: nothing is told again");
+        assert_eq!((issuer.counted.issued, issuer.counted.repeated), (3, 1));
+    }
+
+    #[test]
+    fn who_is_nobody_gets_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut schema = schema(dir.path(), "a");
+        let mut issuer = Issuer::new(Some(dir.path().to_owned()));
+        issuer.look(&schema, &Telemetry::default(), Wall::from_ms(NOW_MS));
+        for login in ["acme.other", "acme", "kinetic", "beta.web", ""] {
+            assert_eq!(answered(&mut issuer, &schema, login, NOW_MS), None, "{login}");
+        }
+        assert_eq!(issuer.counted.no_login, 5);
+        schema.regions.values_mut().for_each(|region| region.tokens = false);
+        assert_eq!(answered(&mut issuer, &schema, "acme.web", NOW_MS), None, "its broker takes none");
+        assert!(!Issuer::is_wanted(&schema));
+    }
+
+    #[test]
+    fn without_its_key_the_part_fails_and_nothing_is_signed() {
+        let dir = tempfile::tempdir().unwrap();
+        let schema = schema(dir.path(), "a");
+        let telemetry = Telemetry::default();
+        let now = Wall::from_ms(NOW_MS);
+        let elsewhere = tempfile::tempdir().unwrap();
+        for folder in [None, Some(elsewhere.path().to_owned())] {
+            let mut issuer = Issuer::new(folder);
+            issuer.look(&schema, &telemetry, now);
+            assert!(!telemetry.working().contains(&PART));
+            assert_eq!(answered(&mut issuer, &schema, "acme.web", NOW_MS), None);
+            assert_eq!(issuer.counted.no_key, 1);
+        }
+        // A file of that name that holds another key is none.
+        token_keys::make(elsewhere.path(), "a").unwrap();
+        let mut issuer = Issuer::new(Some(elsewhere.path().to_owned()));
+        issuer.look(&schema, &telemetry, now);
+        assert!(!telemetry.working().contains(&PART));
+        let mut issuer = Issuer::new(Some(dir.path().to_owned()));
+        issuer.look(&schema, &telemetry, now);
+        assert!(telemetry.working().contains(&PART));
+    }
+}
