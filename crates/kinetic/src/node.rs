@@ -12,6 +12,7 @@ use kinetic_redirector::machine::{PlacingConfig, RedirectorConfig};
 use kinetic_schema::Schema;
 use kinetic_schema::schema::QueueType;
 use kinetic_wire::{Incarnation, Limits, NodeId, Serves};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::BadConfig;
@@ -19,7 +20,7 @@ use crate::adapter::history::Location;
 use crate::adapter::{clock, file};
 use crate::cli;
 use crate::shell::follow::{self, FollowConfig, Follower, SchemaWatch};
-use crate::shell::{alert, analyzer, broker, health, links, redirector};
+use crate::shell::{alert, analyzer, broker, health, links, reconcile, redirector};
 use crate::shutdown::{self, Ender, Shutdown};
 use crate::telemetry::{Health, Telemetry};
 
@@ -182,8 +183,24 @@ impl Shared {
             state_file: self.data_dir.join("redirector.json"),
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
+            leads: watch::Sender::new(false),
             fleet: None,
             token_keys: self.token_keys.clone(),
+        }
+    }
+
+    /// What reconciles brokers while this redirector leads.
+    pub(crate) fn reconciler(
+        &self,
+        redirector: &redirector::Setup,
+        password_file: Option<PathBuf>,
+    ) -> reconcile::Setup {
+        reconcile::Setup {
+            leads: redirector.leads.subscribe(),
+            control: self.control.clone(),
+            password_file,
+            schema: self.schema.clone(),
+            telemetry: self.telemetry.clone(),
         }
     }
 
