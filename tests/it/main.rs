@@ -58,6 +58,7 @@ mod partitions;
 mod pika;
 mod postfix;
 mod provision;
+mod reconcile;
 mod redirector_faults;
 mod redirector_restarted;
 mod redirectors_lost;

@@ -190,14 +190,20 @@ impl Rabbit {
     /// If the node refuses.
     #[must_use]
     pub fn vhost(&self, name: &str) -> String {
+        let vhost = self.vhost_name(name);
+        self.put(&format!("/api/vhosts/{vhost}"), "{}");
+        vhost
+    }
+
+    /// The name of a vhost that nobody has made yet.
+    #[must_use]
+    pub fn vhost_name(&self, name: &str) -> String {
         let number = {
             let mut vhosts = self.vhosts.lock().unwrap_or_else(PoisonError::into_inner);
             *vhosts += 1;
             *vhosts
         };
-        let vhost = format!("{name}-{number}");
-        self.put(&format!("/api/vhosts/{vhost}"), "{}");
-        vhost
+        format!("{name}-{number}")
     }
 
     /// Makes a login, or changes its password, and gives it rights (regular expressions) in a vhost.
@@ -233,12 +239,42 @@ impl Rabbit {
     }
 
     fn login(&self, vhost: &str, login: &str, user: &serde_json::Value, [configure, write, read]: [&str; 3]) {
+        self.put_login(login, user);
+        let rights = serde_json::json!({"configure": configure, "write": write, "read": read});
+        self.put(&format!("/api/permissions/{vhost}/{login}"), &rights.to_string());
+    }
+
+    fn put_login(&self, login: &str, user: &serde_json::Value) {
         // Two stories that make the same login at once would be told that it is there already.
         static ONE_BY_ONE: Mutex<()> = Mutex::new(());
         let _alone = ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner);
         self.put(&format!("/api/users/{login}"), &user.to_string());
-        let rights = serde_json::json!({"configure": configure, "write": write, "read": read});
-        self.put(&format!("/api/permissions/{vhost}/{login}"), &rights.to_string());
+    }
+
+    /// Makes the login of Kinetic's own nodes, which may do nothing yet but use the management API.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    pub fn own_login(&self, login: &str, password: &str) {
+        self.put_login(login, &serde_json::json!({"password": password, "tags": "administrator"}));
+    }
+
+    /// Lets its operator work in a vhost that somebody else has made.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    pub fn operate_in(&self, vhost: &str) {
+        let all = serde_json::json!({"configure": ".*", "write": ".*", "read": ".*"});
+        self.put(&format!("/api/permissions/{vhost}/{}", ADMIN.0), &all.to_string());
+    }
+
+    /// Asks the management API for something, as its operator.
+    ///
+    /// # Panics
+    /// If nobody answers.
+    #[must_use]
+    pub fn api(&self, method: &str, path: &str, body: &str) -> http::Response {
+        self.running().api(method, path, body).expect("RabbitMQ answers")
     }
 
     /// Accepts tokens that this key signs, from now on and until the node ends.

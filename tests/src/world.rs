@@ -169,7 +169,45 @@ impl World {
         world
     }
 
-    /// The RabbitMQ under it, if it is one.
+    /// The RabbitMQ that all stories share, with nothing of this story on it but our own login, and a region that says where its
+    /// management API is.
+    ///
+    /// # Panics
+    /// If something does not come up.
+    #[must_use]
+    pub fn start_bare(customers: &[Customer]) -> Self {
+        let dir = tempfile::Builder::new().prefix("kinetic-story-").tempdir().expect("tempdir");
+        let (smtp, schema, rabbit) = (SmtpCatcher::start(), SchemaRepo::init(dir.path()), Rabbit::shared());
+        let vhost = rabbit.vhost_name("bare");
+        rabbit.own_login(OWN_LOGIN, OWN_PASSWORD);
+        schema.clear();
+        let (path, text) = installation(&vhost, Queues::Classic, smtp.address());
+        let api = format!("region \"local\" {{\n  management = \"{}\"\n", rabbit.management());
+        schema.write(&(path, text.replace("region \"local\" {\n", &api)));
+        customers.iter().flat_map(Customer::files).for_each(|file| schema.write(&file));
+        schema.push();
+        let (own_password_file, key_file) = (dir.path().join("own-password"), dir.path().join("key"));
+        write_secret(&own_password_file, OWN_PASSWORD);
+        write_secret(&key_file, SECRET);
+        let (broker, entrance, queues) = (Broker::Shared(rabbit), None, Queues::Classic);
+        let logs = LOGS;
+        let over_tls = false;
+        Self {
+            smtp,
+            schema,
+            broker,
+            entrance,
+            queues,
+            vhost,
+            logs,
+            over_tls,
+            own_password_file,
+            key_file,
+            dir,
+        }
+    }
+
+    /// The RabbitMQ of this story, where it has one.
     #[must_use]
     pub fn rabbit(&self) -> Option<&Rabbit> {
         match &self.broker {

@@ -256,6 +256,9 @@ pub(crate) struct Redirector {
     /// `provisioner` says (docs/operations/provisioning.md)
     #[arg(long, value_name = "MODE")]
     pub(crate) provision: Option<Provision>,
+    /// File with the login's password at the management APIs of regions, where that is another than --password-file's
+    #[arg(long, value_name = "FILE")]
+    pub(crate) management_password_file: Option<PathBuf>,
     /// Folder with the keys that sign tokens, NAME.pem each (docs/operations/tokens.md)
     #[arg(long, value_name = "DIR")]
     pub(crate) token_keys: Option<PathBuf>,

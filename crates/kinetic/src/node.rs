@@ -12,6 +12,7 @@ use kinetic_redirector::machine::{PlacingConfig, RedirectorConfig};
 use kinetic_schema::Schema;
 use kinetic_schema::schema::QueueType;
 use kinetic_wire::{Incarnation, Limits, NodeId, Serves};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::BadConfig;
@@ -19,7 +20,7 @@ use crate::adapter::history::Location;
 use crate::adapter::{clock, file};
 use crate::cli;
 use crate::shell::follow::{self, FollowConfig, Follower, SchemaWatch};
-use crate::shell::{alert, analyzer, broker, health, links, redirector};
+use crate::shell::{alert, analyzer, broker, health, links, reconcile, redirector};
 use crate::shutdown::{self, Ender, Shutdown};
 use crate::telemetry::{Health, Telemetry};
 
@@ -182,8 +183,24 @@ impl Shared {
             state_file: self.data_dir.join("redirector.json"),
             schema: self.schema.clone(),
             telemetry: self.telemetry.clone(),
+            leads: watch::Sender::new(false),
             fleet: None,
             token_keys: self.token_keys.clone(),
+        }
+    }
+
+    /// What reconciles brokers while this redirector leads.
+    pub(crate) fn reconciler(
+        &self,
+        redirector: &redirector::Setup,
+        password_file: Option<PathBuf>,
+    ) -> reconcile::Setup {
+        reconcile::Setup {
+            leads: redirector.leads.subscribe(),
+            control: self.control.clone(),
+            password_file,
+            schema: self.schema.clone(),
+            telemetry: self.telemetry.clone(),
         }
     }
 
@@ -385,6 +402,13 @@ pub(crate) async fn start_metrics(
     let (ender, shutdown) = shutdown::channel();
     let (address, server) = telemetry.serve(listen, shutdown).await?;
     tracing::info!(%address, "serving /metrics and /__heartbeat__");
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            %address,
+            "whoever reaches this address reads customers' names and what is wrong with them, without TLS: keep it behind a \
+             proxy or in a network of its own"
+        );
+    }
     let name = "metrics server";
     let task = roles.tasks.spawn(async move { (name, server.await) });
     roles.running.push(Role { name, ender, task });

@@ -44,8 +44,10 @@ pub(crate) fn targets(
         regions: BTreeSet::new(),
         own: control.login.clone(),
     };
-    let is_own =
-        |region: &Region| region.amqp.is_empty() || region.amqp.iter().any(|uri| control.uris.contains(uri));
+    let is_own = |region: &Region| {
+        region.amqp.is_empty()
+            || region.amqp.iter().any(|uri| control.uris.contains(uri) || control.is_also(uri))
+    };
     if let Some(url) = given {
         targets.entry(trimmed(url)).or_insert_with(new).has_control = true;
     }

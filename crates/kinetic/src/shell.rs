@@ -10,6 +10,7 @@ pub(crate) mod follow;
 pub(crate) mod health;
 pub(crate) mod links;
 pub(crate) mod provision;
+pub(crate) mod reconcile;
 pub(crate) mod redirector;
 pub(crate) mod token;
 pub(crate) mod trace;

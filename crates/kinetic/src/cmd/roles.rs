@@ -75,7 +75,9 @@ pub(crate) async fn redirector(args: cli::Redirector) -> Result<()> {
         setup.fleet = Some(port);
         fleet
     });
+    let reconciler = common.shared.reconciler(&setup, args.management_password_file.clone());
     common.roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
+    common.roles.start("reconciler", |shutdown| shell::reconcile::run(reconciler, shutdown));
     if let Some(fleet) = fleet {
         let setup = provision(&args, &common.shared, fleet)?;
         // Stopped first: its children drain while there is a redirector that answers them.

@@ -86,7 +86,9 @@ pub(crate) fn start_engine(
 ) -> Result<()> {
     // The only analyzer that could hold a lease lives and dies with this process: no need to listen first.
     let setup = shared.redirector(ttl, grace, Duration::ZERO, shared.control.told().to_vec());
+    let reconciler = shared.reconciler(&setup, None);
     roles.start("redirector", |shutdown| shell::redirector::run(setup, shutdown));
+    roles.start("reconciler", |shutdown| shell::reconcile::run(reconciler, shutdown));
     let mut setup = shared.alert(history)?;
     setup.webhook_nets = webhook_nets.to_vec();
     setup.config.serves_links = links.is_some();

@@ -22,7 +22,7 @@ use kinetic_wire::{
     Envelope, Incarnation, Login, NodeId, Relieve, Role, SchemaNotice, Serves, SourceKey, encode, names,
 };
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::adapter::clock;
@@ -76,6 +76,8 @@ pub(crate) struct Setup {
     pub(crate) schema: SchemaWatch,
     /// Where numbers go.
     pub(crate) telemetry: Telemetry,
+    /// Told whether it leads.
+    pub(crate) leads: watch::Sender<bool>,
     /// Who starts and stops analyzers, if anybody does.
     pub(crate) fleet: Option<Port>,
     /// Folder with the keys that sign tokens.
@@ -331,6 +333,7 @@ impl Shell {
                         self.order(Order::Resign).await;
                     }
                     self.doors.lead(lead);
+                    self.setup.leads.send_replace(lead);
                 }
                 Effect::Reply { token, body } => match self.relieving.remove(&token) {
                     // Whoever does not wait for it any more has gone on without.

@@ -54,10 +54,10 @@ impl Management {
             let group = &rest[..count];
             progress(done, steps.len(), &group[0].action.to_string());
             if let Batch::OneByOne(_) = kind {
-                let each = stream::iter(group).map(|step| self.remove(&step.action));
-                each.buffer_unordered(PARALLEL).try_collect::<()>().await?;
+                let each: Vec<_> = group.iter().map(|step| self.remove(&step.action)).collect();
+                stream::iter(each).buffer_unordered(PARALLEL).try_collect::<()>().await?;
             } else {
-                self.import(group).await?;
+                self.make(group).await?;
             }
             done += count;
         }
@@ -65,7 +65,7 @@ impl Management {
         Ok(())
     }
 
-    async fn import(&self, steps: &[Step]) -> Result<()> {
+    async fn make(&self, steps: &[Step]) -> Result<()> {
         let mut lists: Map<String, serde_json::Value> = Map::new();
         for step in steps {
             let (list, object) = definition(&step.action).context("only what is made can be imported")?;
@@ -73,7 +73,7 @@ impl Management {
             list.as_array_mut().context("all are lists")?.push(object);
         }
         let body = serde_json::to_vec(&lists)?;
-        self.post("/api/definitions", Bytes::from(body)).await
+        self.import(Bytes::from(body)).await
     }
 
     async fn remove(&self, action: &Action) -> Result<()> {
