@@ -1,4 +1,4 @@
-//! What a customer feels while its neighbour sends fifty times what it may, and nothing but new names. The long form measures it, in
+//! What a customer feels while its neighbour sends ten times what it may, and nothing but new names. The long form measures it, in
 //! turns within one run: `KINETIC_LONG=1`.
 
 #![expect(clippy::disallowed_methods, reason = "a measurement needs a clock")]

@@ -191,14 +191,26 @@ impl QueueArgs {
     }
 }
 
-/// Declares `topology` once, on a connection of its own.
+/// Declares `topology` once, on a connection of its own. What the broker refuses keeps nothing else from being declared: who may
+/// declare his own exchange could make it something else, and nobody but him is to suffer.
 ///
 /// # Errors
-/// What [`AmqpError`] lists; [`AmqpError::Refused`] with code 406 means that something exists with other arguments.
+/// What [`AmqpError`] lists; of several refusals the first. [`AmqpError::Refused`] with code 406 means that something exists with
+/// other arguments.
 pub async fn declare(address: &Address, topology: &Topology) -> Result<(), AmqpError> {
     let link = Link::open(address).await?;
-    let channel = link.channel().await?;
-    let declared = declare_on(&channel, topology).await;
+    let mut channel = link.channel().await?;
+    let mut declared = Ok(());
+    for step in steps(topology) {
+        match step.take(&channel).await {
+            Ok(()) => {}
+            Err(refused @ AmqpError::Refused { .. }) => {
+                declared = declared.and(Err(refused));
+                channel = link.channel().await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
     link.close(&[channel]).await;
     declared
 }
@@ -311,19 +323,42 @@ async fn remove_on(channel: &Channel, leftovers: &Leftovers) -> Result<(), AmqpE
     Ok(())
 }
 
+/// One thing to be declared.
+enum Step<'a> {
+    Exchange(&'a Exchange),
+    Queue(&'a Queue),
+    Binding(&'a Binding),
+    Takes(&'a Exchange),
+}
+
+impl Step<'_> {
+    async fn take(&self, channel: &Channel) -> Result<(), AmqpError> {
+        match self {
+            Self::Exchange(exchange) => declare_exchange(channel, exchange).await,
+            Self::Queue(queue) => declare_queue(channel, queue).await.map(drop),
+            Self::Binding(binding) => bind(channel, binding, &binding.queue).await,
+            Self::Takes(exchange) => bind_exchange(channel, exchange).await,
+        }
+    }
+}
+
+/// All but what names the server-named queue (the empty name), in order.
+fn steps(topology: &Topology) -> impl Iterator<Item = Step<'_>> {
+    let queues = topology.queues.iter().filter(|queue| !queue.name.is_empty());
+    let bindings = topology.bindings.iter().filter(|binding| !binding.queue.is_empty());
+    let exchanges = topology.exchanges.iter();
+    exchanges
+        .clone()
+        .map(Step::Exchange)
+        .chain(queues.map(Step::Queue))
+        .chain(bindings.map(Step::Binding))
+        .chain(exchanges.map(Step::Takes))
+}
+
 /// Declares everything but what names the server-named queue (the empty name).
 pub(crate) async fn declare_on(channel: &Channel, topology: &Topology) -> Result<(), AmqpError> {
-    for exchange in &topology.exchanges {
-        declare_exchange(channel, exchange).await?;
-    }
-    for queue in topology.queues.iter().filter(|queue| !queue.name.is_empty()) {
-        declare_queue(channel, queue).await?;
-    }
-    for binding in topology.bindings.iter().filter(|binding| !binding.queue.is_empty()) {
-        bind(channel, binding, &binding.queue).await?;
-    }
-    for exchange in &topology.exchanges {
-        bind_exchange(channel, exchange).await?;
+    for step in steps(topology) {
+        step.take(channel).await?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use crate::table::Cursor;
 use amq_protocol::protocol::{AMQPClass, connection};
 use amq_protocol::types::{AMQPValue, FieldTable};
 use bytes::{Buf, BytesMut};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -67,10 +68,19 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
+/// Who comes, before he has said so.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) from: SocketAddr,
+    /// The certificate, where one was shown.
+    pub(crate) peer: Option<Peer>,
+}
+
 struct Wire<'a, S> {
     stream: &'a mut S,
-    /// The client's certificate, where it has shown one.
-    peer: Option<Peer>,
+    caller: Caller,
+    /// The login that it gave, for the log.
+    login: String,
     buffer: BytesMut,
 }
 
@@ -140,9 +150,9 @@ fn connection_method(frame: Frame<'_>) -> Outcome<Option<connection::AMQPMethod>
 pub(crate) async fn handshake<S: Stream>(
     shared: &Arc<Shared>,
     stream: &mut S,
-    peer: Option<Peer>,
+    caller: Caller,
 ) -> Option<Settled> {
-    let mut wire = Wire { stream, peer, buffer: BytesMut::with_capacity(4096) };
+    let mut wire = Wire { stream, caller, login: String::new(), buffer: BytesMut::with_capacity(4096) };
     let limit = Duration::from_millis(shared.config.handshake_ms);
     let Ok(end) = tokio::time::timeout(limit, enter(shared, &mut wire)).await else {
         shared.count(|stats| stats.refused.handshake += 1);
@@ -184,7 +194,8 @@ async fn refuse<S: Stream>(shared: &Arc<Shared>, wire: &mut Wire<'_, S>, end: En
             failure
         }
     };
-    tracing::info!(code = failure.code, text = failure.text, "connection refused");
+    let (from, login) = (wire.caller.from, &wire.login);
+    tracing::info!(%from, login, code = failure.code, text = failure.text, "connection refused");
     let close = connection::Close {
         reply_code: failure.code,
         reply_text: failure.text.as_str().into(),
@@ -198,7 +209,7 @@ async fn refuse<S: Stream>(shared: &Arc<Shared>, wire: &mut Wire<'_, S>, end: En
 
 async fn enter<S: Stream>(shared: &Arc<Shared>, wire: &mut Wire<'_, S>) -> Result<Settled, End> {
     wire.header().await?;
-    wire.send(connection::AMQPMethod::Start(start(wire.peer.is_some()))).await?;
+    wire.send(connection::AMQPMethod::Start(start(wire.caller.peer.is_some()))).await?;
     let connection::AMQPMethod::StartOk(start_ok) = wire.method().await? else {
         return Err(Failure::command_invalid("expected connection.start-ok").into());
     };
@@ -207,11 +218,19 @@ async fn enter<S: Stream>(shared: &Arc<Shared>, wire: &mut Wire<'_, S>) -> Resul
         _ => false,
     };
     let mechanism = start_ok.mechanism.as_str();
-    let by_password = |login: Option<(&str, &[u8])>| login.and_then(|(user, word)| shared.verify(user, word));
-    let verified = match (mechanism, &wire.peer) {
-        ("PLAIN", _) => by_password(plain(start_ok.response.as_bytes())),
-        ("AMQPLAIN", _) => by_password(amqplain(start_ok.response.as_bytes())),
-        ("EXTERNAL", Some(peer)) => shared.verify_certificate(peer),
+    let response = start_ok.response.as_bytes();
+    let mut by_password = |login: Option<(&str, &[u8])>| {
+        let (user, word) = login?;
+        user.clone_into(&mut wire.login);
+        shared.verify(user, word)
+    };
+    let verified = match (mechanism, &wire.caller.peer) {
+        ("PLAIN", _) => by_password(plain(response)),
+        ("AMQPLAIN", _) => by_password(amqplain(response)),
+        ("EXTERNAL", Some(peer)) => {
+            wire.login = peer.common_name.clone().unwrap_or_default();
+            shared.verify_certificate(peer)
+        }
         (other, _) => {
             return Err(End::Refused(Failure::not_allowed(&format!("unsupported mechanism '{other}'"))));
         }

@@ -6,7 +6,7 @@ use crate::connection;
 use crate::entrance::Inside;
 use crate::error::Failure;
 use crate::hall::{Hall, Place};
-use crate::handshake;
+use crate::handshake::{self, Caller};
 use crate::outbox::Outbox;
 use crate::permission::Access;
 use crate::queue::SessionId;
@@ -322,24 +322,31 @@ fn accept(
     let shared = Arc::clone(shared);
     tasks.spawn(async move {
         match tls {
-            None => lead(shared, place, stream).await,
-            Some(config) => lead_tls(shared, place, stream, config).await,
+            None => lead(shared, place, (stream, from)).await,
+            Some(config) => lead_tls(shared, place, (stream, from), config).await,
         }
     });
 }
 
-async fn lead(shared: Arc<Shared>, place: Place, mut stream: TcpStream) {
-    let settled = unless_sent_away(&shared, place, handshake::handshake(&shared, &mut stream, None)).await;
+async fn lead(shared: Arc<Shared>, place: Place, (mut stream, from): (TcpStream, SocketAddr)) {
+    let caller = Caller { from, peer: None };
+    let settled = unless_sent_away(&shared, place, handshake::handshake(&shared, &mut stream, caller)).await;
     if let Some(settled) = settled {
         connection::serve(shared, stream.into_split(), settled).await;
     }
 }
 
-async fn lead_tls(shared: Arc<Shared>, place: Place, stream: TcpStream, config: Arc<ServerConfig>) {
+async fn lead_tls(
+    shared: Arc<Shared>,
+    place: Place,
+    accepted: (TcpStream, SocketAddr),
+    config: Arc<ServerConfig>,
+) {
+    let (_, from) = accepted;
     let handshakes = async {
-        let mut stream = tls::accept(&shared, config, stream).await?;
-        let peer = tls::peer(&stream);
-        let settled = handshake::handshake(&shared, &mut stream, peer).await?;
+        let mut stream = tls::accept(&shared, config, accepted).await?;
+        let caller = Caller { from, peer: tls::peer(&stream) };
+        let settled = handshake::handshake(&shared, &mut stream, caller).await?;
         Some((stream, settled))
     };
     let led = unless_sent_away(&shared, place, handshakes).await;

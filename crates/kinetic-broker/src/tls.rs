@@ -26,7 +26,7 @@ pub struct TlsListen {
 pub(crate) async fn accept(
     shared: &Shared,
     config: Arc<ServerConfig>,
-    stream: TcpStream,
+    (stream, from): (TcpStream, SocketAddr),
 ) -> Option<TlsStream<TcpStream>> {
     let limit = Duration::from_millis(shared.config.handshake_ms);
     let failed = match tokio::time::timeout(limit, TlsAcceptor::from(config).accept(stream)).await {
@@ -34,7 +34,7 @@ pub(crate) async fn accept(
         Ok(Err(error)) => error.to_string(),
         Err(_) => "not in time".to_owned(),
     };
-    tracing::info!(error = failed, "TLS handshake failed");
+    tracing::info!(%from, error = failed, "TLS handshake failed");
     shared.count(|stats| stats.refused.tls += 1);
     None
 }

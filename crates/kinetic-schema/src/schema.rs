@@ -2,6 +2,7 @@
 //! every name being well formed and every number being in its range.
 
 mod alerting;
+mod glob;
 mod identity;
 mod operation;
 mod routing;
@@ -11,7 +12,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::Netblock;
-use globset::{GlobBuilder, GlobMatcher};
 use kinetic_wire::{
     AnalyticName, ClusterName, CustomerName, DataType, Direction, RegionName, ServiceName, SourceName,
 };
@@ -20,6 +20,7 @@ pub use alerting::{
     Alert, Dkim, Escalation, GroupBy, Hours, HoursSpan, Mail, MailTls, Matching, Relay, Webhook,
     WebhookFormat,
 };
+pub use glob::Glob;
 pub use identity::{Certificate, Edge, Key, Limits, Purpose, Role, SaltedHash, TokenKey, Tokens, User};
 pub use operation::{
     DockerProvisioner, ExecProvisioner, ProcessProvisioner, Provisioner, ProvisionerKind, Watchdog,
@@ -275,32 +276,6 @@ pub struct Cluster {
     pub site: Option<String>,
     /// What alert blocks may choose by: its own, and those of its service that it does not set itself.
     pub labels: BTreeMap<String, String>,
-}
-
-/// A shell-style pattern over origins or metric names, compiled. `*` matches any run of characters, dots included.
-#[derive(Clone, Debug)]
-pub struct Glob {
-    /// As written.
-    pub pattern: String,
-    /// Compiled.
-    pub matcher: GlobMatcher,
-}
-
-impl Glob {
-    /// Compiles a pattern.
-    ///
-    /// # Errors
-    /// When it is not one: an unclosed bracket, for instance.
-    pub fn parse(pattern: &str) -> Result<Self, globset::Error> {
-        let glob = GlobBuilder::new(pattern).literal_separator(false).backslash_escape(true).build()?;
-        Ok(Self { pattern: pattern.to_owned(), matcher: glob.compile_matcher() })
-    }
-
-    /// Whether a name is meant.
-    #[must_use]
-    pub fn matches(&self, name: &str) -> bool {
-        self.matcher.is_match(name)
-    }
 }
 
 /// A cluster by its full name within a customer.

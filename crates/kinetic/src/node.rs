@@ -402,6 +402,13 @@ pub(crate) async fn start_metrics(
     let (ender, shutdown) = shutdown::channel();
     let (address, server) = telemetry.serve(listen, shutdown).await?;
     tracing::info!(%address, "serving /metrics and /__heartbeat__");
+    if !address.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            %address,
+            "whoever reaches this address reads customers' names and what is wrong with them, without TLS: keep it behind a \
+             proxy or in a network of its own"
+        );
+    }
     let name = "metrics server";
     let task = roles.tasks.spawn(async move { (name, server.await) });
     roles.running.push(Role { name, ender, task });

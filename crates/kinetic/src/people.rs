@@ -51,11 +51,8 @@ pub(crate) fn people(schema: &Schema) -> impl Iterator<Item = (Option<&CustomerN
     operators.chain(of_customers)
 }
 
-/// What is compared with where there is nobody: a hash of something that nobody knows, as dear as all that are made here.
-static NOBODYS: LazyLock<String> = LazyLock::new(|| {
-    let unknown: [u8; 32] = rand::random();
-    hash_with(&unknown, &rand::random()).unwrap_or_default()
-});
+/// What is compared with where there is nobody: as dear as all that are made here, and no password's.
+static NOBODYS: LazyLock<String> = LazyLock::new(|| phc(&rand::random::<[u8; 16]>(), &rand::random()));
 
 /// The hash of a new password, as a PHC string.
 pub(crate) fn hash(password: &str) -> Result<String> {
@@ -66,10 +63,14 @@ pub(crate) fn hash(password: &str) -> Result<String> {
 }
 
 fn hash_with(password: &[u8], salt: &[u8; 16]) -> Result<String> {
+    let hash = derived(password, salt, COST).context("argon2id takes these parameters")?;
+    Ok(phc(salt, &hash))
+}
+
+fn phc(salt: &[u8], hash: &[u8; HASH_BYTES]) -> String {
     let (m, t, p) = COST;
-    let hash: [u8; HASH_BYTES] = derived(password, salt, COST).context("argon2id takes these parameters")?;
     let (salt, hash) = (STANDARD_NO_PAD.encode(salt), STANDARD_NO_PAD.encode(hash));
-    Ok(format!("$argon2id$v=19$m={m},t={t},p={p}${salt}${hash}"))
+    format!("$argon2id$v=19$m={m},t={t},p={p}${salt}${hash}")
 }
 
 /// Whether a password is the one of a hash that the schema's check has let through.
@@ -100,6 +101,7 @@ fn derive(password: &[u8], salt: &[u8], (m, t, p): (u32, u32, u32), into: &mut [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapter::clock;
 
     fn schema(alice: &str, ops: &str) -> Schema {
         let text = format!(
@@ -136,6 +138,22 @@ mod tests {
             assert_eq!(role(name, password), None, "{name} {password}");
         }
         assert!(hash("hunter2").is_err(), "too short");
+    }
+
+    #[test]
+    fn a_name_that_nobody_has_takes_as_long() {
+        let made = hash("correct horse battery").expect("long");
+        let schema = schema(&made, &made);
+        let shortest = |name: &str| {
+            let once = |_| {
+                let before = clock::now().mono;
+                assert!(authenticate(&schema, name, "staple in the haystack").is_none());
+                clock::now().mono.since(before)
+            };
+            (0..2).map(once).min().expect("two")
+        };
+        let (somebody, nobody) = (shortest("alice@acme.example"), shortest("nobody@acme.example"));
+        assert!(nobody * 3 > somebody && somebody * 3 > nobody, "{somebody:?} {nobody:?}");
     }
 
     #[test]

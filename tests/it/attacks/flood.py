@@ -1,4 +1,4 @@
-"""Far more than the customer may send: a hundred bodies a second of five hundred samples each, of ever new names, until it is ended."""
+"""Far more than the customer may send: twenty bodies a second of five hundred samples each, of ever new names, until it is ended."""
 import sys, time
 import pika
 
@@ -16,4 +16,4 @@ while True:
     channel.basic_publish(exchange, "web", bodies[sent % len(bodies)], properties)
     sent += 1
     connection.process_data_events(0)
-    time.sleep(max(0, start + sent / 100 - time.time()))
+    time.sleep(max(0, start + sent / 20 - time.time()))

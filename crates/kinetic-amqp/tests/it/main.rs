@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+mod declaring;
 mod embedded;
 mod rabbit;
 mod restarts;
 mod stories;
+mod tokens;
 
 use kinetic_amqp::Address;
 
@@ -22,6 +24,7 @@ async fn all_stories(address: Address) {
     stories::a_source_is_split_and_joined_again(address.clone()).await;
     stories::a_part_that_goes_leads_nothing_to_the_others(address.clone()).await;
     stories::requests_are_answered(address.clone()).await;
+    declaring::a_refusal_keeps_nothing_else_from_being_declared(address.clone()).await;
     stories::messages_are_pushed(address.clone()).await;
     stories::the_broker_bears_witness(address.clone()).await;
     stories::a_wrong_password_is_reported(address.clone()).await;

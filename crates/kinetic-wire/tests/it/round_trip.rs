@@ -2,29 +2,16 @@
 
 use kinetic_wire::{
     Acknowledge, Acknowledged, AcknowledgementState, AlertEvent, AlertId, AlertState, AnalyzerState,
-<<<<<<< HEAD
-    AskSilence, Beacon, Bounce, Bounced, Breach, BreachKind, Breached, Change, CustomerName, DataType,
-    Direction, Drain, Endpoint, EpisodeState, EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed,
-    FeedState, FiringFeed, FollowLink, Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken,
-    LeaseId, LeaseReply, Limits, LinkAct, LinkAction, Linked, Listening, Locate, LocateReply, MapChange,
-    MapQuestion, MapReply, MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial,
-    PartialFeed, PartialGroup, Register, Released, Relieve, Relieved, Reply, Role, RpcCode, RpcError,
-    SchemaNotice, Serves, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply, Snapshot,
-    SourceKey, SourceState, Subscribe, Subscribed, Subscription, SuppressionState, SuppressionsQuestion,
-    SuppressionsReply, Term, ToldState, TrailPoint, Unsilence, UnsubscribedQuestion, UnsubscribedReply,
-    Unsubscription, Unsuppress, Unsuppressed, WatchState, decode, encode,
-=======
-    AskSilence, Beacon, Bounce, Bounced, Change, Credential, CustomerName, DataType, Direction, Drain,
-    Endpoint, EpisodeState, EpisodesQuestion, EpisodesReply, Epoch, Evacuated, Feed, FeedState, FiringFeed,
-    FollowLink, Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState, LeaderToken, LeaseId, LeaseReply,
-    Limits, LinkAct, LinkAction, Linked, Listening, Locate, LocateReply, MapChange, MapQuestion, MapReply,
-    MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState, Partial, PartialFeed, PartialGroup,
-    Register, Released, Relieve, Relieved, Reply, Role, RpcCode, RpcError, SchemaNotice, Serves, Silence,
-    SilenceName, Silenced, SilencesQuestion, SilencesReply, Snapshot, SourceKey, SourceState, Subscribe,
-    Subscribed, Subscription, SuppressionState, SuppressionsQuestion, SuppressionsReply, Term, ToldState,
-    TrailPoint, Unsilence, UnsubscribedQuestion, UnsubscribedReply, Unsubscription, Unsuppress, Unsuppressed,
-    WatchState, credit, decode, encode,
->>>>>>> main
+    AskSilence, Beacon, Bounce, Bounced, Breach, BreachKind, Breached, Change, Credential, CustomerName,
+    DataType, Direction, Drain, Endpoint, EpisodeState, EpisodesQuestion, EpisodesReply, Epoch, Evacuated,
+    Feed, FeedState, FiringFeed, FollowLink, Goodbye, Grant, Heartbeat, Hold, Incarnation, LaneState,
+    LeaderToken, LeaseId, LeaseReply, Limits, LinkAct, LinkAction, Linked, Listening, Locate, LocateReply,
+    MapChange, MapQuestion, MapReply, MetricState, MoveRecord, MoveWhy, NodeId, Nudge, Numbers, OwnerState,
+    Partial, PartialFeed, PartialGroup, Register, Released, Relieve, Relieved, Reply, Role, RpcCode,
+    RpcError, SchemaNotice, Serves, Silence, SilenceName, Silenced, SilencesQuestion, SilencesReply,
+    Snapshot, SourceKey, SourceState, Subscribe, Subscribed, Subscription, SuppressionState,
+    SuppressionsQuestion, SuppressionsReply, Term, ToldState, TrailPoint, Unsilence, UnsubscribedQuestion,
+    UnsubscribedReply, Unsubscription, Unsuppress, Unsuppressed, WatchState, credit, decode, encode,
 };
 use proptest::collection::vec;
 use proptest::option;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::Checkout;
+
 /// `kinetic ca`
 #[derive(Debug, Subcommand)]
 pub(crate) enum Ca {
@@ -46,7 +48,7 @@ successor that had the same could not be told from what it replaces. Renew by a 
 removed, and clients of ours go over when their files are replaced.
 
 Examples:
-  kinetic ca issue /srv/kinetic-ca acme host-7 --out to-host-7
+  kinetic ca issue /srv/kinetic-ca acme host-7 --out to-host-7 --schema . --push
   kinetic ca issue /srv/kinetic-ca acme host-7 --next               host-7-2, and next month host-7-3
   kinetic ca issue /srv/kinetic-ca acme host-7 --csr host-7.csr     the key never leaves the host")]
 pub(crate) struct CaIssue {
@@ -68,12 +70,34 @@ pub(crate) struct CaIssue {
     /// Folder for CUSTOMER.NAME.pem, CUSTOMER.NAME.key (mode 600) and ca.pem
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub(crate) out: PathBuf,
-    /// Checkout of the schema, whose names count as used
+    /// Schema repository's checkout that gets the certificate's block
+    #[command(flatten)]
+    pub(crate) schema: InSchema,
+    /// Print one JSON object
+    #[arg(long, conflicts_with = "schema")]
+    pub(crate) json: bool,
+}
+
+/// Where the block of a certificate goes, or goes from.
+#[derive(Debug, Args)]
+pub(crate) struct InSchema {
+    /// Checkout of the schema repository, in which the certificate's block is written or removed
     #[arg(long, value_name = "DIR")]
     pub(crate) schema: Option<PathBuf>,
-    /// Print one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
+    /// Commit the change
+    #[arg(long, requires = "schema")]
+    pub(crate) commit: bool,
+    /// Commit the change and push it
+    #[arg(long, requires = "schema")]
+    pub(crate) push: bool,
+}
+
+impl InSchema {
+    /// The checkout, if one is named.
+    pub(crate) fn checkout(&self) -> Option<Checkout> {
+        let schema = self.schema.clone()?;
+        Some(Checkout { schema, commit: self.commit, push: self.push })
+    }
 }
 
 /// `kinetic ca issue-server`
@@ -118,7 +142,7 @@ What revokes is that the schema's block goes: the login with it, on every broker
 authority's crl.pem is for whoever looks at such lists as well.
 
 Example:
-  kinetic ca revoke /srv/kinetic-ca acme host-7 --schema . && git commit -am \"host-7 is gone\" && git push")]
+  kinetic ca revoke /srv/kinetic-ca acme host-7 --schema . --push")]
 pub(crate) struct CaRevoke {
     /// The authority's folder
     pub(crate) dir: PathBuf,
@@ -126,7 +150,7 @@ pub(crate) struct CaRevoke {
     pub(crate) customer: String,
     /// Name of the certificate
     pub(crate) name: String,
-    /// Checkout of the schema that may still hold its block
-    #[arg(long, value_name = "DIR")]
-    pub(crate) schema: Option<PathBuf>,
+    /// Schema repository's checkout that loses the certificate's block
+    #[command(flatten)]
+    pub(crate) schema: InSchema,
 }

@@ -5,15 +5,18 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use jiff::Timestamp;
+use kinetic_schema::Schema;
+use kinetic_schema::edit::{self, Literal, NewBlock};
 use kinetic_wire::CustomerName;
 use serde_json::json;
 
 use crate::adapter::authority::{Entry, Folder, Kind, write_public};
 use crate::adapter::{clock, file};
 use crate::ca::{Authority, Issued, KeyOf, Whom};
+use crate::checkout::Checkout;
 use crate::cli::{Ca, CaInit, CaIssue, CaIssueServer, CaList, CaRevoke};
 use crate::node::hex;
-use crate::{exit, schema_files, term};
+use crate::term;
 
 /// Names tried for `--next`.
 const NAMES_MAX: u32 = 10_000;
@@ -48,8 +51,9 @@ fn init(args: &CaInit) -> Result<u8> {
 
 fn issue(args: &CaIssue) -> Result<u8> {
     let mut folder = Folder::open(&args.dir)?;
-    let in_schema = match &args.schema {
-        Some(place) => names_in_schema(place, &args.customer)?,
+    let mut checkout = args.schema.checkout().map(|checkout| Checkout::open(&checkout)).transpose()?;
+    let in_schema = match &checkout {
+        Some((_, schema)) => names_in_schema(schema, &args.customer)?,
         None => Vec::new(),
     };
     let is_used = |name: &str| {
@@ -80,11 +84,25 @@ fn issue(args: &CaIssue) -> Result<u8> {
         &args.out,
     )?;
     let expires = rfc3339(made.expires_s);
+    let sha256 = hex(&made.sha256);
+    let is_written = checkout.is_some();
+    if let Some((mut checkout, _)) = checkout.take() {
+        let text = |text: &str| Literal::Text(text.to_owned());
+        let attributes = vec![("sha256", text(&sha256)), ("expires", text(&expires))];
+        let block = NewBlock { step: ("certificate", name.as_str()), attributes };
+        let outer = [("customer", args.customer.as_str())];
+        checkout.edit(&outer, |text| edit::add_block(text, &outer, &block))?;
+        checkout.save(&format!("Certificate {login} is good until {expires}"))?;
+    }
     if args.json {
         term::say(&format!(
             "{}\n",
-            json!({"login": login, "name": name, "sha256": hex(&made.sha256), "expires": expires, "files": made.files})
+            json!({"login": login, "name": name, "sha256": sha256, "expires": expires, "files": made.files})
         ));
+        return Ok(0);
+    }
+    if is_written {
+        term::say(&made.said());
         return Ok(0);
     }
     term::say(&format!(
@@ -92,7 +110,7 @@ fn issue(args: &CaIssue) -> Result<u8> {
          certificate \"{name}\" {{\n    sha256  = \"{}\"\n    expires = \"{expires}\"\n  }}\n",
         made.said(),
         args.customer,
-        hex(&made.sha256),
+        sha256,
     ));
     Ok(0)
 }
@@ -198,31 +216,33 @@ fn revoke(args: &CaRevoke) -> Result<u8> {
     let revoked = folder.revoke(&folder.authority()?, &login, now_s())?;
     let listed = if revoked == 0 { "was listed before in" } else { "is now listed in" };
     let mut text = format!("{login} {listed} {}\n", folder.revocations().display());
-    let held = match &args.schema {
-        Some(place) => names_in_schema(place, &args.customer)?.contains(&args.name),
-        None => true,
-    };
-    if !held {
-        text += "the schema has no such login any more: it is revoked where that was pushed\n";
+    let Some(checkout) = args.schema.checkout() else {
+        text += &format!(
+            "NOT REVOKED YET: remove the block `certificate \"{}\"` of customer \"{}\" from the schema and push (--schema DIR --push does \
+             it); that takes\nthe login away on every broker and closes its connections\n",
+            args.name, args.customer
+        );
         term::say(&text);
         return Ok(0);
-    }
-    text += &format!(
-        "NOT REVOKED YET: remove the block `certificate \"{}\"` of customer \"{}\" from the schema and push; that takes the\n\
-         login away on every broker and closes its connections\n",
-        args.name, args.customer
-    );
+    };
     term::say(&text);
-    Ok(if args.schema.is_some() { exit::NO } else { 0 })
+    let (mut checkout, schema) = Checkout::open(&checkout)?;
+    if !names_in_schema(&schema, &args.customer)?.contains(&args.name) {
+        term::say("the schema has no such login any more: it is revoked where that was pushed\n");
+        return Ok(0);
+    }
+    let path = [("customer", args.customer.as_str()), ("certificate", args.name.as_str())];
+    checkout.edit(&path, |text| edit::remove_block(text, &path))?;
+    checkout.save(&format!("Certificate {login} is revoked"))?;
+    Ok(0)
 }
 
 /// Keys and certificates of a customer: each is a login.
-fn names_in_schema(place: &Path, customer: &str) -> Result<Vec<String>> {
-    let schema = schema_files::load(&place.to_string_lossy())?;
+fn names_in_schema(schema: &Schema, customer: &str) -> Result<Vec<String>> {
     let customer = schema
         .customers
         .get(&CustomerName::new(customer))
-        .with_context(|| format!("{} has no customer {customer}", place.display()))?;
+        .with_context(|| format!("the schema has no customer {customer}"))?;
     let keys = customer.keys.iter().map(|key| key.name.clone());
     Ok(keys.chain(customer.certificates.iter().map(|held| held.name.clone())).collect())
 }

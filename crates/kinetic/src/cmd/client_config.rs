@@ -77,6 +77,10 @@ pub(crate) fn run(args: &cli::ClientConfig) -> Result<u8> {
         if access.certificates > 0 && access.tls {
             writeln!(head, "          or a client certificate, without a password (SASL EXTERNAL)")?;
         }
+        if !customer.netblocks.is_empty() {
+            let from: Vec<String> = customer.netblocks.iter().map(ToString::to_string).collect();
+            writeln!(head, "          or none: carbon and statsd from {}, at an edge", from.join(", "))?;
+        }
         if access.tokens {
             writeln!(head, "          our agent trades it for tokens that expire")?;
         }

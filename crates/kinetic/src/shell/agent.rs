@@ -283,7 +283,10 @@ impl Shell {
             "publishing to"
         );
         let mut address = self.broker.clone();
-        address.uris = vec![endpoint.uri];
+        // Our own health goes by the listener beside us, whatever others are told.
+        if !address.is_also(&endpoint.uri) {
+            address.uris = vec![endpoint.uri];
+        }
         address.vhost = endpoint.vhost;
         let token = credential.map(token);
         let publisher = Publisher::start_with(address, token, Topology::default(), usize::from(u16::MAX));

@@ -2,13 +2,14 @@
 //! that writes: a node whose session has ended can write nothing, whatever it believes.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kinetic_alert::{Compaction, Record, RecordSeq};
 use kinetic_amqp::Secret;
 use kinetic_wire::Wall;
-use postgres::config::SslMode;
+use postgres::config::{Host, SslMode};
 use postgres::{Client, Config, NoTls};
 
 use super::postgres_tls::Tls;
@@ -71,8 +72,17 @@ impl Server {
             .parse()
             .ok()
             .context("the history is not postgres://LOGIN@HOST[:PORT]/DATABASE[?sslmode=require]")?;
+        ensure!(
+            config.get_password().is_none(),
+            "a password stands in the URL of the history, where everyone on this machine may read it: put it into a file of mode \
+             600 for --history-password-file (history.password_file)"
+        );
         if let Some(password) = password {
             config.password(password.expose());
+        }
+        // Over a network only with TLS, unless the URL says something else.
+        if !url.contains("sslmode=") && !config.get_hosts().iter().all(is_here) {
+            config.ssl_mode(SslMode::Require);
         }
         ensure!(config.get_dbname().is_some(), "the URL of the history names no database");
         config
@@ -95,6 +105,16 @@ impl Server {
             _ => self.0.connect(Tls::new()?),
         };
         connected.with_context(|| format!("cannot reach the history {self:?}"))
+    }
+}
+
+/// Whether what is said to a host stays on this machine.
+fn is_here(host: &Host) -> bool {
+    match host {
+        Host::Unix(_) => true,
+        Host::Tcp(name) => {
+            name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+        }
     }
 }
 
@@ -249,5 +269,24 @@ impl Store for PostgresStore {
     fn common_secret(&mut self, own: &str) -> Result<String, StoreError> {
         let outcome = self.mark_or(SECRET, own);
         self.judge(outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_is_required_over_a_network() {
+        let mode = |url: &str| Server::new(url, None).expect("an address").0.get_ssl_mode();
+        for here in ["127.0.0.1", "localhost", "[::1]", "%2Frun%2Fpostgresql"] {
+            assert_eq!(mode(&format!("postgres://me@{here}/x")), SslMode::Prefer, "{here}");
+        }
+        for far in ["db.example", "10.0.0.1", "127.0.0.1,db.example"] {
+            assert_eq!(mode(&format!("postgres://me@{far}/x")), SslMode::Require, "{far}");
+        }
+        assert_eq!(mode("postgres://me@db.example/x?sslmode=disable"), SslMode::Disable);
+        let error = Server::new("postgres://me:s3cret@db.example/x", None).expect_err("refused").to_string();
+        assert!(error.contains("--history-password-file") && !error.contains("s3cret"), "{error}");
     }
 }
