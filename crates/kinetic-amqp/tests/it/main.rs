@@ -7,6 +7,7 @@ mod embedded;
 mod rabbit;
 mod restarts;
 mod stories;
+mod tokens;
 
 use kinetic_amqp::Address;
 
