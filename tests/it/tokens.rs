@@ -184,10 +184,18 @@ fn signing_keys_are_replaced_under_load_and_a_revoked_login_is_out(kind: BrokerK
         rabbit.revoke(&scene.customer.login());
     }
     let out = Duration::from_secs(TTL.as_secs() + 5);
-    eventually_within(out, "the revoked agent is out", || match agent.node.heartbeat() {
-        Ok(answer) if answer.status == 503 => Ok(()),
-        other => Err(other),
+    eventually_within(out, "its key opens nothing", || {
+        match log_in(&scene.world.customer_address(&scene.customer)) {
+            Err(AmqpError::LoginRefused { .. }) => Ok(()),
+            other => Err(other),
+        }
     });
+    if kind == BrokerKind::Embedded {
+        eventually_within(out, "the revoked agent is out", || match agent.node.heartbeat() {
+            Ok(answer) if answer.status == 503 => Ok(()),
+            other => Err(other),
+        });
+    }
     // RabbitMQ does not know the schema: there a token lives until it expires.
     eventually_within(out, "its last token opens nothing", || match scene.try_token(&last) {
         Err(AmqpError::LoginRefused { .. }) => Ok(()),
