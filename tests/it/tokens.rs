@@ -175,7 +175,11 @@ fn signing_keys_are_replaced_under_load_and_a_revoked_login_is_out(kind: BrokerK
     let depth = queue_depth(&scene.world.region_address(), &source).expect("the queue");
     assert_eq!(u64::from(depth.messages), count("confirmed_total"), "not one was lost or doubled");
     assert!(redirector.metric("kinetic_redirector_tokens_issued_total") >= 4);
+    is_out_when_revoked(&scene, &agent, kind);
+}
 
+/// The agent's login is taken out of the schema.
+fn is_out_when_revoked(scene: &Scene, agent: &Agent, kind: BrokerKind) {
     let last = scene.credential().token;
     scene.try_token(&last).expect("still good");
     scene.world.schema.rewrite("customers/envoy/customer.hcl", "key \"web\"", "key \"another\"");
