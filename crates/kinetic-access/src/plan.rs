@@ -8,6 +8,8 @@ mod step;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kinetic_wire::names;
+
 use crate::objects::{Args, Binding, Destination, Exchange, Objects, Queue, User, Value, Vhost};
 use crate::ours::{Name, led_to};
 use crate::wanted::{INSTALLATION_ARG, Wanted};
@@ -363,8 +365,9 @@ impl<'p> Planner<'p> {
 
     /// Why a binding that nobody wants is to go; `None` where it is not ours to judge.
     fn why_unbound(&self, vhost: &str, wanted: &Vhost, binding: &Binding) -> Option<String> {
-        if binding.source.is_empty() {
-            // Every queue is bound to the default exchange, and nobody can change that.
+        // Every queue is bound to the default exchange, and nobody can change that. What is left in parts that a source had is still
+        // forwarded to it.
+        if binding.source.is_empty() || binding.source == names::PARTIALS_EXCHANGE {
             return None;
         }
         let to = led_to(&binding.to)?;

@@ -6,7 +6,6 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use globset::Glob as Pattern;
 use kinetic_alert::{
     Alert, AlertConfig, Attempt, Effect, Email, Failed, Input, MailId, Record, RecordSeq, ReplyToken, Stats,
 };
@@ -60,8 +59,7 @@ pub(crate) fn alert_block(name: &str, to: &[&str]) -> schema::Alert {
 }
 
 pub(crate) fn schema(alerts: Vec<schema::Alert>) -> Schema {
-    let metric =
-        Glob { pattern: "checkout.*".into(), matcher: Pattern::new("checkout.*").unwrap().compile_matcher() };
+    let metric = Glob::parse("checkout.*").unwrap();
     let analytic = Analytic {
         name: "slow-host".into(),
         on: vec![ClusterPath { service: "checkout".into(), cluster: "frontends".into() }],

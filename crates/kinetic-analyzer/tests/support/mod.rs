@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use globset::Glob as Pattern;
 use kinetic_analyzer::machine::{Analyzer, AnalyzerConfig, Delivery, Effect, Input, RequestId, Slot};
 use kinetic_schema::Schema;
 use kinetic_schema::schema::Limits;
@@ -31,7 +30,7 @@ impl Dice {
 }
 
 pub fn glob(pattern: &str) -> Glob {
-    Glob { pattern: pattern.into(), matcher: Pattern::new(pattern).unwrap().compile_matcher() }
+    Glob::parse(pattern).unwrap()
 }
 
 pub fn deviates(k: f64) -> Deviates {

@@ -74,3 +74,63 @@ fn args(queue: &QueueArgs) -> Args {
     ];
     all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use kinetic_access::{Wanted, plan, wanted};
+
+    use super::*;
+
+    /// What is wanted where a customer's source is in so many parts.
+    fn wants(partitions: u16) -> Wanted {
+        let text = format!(
+            "region \"local\" {{}}\ncustomer \"acme\" {{\n  region = region.local\n  source \"web\" {{\n    data_type = \
+             \"statsd\"\n    routing = [\"#\"]\n    partitions = {partitions}\n  }}\n}}\n"
+        );
+        let loaded = kinetic_schema::load(&[("all.hcl".to_owned(), text.into_bytes())].into());
+        let schema = loaded.schema.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+        let broker = Broker {
+            control: "local".to_owned(),
+            has_control: true,
+            regions: ["local".into()].into(),
+            own: "kinetic".to_owned(),
+        };
+        wanted(&schema, Wall::from_ms(0), &broker, all(&schema, Wall::from_ms(0), &broker))
+    }
+
+    fn check(before: u16, after: u16, want: &[&str]) {
+        let plan = plan(&wants(before).objects, &wants(after));
+        let said: Vec<String> =
+            plan.steps.iter().map(|step| format!("{} {}", step.change.word(), step.action)).collect();
+        assert_eq!(said, want, "{before} → {after}");
+        assert!(plan.notes.is_empty(), "{:?}", plan.notes);
+    }
+
+    #[test]
+    fn what_nodes_declare_is_what_is_wanted() {
+        for partitions in [1, 3] {
+            check(partitions, partitions, &[]);
+            let wanted = wants(partitions).objects;
+            let vhost = &wanted.vhosts["local"];
+            for binding in &vhost.bindings {
+                assert!(vhost.exchanges.contains_key(&binding.source), "{binding:?}");
+                let to = binding.to.name();
+                assert!(vhost.queues.contains_key(to) || vhost.exchanges.contains_key(to), "{binding:?}");
+            }
+        }
+    }
+
+    /// The queues of parts that are no more stay until their owners have emptied them.
+    #[test]
+    fn fewer_parts_are_unbound_and_kept() {
+        check(3, 2, &["remove binding split.acme.web → src.acme.web.3 by \"1\" in local"]);
+        check(
+            2,
+            1,
+            &[
+                "create binding in.acme → src.acme.web by \"#\" in local",
+                "remove exchange split.acme.web in local",
+            ],
+        );
+    }
+}

@@ -10,7 +10,7 @@ use super::read::ReadBinding;
 use super::{Management, PARALLEL, word};
 
 /// Objects of one import.
-const BULK_MAX: usize = 500;
+const BULK_MAX: usize = 200;
 
 /// What hears how far it is: steps done, of how many, and what is done now.
 pub(crate) type Progress<'p> = &'p (dyn Fn(usize, usize, &str) + Sync);
