@@ -376,7 +376,10 @@ impl<'p> Planner<'p> {
             Destination::Exchange(name) => wanted.exchanges.contains_key(name),
         };
         let home = self.wanted.homes.get(to.customer()).filter(|home| home.vhost == vhost);
-        if !is_wanted || (home.is_none() && !matches!(to, Name::Out { .. })) {
+        let is_splitter = matches!(Name::read(&binding.source), Some(Name::Split { .. }));
+        let goes_with_it = is_splitter && !wanted.exchanges.contains_key(&binding.source);
+        let stays = (is_wanted || self.why_gone(vhost, to).is_none()) && !goes_with_it;
+        if !stays || (home.is_none() && !matches!(to, Name::Out { .. })) {
             // What leads to what is removed goes with it, and what a customer has left behind is emptied by its analyzers.
             return None;
         }

@@ -1,7 +1,7 @@
 //! RabbitMQ's management API: what is on a broker is read from it, and steps of a plan are done by it.
 //!
 //! Reading is five listings side by side: of 20,000 customers' objects `GET /api/definitions` takes half a minute, the listings
-//! take three seconds. What is made is handed over in bulk (`POST /api/definitions` merges and never removes), what is removed
+//! take five seconds even one by one. What is made is handed over in bulk (`POST /api/definitions` merges and never removes), what is removed
 //! goes one by one.
 
 mod apply;
