@@ -235,7 +235,7 @@ pub(super) fn tokens(sink: &mut Sink<'_>, node: Node<'_>) -> Option<Tokens> {
     if named.is_empty() {
         let message = "`tokens` has no `key`, so that nobody could sign one";
         let problem = Problem::error("missing-block", &node.header(), message).label("`key` is missing");
-        sink.push(problem.help("add key \"2026-a\" { public = \"04…\" } (`kinetic token key` makes one)"));
+        sink.push(problem.help("add key \"2026-a\" { public = \"04…\" } (`kinetic token new` makes one)"));
     }
     let mut keys: Vec<TokenKey> = named.values().filter_map(|named| token_key(sink, *named)).collect();
     // By name where they start at one moment, so that all nodes choose the same.
