@@ -48,16 +48,16 @@ pub struct Grant {
     pub read: Vec<String>,
 }
 
-/// All customers' logins that are good now, by name. A customer that is switched off has none. `control` is the control vhost,
+/// All customers' logins that are good now, by name. A customer that is switched off keeps
+/// its own: it is told so when it asks where to publish, and what it publishes all the same waits, unread. `control` is the control vhost,
 /// where customers' notifications wait.
 #[must_use]
 pub fn logins(schema: &Schema, now: Wall, control: &str) -> BTreeMap<String, Login> {
-    let customers = schema.customers.values().filter(|customer| !customer.disabled);
-    let logins = customers.flat_map(|customer| of_customer(schema, customer, now, control));
+    let logins = schema.customers.values().flat_map(|customer| of_customer(schema, customer, now, control));
     logins.map(|login| (login.name.clone(), login)).collect()
 }
 
-/// One of [`logins`], without looking at other customers.
+/// The login that a token is for: one of [`logins`], without looking at other customers, unless its customer is switched off.
 #[must_use]
 pub fn login(schema: &Schema, name: &str, now: Wall, control: &str) -> Option<Login> {
     let customer = schema.customers.get(&kinetic_wire::Login::new(name).customer())?;

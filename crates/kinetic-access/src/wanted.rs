@@ -142,9 +142,7 @@ fn refused(schema: &Schema, now: Wall) -> BTreeMap<String, String> {
     for customer in schema.customers.values() {
         let mut say = |name: &str, why: String| refused.insert(format!("{}.{name}", customer.name), why);
         for Key { name, starts_ms, expires_ms, .. } in &customer.keys {
-            if customer.disabled {
-                say(name, format!("customer {} is switched off", customer.name));
-            } else if expires_ms.is_some_and(|at| at <= now.as_ms()) {
+            if expires_ms.is_some_and(|at| at <= now.as_ms()) {
                 say(name, format!("key {name} has expired"));
             } else if starts_ms.is_some_and(|at| at > now.as_ms()) {
                 say(name, format!("key {name} is not good yet"));
@@ -152,9 +150,7 @@ fn refused(schema: &Schema, now: Wall) -> BTreeMap<String, String> {
         }
         for certificate in &customer.certificates {
             let name = &certificate.name;
-            if customer.disabled {
-                say(name, format!("customer {} is switched off", customer.name));
-            } else if certificate.expires_ms <= now.as_ms() {
+            if certificate.expires_ms <= now.as_ms() {
                 say(name, format!("certificate {name} has expired"));
             }
         }
