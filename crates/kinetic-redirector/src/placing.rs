@@ -50,6 +50,13 @@ pub struct PlacingConfig {
     pub look_every: Duration,
 }
 
+impl PlacingConfig {
+    /// How long a unit that has moved rests once it is fresh no more.
+    fn rest_after_settling(&self) -> Duration {
+        self.dwell.saturating_sub(self.settling)
+    }
+}
+
 impl Default for PlacingConfig {
     fn default() -> Self {
         Self {
@@ -176,11 +183,13 @@ impl Placing {
     fn give(&mut self, now: Now, unit: u32, node: u32, epoch: Epoch) {
         self.grants += 1;
         let is_new = self.table.is_new(unit);
+        // What nobody could take for a while has not rested for that.
+        let rested = self.table.rests(unit, now.mono, self.config.rest_after_settling());
         let has_moved = self.change_owner(now, unit, node, epoch);
         if is_new {
             self.settling_until = now.mono + self.config.settling;
             self.table.freshen(unit, self.settling_until);
-            if has_moved {
+            if has_moved || rested {
                 self.table.tire(unit);
             }
         }

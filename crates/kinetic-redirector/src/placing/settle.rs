@@ -209,7 +209,7 @@ impl Placing {
     fn plan(&mut self, now: Now, fleet: &mut Fleet<'_>, donor: usize, left: usize) -> Plan {
         let node = fleet.member(donor).node;
         let before = fleet.member(donor).load;
-        let after = self.config.dwell.saturating_sub(self.config.settling);
+        let after = self.config.rest_after_settling();
         let mut units = self.table.owned(node).to_vec();
         units.retain(|&unit| {
             let may_move = match left {

@@ -226,3 +226,22 @@ proptest! {
         }
     }
 }
+
+/// A source goes to another, which leaves; until that is back nobody can take it.
+#[test]
+fn what_nobody_could_take_rests_on() {
+    let mut watch = Watch::new(Duration::ZERO);
+    let (lost, left) = (1, 3);
+    for op in [
+        Op::Join(lost),
+        Op::Restart(lost),
+        Op::Join(left),
+        Op::Lose(lost),
+        Op::Leave(left),
+        Op::Join(left),
+        Op::Join(lost),
+    ] {
+        watch.apply(op);
+    }
+    watch.sleep(20 * MINUTE);
+}
