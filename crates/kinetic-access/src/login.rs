@@ -124,7 +124,7 @@ fn key_grants(schema: &Schema, customer: &Customer, key: &Key, control: &str) ->
             BTreeMap::from([(control.to_owned(), Grant { read, ..Grant::default() })])
         }
         Purpose::Edge => {
-            let write = vec![names::ingress_exchange_prefix() + "*", names::RPC_EXCHANGE.to_owned()];
+            let write = vec![format!("{}*", names::INGRESS_PREFIX), names::RPC_EXCHANGE.to_owned()];
             let grant = Grant { write, ..Grant::default() };
             schema.regions.values().map(|region| (region.vhost.clone(), grant.clone())).collect()
         }

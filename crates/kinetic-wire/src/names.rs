@@ -131,13 +131,8 @@ pub mod rpc {
     ];
 }
 
-const INGRESS_PREFIX: &str = "in.";
-
 /// What the names of all customers' exchanges begin with, and no others.
-#[must_use]
-pub fn ingress_exchange_prefix() -> String {
-    INGRESS_PREFIX.to_owned()
-}
+pub const INGRESS_PREFIX: &str = "in.";
 
 /// The one exchange that a customer may write to: `in.<customer>` (topic, durable).
 #[must_use]

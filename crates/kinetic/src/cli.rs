@@ -26,8 +26,8 @@ pub(crate) use broker::Broker;
 pub(crate) use ca::{Ca, CaInit, CaIssue, CaIssueServer, CaList, CaRevoke};
 pub(crate) use client::{Canary, DataType, Locate, Tap, TestEvent};
 pub(crate) use customer::{
-    Checkout, Customer, CustomerList, CustomerNew, Key, KeyList, KeyNew, KeyRevoke, KeyRotate, NewSecret,
-    Purpose, Role, User, UserList, UserNew, UserPassword, UserRemove, UserVerify,
+    Checkout, Customer, CustomerList, CustomerNew, Key, KeyNew, KeyRevoke, KeyRotate, NewSecret, OfCustomers,
+    Purpose, Role, User, UserNew, UserPassword, UserRemove, UserVerify,
 };
 pub(crate) use edge::Edge;
 pub(crate) use mail::{Mail, MailPreview, MailSubscribe, MailUnsubscribed};

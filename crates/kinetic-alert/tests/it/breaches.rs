@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use kinetic_alert::{Input, Record};
+use kinetic_alert::Input;
 use kinetic_schema::Schema;
 use kinetic_schema::schema::{self, Watchdog};
 use kinetic_wire::{
@@ -82,15 +82,7 @@ impl Stage {
 
     /// What was said, and when.
     fn said(&self) -> Vec<(AlertState, u64)> {
-        let mut said: Vec<(AlertState, u64)> = Vec::new();
-        for (_, record) in &self.world.disk {
-            if let Record::Event { at, event } = record
-                && said.last().is_none_or(|(state, _)| *state != event.state)
-            {
-                said.push((event.state, World::secs(*at) as u64));
-            }
-        }
-        said
+        self.world.said()
     }
 
     fn texts(&self) -> String {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use insta::assert_snapshot;
-use kinetic_alert::{Input, Record};
+use kinetic_alert::Input;
 use kinetic_schema::schema::{self, Customer, GaugeSign, Precision, Source, Watchdog};
 use kinetic_schema::{Files, Schema, load};
 use kinetic_wire::{AlertState, Beacon, DataType, Epoch, Incarnation, Listening, Role, SourceKey, encode};
@@ -206,15 +206,7 @@ impl Stage {
 
     /// What was said of the customer, and when.
     fn said(&self) -> Vec<(AlertState, u64)> {
-        let mut said: Vec<(AlertState, u64)> = Vec::new();
-        for (_, record) in &self.world.disk {
-            if let Record::Event { at, event } = record
-                && said.last().is_none_or(|(state, _)| *state != event.state)
-            {
-                said.push((event.state, World::secs(*at) as u64));
-            }
-        }
-        said
+        self.world.said()
     }
 }
 

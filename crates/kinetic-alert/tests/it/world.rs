@@ -482,6 +482,17 @@ impl World {
         self.push_at(secs, &event(origin, AlertState::Resolved, secs as i64));
     }
 
+    /// States as history has them, without repeats, and the second of each.
+    pub(crate) fn said(&self) -> Vec<(AlertState, u64)> {
+        let events = self.disk.iter().filter_map(|(_, record)| match record {
+            Record::Event { at, event } => Some((event.state, Self::secs(*at) as u64)),
+            _ => None,
+        });
+        let mut said: Vec<_> = events.collect();
+        said.dedup_by_key(|(state, _)| *state);
+        said
+    }
+
     pub(crate) fn secs(wall: Wall) -> f64 {
         (wall.as_ms() - NOON_S * 1_000) as f64 / 1_000.0
     }

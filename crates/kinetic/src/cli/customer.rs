@@ -83,7 +83,7 @@ pub(crate) enum Key {
     /// Make a key; its secret is shown once
     New(KeyNew),
     /// List keys, without their hashes
-    List(KeyList),
+    List(OfCustomers),
     /// Make a key's successor, and let the key expire after a while in which both are good
     Rotate(KeyRotate),
     /// Take a key away: whoever uses it is refused, and disconnected
@@ -133,9 +133,9 @@ pub(crate) struct KeyNew {
     pub(crate) checkout: Checkout,
 }
 
-/// `kinetic key list`
+/// `kinetic key list`, `kinetic user list`
 #[derive(Debug, Args)]
-pub(crate) struct KeyList {
+pub(crate) struct OfCustomers {
     /// Only this customer's
     pub(crate) customer: Option<String>,
     /// Schema folder or repository
@@ -188,7 +188,7 @@ pub(crate) enum User {
     /// Give somebody another password
     Passwd(UserPassword),
     /// List users, without their passwords' hashes
-    List(UserList),
+    List(OfCustomers),
     /// Let somebody log in no more
     Remove(UserRemove),
     /// Try a password: who is that, and what may he do?
@@ -242,19 +242,6 @@ pub(crate) struct UserPassword {
     /// The checkout
     #[command(flatten)]
     pub(crate) checkout: Checkout,
-}
-
-/// `kinetic user list`
-#[derive(Debug, Args)]
-pub(crate) struct UserList {
-    /// Only this customer's
-    pub(crate) customer: Option<String>,
-    /// Schema folder or repository
-    #[arg(long, value_name = "DIR|REMOTE", default_value = ".")]
-    pub(crate) schema: String,
-    /// Print a JSON array
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 /// `kinetic user remove`

@@ -148,7 +148,7 @@ fn state(key: &Key, now_ms: i64) -> &'static str {
     }
 }
 
-fn list(args: &cli::KeyList) -> Result<u8> {
+fn list(args: &cli::OfCustomers) -> Result<u8> {
     let schema = schema_files::load(&args.schema)?;
     let now = clock::now().wall.as_ms();
     let customers: Vec<&Customer> = match &args.customer {

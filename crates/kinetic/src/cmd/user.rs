@@ -88,7 +88,7 @@ fn remove(args: &cli::UserRemove) -> Result<u8> {
     Ok(0)
 }
 
-fn list(args: &cli::UserList) -> Result<u8> {
+fn list(args: &cli::OfCustomers) -> Result<u8> {
     let schema = schema_files::load(&args.schema)?;
     if let Some(name) = &args.customer {
         customer(&schema, name)?;
